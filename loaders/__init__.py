@@ -1,0 +1,103 @@
+"""Loads data sets into `tf.data`.
+
+Importing this package, `loaders.spec`, `loaders.manifest`, `loaders.order` or `loaders.chunks` imports no TensorFlow;
+the first call of `load` or `open` does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from loaders.manifest import ManifestError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from loaders.info import DataSet
+
+__all__ = ["AUTOTUNE", "ManifestError", "load", "open"]
+
+AUTOTUNE = -1
+"""`tf.data.AUTOTUNE`, without importing TensorFlow."""
+
+
+def open(root: str | os.PathLike[str]) -> DataSet:
+    """Reads what a data set holds, without its rows.
+
+    Args:
+        root: The directory of a finished build, in any file system that TensorFlow reads.
+
+    Returns:
+        The facts: `features`, `splits`, `class_names`, `statistics`, `manifest`; its `load` is `loaders.load`.
+
+    Raises:
+        ManifestError: If it is not a finished data set, or is of a format version that this reader does not know.
+    """
+    from loaders import info
+
+    return info.read(root)
+
+
+def load(
+    root: str | os.PathLike[str],
+    split: str,
+    *,
+    batch_size: int,
+    shuffle: bool = True,
+    seed: int = 0,
+    epochs: int | None = 1,
+    drop_remainder: bool = False,
+    as_supervised: bool = False,
+    map_fn: Callable[..., Any] | None = None,
+    prefetch: int = AUTOTUNE,
+    device: str | None = None,
+) -> tf.data.Dataset:
+    """Makes a pipeline that yields every row of a split once an epoch.
+
+    The order is a function of the data set, the seed and the number of the epoch, and of nothing else. A data set
+    that is iterated again goes on with the next epochs, so `model.fit(dataset, epochs=3)` sees three orders; one that
+    is loaded again begins with epoch 0.
+
+    Args:
+        root: The directory of a finished build, in any file system that TensorFlow reads.
+        split: The name of a split.
+        batch_size: The rows of a batch. No batch has rows of two epochs.
+        shuffle: Whether each epoch has its own order; otherwise rows come as they are stored.
+        seed: The seed of the order.
+        epochs: How many epochs one iteration has; None has no end.
+        drop_remainder: Whether to leave out an epoch's last batch where it is not full. The batch axis of
+            `element_spec` is then known.
+        as_supervised: Whether to yield `(inputs, labels)`, or `(inputs, labels, weights)` where a feature has the role
+            of a weight, by the features' roles. Each is a tensor where one feature has the role, a dict of them
+            where many have. An id is left out.
+        map_fn: A function of a batch, called as `tf.data.Dataset.map` calls it, for several batches at once.
+        prefetch: How many batches to keep ready; `AUTOTUNE` lets `tf.data` choose, 0 keeps none.
+        device: Where batches are put: a device's name, such as "/gpu:0"; "auto" for the first GPU, if there is one;
+            None for the host's memory.
+
+    Returns:
+        Dicts of a tensor of shape [batch, *shape] for each feature's name, of the feature's dtype; or what
+        `as_supervised` or `map_fn` makes of them. Its `cardinality()` is known, unless batches are put on a device:
+        `tf.data` does not pass it on from there.
+
+    Raises:
+        ManifestError: If it is not a finished data set, or has no such split.
+        ValueError: If an option's value is not allowed, or `as_supervised` lacks an input or a label.
+    """
+    from loaders import dataset
+
+    options = dataset.Options(
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        epochs=epochs,
+        drop_remainder=drop_remainder,
+        as_supervised=as_supervised,
+        map_fn=map_fn,
+        prefetch=prefetch,
+        device=device,
+    )
+    found = open(root)
+    return dataset.build(found.root, found.manifest, split, options=options)

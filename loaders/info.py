@@ -1,0 +1,108 @@
+"""What a data set is: reads the manifest and the statistics."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+import os
+import posixpath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders.manifest import FILE_NAME, Manifest, ManifestError
+from loaders.spec import FeatureSpec
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+STATISTICS_FILE = "statistics.npz"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class DataSet:
+    """A finished data set.
+
+    Attributes:
+        root: Its directory.
+        manifest: What its manifest says.
+    """
+
+    root: str
+    manifest: Manifest
+
+    @property
+    def features(self) -> dict[str, FeatureSpec]:
+        """The features of a row, by name."""
+        return {feature.name: feature for feature in self.manifest.features}
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """The rows of each split, by name."""
+        return {split: self.manifest.rows(split) for split in self.manifest.splits}
+
+    @property
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """The names of the classes, for each feature that has such names."""
+        return {feature.name: feature.class_names for feature in self.manifest.features if feature.class_names}
+
+    @functools.cached_property
+    def statistics(self) -> dict[str, dict[str, npt.NDArray[Any]]]:
+        """The statistics of the training rows before the transform: feature, then statistic, to an array.
+
+        The statistics are `count`, `missing`, `min`, `max`, `mean` and `std`. The file is read at the first use.
+
+        Raises:
+            ManifestError: If the data set has no statistics.
+        """
+        path = posixpath.join(self.root, STATISTICS_FILE)
+        content = _read(path)
+        if content is None:
+            raise ManifestError(f"{path}: expected the statistics of the data set; found no file")
+        result: dict[str, dict[str, npt.NDArray[Any]]] = {}
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            for key in arrays.files:
+                feature, _, statistic = key.rpartition("/")
+                result.setdefault(feature, {})[statistic] = arrays[key]
+        return result
+
+    def load(self, split: str, **options: Any) -> tf.data.Dataset:
+        """`loaders.load` of a split of this data set, with the same options."""
+        import loaders
+
+        return loaders.load(self.root, split, **options)
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{split}: {rows:,} rows" for split, rows in self.splits.items())
+        lines = [f"{f.name}: {f.dtype} {list(f.shape)}, {f.role}" for f in self.manifest.features]
+        return "\n  ".join([f"DataSet {self.root} ({splits})", *lines])
+
+
+def read(root: str | os.PathLike[str]) -> DataSet:
+    """Reads the manifest of a data set.
+
+    Args:
+        root: Its directory, in any file system that TensorFlow reads.
+
+    Raises:
+        ManifestError: If it is not a finished data set, or is of a format version that this reader does not know.
+    """
+    root = os.fspath(root)
+    path = posixpath.join(root, FILE_NAME)
+    content = _read(path)
+    if content is None:
+        raise ManifestError(f"{root}: not a finished data set: expected {FILE_NAME}, which is written last; found none")
+    return DataSet(root=root, manifest=Manifest.loads(content.decode(), path=path))
+
+
+def _read(path: str) -> bytes | None:
+    """The content of a file, or None where there is none."""
+    import tensorflow as tf
+
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return bytes(file.read())
+    except (tf.errors.NotFoundError, tf.errors.FailedPreconditionError):
+        return None

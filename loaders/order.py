@@ -1,0 +1,111 @@
+"""Everything that looks random: hashes of (seed, key), and the permutations made from them. Pure NumPy.
+
+No generator of NumPy or TensorFlow is used, so an order never changes with their versions. `docs/format.md` states
+the same functions in words, and the tests hold golden values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+U64 = npt.NDArray[np.uint64]
+
+GAMMA = 0x9E3779B97F4A7C15
+"""The increment of splitmix64: 2**64 divided by the golden ratio, made odd."""
+
+MASK = (1 << 64) - 1
+PERMUTE_ROUNDS = 32
+
+# The purposes that a seed is derived for; each gives an independent stream.
+SPLIT, DEAL, SHARD_ROWS, CHUNKS, WINDOW_ROWS = range(1, 6)
+
+
+def mix64(x: U64) -> U64:
+    """The output function of splitmix64, a bijection of 64-bit integers.
+
+    Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014, with the constants
+    of Stafford's variant 13.
+
+    Args:
+        x: uint64, any shape.
+
+    Returns:
+        uint64, the shape of `x`.
+    """
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def derive(seed: int, *words: int) -> int:
+    """A 64-bit key from a seed and words, from which no other seed with other words can be expected to come.
+
+    `key = mix64(seed + GAMMA)`, and then `key = mix64((key ^ word) + GAMMA)` for each word, both modulo 2**64.
+    """
+    # Unless the seed were mixed first, seed 0 with word 1 and seed 1 with word 0 would give one key.
+    key = mix64(np.array([seed & MASK], dtype=np.uint64) + np.uint64(GAMMA))
+    for word in words:
+        key = mix64((key ^ np.uint64(word & MASK)) + np.uint64(GAMMA))
+    return int(key[0])
+
+
+def text_key(text: str) -> int:
+    """A 64-bit key of a text: the first 8 bytes of its BLAKE2b digest (of 8 bytes, over UTF-8), little-endian."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def stream(key: int, index: npt.NDArray[Any]) -> U64:
+    """The hashes `mix64(key + (index + 1) * GAMMA)`: output number `index` of splitmix64 seeded with `key`.
+
+    Args:
+        key: 64 bits.
+        index: Non-negative integers, any shape.
+
+    Returns:
+        uint64, the shape of `index`.
+    """
+    steps = (index.astype(np.uint64) + np.uint64(1)) * np.uint64(GAMMA)
+    return mix64(steps + np.uint64(key))
+
+
+def unit(hashes: U64) -> npt.NDArray[np.float64]:
+    """Hashes as numbers in [0, 1): the upper 53 bits over 2**53."""
+    return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def shuffled(key: int, rows: int) -> npt.NDArray[np.int64]:
+    """A permutation of `range(rows)`: the stable argsort of `stream(key, range(rows)) >> 1`.
+
+    The shift leaves 63 bits, which sort alike as signed and as unsigned numbers.
+    """
+    return np.argsort(stream(key, np.arange(rows)) >> np.uint64(1), kind="stable")
+
+
+def permute(key: int, index: npt.NDArray[Any], size: int) -> npt.NDArray[np.int64]:
+    """The images of `index` under a pseudorandom permutation of `range(size)`, without making the whole of it.
+
+    The swap-or-not shuffle: in round r, x and its partner `(k_r - x) mod size` change places if one bit of a hash of
+    the larger of the two says so. Source: Hoang, Morris and Rogaway, "An enciphering scheme based on a card shuffle",
+    CRYPTO 2012. 32 rounds mix well and keep no secrets, which is all that is asked here.
+
+    Args:
+        key: 64 bits; each key is another permutation.
+        index: Integers in `[0, size)`, any shape.
+        size: At least 1, below 2**63.
+
+    Returns:
+        int64, the shape of `index`.
+    """
+    x = index.astype(np.uint64)
+    n = np.uint64(size)
+    for step in range(PERMUTE_ROUNDS):
+        round_key = derive(key, step)
+        pivot = np.uint64(round_key % size)
+        partner = np.where(x <= pivot, pivot - x, pivot + (n - x))
+        swap = stream(round_key, np.maximum(x, partner)) & np.uint64(1)
+        x = np.where(swap == 1, partner, x)
+    return x.astype(np.int64)

@@ -1,0 +1,101 @@
+"""What a row is: the features of a data set and how a record stores them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+Role = Literal["input", "label", "weight", "id"]
+Encoding = Literal["float_list", "int64_list", "bytes_list"]
+
+ROLES: tuple[Role, ...] = ("input", "label", "weight", "id")
+
+DTYPES = (
+    "bool",
+    *(f"{sign}int{bits}" for bits in (8, 16, 32, 64) for sign in ("", "u")),
+    *("float16", "float32", "float64"),
+)
+"""The dtypes that a record can hold."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureSpec:
+    """One feature as the shards hold it.
+
+    Attributes:
+        name: The key of the feature in a batch.
+        dtype: The stored dtype, one of `DTYPES`.
+        shape: The shape of one row; `()` is one value a row.
+        role: What the feature is to a model.
+        class_names: The names of an integer label's classes, or `()`.
+
+    Raises:
+        ValueError: If a value is outside what is allowed.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    role: Role = "input"
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("a feature needs a name, found ''")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"{self.name}: dtype is one of {', '.join(DTYPES)}; found {self.dtype!r}")
+        if self.role not in ROLES:
+            raise ValueError(f"{self.name}: role is one of {', '.join(ROLES)}; found {self.role!r}")
+        if any(size < 1 for size in self.shape):
+            raise ValueError(f"{self.name}: every axis of a row has at least 1 element; found shape {self.shape}")
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The stored dtype, little-endian."""
+        return np.dtype(self.dtype).newbyteorder("<")
+
+    @property
+    def row_elements(self) -> int:
+        """The number of elements in one row."""
+        return math.prod(self.shape)
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of one row as an array."""
+        return self.row_elements * self.numpy_dtype.itemsize
+
+    def encoding(self, rows_per_record: int) -> Encoding:
+        """Which list of a `tf.train.Feature` holds this feature.
+
+        float32 is a packed `float_list`. int64 is an `int64_list` where a record is one row, so that any TFRecord
+        tool can parse it with `tf.io.FixedLenFeature`. Everything else is one string of little-endian bytes in C order.
+        """
+        if self.dtype == "float32":
+            return "float_list"
+        if self.dtype == "int64" and rows_per_record == 1:
+            return "int64_list"
+        return "bytes_list"
+
+    def to_json(self) -> dict[str, Any]:
+        """This spec as JSON values; `from_json` reads it."""
+        return dataclasses.asdict(self) | {"shape": list(self.shape), "class_names": list(self.class_names)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> FeatureSpec:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            KeyError: If a field is missing.
+            ValueError: If a value is outside what is allowed.
+        """
+        return cls(
+            name=value["name"],
+            dtype=value["dtype"],
+            shape=tuple(value["shape"]),
+            role=value["role"],
+            class_names=tuple(value["class_names"]),
+        )

@@ -1,0 +1,3 @@
+"""The version of the distribution; `setup.py` reads this file as text."""
+
+VERSION = "0.1.0"

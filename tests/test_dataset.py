@@ -1,0 +1,354 @@
+import io
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import loaders
+from loaders import chunks, dataset, order
+from loaders.manifest import ManifestError
+from loaders.spec import DTYPES
+from tests import shards
+from tests.test_decode import SHAPES, any_bits, assert_same_bits
+
+
+def small_chunks(monkeypatch, *, chunk_bytes, window_bytes):
+    """Chunks and windows of a few rows, so that a small data set has many."""
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(chunks, "WINDOW_BYTES", window_bytes)
+
+
+def write_numbered(root, counts, *, rows_per_record, split="train"):
+    """Shards of consecutive numbers as int64 `n`, with float32 `x` of shape [2] made from them."""
+    ends = np.cumsum(counts)
+    parts = []
+    for end, count in zip(ends, counts, strict=True):
+        # Negative, because varints of negative numbers have one length.
+        n = np.arange(end - count, end) - 1_000_000
+        parts.append({"n": n, "x": np.stack([n, 2 * n], axis=1).astype(np.float32)})
+    features = shards.specs(parts[0], {"n": "label"})
+    return shards.write(root, {split: parts}, rows_per_record=rows_per_record, features=features)
+
+
+def numbers(batches):
+    return [int(n) + 1_000_000 for batch in batches for n in np.asarray(batch["n"])]
+
+
+def oracle(manifest, split, seed, epoch):
+    """The order of an epoch, row by row, as the module's docstring says it."""
+    per_chunk = max(1, chunks.CHUNK_BYTES // manifest.record_bytes) * manifest.rows_per_record
+    pieces, first = [], 0
+    for shard in manifest.splits[split]:
+        rows = range(first, first + shard.rows)
+        pieces += [rows[start : start + per_chunk] for start in range(0, shard.rows, per_chunk)]
+        first += shard.rows
+    key = order.derive(seed, order.CHUNKS, epoch)
+    places = order.permute(key, np.arange(len(pieces)), len(pieces)) if pieces else []
+    sequence = [row for place in places for row in pieces[place]]
+    size = max(1, chunks.WINDOW_BYTES // sum(feature.row_bytes for feature in manifest.features))
+    result = []
+    for number, start in enumerate(range(0, len(sequence), size)):
+        window = sequence[start : start + size]
+        result += [window[j] for j in order.shuffled(order.derive(seed, order.WINDOW_ROWS, epoch, number), len(window))]
+    return result
+
+
+@pytest.mark.parametrize("rows_per_record", [1, 4])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_every_dtype_comes_back_bit_for_bit(tmp_path, rows_per_record, shuffle):
+    # An int64_list has records of one size only where its numbers have one length.
+    def values(dtype, shape, count, seed):
+        found = any_bits(dtype, (count, *shape), seed)
+        return found | np.int64(-(2**63)) if dtype == "int64" else found
+
+    def part(count, seed):
+        rows = {f"{d}_{len(s)}": values(d, s, count, seed + i) for i, d in enumerate(DTYPES) for s in SHAPES}
+        return rows | {"row": np.arange(count, dtype=np.int32) + 100 * seed}
+
+    parts = [part(9, 0), part(0, 1), part(8, 2), part(1, 3)]
+    shards.write(tmp_path / "out", {"s": parts}, rows_per_record=rows_per_record, features=shards.specs(parts[0]))
+    expected = {name: np.concatenate([rows[name] for rows in parts]) for name in parts[0]}
+
+    loaded = loaders.load(tmp_path / "out", "s", batch_size=5, shuffle=shuffle)
+    batches = list(loaded.as_numpy_iterator())
+    found = {name: np.concatenate([batch[name] for batch in batches]) for name in expected}
+
+    places = np.argsort(found["row"])
+    assert (places.tolist() != list(range(18))) == shuffle
+    for name, array in expected.items():
+        assert_same_bits(found[name][places], array)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    counts=st.lists(st.integers(0, 40), min_size=1, max_size=4),
+    rows_per_record=st.integers(1, 5),
+    chunk_bytes=st.integers(1, 600),
+    window_bytes=st.integers(1, 800),
+    batch_size=st.integers(1, 17),
+    seed=st.integers(-(2**63), 2**64 - 1),
+)
+def test_epochs_equal_the_oracle(
+    tmp_path_factory, counts, rows_per_record, chunk_bytes, window_bytes, batch_size, seed
+):
+    root = tmp_path_factory.mktemp("data")
+    manifest = write_numbered(root / "out", counts, rows_per_record=rows_per_record)
+    with pytest.MonkeyPatch.context() as patch:
+        small_chunks(patch, chunk_bytes=chunk_bytes, window_bytes=window_bytes)
+        loaded = loaders.load(root / "out", "train", batch_size=batch_size, seed=seed, epochs=2)
+        batches = list(loaded.as_numpy_iterator())
+        expected = [oracle(manifest, "train", seed, epoch) for epoch in range(2)]
+
+    assert numbers(batches) == expected[0] + expected[1]
+    assert sorted(expected[0]) == list(range(sum(counts)))
+    assert all(np.array_equal(batch["x"][:, 1], 2 * batch["x"][:, 0]) for batch in batches)
+    assert [len(batch["n"]) for batch in batches[: len(batches) // 2]] == [
+        min(batch_size, sum(counts) - start) for start in range(0, sum(counts), batch_size)
+    ]
+
+
+def test_many_chunks_keep_their_order(tmp_path, monkeypatch):
+    # More chunks than one call computes the places of, and chunks of several records.
+    small_chunks(monkeypatch, chunk_bytes=200, window_bytes=3000)
+    manifest = write_numbered(tmp_path / "out", [2000, 3, 1500], rows_per_record=2)
+    assert chunks.Chunks.of(manifest, "train").size > 2 * dataset.POSITIONS
+    assert chunks.Chunks.of(manifest, "train").records > 1
+
+    shuffled = loaders.load(tmp_path / "out", "train", batch_size=100, seed=3)
+    stored = loaders.load(tmp_path / "out", "train", batch_size=100, shuffle=False)
+
+    assert numbers(shuffled) == oracle(manifest, "train", 3, 0)
+    assert numbers(stored) == list(range(3503))
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """53 rows in three shards."""
+    small_chunks(monkeypatch, chunk_bytes=300, window_bytes=200)
+    write_numbered(tmp_path / "out", [20, 30, 3], rows_per_record=4)
+    return tmp_path / "out"
+
+
+def test_order_is_of_seed_and_epoch(root):
+    def epochs(**options):
+        found = numbers(loaders.load(root, "train", batch_size=10, **options))
+        return [tuple(found[start : start + 53]) for start in range(0, len(found), 53)]
+
+    assert epochs(seed=1, epochs=3) == epochs(seed=1, epochs=3)
+    assert len({*epochs(seed=1, epochs=3), *epochs(seed=2, epochs=3), tuple(range(53))}) == 7
+    assert epochs(shuffle=False, epochs=2) == [tuple(range(53))] * 2
+
+
+def test_each_iterator_goes_on_with_the_next_epochs(root):
+    expected = numbers(loaders.load(root, "train", batch_size=10, epochs=6))
+
+    loaded = loaders.load(root, "train", batch_size=10, epochs=2)
+
+    assert numbers(loaded) + numbers(loaded) + numbers(loaded) == expected
+    # An iterator that was left counts as a whole one.
+    again = loaders.load(root, "train", batch_size=10, epochs=2)
+    next(iter(again))
+    assert numbers(again) == expected[2 * 53 : 4 * 53]
+
+
+def test_no_last_epoch(root):
+    expected = numbers(loaders.load(root, "train", batch_size=10, epochs=4))
+
+    loaded = loaders.load(root, "train", batch_size=10, epochs=None)
+
+    assert loaded.cardinality() == tf.data.INFINITE_CARDINALITY
+    assert numbers(loaded.take(18)) == expected[: 3 * 53]
+    assert numbers(loaded.take(18)) == expected[53:]
+    stored = loaders.load(root, "train", batch_size=10, epochs=None, shuffle=False)
+    assert stored.cardinality() == tf.data.INFINITE_CARDINALITY
+    assert numbers(stored.take(12)) == [*range(53)] * 2
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("drop_remainder", [False, True])
+@pytest.mark.parametrize("batch_size", [10, 53, 60])
+def test_shapes_and_cardinality_are_known(root, shuffle, drop_remainder, batch_size):
+    options = {"shuffle": shuffle, "drop_remainder": drop_remainder, "epochs": 2}
+    loaded = loaders.load(root, "train", batch_size=batch_size, **options)
+
+    batches = list(loaded)
+
+    size = batch_size if drop_remainder else None
+    assert loaded.element_spec == {"n": tf.TensorSpec([size], tf.int64), "x": tf.TensorSpec([size, 2], tf.float32)}
+    assert int(loaded.cardinality()) == len(batches)
+    assert len(numbers(batches)) == 2 * (53 // batch_size * batch_size if drop_remainder else 53)
+
+
+@pytest.mark.parametrize("counts", [[0], [0, 0]])
+@pytest.mark.parametrize("epochs", [1, None])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_split_without_rows(tmp_path, counts, epochs, shuffle):
+    write_numbered(tmp_path / "out", counts, rows_per_record=2)
+
+    loaded = loaders.load(tmp_path / "out", "train", batch_size=4, epochs=epochs, shuffle=shuffle)
+
+    assert list(loaded) == []
+    assert loaded.cardinality() == 0
+    assert loaded.element_spec["x"] == tf.TensorSpec([None, 2], tf.float32)
+
+
+def test_a_split_without_shards(tmp_path):
+    features = shards.specs({"x": np.zeros((0, 2), "f4")})
+    shards.write(tmp_path / "out", {"empty": []}, rows_per_record=2, features=features)
+
+    assert list(loaders.load(tmp_path / "out", "empty", batch_size=4)) == []
+
+
+def test_supervised_and_map_fn(root):
+    def double(inputs, label):
+        return {"twice": 2 * inputs}, label
+
+    plain = loaders.load(root, "train", batch_size=10)
+    loaded = loaders.load(root, "train", batch_size=10, as_supervised=True)
+    mapped = loaders.load(root, "train", batch_size=10, as_supervised=True, map_fn=double)
+
+    assert loaded.element_spec == (tf.TensorSpec([None, 2], tf.float32), tf.TensorSpec([None], tf.int64))
+    for batch, (x, n), (inputs, label) in zip(plain, loaded, mapped, strict=True):
+        np.testing.assert_array_equal(x, batch["x"])
+        np.testing.assert_array_equal(n, batch["n"])
+        np.testing.assert_array_equal(inputs["twice"], 2 * x)
+        np.testing.assert_array_equal(label, n)
+    assert int(mapped.cardinality()) == 6
+
+
+@pytest.mark.parametrize("device", ["auto", "/cpu:0", None])
+def test_a_device_changes_no_batch(root, device):
+    loaded = loaders.load(root, "train", batch_size=10, device=device)
+
+    assert numbers(loaded) == numbers(loaders.load(root, "train", batch_size=10))
+    assert loaded.element_spec["x"] == tf.TensorSpec([None, 2], tf.float32)
+
+
+def steps(loaded):
+    """The names of the kinds of the last steps of a pipeline."""
+    names = []
+    while len(names) < 3:
+        names.append(type(loaded).__name__)
+        loaded = loaded._inputs()[0]
+    return names
+
+
+def test_prefetch_and_device_are_steps(root):
+    assert "_PrefetchDataset" in steps(loaders.load(root, "train", batch_size=10))
+    assert "_PrefetchDataset" not in steps(loaders.load(root, "train", batch_size=10, prefetch=0))
+    assert "_CopyToDeviceDataset" in steps(loaders.load(root, "train", batch_size=10, device="/cpu:0"))
+    on_gpu = "_CopyToDeviceDataset" in steps(loaders.load(root, "train", batch_size=10, device="auto"))
+    assert on_gpu == bool(tf.config.list_physical_devices("GPU"))
+
+
+def test_batches_are_deterministic(root):
+    assert loaders.load(root, "train", batch_size=10).options().deterministic
+
+
+def test_keras_fit_sees_every_row_in_another_order_each_epoch(root):
+
+    class Seen(keras.layers.Layer):
+        def call(self, inputs):
+            tf.py_function(lambda x: seen.extend(x.numpy()[:, 0].astype(int) + 1_000_000), [inputs], [])
+            return inputs
+
+    seen: list[int] = []
+    model = keras.Sequential([keras.Input((2,)), Seen(), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=True)
+
+    model.fit(loaders.load(root, "train", batch_size=10, as_supervised=True), epochs=3, verbose=0)
+
+    expected = numbers(loaders.load(root, "train", batch_size=10, epochs=8))
+    epochs = [tuple(expected[start : start + 53]) for start in range(0, len(expected), 53)]
+    fitted = [tuple(seen[start : start + 53]) for start in range(0, len(seen), 53)]
+    assert len(fitted) == 3
+    assert fitted == epochs[:3]
+
+
+def test_a_chunk_is_read_alone(tmp_path, monkeypatch):
+    # Of five chunks the second is damaged; the others do not meet it.
+    manifest = write_numbered(tmp_path / "out", [40], rows_per_record=4)
+    small_chunks(monkeypatch, chunk_bytes=2 * manifest.record_bytes, window_bytes=1)
+    path = tmp_path / "out" / manifest.splits["train"][0].file
+    content = bytearray(path.read_bytes())
+    content[3 * manifest.record_bytes] ^= 1
+    path.write_bytes(content)
+    reader = dataset.Reader(root=str(tmp_path / "out"), manifest=manifest, split="train", as_supervised=False)
+
+    def chunk(number):
+        place = (2 * number, 2, 40 - 8 * number)
+        places = tf.data.Dataset.from_tensors(tuple(tf.constant(value, tf.int64) for value in place))
+        return numbers(places.flat_map(lambda *values: reader._read_chunk(tf.constant(str(path)), *values)))
+
+    assert [chunk(number) for number in (0, 2, 4)] == [[*range(8)], [*range(16, 24)], [*range(32, 40)]]
+    with pytest.raises(tf.errors.DataLossError):
+        chunk(1)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_shard_that_lost_its_end_is_an_error(tmp_path, shuffle):
+    manifest = write_numbered(tmp_path / "out", [8, 40], rows_per_record=4)
+    path = tmp_path / "out" / manifest.splits["train"][1].file
+    path.write_bytes(path.read_bytes()[: 3 * manifest.record_bytes])
+
+    with pytest.raises((tf.errors.FailedPreconditionError, tf.errors.DataLossError)):
+        list(loaders.load(tmp_path / "out", "train", batch_size=10, shuffle=shuffle))
+
+
+def test_a_missing_shard_is_named(root):
+    (root / "train" / "train-00001.tfrecord").unlink()
+
+    with pytest.raises(tf.errors.NotFoundError, match=r"train-00001\.tfrecord"):
+        list(loaders.load(root, "train", batch_size=10))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is at least 1; found 0"),
+        ({"epochs": 0}, "epochs is at least 1, or None for ever; found 0"),
+        ({"prefetch": -2}, "prefetch is a number of batches.*found -2"),
+    ],
+)
+def test_bad_options_are_named(root, options, message):
+    with pytest.raises(ValueError, match=message):
+        loaders.load(root, "train", **({"batch_size": 10} | options))
+
+
+def test_what_is_not_a_data_set_is_named(root, tmp_path):
+    with pytest.raises(ManifestError, match=r"empty: not a finished data set"):
+        loaders.open(tmp_path / "empty")
+    with pytest.raises(ManifestError, match=r"out: there is no split 'valid'; the splits are train"):
+        loaders.load(root, "valid", batch_size=1)
+
+
+def test_open_tells_the_facts(tmp_path):
+    rows = {"x": np.zeros((3, 2), "f4"), "y": np.zeros(3, "u1")}
+    features = shards.specs(rows, {"y": "label"}, y={"class_names": ("corn", "oats")})
+    written = shards.write(tmp_path / "out", {"train": [rows], "test": []}, rows_per_record=2, features=features)
+
+    found = loaders.open(tmp_path / "out")
+
+    assert found.manifest == written
+    assert found.features == {"x": features[0], "y": features[1]}
+    assert found.splits == {"train": 3, "test": 0}
+    assert found.class_names == {"y": ("corn", "oats")}
+    assert "train: 3 rows" in repr(found)
+    assert "y: uint8 [], label" in repr(found)
+    assert len(list(found.load("train", batch_size=2))) == 2
+
+
+def test_statistics_are_read_when_asked_for(tmp_path):
+    write_numbered(tmp_path / "out", [3], rows_per_record=2)
+    found = loaders.open(tmp_path / "out")
+    with pytest.raises(ManifestError, match=r"statistics\.npz: expected the statistics"):
+        _ = found.statistics
+    content = io.BytesIO()
+    np.savez(content, **{"x/mean": np.array([1.0, 2.0]), "a/b/count": np.array(7)})
+    (tmp_path / "out" / "statistics.npz").write_bytes(content.getvalue())
+
+    assert found.statistics["x"]["mean"].tolist() == [1.0, 2.0]
+    assert found.statistics["a/b"]["count"] == 7

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loaders import graph, order
+
+KEYS = st.integers(0, 2**64 - 1)
+INDEXES = st.lists(st.integers(0, 2**62), min_size=1, max_size=20).map(lambda values: np.array(values, dtype=np.int64))
+
+
+def constant(key: int) -> tf.Tensor:
+    return tf.constant(key, tf.uint64)
+
+
+def test_stream_is_splitmix64():
+    # The first outputs of the reference implementation (Vigna, splitmix64.c) seeded with 1234567.
+    expected = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
+
+    assert order.stream(1234567, np.arange(5)).tolist() == expected
+
+
+def test_golden_orders():
+    assert order.derive(0) == order.stream(0, np.array([0]))[0]
+    assert order.derive(7, order.CHUNKS, 3) == 13090181044139511462
+    assert order.derive(-1, 2) == order.derive(2**64 - 1, 2)
+    assert order.text_key("part-000") == 10011720661729169359
+    assert order.shuffled(42, 10).tolist() == [4, 1, 6, 2, 8, 3, 9, 0, 7, 5]
+    assert order.permute(42, np.arange(10), 10).tolist() == [7, 8, 5, 9, 1, 0, 6, 4, 3, 2]
+
+
+def test_derive_tells_words_apart():
+    keys = {order.derive(seed, a, b) for seed in range(10) for a in range(10) for b in range(10)}
+
+    assert len(keys) == 1000
+
+
+def test_unit_spans_zero_to_one():
+    assert order.unit(np.array([0, 2**64 - 1], dtype=np.uint64)).tolist() == [0.0, 1.0 - 2.0**-53]
+    assert abs(order.unit(order.stream(5, np.arange(100_000))).mean() - 0.5) < 0.005
+
+
+@given(key=KEYS, rows=st.integers(0, 200))
+def test_shuffled_is_a_permutation(key, rows):
+    assert sorted(order.shuffled(key, rows)) == list(range(rows))
+
+
+@given(key=KEYS, size=st.integers(1, 300))
+def test_permute_is_a_permutation(key, size):
+    assert sorted(order.permute(key, np.arange(size), size)) == list(range(size))
+
+
+@pytest.mark.parametrize("permutation", [order.shuffled, lambda key, size: order.permute(key, np.arange(size), size)])
+def test_permutations_are_uniform(permutation):
+    # All 24 orders of 4 things, over fixed keys: chi-square with 23 degrees of freedom exceeds 49.7 once in 1000.
+    draws = 2400
+    found = [tuple(permutation(order.derive(99, key), 4)) for key in range(draws)]
+    counts = np.unique(found, axis=0, return_counts=True)[1]
+
+    assert len(counts) == 24
+    assert ((counts - draws / 24) ** 2 / (draws / 24)).sum() < 49.7
+
+
+@pytest.mark.parametrize("size", [37, 64])
+def test_permute_sends_each_index_anywhere(size):
+    draws = 1500
+    image = np.stack([order.permute(order.derive(5, key), np.arange(size), size) for key in range(draws)])
+    expected = draws / size
+
+    for index in (0, 1, size // 2, size - 1):
+        chi = ((np.bincount(image[:, index], minlength=size) - expected) ** 2 / expected).sum()
+        assert chi < size - 1 + 4 * np.sqrt(2 * (size - 1))
+    # Neighbours do not stay neighbours.
+    assert np.mean((image[:, 1] - image[:, 0]) % size == 1) < 2 / size
+
+
+@given(key=KEYS, words=st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3))
+@settings(max_examples=15, deadline=None)
+def test_graph_derive_equals_order(key, words):
+    found = graph.derive(constant(key), *(tf.constant(word, tf.int64) for word in words))
+
+    assert int(found) == order.derive(key, *words)
+
+
+@given(key=KEYS, index=INDEXES)
+@settings(max_examples=15, deadline=None)
+def test_graph_stream_equals_order(key, index):
+    np.testing.assert_array_equal(graph.stream(constant(key), tf.constant(index)), order.stream(key, index))
+
+
+@given(key=KEYS, rows=st.integers(0, 3000))
+@settings(max_examples=15, deadline=None)
+def test_graph_shuffled_equals_order(key, rows):
+    found = graph.shuffled(constant(key), tf.constant(rows, tf.int64))
+
+    np.testing.assert_array_equal(found, order.shuffled(key, rows))
+
+
+@given(key=KEYS, size=st.integers(1, 2**62), data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_graph_permute_equals_order(key, size, data):
+    index = np.array(data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=20)), dtype=np.int64)
+
+    found = tf.function(graph.permute)(constant(key), tf.constant(index), size)
+
+    np.testing.assert_array_equal(found, order.permute(key, index, size))
