@@ -1,0 +1,58 @@
+"""Errors that a user can act on. The command line prints them without a stack trace."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+
+
+class NpyflowError(Exception):
+    """Something that a user can mend; the message says what and where."""
+
+    exit_code = EXIT_FAILED
+
+
+class ConfigError(NpyflowError):
+    """A key or a value of the configuration that is not allowed."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class DataError(NpyflowError):
+    """Values in a source that cannot be used: an infinity, or a feature with no value at all."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong with the sources.
+
+    Attributes:
+        path: The file or directory.
+        expected: What was expected of it.
+        found: What was found.
+        feature: The feature concerned, where one is.
+    """
+
+    path: str
+    expected: str
+    found: str
+    feature: str | None = None
+
+    def __str__(self) -> str:
+        feature = f" (feature {self.feature})" if self.feature else ""
+        return f"{self.path}{feature}: expected {self.expected}; found {self.found}"
+
+
+class SourceError(NpyflowError):
+    """Everything that preflight found wrong, listed together."""
+
+    exit_code = EXIT_BAD_INPUT
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        lines = "\n".join(f"  {problem}" for problem in self.problems)
+        super().__init__(f"{count} problem{'s' if count != 1 else ''} in the sources; nothing was written\n{lines}")
