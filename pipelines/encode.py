@@ -1,0 +1,149 @@
+"""Columns as TFRecord frames of `tf.train.Example` records, laid out as one byte matrix."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from loaders.spec import Encoding, FeatureSpec
+from pipelines.columns import Columns
+
+U8 = npt.NDArray[np.uint8]
+
+HEADER_BYTES = 12  # the data's length, 8 bytes, and its masked CRC, 4 bytes
+FOOTER_BYTES = 4  # the data's masked CRC
+VARINT64_BYTES = 10
+
+# The field numbers and wire types of tf.train.Example (example.proto, feature.proto); all are length-delimited.
+_EXAMPLE_FEATURES, _MAP_ENTRY, _ENTRY_KEY, _ENTRY_VALUE = 0x0A, 0x0A, 0x0A, 0x12
+_LIST_TAG: dict[Encoding, int] = {"bytes_list": 0x0A, "float_list": 0x12, "int64_list": 0x1A}
+_LIST_VALUE = 0x0A
+
+
+def masked_crc32c(data: bytes) -> int:
+    """The masked CRC-32C that TFRecord frames carry: `((crc >> 15) | (crc << 17)) + 0xa282ead8`, in 32 bits."""
+    crc: int = google_crc32c.value(data)
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _field(tag: int, *parts: bytes | int) -> list[bytes | int]:
+    """A length-delimited field; a part that is a number stands for that many bytes of values."""
+    size = sum(part if isinstance(part, int) else len(part) for part in parts)
+    return [bytes([tag]) + _varint(size), *parts]
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordLayout:
+    """Where everything stands in the frame of a record of a fixed number of rows.
+
+    Every record of the same number of rows has the same size and differs from another only in its values, because
+    an int64 of an `int64_list` is written as a varint of the full ten bytes (which every protobuf parser reads).
+
+    Attributes:
+        features: The features, sorted by name.
+        rows: How many rows the record holds.
+        rows_per_record: How many a full record holds; decides the encoding.
+        fixed: The pieces of the frame that do not change: (offset, bytes).
+        values: For each feature, the offset and the number of bytes of its values.
+        frame_bytes: The size of the frame.
+    """
+
+    features: tuple[FeatureSpec, ...]
+    rows: int
+    rows_per_record: int
+    fixed: tuple[tuple[int, bytes], ...]
+    values: tuple[tuple[int, int], ...]
+    frame_bytes: int
+
+
+@functools.lru_cache(maxsize=64)
+def record_layout(features: tuple[FeatureSpec, ...], *, rows: int, rows_per_record: int) -> RecordLayout:
+    """The layout of a record.
+
+    Args:
+        features: The features, sorted by name.
+        rows: How many rows the record holds, at least 1.
+        rows_per_record: How many a full record holds.
+    """
+    entries: list[bytes | int] = []
+    for spec in features:
+        encoding = spec.encoding(rows_per_record)
+        width = VARINT64_BYTES if encoding == "int64_list" else spec.numpy_dtype.itemsize
+        values = _field(_LIST_VALUE, rows * spec.row_elements * width)
+        entry_value = _field(_ENTRY_VALUE, *_field(_LIST_TAG[encoding], *values))
+        entries += _field(_MAP_ENTRY, *_field(_ENTRY_KEY, spec.name.encode()), *entry_value)
+    parts = _field(_EXAMPLE_FEATURES, *entries)
+    size = sum(part if isinstance(part, int) else len(part) for part in parts)
+    length = size.to_bytes(8, "little")
+    header = length + masked_crc32c(length).to_bytes(4, "little")
+    fixed, places, offset = [(0, header)], [], HEADER_BYTES
+    for part in parts:
+        if isinstance(part, int):
+            places.append((offset, part))
+            offset += part
+        else:
+            fixed.append((offset, part))
+            offset += len(part)
+    return RecordLayout(features, rows, rows_per_record, tuple(fixed), tuple(places), offset + FOOTER_BYTES)
+
+
+def encode_records(layout: RecordLayout, columns: Columns) -> U8:
+    """Encodes rows as frames.
+
+    Args:
+        layout: The layout of each record.
+        columns: `[records * layout.rows, *shape]` for each feature, in its `numpy_dtype`.
+
+    Returns:
+        uint8 `[records, layout.frame_bytes]`, the frames one after another as they stand in the file.
+    """
+    records = len(columns[layout.features[0].name]) // layout.rows
+    frames = np.empty((records, layout.frame_bytes), dtype=np.uint8)
+    for offset, fixed in layout.fixed:
+        frames[:, offset : offset + len(fixed)] = np.frombuffer(fixed, dtype=np.uint8)
+    for spec, (offset, size) in zip(layout.features, layout.values, strict=True):
+        encoding = spec.encoding(layout.rows_per_record)
+        frames[:, offset : offset + size] = _value_bytes(columns[spec.name], encoding).reshape(records, size)
+    for frame in frames:
+        crc = masked_crc32c(frame[HEADER_BYTES:-FOOTER_BYTES].tobytes())
+        frame[-FOOTER_BYTES:] = np.frombuffer(crc.to_bytes(4, "little"), dtype=np.uint8)
+    return frames
+
+
+def _value_bytes(values: npt.NDArray[Any], encoding: Encoding) -> U8:
+    flat = np.ascontiguousarray(values).reshape(-1)
+    return padded_varints(flat) if encoding == "int64_list" else flat.view(np.uint8)
+
+
+def padded_varints(values: npt.NDArray[np.int64]) -> U8:
+    """Protobuf varints of ten bytes each, the longest there are, whatever the value.
+
+    Args:
+        values: int64 `[n]`.
+
+    Returns:
+        uint8 `[n, 10]`.
+    """
+    shifts = np.arange(VARINT64_BYTES, dtype=np.uint64) * np.uint64(7)
+    groups = ((values.view(np.uint64)[:, None] >> shifts) & np.uint64(0x7F)).astype(np.uint8)
+    groups[:, :-1] |= 0x80
+    return groups
+
+
+def record_bytes(features: Sequence[FeatureSpec], rows_per_record: int) -> int:
+    """The size of a full record in its file, framing included."""
+    return record_layout(tuple(features), rows=rows_per_record, rows_per_record=rows_per_record).frame_bytes

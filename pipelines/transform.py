@@ -1,0 +1,70 @@
+"""Pass 2, first half: the exported transform applied to columns, giving them as the shards hold them."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines import files, preprocessing
+from pipelines.columns import Columns
+from pipelines.config import ResolvedFeature
+from pipelines.errors import DataError
+
+
+@functools.lru_cache(maxsize=2)
+def _load(transform: str) -> Any:
+    """The transform's SavedModel, loaded once in each process."""
+    import tensorflow as tf
+
+    return tf.saved_model.load(files.join(transform, "transform_fn"))
+
+
+def apply_transform(transform: str, features: tuple[ResolvedFeature, ...], columns: Columns) -> Columns:
+    """Maps raw columns to columns of the stored dtypes, little-endian.
+
+    Args:
+        transform: The transform's directory; not read where no feature is transformed.
+        features: All features.
+        columns: `[rows, *shape]` for each of them, in the dtype of its sources.
+
+    Returns:
+        `[rows, *shape]` for each feature, in `spec.numpy_dtype`.
+
+    Raises:
+        DataError: If a finite float does not fit the stored dtype.
+    """
+    changed = tuple(feature for feature in features if feature.transformed)
+    outputs = _run(transform, changed, columns) if changed else {}
+    return {feature.name: _store(feature, outputs.get(feature.name, columns[feature.name])) for feature in features}
+
+
+def _run(transform: str, features: tuple[ResolvedFeature, ...], columns: Columns) -> Columns:
+    inputs = {
+        feature.name: columns[feature.name].astype(preprocessing.graph_dtype(feature), copy=False)
+        for feature in features
+    }
+    import tensorflow as tf
+
+    outputs = _load(transform).transform_fn({name: tf.constant(values) for name, values in inputs.items()})
+    result = {}
+    for feature in features:
+        values = outputs[preprocessing.output_name(feature)].numpy()
+        result[feature.name] = values.view(np.float64) if feature.spec.dtype == "float64" else values
+    return result
+
+
+def _store(feature: ResolvedFeature, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Casts to the stored dtype, which only narrows floats."""
+    dtype = feature.spec.numpy_dtype
+    with np.errstate(over="ignore"):
+        stored = values.astype(dtype, copy=False)
+    if values.dtype.kind == "f" and dtype.itemsize < values.dtype.itemsize:
+        overflow = np.isinf(stored) & np.isfinite(values)
+        if overflow.any():
+            raise DataError(
+                f"feature {feature.name}: expected values that fit {feature.spec.dtype}; found {values[overflow][0]!s}"
+            )
+    return stored

@@ -1,0 +1,136 @@
+"""Checks a finished data set against its manifest, byte for byte."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import google_crc32c
+
+from loaders.manifest import Manifest, Shard
+from pipelines import files
+from pipelines.encode import FOOTER_BYTES, HEADER_BYTES, RecordLayout, masked_crc32c, record_layout
+from pipelines.errors import Problem
+from pipelines.output import STATISTICS, Output
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verified:
+    """What a verification has found.
+
+    Attributes:
+        shards: How many shards were read.
+        rows: How many rows they hold.
+        bytes: Their size.
+        problems: What is wrong.
+    """
+
+    shards: int
+    rows: int
+    bytes: int
+    problems: tuple[Problem, ...]
+
+
+def verify(root: str) -> Verified:
+    """Reads every shard of a data set and compares it with the manifest.
+
+    Checked are each shard's size and checksum, the framing and the checksums of each record, the records' layout and
+    with it the number of rows, that the files beside the shards are there, and that nothing else lies between them.
+
+    Raises:
+        ManifestError: If the directory holds no manifest that can be read.
+    """
+    manifest = read_manifest(root)
+    problems = list(_check_files(root, manifest))
+    shards = [shard for split in manifest.splits.values() for shard in split]
+    for shard in shards:
+        problems += _check_shard(files.join(root, shard.file), shard, manifest)
+    return Verified(
+        shards=len(shards),
+        rows=sum(shard.rows for shard in shards),
+        bytes=sum(shard.bytes for shard in shards),
+        problems=tuple(problems),
+    )
+
+
+def read_manifest(root: str) -> Manifest:
+    """The manifest of a data set.
+
+    Raises:
+        ManifestError: If there is none, or it cannot be read.
+    """
+    from loaders.manifest import ManifestError
+
+    path = Output(root).manifest
+    if not files.exists(path):
+        raise ManifestError(f"{root}: expected a finished data set with a manifest.json; found none")
+    return Manifest.loads(files.read_text(path), path=path)
+
+
+def _check_files(root: str, manifest: Manifest) -> Iterator[Problem]:
+    beside = ["schema.pbtxt", "statistics.pb", STATISTICS]
+    if manifest.transform is not None:
+        beside.append(f"{manifest.transform}/transform_fn/saved_model.pb")
+    for name in beside:
+        if not files.exists(files.join(root, name)):
+            yield Problem(path=files.join(root, name), expected="a file of the data set", found="none")
+    if files.exists(Output(root).build):
+        yield Problem(path=Output(root).build, expected="nothing of the build to be left", found="its directory")
+    known = {shard.file for shards in manifest.splits.values() for shard in shards}
+    for found in files.list_files(root):
+        if found.path.split("/")[0] in manifest.splits and found.path not in known:
+            yield Problem(path=files.join(root, found.path), expected="only shards of the manifest", found="this file")
+
+
+def _check_shard(path: str, shard: Shard, manifest: Manifest) -> list[Problem]:
+    if not files.exists(path):
+        return [Problem(path=path, expected=f"a shard of {shard.bytes} bytes", found="no file")]
+    size = files.size(path)
+    if size != shard.bytes:
+        return [Problem(path=path, expected=f"{shard.bytes} bytes", found=f"{size} bytes")]
+    with files.open_input(path) as file:
+        try:
+            checksum = _check_records(file, shard, manifest)
+        except _BadRecordError as error:
+            return [Problem(path=path, expected=error.expected, found=error.found)]
+    if checksum != shard.crc32c:
+        return [Problem(path=path, expected=f"CRC-32C {shard.crc32c}", found=checksum)]
+    return []
+
+
+class _BadRecordError(Exception):
+    def __init__(self, expected: str, found: str) -> None:
+        super().__init__(expected, found)
+        self.expected = expected
+        self.found = found
+
+
+def _check_records(file: BinaryIO, shard: Shard, manifest: Manifest) -> str:
+    """Reads a shard record by record, and returns the checksum of the file."""
+    checksum, record, left = 0, 0, shard.rows
+    while left:
+        rows = min(left, manifest.rows_per_record)
+        layout = record_layout(manifest.features, rows=rows, rows_per_record=manifest.rows_per_record)
+        frame = file.read(layout.frame_bytes)
+        checksum = google_crc32c.extend(checksum, frame)
+        _check_frame(frame, layout, record)
+        left -= rows
+        record += 1
+    if file.read(1):
+        raise _BadRecordError(f"the end of the file after {record} records of {shard.rows} rows", "more bytes")
+    return f"{checksum:08x}"
+
+
+def _check_frame(frame: bytes, layout: RecordLayout, record: int) -> None:
+    expected = f"record {record} to be a frame of {layout.frame_bytes} bytes with {layout.rows} rows"
+    if len(frame) < layout.frame_bytes:
+        raise _BadRecordError(expected, f"{len(frame)} bytes")
+    (_, header), *fixed = layout.fixed
+    if frame[:HEADER_BYTES] != header:
+        raise _BadRecordError(expected, f"the header {frame[:HEADER_BYTES].hex()}")
+    if int.from_bytes(frame[-FOOTER_BYTES:], "little") != masked_crc32c(frame[HEADER_BYTES:-FOOTER_BYTES]):
+        raise _BadRecordError(f"record {record} to match its checksum", "other bytes")
+    for offset, piece in fixed:
+        if frame[offset : offset + len(piece)] != piece:
+            raise _BadRecordError(expected, f"another layout at byte {offset} of the frame")

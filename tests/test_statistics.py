@@ -1,0 +1,161 @@
+"""Statistics against NumPy in long double, and as a monoid."""
+
+import functools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.impute import SimpleImputer
+
+from pipelines import statistics
+from pipelines.statistics import Statistics, impute_constant, impute_mean, merge, moments, summarize
+
+AXES = {"element": lambda x: 0, "channel": lambda x: tuple(range(x.ndim - 1)), "all": lambda x: None}
+
+
+def describe(values, over="element", *, pieces=1):
+    """The statistics of an array that is cut into blocks."""
+    return summarize(functools.reduce(merge, (moments(block, over) for block in np.array_split(values, pieces))))
+
+
+def oracle(values, over="element"):
+    axis, wide = AXES[over](values), values.astype(np.longdouble)
+    return {
+        "count": np.sum(~np.isnan(wide), axis=axis),
+        "missing": np.sum(np.isnan(wide), axis=axis),
+        "min": np.nanmin(wide, axis=axis),
+        "max": np.nanmax(wide, axis=axis),
+        "mean": np.nanmean(wide, axis=axis),
+        "std": np.nanstd(wide, axis=axis),
+    }
+
+
+def assert_equal(found: Statistics, expected, *, rtol=1e-12):
+    for name, values in found.arrays().items():
+        # The floor of the deviation is the rounding of the oracle's own mean.
+        floor = 1e-18 * float(np.max(np.abs(expected["max"]))) if name == "std" else 0
+        np.testing.assert_allclose(values, expected[name].astype(float), rtol=rtol, atol=floor, err_msg=name)
+
+
+def normal(shape, *, mean=0.0, dtype="float64", missing=0.0):
+    generator = np.random.default_rng(7)
+    values = (generator.normal(size=shape) + mean).astype(dtype)
+    if missing:
+        values[generator.random(shape) < missing] = np.nan
+    return values
+
+
+@pytest.mark.parametrize("over", ["element", "channel", "all"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(normal((3000, 4, 3), dtype="float32"), id="float32"),
+        pytest.param(normal((3000, 4, 3), missing=0.3), id="missing"),
+        pytest.param(normal((3000, 4, 3), mean=1e6, dtype="float32"), id="float32 of mean 1e6"),
+        pytest.param(normal((3000, 4, 3), mean=1.7e9), id="float64 of mean 1.7e9"),
+        pytest.param(normal((40000, 1)), id="many rows of one value"),
+        pytest.param(normal((2, 4, 40000), dtype="float32"), id="few wide rows"),
+        pytest.param(np.random.default_rng(1).integers(0, 256, (500, 4, 3), dtype=np.uint8), id="uint8"),
+        pytest.param(np.random.default_rng(1).integers(-(2**15), 2**15, (500, 4, 3), dtype=np.int16), id="int16"),
+        pytest.param(np.random.default_rng(1).integers(0, 2**16, (500, 4, 3), dtype=np.uint16), id="uint16"),
+        pytest.param(np.random.default_rng(1).integers(-(2**40), 2**40, (500, 4, 3)), id="int64"),
+        pytest.param(np.random.default_rng(1).integers(0, 2, (500, 4, 3)).astype(bool), id="bool"),
+        pytest.param(np.full((70000, 2), 65535, np.uint16), id="the greatest sums of squares"),
+    ],
+)
+def test_statistics_are_those_of_numpy(values, over):
+    assert_equal(describe(values, over, pieces=5), oracle(values, over))
+
+
+def test_the_huge_mean_of_float32_costs_no_digits():
+    values = normal((200_000, 2), mean=1e6, dtype="float32")
+    wide = values.astype(np.longdouble)
+    found = describe(values, pieces=13)
+    np.testing.assert_allclose(found.mean, wide.mean(axis=0).astype(float), rtol=1e-15)
+    np.testing.assert_allclose(found.std**2, wide.var(axis=0).astype(float), rtol=1e-9)
+
+
+@pytest.mark.parametrize("value", [3.3, 0.1, -1e300, 1e-310, 0.0, 1e6 + 1 / 3])
+def test_a_constant_has_exactly_its_mean_and_no_deviation(value):
+    for dtype in ("float32", "float64"):
+        if abs(value) > float(np.finfo(dtype).max):
+            continue
+        column = np.full((1001, 1), value).astype(dtype)
+        found = describe(column, pieces=7)
+        assert found.mean == column[0]
+        assert found.std == 0
+
+
+def test_nearly_constant_values_keep_their_deviation():
+    values = np.full(100_001, 1.7e9)
+    values[5] = np.nextafter(1.7e9, 2e9)
+    step = values[5] - 1.7e9
+    expected = step * np.sqrt(len(values) - 1) / len(values)
+    np.testing.assert_allclose(describe(values, pieces=3).std, expected, rtol=1e-12)
+
+
+def test_a_column_without_a_value_has_none_and_spoils_no_other():
+    values = np.array([[1.0, np.nan], [3.0, np.nan]])
+    found = describe(values, pieces=2)
+    assert found.count.tolist() == [2, 0]
+    assert found.missing.tolist() == [0, 2]
+    assert found.mean[0] == 2
+    assert np.isnan([found.mean[1], found.std[1], found.min[1], found.max[1]]).all()
+
+
+def test_no_rows_add_nothing():
+    values = normal((50, 3), missing=0.2)
+    nothing = moments(values[:0], "element")
+    for whole in (merge(nothing, moments(values, "element")), merge(moments(values, "element"), nothing)):
+        assert_equal(summarize(whole), oracle(values))
+
+
+FINITE = {"allow_infinity": False, "width": 64, "min_value": -1e100, "max_value": 1e100}
+
+
+@given(
+    values=hnp.arrays(np.float64, st.tuples(st.integers(1, 60), st.integers(1, 4)), elements=st.floats(**FINITE)),
+    cuts=st.lists(st.integers(0, 60), max_size=6),
+    order=st.randoms(use_true_random=False),
+)
+def test_the_order_of_merging_changes_no_bit(values, cuts, order):
+    blocks = [moments(block, "element") for block in np.split(values, sorted(cuts))]
+    forward = summarize(functools.reduce(merge, blocks))
+    order.shuffle(blocks)
+    while len(blocks) > 1:  # as a tree, unlike the chain above
+        blocks = [functools.reduce(merge, blocks[i : i + 2]) for i in range(0, len(blocks), 2)]
+    for name, expected in forward.arrays().items():
+        np.testing.assert_array_equal(summarize(blocks[0]).arrays()[name], expected, err_msg=name)
+
+
+@given(a=st.floats(**FINITE), b=st.floats(**FINITE))
+def test_sums_and_products_keep_their_rounding_error(a, b):
+    if np.isnan([a, b]).any():
+        return
+    from fractions import Fraction
+
+    high, low = statistics.two_sum(np.float64(a), np.float64(b))
+    assert Fraction(float(high)) + Fraction(float(low)) == Fraction(a) + Fraction(b)
+    if a == 0 or b == 0 or 1e-100 < abs(a * b) < 1e200:
+        high, low = statistics.two_product(np.float64(a), np.float64(b))
+        assert Fraction(float(high)) + Fraction(float(low)) == Fraction(a) * Fraction(b)
+
+
+@pytest.mark.parametrize("constant", [0.0, -3.5, 1e6])
+def test_statistics_after_imputing_a_constant(constant):
+    values = normal((5000, 3), mean=2.0, missing=0.3)
+    imputed = SimpleImputer(strategy="constant", fill_value=constant).fit_transform(values)
+    assert_equal(impute_constant(describe(values), constant), oracle(imputed), rtol=1e-10)
+
+
+def test_statistics_after_imputing_the_mean():
+    values = normal((5000, 3), mean=2.0, missing=0.3)
+    imputed = SimpleImputer(strategy="mean").fit_transform(values)
+    assert_equal(impute_mean(describe(values)), oracle(imputed), rtol=1e-10)
+
+
+def test_imputing_a_constant_where_nothing_is_known():
+    found = impute_constant(describe(np.full((4, 1), np.nan)), 2.5)
+    assert [found.mean, found.min, found.max, found.std] == [2.5, 2.5, 2.5, 0]

@@ -1,0 +1,136 @@
+"""A damaged data set is found out, and the damage is named."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from arrays import write_files
+
+from loaders.manifest import ManifestError
+from pipelines.build import build
+from pipelines.config import parse_config
+from pipelines.verify import read_manifest, verify
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    root = tmp_path_factory.mktemp("built")
+    x = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
+    write_files(root / "src", {"x.npy": x, "labels.npy": np.arange(400)})
+    build(str(root / "src"), str(root / "out"), parse_config({"rows_per_record": 32, "shard_bytes": 3000}))
+    return root / "out"
+
+
+@pytest.fixture
+def dataset(built, tmp_path):
+    return pathlib.Path(shutil.copytree(built, tmp_path / "out"))
+
+
+def problems(dataset):
+    return [str(problem) for problem in verify(str(dataset)).problems]
+
+
+def first_shard(dataset):
+    return dataset / read_manifest(str(dataset)).splits["train"][0].file
+
+
+def change_manifest(dataset, change):
+    path = dataset / "manifest.json"
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def test_what_was_built_verifies(dataset):
+    found = verify(str(dataset))
+    assert found.problems == ()
+    assert found.rows == 400
+    assert found.bytes == sum(path.stat().st_size for path in dataset.rglob("*.tfrecord"))
+
+
+@pytest.mark.parametrize("position", [0, 9, 12, 40, 700, -5, -1])
+def test_a_flipped_bit(dataset, position):
+    shard = first_shard(dataset)
+    data = bytearray(shard.read_bytes())
+    data[position] ^= 4
+    shard.write_bytes(data)
+    (problem,) = problems(dataset)
+    assert problem.startswith(str(shard))
+
+
+def test_a_truncated_shard(dataset):
+    shard = first_shard(dataset)
+    data = shard.read_bytes()
+    shard.write_bytes(data[:-3])
+    assert problems(dataset) == [f"{shard}: expected {len(data)} bytes; found {len(data) - 3} bytes"]
+
+
+def test_a_missing_shard(dataset):
+    shard = first_shard(dataset)
+    size = shard.stat().st_size
+    shard.unlink()
+    assert problems(dataset) == [f"{shard}: expected a shard of {size} bytes; found no file"]
+
+
+def test_records_that_were_swapped_match_their_own_checksums_only(dataset):
+    shard, size = first_shard(dataset), read_manifest(str(dataset)).record_bytes
+    data = shard.read_bytes()
+    shard.write_bytes(data[size : 2 * size] + data[:size] + data[2 * size :])
+    (problem,) = problems(dataset)
+    assert "CRC-32C" in problem
+
+
+def test_a_shard_of_another_split(dataset):
+    manifest = read_manifest(str(dataset))
+    shutil.copy(dataset / manifest.splits["test"][0].file, first_shard(dataset))
+    assert problems(dataset)
+
+
+def test_a_manifest_that_counts_other_rows(dataset):
+    def fewer_rows(value):
+        value["splits"]["train"]["shards"][0]["rows"] -= 1
+
+    change_manifest(dataset, fewer_rows)
+    (problem,) = problems(dataset)
+    assert "record" in problem
+    assert "rows" in problem
+
+
+def test_a_file_between_the_shards(dataset):
+    stranger = dataset / "train" / "train-00000-of-00002.tfrecord"
+    stranger.write_bytes(b"")
+    assert problems(dataset) == [f"{stranger}: expected only shards of the manifest; found this file"]
+
+
+@pytest.mark.parametrize(
+    "name", ["schema.pbtxt", "statistics.pb", "statistics.npz", "transform/transform_fn/saved_model.pb"]
+)
+def test_a_missing_file_beside_the_shards(dataset, name):
+    (dataset / name).unlink()
+    assert problems(dataset) == [f"{dataset / name}: expected a file of the data set; found none"]
+
+
+def test_remains_of_a_build(dataset):
+    (dataset / "_build").mkdir()
+    assert len(problems(dataset)) == 1
+
+
+def test_all_that_is_wrong_is_listed(dataset):
+    for shard in read_manifest(str(dataset)).splits["train"]:
+        (dataset / shard.file).unlink()
+    (dataset / "schema.pbtxt").unlink()
+    assert len(problems(dataset)) == len(read_manifest(str(dataset)).splits["train"]) + 1
+
+
+def test_no_manifest(dataset):
+    (dataset / "manifest.json").unlink()
+    with pytest.raises(ManifestError, match="expected a finished data set with a manifest"):
+        verify(str(dataset))
+
+
+def test_a_later_format_is_refused(dataset):
+    change_manifest(dataset, lambda value: value.update(format_version=2))
+    with pytest.raises(ManifestError, match="reads format version 1; found 2"):
+        verify(str(dataset))
