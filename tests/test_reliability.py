@@ -1,0 +1,167 @@
+"""Builds as processes of their own: killed, interrupted, with several workers, and within bounds of memory."""
+
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from pipelines.verify import read_manifest, verify
+
+pytestmark = pytest.mark.slow
+
+
+def make_table(root, rows, *, parts=8):
+    """32 float32 columns with 5 % NaN and int64 labels, in files of equal size."""
+    root.mkdir()
+    generator = np.random.default_rng(0)
+    for part in range(parts):
+        x = generator.standard_normal((rows // parts, 32), dtype=np.float32)
+        x[generator.random(x.shape, dtype=np.float32) < 0.05] = np.nan
+        np.save(root / f"features-{part:03d}.npy", x)
+        np.save(root / f"labels-{part:03d}.npy", generator.integers(0, 10, len(x)))
+    return root
+
+
+def start(source, output, *options):
+    command = [sys.executable, "-m", "pipelines.cli", "build", str(source), str(output), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def build(source, output, *options):
+    process = start(source, output, *options)
+    shown, _ = process.communicate()
+    assert process.returncode == 0, shown
+    return read_manifest(str(output))
+
+
+def wait_for(condition, process, *, seconds=120):
+    """Waits until a file is there, say, while the process runs."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    root = tmp_path_factory.mktemp("undisturbed")
+    source = make_table(root / "src", 200_000)
+    return source, build(source, root / "out", "--set", "shard_bytes=1MiB")
+
+
+STAGES = {
+    "before the analysis is done": lambda out: (out / "_build/state.json").exists(),
+    "after the first shards": lambda out: len(list(out.glob("_build/tasks/*.json"))) >= 3,
+    "near the end": lambda out: len(list(out.glob("_build/tasks/*.json"))) >= 16,
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_build_started_again_ends_with_the_same_shards(stage, undisturbed, tmp_path):
+    source, manifest = undisturbed
+    out = tmp_path / "out"
+    process = start(source, out, "--set", "shard_bytes=1MiB")
+    wait_for(lambda: STAGES[stage](out), process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (out / "manifest.json").exists()
+    assert build(source, out, "--set", "shard_bytes=1MiB") == manifest
+    assert not verify(str(out)).problems
+    assert not [path for path in out.rglob("*") if path.name.startswith((".", "_"))]
+
+
+def test_control_c_stops_at_once_and_the_same_command_goes_on(undisturbed, tmp_path):
+    source, manifest = undisturbed
+    out = tmp_path / "out"
+    process = start(source, out, "--set", "shard_bytes=1MiB")
+    wait_for(lambda: STAGES["after the first shards"](out), process)
+    process.send_signal(signal.SIGINT)
+    shown, _ = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert shown.endswith("npyflow: interrupted; the same command goes on where it stopped\n")
+    assert "Traceback" not in shown
+    assert build(source, out, "--set", "shard_bytes=1MiB") == manifest
+
+
+@pytest.mark.parametrize("mode", ["multi_processing", "multi_threading"])
+def test_the_number_of_workers_changes_no_byte(mode, undisturbed, tmp_path):
+    source, manifest = undisturbed
+    options = ["--set", "shard_bytes=1MiB", "--direct_num_workers=3", f"--direct_running_mode={mode}"]
+    assert build(source, tmp_path / "out", *options) == manifest
+
+
+def test_a_killed_worker_process_leaves_nothing_that_looks_finished(undisturbed, tmp_path):
+    source, manifest = undisturbed
+    out = tmp_path / "out"
+    process = start(
+        source, out, "--set", "shard_bytes=1MiB", "--direct_num_workers=2", "--direct_running_mode=multi_processing"
+    )
+    wait_for(lambda: STAGES["after the first shards"](out), process)
+    (worker, *_) = workers = leaves(process.pid)
+    os.kill(worker, signal.SIGKILL)
+    try:
+        process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:  # Beam's direct runner may wait for a dead worker for ever
+        for other in workers[1:]:
+            os.kill(other, signal.SIGKILL)
+        process.kill()
+        process.communicate()
+    assert not (out / "manifest.json").exists()
+    assert build(source, out, "--set", "shard_bytes=1MiB") == manifest
+
+
+def leaves(pid):
+    """The processes below a process that have none below themselves; Beam starts its workers through a shell."""
+    listing = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    children = [int(line) for line in listing.split()]
+    return [leaf for child in children for leaf in (leaves(child) or [child])]
+
+
+def peak_bytes(source, output):
+    """The peak of resident memory of a build."""
+    program = (
+        "import resource, sys\n"
+        "from pipelines import cli\n"
+        "code = cli.main(sys.argv[1:])\n"
+        "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
+        "sys.exit(code)\n"
+    )
+    command = [sys.executable, "-c", program, "build", str(source), str(output)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[-1])
+
+
+def test_memory_does_not_grow_with_the_data(tmp_path):
+    peaks = []
+    for rows in (2_000_000, 4_000_000):
+        source = make_table(tmp_path / f"src{rows}", rows)
+        peaks.append(peak_bytes(source, tmp_path / f"out{rows}"))
+    print("peaks in MiB:", [peak / 2**20 for peak in peaks])
+    assert peaks[0] < 1.5e9
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_a_full_disk_is_an_error_and_the_build_goes_on_when_there_is_room(undisturbed, tmp_path):
+    """A limit on the size of files stands for the disk: writing beyond it fails in the same call."""
+    source, manifest = undisturbed
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "pipelines.cli", "build", str(source), str(out), "--set", "shard_bytes=1MiB"]
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(pathlib.Path(out).rglob("*.tfrecord"))
+    assert build(source, out, "--set", "shard_bytes=1MiB") == manifest
