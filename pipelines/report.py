@@ -55,16 +55,20 @@ def _watch(view: _Bars | _Lines, counter: progress.Counter, stages: tuple[str, .
 
 
 class _Stages:
-    """When each stage began, and how fast it has been since."""
+    """How fast each stage has been, from when it began to when it last moved."""
 
     def __init__(self, totals: dict[str, int]) -> None:
         self.totals = totals
-        self._begun: dict[str, float] = {}
+        self._seen: dict[str, tuple[float, float, int]] = {}
 
     def speed(self, stage: str, count: progress.Count) -> float:
-        """Bytes a second since the stage began."""
-        begun = self._begun.setdefault(stage, time.monotonic() - REFRESH_SECONDS)
-        return count.size / (time.monotonic() - begun)
+        """Bytes a second."""
+        now = time.monotonic()
+        begun, moved, rows = self._seen.get(stage, (now - REFRESH_SECONDS, now, 0))
+        if count.rows != rows:
+            moved = now
+        self._seen[stage] = (begun, moved, count.rows)
+        return count.size / (moved - begun)
 
 
 class _Bars(_Stages):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
-from arrays import DTYPES, values, write_files
+from arrays import DTYPES, RamFileSystem, empty_ram, npy_bytes, values, write_files
 from google.protobuf import text_format
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
@@ -160,6 +160,19 @@ def test_the_pixels_of_a_fortran_cube_are_rows(tmp_path):
     raw, train = training_rows(tmp_path / "out", cube.reshape(-1, 20))
     np.testing.assert_allclose(train["pixels"], StandardScaler().fit_transform(raw.astype(float)), atol=1e-6)
     np.testing.assert_array_equal(train["labels"], labels.reshape(-1)[train["row"]])
+
+
+def test_sources_of_a_remote_file_system_are_read_by_range(tmp_path):
+    empty_ram()
+    x = table(missing=0)
+    RamFileSystem.contents["ram://bucket/data/x.npy"] = npy_bytes(x)
+    RamFileSystem.contents["ram://bucket/data/row.npy"] = npy_bytes(np.arange(len(x)))
+    make("ram://bucket/data", tmp_path / "out", features=IDS, shard_bytes=20_000)
+    raw, train = training_rows(tmp_path / "out", x)
+    np.testing.assert_allclose(train["x"], StandardScaler().fit_transform(raw.astype(float)), atol=1e-6)
+    values_bytes = x.nbytes + 8 * len(x)
+    # Each of the two passes reads every value once; the rest is headers.
+    assert 2 * values_bytes <= RamFileSystem.bytes_read < 2.2 * values_bytes
 
 
 def test_big_endian_parts_split_by_directory(tmp_path):

@@ -1,0 +1,41 @@
+"""The documents say what the code does."""
+
+import pathlib
+import re
+
+import numpy as np
+
+from loaders import order
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def test_the_golden_values_of_the_format():
+    rows = re.findall(r"^\| `(.+?)`(?: for x = 0 … 9)? \| (.+?) \|$", (ROOT / "docs/format.md").read_text(), re.M)
+    names = {
+        "mix64": lambda x: int(order.mix64(np.array([x], np.uint64))[0]),
+        "stream": lambda key, index: int(order.stream(key, np.array([index]))[0]),
+        "permute": lambda key, x, size: order.permute(key, x, size).tolist(),
+        "shuffled": lambda key, rows: order.shuffled(key, rows).tolist(),
+        "derive": order.derive,
+        "text_key": order.text_key,
+        "SPLIT": order.SPLIT,
+        "x": np.arange(10),
+    }
+    golden = [(call, value) for call, value in rows if "(" in call]
+    assert len(golden) == 7
+    for call, value in golden:
+        expected = int(value, 16) if value.startswith("0x") else [int(number) for number in value.split(", ")]
+        assert eval(call, names) == expected, call
+
+
+def test_links_lead_somewhere():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_module_has_its_place_in_the_architecture():
+    text = (ROOT / "docs/architecture.md").read_text()
+    modules = {path.stem for path in (ROOT / "pipelines").glob("*.py")} - {"__init__", "errors"}
+    assert {module for module in modules if f"`{module}`" not in text} == set()
