@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import posixpath
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,12 +36,28 @@ class Shard:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class File:
+    """A file beside the shards.
+
+    Attributes:
+        file: The path from the data set's root, with forward slashes.
+        bytes: Its size.
+        crc32c: As in `Shard`.
+    """
+
+    file: str
+    bytes: int
+    crc32c: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The facts about one data set.
 
     Attributes:
         features: The features of a row, sorted by name.
         splits: The shards of each split, in order.
+        files: The other files of the data set: transform, schema and statistics.
         rows_per_record: How many rows a record holds; the last record of a shard may hold fewer.
         record_bytes: The size of a full record in its file, framing included: record k of a shard begins at
             `k * record_bytes`.
@@ -53,6 +70,7 @@ class Manifest:
 
     features: tuple[FeatureSpec, ...]
     splits: Mapping[str, tuple[Shard, ...]]
+    files: tuple[File, ...]
     rows_per_record: int
     record_bytes: int
     seed: int
@@ -94,6 +112,7 @@ class Manifest:
                 }
                 for name, shards in self.splits.items()
             },
+            "files": [dataclasses.asdict(file) for file in self.files],
             "seed": self.seed,
             "source_fingerprint": self.source_fingerprint,
             "transform": self.transform,
@@ -127,9 +146,8 @@ class Manifest:
         try:
             return cls(
                 features=tuple(FeatureSpec.from_json(feature) for feature in value["features"]),
-                splits={
-                    name: tuple(Shard(**shard) for shard in split["shards"]) for name, split in value["splits"].items()
-                },
+                splits={name: _load_shards(name, split) for name, split in value["splits"].items()},
+                files=tuple(File(**file) for file in value["files"]),
                 rows_per_record=value["rows_per_record"],
                 record_bytes=value["record_bytes"],
                 seed=value["seed"],
@@ -140,3 +158,15 @@ class Manifest:
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ManifestError(f"{path}: a field is missing or wrong: {error}") from error
+
+
+def _load_shards(name: str, split: Mapping[str, Any]) -> tuple[Shard, ...]:
+    shards = tuple(Shard(**shard) for shard in split["shards"])
+    for shard in shards:
+        # A manifest names only files of its own data set, whoever wrote it.
+        if shard.file != f"{name}/{posixpath.basename(shard.file)}" or name in ("", ".", "..") or "/" in name:
+            raise ValueError(f"split {name}: expected shards in its own directory; found {shard.file!r}")
+    rows = sum(shard.rows for shard in shards)
+    if split["rows"] != rows:
+        raise ValueError(f"split {name}: expected {rows} rows, as its shards have together; found {split['rows']}")
+    return shards

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -158,10 +159,7 @@ class MomentsFn(beam.CombineFn):  # type: ignore[misc]
 
     def merge_accumulators(self, accumulators: Iterable[list[Moments]]) -> list[Moments]:
         """Adds up accumulators."""
-        first, *rest = accumulators
-        for other in rest:
-            first = [merge(a, b) for a, b in zip(first, other, strict=True)]
-        return first
+        return functools.reduce(lambda one, other: list(map(merge, one, other)), accumulators)
 
     def extract_output(self, accumulator: list[Moments]) -> dict[str, Statistics]:
         """The statistics by feature."""

@@ -71,8 +71,10 @@ def run_build(plan: Plan, root: str, *, overwrite: bool = False, beam_options: S
         NpyflowError: If Beam does not know an option.
     """
     options = pipeline_options(beam_options)
-    output = Output(root)
-    resumed = prepare(output, plan, overwrite=overwrite)
+    output = Output(files.absolute(root))
+    begin = prepare(output, plan, overwrite=overwrite)
+    if begin == "finished":
+        return Manifest.loads(files.read_text(output.manifest))
 
     import apache_beam as beam
     import tensorflow_transform.beam as tft_beam
@@ -81,7 +83,7 @@ def run_build(plan: Plan, root: str, *, overwrite: bool = False, beam_options: S
     from pipelines.publish import publish
     from pipelines.write import WriteShards
 
-    analyzed = resumed and files.exists(output.analysis_done)
+    analyzed = begin == "resume" and files.exists(output.analysis_done)
     with readable_failures(), beam.Pipeline(runner=_runner(options), options=options) as pipeline:
         ready = None
         if not analyzed:
@@ -94,18 +96,28 @@ def run_build(plan: Plan, root: str, *, overwrite: bool = False, beam_options: S
 def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
     """Beam's options from the command line.
 
+    Args:
+        arguments: Options written `--name=value`, or `--name` for those without a value.
+
     Raises:
-        ConfigError: If Beam does not know an option.
+        ConfigError: If Beam does not know an option or the runner, or a value is not in the same argument.
     """
     from apache_beam.options.pipeline_options import PipelineOptions
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for options in _all_subclasses(PipelineOptions):
         options._add_argparse_args(parser)
-    _, unknown = parser.parse_known_args(list(arguments))
-    if unknown:
-        raise ConfigError(f"unknown option {' '.join(unknown)}; neither npyflow nor Beam has it")
-    return PipelineOptions(list(arguments))
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        known = parser._option_string_actions.get(name)
+        if known is None:
+            raise ConfigError(f"unknown option {argument}; neither npyflow nor Beam has it")
+        if not equals and known.nargs != 0:
+            # The next argument could as well be the directory of the sources.
+            raise ConfigError(f"{name}: expected {name}=VALUE, in one argument")
+    result = PipelineOptions(list(arguments))
+    _runner(result)
+    return result
 
 
 def _all_subclasses(cls: type[Any]) -> list[type[Any]]:
@@ -116,12 +128,21 @@ def _runner(options: PipelineOptions) -> Any:
     """The runner; "DirectRunner" and nothing are the in-process runner on every machine.
 
     Beam's own DirectRunner starts another program where it can download it, and falls back where it cannot.
+
+    Raises:
+        ConfigError: If Beam has no such runner.
     """
     from apache_beam.options.pipeline_options import StandardOptions
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from apache_beam.runners.runner import create_runner
 
-    name = options.view_as(StandardOptions).runner
-    return FnApiRunner() if name in (None, "DirectRunner", "FnApiRunner") else name
+    name = options.view_as(StandardOptions).runner or "DirectRunner"
+    if name.lower() in ("directrunner", "fnapirunner"):
+        return FnApiRunner()
+    try:
+        return create_runner(name)
+    except (AttributeError, ImportError, ValueError) as error:
+        raise ConfigError(f"--runner: expected a runner of Beam; found {name!r} ({error})") from error
 
 
 @contextmanager
@@ -133,7 +154,6 @@ def readable_failures() -> Iterator[None]:
 
     Raises:
         DataError: If the worker raised one.
-        KeyboardInterrupt: If the worker was interrupted.
     """
     try:
         yield
@@ -142,6 +162,4 @@ def readable_failures() -> Iterator[None]:
         found = re.findall(r"^pipelines\.errors\.DataError: (.*?)(?: \[while running '.*'\])?$", text, re.M)
         if found:
             raise DataError(found[-1]) from error
-        if text.startswith("KeyboardInterrupt"):
-            raise KeyboardInterrupt from error
         raise

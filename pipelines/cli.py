@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -42,16 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and options.command != "build":
         parser.error(f"unknown argument {rest[0]}")
     options.beam_options = rest
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False, emoji=False)
     try:
         return int(options.run(options, console))
     except (NpyflowError, ManifestError) as error:
         if options.debug:
             raise
         _complain(str(error))
-        return error.exit_code if isinstance(error, NpyflowError) else EXIT_BAD_INPUT
+        if isinstance(error, NpyflowError):
+            return error.exit_code
+        return EXIT_FAILED if options.command == "verify" else EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        return _interrupted(options)
+        _complain("interrupted")
+        return EXIT_INTERRUPTED
     except Exception as error:
         if options.debug:
             raise
@@ -84,7 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
         parents=[common],
         help="build a data set from a directory of arrays",
         allow_abbrev=False,
-        epilog="Any other option goes to Beam: --runner=FlinkRunner, --direct_num_workers=2 …",
+        epilog="Any other option --NAME=VALUE goes to Beam: --runner=FlinkRunner, --direct_num_workers=2 …",
     )
     build.add_argument("source", metavar="SRC", help="a directory of .npy files, in any file system that Beam reads")
     build.add_argument("output", metavar="OUT", help="the directory for the data set")
@@ -134,6 +141,10 @@ def run_build_command(options: argparse.Namespace, console: Console) -> int:
     from pipelines.report import shown
 
     begun = time.monotonic()
+    if options.beam_options:  # before anything else: importing Beam to check them takes seconds
+        from pipelines.build import pipeline_options
+
+        pipeline_options(options.beam_options)
     plan = _plan(options.source, options)
     if options.dry_run:
         inspect.show_sources(console, plan)
@@ -147,7 +158,7 @@ def run_build_command(options: argparse.Namespace, console: Console) -> int:
     from pipelines.build import run_build
 
     totals = {"analyze": plan.rows_to_analyze, "write": plan.table.rows}
-    with shown(console, totals):
+    with _stopping_at_once(console), shown(console, totals):
         manifest = run_build(plan, options.output, overwrite=options.overwrite, beam_options=options.beam_options)
     console.print()
     inspect.show_splits(console, manifest)
@@ -187,6 +198,8 @@ def _plan(source: str, options: argparse.Namespace) -> Plan:
         text = files.read_text(options.config) if options.config else ""
     except OSError as error:
         raise ConfigError(f"{options.config}: expected a file that can be read; found {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{options.config}: expected UTF-8 text; found {error.reason} at {error.start}") from error
     settings = list(options.settings)
     if options.seed is not None:
         settings.append(f"seed={options.seed}")
@@ -204,12 +217,47 @@ def _complain(message: str) -> None:
     print(f"npyflow: {message}", file=sys.stderr)
 
 
-def _interrupted(options: argparse.Namespace) -> int:
-    again = "; the same command goes on where it stopped" if options.command == "build" else ""
-    _complain(f"interrupted{again}")
-    # Threads of a runner may still be at work; what they write is not part of a data set before its manifest.
-    sys.stdout.flush()
-    os._exit(EXIT_INTERRUPTED)
+@contextmanager
+def _stopping_at_once(console: Console) -> Iterator[None]:
+    """Makes Ctrl-C end this process, whatever a runner and its threads are doing.
+
+    Python's own KeyboardInterrupt can be swallowed on its way through a runner. Nothing needs to be put in order: what
+    is half written is not part of a data set, and the next run of the same command removes it.
+    """
+
+    def stop(*_: object) -> None:
+        console.show_cursor()
+        _kill_descendants(os.getpid())
+        _complain("interrupted; the same command goes on where it stopped")
+        sys.stderr.flush()
+        os._exit(EXIT_INTERRUPTED)
+
+    if threading.current_thread() is not threading.main_thread():  # only there can a handler be set
+        yield
+        return
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _kill_descendants(pid: int) -> None:
+    """Kills the processes below a process: Beam's workers, which would go on with what they have begun."""
+    try:
+        listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return  # without ps they end by themselves, some seconds later
+    children: dict[int, list[int]] = {}
+    for line in listing.splitlines():
+        child, parent = map(int, line.split())
+        children.setdefault(parent, []).append(child)
+    pending = children.get(pid, [])
+    while pending:
+        child = pending.pop()
+        pending += children.get(child, [])
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -48,10 +48,16 @@ class Constant(_Model):
     constant: Number
 
 
+def _not_zero(value: float) -> float:
+    if value == 0:
+        raise ValueError("a number other than 0, which would make every value 0")
+    return value
+
+
 class Scale(_Model):
     """Normalisation by multiplying with a constant."""
 
-    scale: Number
+    scale: Annotated[Number, AfterValidator(_not_zero)]
 
 
 def _as_list(value: object) -> object:
@@ -63,7 +69,7 @@ class FeatureConfig(_Model):
 
     files: Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)] | None = None
     role: Role | None = None
-    row_axes: Annotated[int, Field(ge=1)] | None = None
+    row_axes: Annotated[int, Field(ge=1, strict=True)] | None = None
     impute: Literal["none", "mean"] | Constant | None = None
     normalize: Literal["none", "zscore", "minmax"] | Scale | None = None
     over: Over | None = None
@@ -86,7 +92,7 @@ def _fractions(splits: dict[str, float]) -> dict[str, float]:
     return splits
 
 
-RESERVED_NAMES = frozenset({"transform"})
+RESERVED_NAMES = frozenset({"transform", "manifest.json", "schema.pbtxt", "statistics.npz", "statistics.pb"})
 
 Fractions = Annotated[dict[str, float], AfterValidator(_fractions)]
 
@@ -96,10 +102,10 @@ class DatasetConfig(_Model):
 
     features: dict[str, FeatureConfig] = Field(default_factory=dict)
     splits: Literal["directory"] | Fractions | None = None
-    row_axes: Annotated[int, Field(ge=1)] = 1
-    seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
+    row_axes: Annotated[int, Field(ge=1, strict=True)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**64, strict=True)] = 0
     shard_bytes: Annotated[ByteSize, Field(ge=1)] = ByteSize(DEFAULT_SHARD_BYTES)
-    rows_per_record: Annotated[int, Field(ge=1)] | None = None
+    rows_per_record: Annotated[int, Field(ge=1, strict=True)] | None = None
 
     def row_axes_of(self, feature: str) -> int:
         """How many leading axes of this feature's arrays count rows."""

@@ -44,6 +44,11 @@ def join(root: str, *parts: str) -> str:
     return "/".join([root.rstrip("/"), *parts])
 
 
+def absolute(path: str) -> str:
+    """The path from the root of its file system, for workers that run elsewhere; without a slash at the end."""
+    return os.path.abspath(path) if is_local(path) else path.rstrip("/")
+
+
 def list_files(root: str) -> list[FileInfo]:
     """All files under a directory, at any depth, sorted by path.
 
@@ -58,6 +63,18 @@ def list_files(root: str) -> list[FileInfo]:
     """
     found = _walk(root, "", ()) if is_local(root) else _list_remote(root)
     return sorted(found, key=lambda info: info.path)
+
+
+def is_empty(path: str) -> bool:
+    """Whether a directory holds nothing, hidden names included; one that does not exist holds nothing.
+
+    Raises:
+        OSError: If it cannot be read, or is a file.
+    """
+    try:
+        return not (os.listdir(path) if is_local(path) else _match_all(path))
+    except FileNotFoundError:
+        return True
 
 
 def _hidden(name: str) -> bool:

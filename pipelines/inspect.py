@@ -62,12 +62,13 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 def show_forecast(console: Console, plan: Plan) -> None:
     """Shows the splits and shards that a build would write."""
-    rows = _table("split", "rows:", "bytes:", "shards:")
-    for name, split in describe(plan)["splits"].items():
+    rows, forecast = _table("split", "rows:", "bytes:", "shards:"), describe(plan)
+    for name, split in forecast["splits"].items():
         rows.add_row(name, f"{split['rows']:,}", show_bytes(split["bytes"]), f"{split['shards']:,}")
     about = "" if isinstance(plan.config.splits, str) else " (expected; each row's split is drawn by its hash)"
     console.print(f"\nForecast{about}:\n", style="bold")
     console.print(rows)
+    console.print(f"\nA worker holds up to {show_bytes(forecast['task_bytes'])} of rows at a time", highlight=False)
 
 
 def dump_config(config: ResolvedConfig) -> str:

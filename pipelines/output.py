@@ -6,9 +6,10 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
-from typing import Any
+import re
+from typing import Any, Literal
 
-from loaders.manifest import FILE_NAME
+from loaders.manifest import FILE_NAME, Manifest, ManifestError
 from loaders.version import VERSION
 from pipelines import files
 from pipelines.errors import EXIT_BAD_INPUT, NpyflowError
@@ -16,7 +17,12 @@ from pipelines.plan import Plan, Task
 
 TRANSFORM = "transform"
 STATISTICS = "statistics.npz"
+STATE_FORMAT = "npyflow-build"
+SHARD_NAME = re.compile(r"[^/]+-\d{5,}-of-\d{5,}\.tfrecord")
 PACKAGES = ("apache-beam", "numpy", "tensorflow", "tensorflow-transform")
+
+
+Begin = Literal["fresh", "resume", "finished"]
 
 
 class OutputError(NpyflowError):
@@ -94,16 +100,18 @@ def versions() -> dict[str, str]:
 def _state(plan: Plan) -> dict[str, Any]:
     """What two builds must have in common for one to go on where the other stopped, and what clearing up needs."""
     state = {
+        "format": STATE_FORMAT,
         "sources": plan.table.fingerprint(modified=True),
         "config": plan.config.dump(),
         "versions": versions(),
+        "plan": [plan.block_rows, plan.analysis_rows, *(group.tasks for group in plan.groups)],
         "splits": list(plan.splits),
     }
     return dict(json.loads(json.dumps(state)))
 
 
-def check(output: Output, plan: Plan, *, overwrite: bool) -> bool:
-    """Whether a build may write to the directory, and how it would begin. Nothing is changed.
+def check(output: Output, plan: Plan, *, overwrite: bool) -> Begin:
+    """How a build into the directory would begin. Nothing is changed.
 
     Args:
         output: The directory; it need not exist.
@@ -111,57 +119,100 @@ def check(output: Output, plan: Plan, *, overwrite: bool) -> bool:
         overwrite: Whether a data set or an unfinished build that is there may be removed.
 
     Returns:
-        Whether an interrupted run of the same build is there, to be resumed.
+        `resume` where an interrupted run of the same build is there, `finished` where only its clearing up is left,
+        and `fresh` otherwise.
 
     Raises:
         OutputError: If the directory holds something that may not be removed.
     """
-    if output.root.rstrip("/") == plan.table.root.rstrip("/"):
+    if files.absolute(output.root) == plan.table.root:
         raise OutputError(f"{output.root}: expected another directory than that of the sources")
-    finished, unfinished = files.exists(output.manifest), files.exists(output.state)
-    if not finished and not unfinished and _occupied(output.root):
+    manifest, state = _read_manifest(output), _read_state(output)
+    if manifest is None and state is None and not _is_free(output.root):
         raise OutputError(
             f"{output.root}: expected an empty directory or an output of npyflow; found other files. "
             "Nothing was changed; name another directory"
         )
-    if finished and not overwrite:
+    if overwrite or (manifest is None and state is None):
+        return "fresh"
+    same = state == _state(plan)
+    if manifest is not None and not same:
         raise OutputError(f"{output.root}: holds a finished data set; --overwrite replaces it")
-    if overwrite or not unfinished:
-        return False
-    if json.loads(files.read_text(output.state)) != _state(plan):
+    if not same:
         raise OutputError(
             f"{output.root}: holds an unfinished build of other sources, another configuration or other versions; "
             "--overwrite starts again"
         )
-    return True
+    return "resume" if manifest is None else "finished"
 
 
-def prepare(output: Output, plan: Plan, *, overwrite: bool) -> bool:
-    """Makes the directory ready for a build; arguments, result and errors are those of `check`."""
-    if check(output, plan, overwrite=overwrite):
-        files.remove_tree(output.path("_build", "tmp"))
-        return True
-    _clear(output)
-    files.write_text(output.state, json.dumps(_state(plan)))
-    return False
-
-
-def _occupied(root: str) -> bool:
+def _is_free(root: str) -> bool:
     try:
-        return bool(files.list_files(root))
-    except FileNotFoundError:  # not `exists`: an object store has no directories that could exist
-        return False
+        return files.is_empty(root)
+    except NotADirectoryError as error:
+        raise OutputError(f"{root}: expected a directory; found a file") from error
+
+
+def prepare(output: Output, plan: Plan, *, overwrite: bool) -> Begin:
+    """Makes the directory ready for a build; arguments, result and errors are those of `check`."""
+    begin = check(output, plan, overwrite=overwrite)
+    if begin == "finished":
+        files.remove_tree(output.build)
+    elif begin == "resume":
+        files.remove_tree(output.path("_build", "tmp"))
+    else:
+        _clear(output)
+        files.write_text(output.state, json.dumps(_state(plan)))
+    return begin
+
+
+def _read_manifest(output: Output) -> Manifest | None:
+    if not files.exists(output.manifest):
+        return None
+    try:
+        return Manifest.loads(files.read_text(output.manifest), path=output.manifest)
+    except (ManifestError, UnicodeDecodeError) as error:
+        raise OutputError(f"{error}. Nothing was changed; name another directory") from error
+
+
+def _read_state(output: Output) -> dict[str, Any] | None:
+    """The state of an unfinished build; None where there is none, or another program's file of that name."""
+    try:
+        state = json.loads(files.read_text(output.state)) if files.exists(output.state) else None
+    except ValueError:
+        return None
+    return state if isinstance(state, dict) and state.get("format") == STATE_FORMAT else None
 
 
 def _clear(output: Output) -> None:
-    """Removes a data set or an unfinished build, the manifest first, so that at no time half of one looks whole."""
-    splits: set[str] = set()
-    for path in (output.manifest, output.state):
-        if files.exists(path):
-            splits |= set(json.loads(files.read_text(path))["splits"])
-    files.remove(output.manifest)
-    for directory in (*splits, TRANSFORM):
-        files.remove_tree(output.path(directory))
-    for name in (STATISTICS, "statistics.pb", "schema.pbtxt"):
+    """Removes a data set or an unfinished build: the manifest first, so that at no time half of one looks whole.
+
+    The state is there from before the manifest goes, so that clearing up that is interrupted can be begun again.
+    """
+    manifest, state = _read_manifest(output), _read_state(output)
+    if manifest is None and state is None:
+        return
+    splits = sorted({*(manifest.splits if manifest else ()), *(state["splits"] if state else ())})
+    files.write_text(output.state, json.dumps({"format": STATE_FORMAT, "splits": splits}))
+    for name in (FILE_NAME, STATISTICS, "statistics.pb", "schema.pbtxt"):
         files.remove(output.path(name))
-    files.remove_tree(output.build)
+    for split in splits:
+        _remove_shards(output.path(split))
+    files.remove_tree(output.transform)
+    for name in ("tasks", "tmp", "statistics"):
+        files.remove_tree(output.path("_build", name))
+    for path in (output.analysis_done, output.shard_list):
+        files.remove(path)
+
+
+def _remove_shards(directory: str) -> None:
+    """Removes a split's directory, unless it holds something else than shards, which stays."""
+    try:
+        found = files.list_files(directory)
+    except OSError:
+        return
+    for file in found:
+        if SHARD_NAME.fullmatch(file.path):
+            files.remove(files.join(directory, file.path))
+    if files.is_empty(directory):
+        files.remove_tree(directory)

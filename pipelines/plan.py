@@ -18,12 +18,18 @@ import numpy.typing as npt
 from loaders import order
 from loaders.spec import FeatureSpec
 from pipelines.config import DEFAULT_SPLITS, DatasetConfig, ResolvedConfig, resolve_feature
+from pipelines.errors import ConfigError
 from pipelines.sources import Part, SourceTable
 
+TRAINING_NAMES = ("train", "training")
 BLOCKS_PER_SHARD = 128
 MAX_BLOCK_BYTES = 2**20
 ANALYSIS_BYTES = 16 * 2**20
 RECORD_BYTES = 128 * 2**10
+
+TASK_BYTES = 256 * 2**20
+"""The most that a task holds of its sources: many splits, or wider dtypes than are stored, would make it hold more than
+the shards that it writes. A user who asks for larger shards has larger tasks."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,7 +99,7 @@ class Plan:
     @property
     def training_split(self) -> str:
         """The split whose rows are analysed: `train` or `training`, or else the first."""
-        return next((split for split in self.splits if split in ("train", "training")), self.splits[0])
+        return next((split for split in self.splits if split in TRAINING_NAMES), self.splits[0])
 
     @property
     def specs(self) -> tuple[FeatureSpec, ...]:
@@ -235,6 +241,12 @@ def resolve_config(config: DatasetConfig, table: SourceTable) -> ResolvedConfig:
         ConfigError: If what the user said does not fit the sources.
     """
     features = tuple(resolve_feature(f.name, f.dtype, f.shape, config) for f in table.features)
+    if table.by_directory and not {part.split for part in table.parts} & set(TRAINING_NAMES):
+        found = ", ".join(sorted({str(part.split) for part in table.parts}))
+        raise ConfigError(
+            f"splits: statistics come from the directory {' or '.join(TRAINING_NAMES)}; found {found}. "
+            "Rename one, or give fractions"
+        )
     splits = "directory" if table.by_directory else config.splits or DEFAULT_SPLITS
     stored = sum(feature.spec.row_bytes for feature in features)
     return ResolvedConfig(
@@ -264,7 +276,10 @@ def make_plan(table: SourceTable, config: ResolvedConfig) -> Plan:
         largest = max(splits.values())
         rows = sum(table.parts[part].rows for part in parts)
         blocks = int(_block_starts(table, parts, block_rows)[-1])
-        tasks = math.ceil(rows * stored * largest / config.shard_bytes)
+        tasks = max(
+            math.ceil(rows * stored * largest / config.shard_bytes),
+            math.ceil(rows * table.row_bytes / max(TASK_BYTES, 2 * config.shard_bytes)),
+        )
         groups.append(Group(parts=parts, splits=tuple(splits), tasks=max(1, min(tasks, blocks))))
     return Plan(
         table=table,
@@ -294,7 +309,7 @@ def choose_rows_per_record(row_bytes: int) -> int:
 
 
 def describe(plan: Plan) -> dict[str, Any]:
-    """A forecast of the output: rows, bytes and shards of each split, and the memory that a worker needs.
+    """A forecast of the output: rows, bytes and shards of each split, and the bytes of rows that a task holds.
 
     Rows and bytes are expected values where rows are split by fraction.
     """
@@ -306,4 +321,10 @@ def describe(plan: Plan) -> dict[str, Any]:
             fraction = 1.0 if isinstance(plan.config.splits, str) else plan.config.splits[split]
             expected = round(rows * fraction)
             splits[split] = {"rows": expected, "bytes": expected * stored, "shards": group.tasks}
-    return {"rows": plan.table.rows, "source_bytes": plan.table.nbytes, "splits": splits}
+    task_rows = max(sum(plan.table.parts[p].rows for p in group.parts) / group.tasks for group in plan.groups)
+    return {
+        "rows": plan.table.rows,
+        "source_bytes": plan.table.nbytes,
+        "task_bytes": round(task_rows * plan.table.row_bytes),
+        "splits": splits,
+    }

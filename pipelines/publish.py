@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 
+import google_crc32c
 import numpy as np
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from loaders.manifest import Manifest, Shard
+from loaders.manifest import File, Manifest, Shard
 from loaders.spec import FeatureSpec
 from pipelines import files
 from pipelines.analyze import dump_statistics, load_statistics, statistics_files, transformed_features
 from pipelines.config import ResolvedFeature
 from pipelines.encode import record_bytes
-from pipelines.errors import NpyflowError
+from pipelines.errors import DataError, NpyflowError
 from pipelines.output import STATISTICS, TRANSFORM, Output, versions
 from pipelines.plan import Plan
 from pipelines.statistics import Statistics
@@ -40,12 +42,14 @@ def publish(plan: Plan, output: Output) -> Manifest:
     """
     splits = gather(plan, [load_shards(task) for task in json.loads(files.read_text(output.shard_list))])
     statistics = read_statistics(plan, output)
+    _check_classes(plan, statistics)
     files.write_text(output.path("schema.pbtxt"), text_format.MessageToString(make_schema(plan.config.features)))
     files.write_bytes(output.path("statistics.pb"), make_statistics(plan, statistics).SerializeToString())
     files.write_bytes(output.path(STATISTICS), dump_statistics(statistics))
     manifest = Manifest(
         features=plan.specs,
         splits=splits,
+        files=tuple(_describe_files(plan, output)),
         rows_per_record=plan.rows_per_record,
         record_bytes=record_bytes(plan.specs, plan.rows_per_record),
         seed=plan.config.seed,
@@ -57,6 +61,31 @@ def publish(plan: Plan, output: Output) -> Manifest:
     files.write_text(output.manifest, manifest.dumps())
     files.remove_tree(output.build)
     return manifest
+
+
+def _describe_files(plan: Plan, output: Output) -> Iterator[File]:
+    names = ["schema.pbtxt", STATISTICS, "statistics.pb"]
+    if transformed_features(plan):
+        names += [f"{TRANSFORM}/{file.path}" for file in files.list_files(output.transform)]
+    for name in sorted(names):
+        data = files.read_bytes(output.path(name))
+        yield File(file=name, bytes=len(data), crc32c=f"{google_crc32c.value(data):08x}")
+
+
+def _check_classes(plan: Plan, statistics: Mapping[str, Statistics]) -> None:
+    """Checks that every class in the training rows has a name, where names are given.
+
+    Raises:
+        DataError: If one has none.
+    """
+    for spec in plan.specs:
+        if spec.class_names and (highest := float(np.fmax.reduce(statistics[spec.name].max, None))) >= len(
+            spec.class_names
+        ):
+            raise DataError(
+                f"feature {spec.name}: expected classes 0 to {len(spec.class_names) - 1}, which have names; "
+                f"found {highest:g}"
+            )
 
 
 def gather(plan: Plan, tasks: list[Shards]) -> dict[str, tuple[Shard, ...]]:

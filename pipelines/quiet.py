@@ -34,5 +34,6 @@ def import_tensorflow() -> None:
 
 
 def silence_worker_tracebacks() -> None:
-    """Keeps Beam's in-process workers from logging the traceback of an error that the command line reports itself."""
-    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+    """Keeps Beam's local workers from logging the traceback of an error that the command line reports itself."""
+    for name in ("common", "worker", "portability.fn_api_runner", "portability.local_job_service"):
+        logging.getLogger(f"apache_beam.runners.{name}").setLevel(logging.CRITICAL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import os
 from collections.abc import Iterator
@@ -63,7 +64,7 @@ def read_rows(
         found = f"{out.dtype} of shape {out.shape}{'' if out.flags.c_contiguous else ', not contiguous'}"
         raise ValueError(f"{path}: expected a C-contiguous array for {dtype} of shape {shape}; found {found}")
     with files.open_input(path) as file:
-        _check_size(file, path, source)
+        _check_unchanged(file, path, source)
         if out.size == 0:
             return out
         if files.is_local(path):
@@ -75,11 +76,18 @@ def read_rows(
     return out
 
 
-def _check_size(file: BinaryIO, path: str, source: Source) -> None:
+def _check_unchanged(file: BinaryIO, path: str, source: Source) -> None:
     size = file.seek(0, os.SEEK_END)
     if size != source.size:
         expected = f"{source.size} bytes, as when the sources were checked"
         raise DataError(str(Problem(path=path, expected=expected, found=f"{size} bytes: the file has changed")))
+    if files.is_local(path) and (modified := os.fstat(file.fileno()).st_mtime) != source.modified:
+        expected = f"a file last changed at {_show_time(source.modified)}, as when the sources were checked"
+        raise DataError(str(Problem(path=path, expected=expected, found=_show_time(modified))))
+
+
+def _show_time(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds).isoformat(sep=" ", timespec="milliseconds")
 
 
 def boxes(shape: tuple[int, ...], start: int, stop: int) -> list[Box]:

@@ -312,7 +312,7 @@ def _table(root: str, layout: Layout, arrays: Iterable[_Array]) -> SourceTable:
         features[name] = Feature(name=name, dtype=array.dtype, shape=array.row_shape, row_axes=array.row_axes)
         parts[array.entry.part][name] = array
     return SourceTable(
-        root=root,
+        root=files.absolute(root),
         features=tuple(feature for _, feature in sorted(features.items())),
         parts=tuple(_part(name, own, layout) for name, own in sorted(parts.items())),
     )

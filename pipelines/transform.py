@@ -42,17 +42,24 @@ def apply_transform(transform: str, features: tuple[ResolvedFeature, ...], colum
 
 
 def _run(transform: str, features: tuple[ResolvedFeature, ...], columns: Columns) -> Columns:
-    inputs = {
-        feature.name: columns[feature.name].astype(preprocessing.graph_dtype(feature), copy=False)
-        for feature in features
-    }
     import tensorflow as tf
 
-    outputs = _load(transform).transform_fn({name: tf.constant(values) for name, values in inputs.items()})
+    with tf.device("/cpu:0"):
+        inputs = {
+            feature.name: tf.constant(columns[feature.name].astype(preprocessing.graph_dtype(feature), copy=False))
+            for feature in features
+        }
+        outputs = _load(transform).transform_fn(inputs)
     result = {}
     for feature in features:
         values = outputs[preprocessing.output_name(feature)].numpy()
-        result[feature.name] = values.view(np.float64) if feature.spec.dtype == "float64" else values
+        if feature.spec.dtype == "float64":
+            values = values.view(np.float64)
+        if feature.normalize == "none":
+            # Bit for bit what it was: TensorFlow takes numbers below the normal range for 0.
+            raw = columns[feature.name]
+            values = np.where(np.isnan(raw), values.astype(raw.dtype), raw)
+        result[feature.name] = values
     return result
 
 

@@ -12,7 +12,7 @@ from loaders.manifest import Manifest, Shard
 from pipelines import files
 from pipelines.encode import FOOTER_BYTES, HEADER_BYTES, RecordLayout, masked_crc32c, record_layout
 from pipelines.errors import Problem
-from pipelines.output import STATISTICS, Output
+from pipelines.output import Output
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,12 +69,17 @@ def read_manifest(root: str) -> Manifest:
 
 
 def _check_files(root: str, manifest: Manifest) -> Iterator[Problem]:
-    beside = ["schema.pbtxt", "statistics.pb", STATISTICS]
-    if manifest.transform is not None:
-        beside.append(f"{manifest.transform}/transform_fn/saved_model.pb")
-    for name in beside:
-        if not files.exists(files.join(root, name)):
-            yield Problem(path=files.join(root, name), expected="a file of the data set", found="none")
+    for file in manifest.files:
+        path = files.join(root, file.file)
+        expected = f"{file.bytes} bytes with CRC-32C {file.crc32c}"
+        try:
+            data = files.read_bytes(path)
+        except OSError as error:
+            yield _unreadable(path, expected, error)
+            continue
+        checksum = f"{google_crc32c.value(data):08x}"
+        if (len(data), checksum) != (file.bytes, file.crc32c):
+            yield Problem(path=path, expected=expected, found=f"{len(data)} bytes with {checksum}")
     if files.exists(Output(root).build):
         yield Problem(path=Output(root).build, expected="nothing of the build to be left", found="its directory")
     known = {shard.file for shards in manifest.splits.values() for shard in shards}
@@ -83,17 +88,22 @@ def _check_files(root: str, manifest: Manifest) -> Iterator[Problem]:
             yield Problem(path=files.join(root, found.path), expected="only shards of the manifest", found="this file")
 
 
+def _unreadable(path: str, expected: str, error: OSError) -> Problem:
+    found = "no file" if isinstance(error, FileNotFoundError) else str(error.strerror or error)
+    return Problem(path=path, expected=expected, found=found)
+
+
 def _check_shard(path: str, shard: Shard, manifest: Manifest) -> list[Problem]:
-    if not files.exists(path):
-        return [Problem(path=path, expected=f"a shard of {shard.bytes} bytes", found="no file")]
-    size = files.size(path)
-    if size != shard.bytes:
-        return [Problem(path=path, expected=f"{shard.bytes} bytes", found=f"{size} bytes")]
-    with files.open_input(path) as file:
-        try:
+    try:
+        size = files.size(path)
+        if size != shard.bytes:
+            return [Problem(path=path, expected=f"{shard.bytes} bytes", found=f"{size} bytes")]
+        with files.open_input(path) as file:
             checksum = _check_records(file, shard, manifest)
-        except _BadRecordError as error:
-            return [Problem(path=path, expected=error.expected, found=error.found)]
+    except OSError as error:
+        return [_unreadable(path, f"a shard of {shard.bytes} bytes", error)]
+    except _BadRecordError as error:
+        return [Problem(path=path, expected=error.expected, found=error.found)]
     if checksum != shard.crc32c:
         return [Problem(path=path, expected=f"CRC-32C {shard.crc32c}", found=checksum)]
     return []

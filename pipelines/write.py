@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.manifest import Shard
-from pipelines import files
+from pipelines import files, progress
 from pipelines.columns import Columns, read_columns, take
 from pipelines.encode import encode_records, record_layout
 from pipelines.output import Output
@@ -80,6 +80,8 @@ def write_task(task: Task, plan: Plan, output: Output) -> Shards:
     record = output.task_record(task)
     finished = _finished(record, output)
     if finished is not None:
+        rows = sum(shard.rows for shard in finished.values())
+        progress.advance(STAGE, rows=rows, size=rows * plan.table.row_bytes)
         return finished
     spans = plan.blocks(task)
     columns = read_columns(plan, spans, stage=STAGE)

@@ -70,6 +70,7 @@ def write(
     manifest = Manifest(
         features=tuple(features),
         splits=shards,
+        files=(),
         rows_per_record=rows_per_record,
         record_bytes=record_bytes,
         seed=0,

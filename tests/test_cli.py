@@ -45,7 +45,7 @@ def test_build_inspect_verify(source, tmp_path, capsys):
     assert "500 rows" in capsys.readouterr().out
     (out / "schema.pbtxt").unlink()
     assert run("verify", out) == 1
-    assert "schema.pbtxt: expected a file of the data set; found none" in capsys.readouterr().out
+    assert "schema.pbtxt: expected" in capsys.readouterr().out
 
 
 def test_a_dry_run_writes_nothing_and_its_configuration_gives_the_same(source, tmp_path, capsys):
@@ -65,9 +65,13 @@ def test_a_dry_run_writes_nothing_and_its_configuration_gives_the_same(source, t
         (["inspect", "SRC/none"], ["SRC/none"]),
         (["build", "SRC", "OUT", "--set", "bogus=1"], ["bogus: unknown key; the keys are features"]),
         (["build", "SRC", "OUT", "--config", "SRC/none.yaml"], ["none.yaml"]),
-        (["build", "SRC", "OUT", "--sed", "3"], ["unknown option --sed 3"]),
+        (["build", "SRC", "OUT", "--sed=3"], ["unknown option --sed=3"]),
+        (["build", "SRC", "OUT", "--sed=3", "--dry_run"], ["unknown option --sed=3"]),
+        (["build", "--direct_num_workers", "2", "SRC", "OUT"], ["expected --direct_num_workers=VALUE"]),
+        (["build", "SRC", "OUT", "--runner=FlinkRunnr"], ["--runner", "'FlinkRunnr'"]),
+        (["build", "SRC", "SRC/x.npy"], ["x.npy: expected a directory; found a file"]),
+        (["build", "SRC", "OUT", "--config", "SRC/x.npy"], ["x.npy: expected UTF-8 text"]),
         (["build", "SRC", "SRC"], ["expected another directory than that of the sources"]),
-        (["verify", "SRC"], ["expected a finished data set with a manifest.json; found none"]),
         (["verify", "SRC", "--fast"], ["--fast"]),
         (["inspect", "SRC", "--sed", "3"], ["--sed"]),
         (["biuld", "SRC"], ["biuld"]),
@@ -84,6 +88,18 @@ def test_mistakes_are_one_readable_message_and_exit_code_2(source, tmp_path, cap
         assert message.replace("SRC", source) in shown.err
     assert "Traceback" not in shown.err
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_data_set_does_not_verify(source, capsys):
+    assert run("verify", source) == 1
+    assert "expected a finished data set with a manifest.json; found none" in capsys.readouterr().err
+
+
+def test_names_are_shown_as_they_are(tmp_path, capsys):
+    source = write_files(tmp_path / "[bold]", {"x[red].npy": np.ones((4, 2)), "y[:heart:]/000.npy": np.ones(4)})
+    assert run("inspect", source) in (0, 2)
+    shown = capsys.readouterr()
+    assert "x[red]" in shown.out + shown.err
 
 
 def test_bad_values_are_exit_code_1(tmp_path, capsys):

@@ -15,6 +15,7 @@ def manifest(rows=(7, 0, 25), *, rows_per_record=4, record_bytes=100):
     return Manifest(
         features=(FeatureSpec(name="x", dtype="float32", shape=(3,)),),
         splits={"train": shards, "test": ()},
+        files=(),
         rows_per_record=rows_per_record,
         record_bytes=record_bytes,
         seed=7,

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.config import DatasetConfig, parse_config
-from pipelines.plan import Span, Task, choose_rows_per_record, make_plan, resolve_config
+from pipelines.errors import ConfigError
+from pipelines.plan import Span, Task, choose_rows_per_record, describe, make_plan, resolve_config
 from pipelines.sources import Feature, Part, Source, SourceTable
 
 
@@ -159,8 +160,8 @@ def test_golden_plan():
 
 
 GOLDEN = {
-    "test": [[(0, 5), (1, 2)], [(1, 1)], [(0, 0)]],
-    "train": [[(1, 3), (0, 3)], [(0, 2), (0, 4), (0, 1)], [(0, 6), (1, 4), (1, 0)]],
+    "train": [[(1, 3), (0, 3), (1, 4), (0, 5)], [(0, 2), (0, 0), (0, 1)], [(1, 0), (1, 1), (0, 4)]],
+    "test": [[], [(0, 6)], [(1, 2)]],
 }
 
 
@@ -183,6 +184,19 @@ def test_names_of_shards():
     plan = plan_of(make_table([1000]), shard_bytes=5000)
     assert plan.shard_file("test", 2) == f"test/test-00002-of-{plan.shard_count('test'):05d}.tfrecord"
     assert Task(group=0, index=2) in list(plan.tasks())
+
+
+def test_a_task_holds_a_bounded_part_of_its_sources():
+    twenty = {f"part{number}": 0.05 for number in range(20)}
+    plan = plan_of(make_table([40_000_000], shape=(8,)), splits=twenty)
+    assert 200 * 2**20 < describe(plan)["task_bytes"] <= 256 * 2**20
+    larger = plan_of(make_table([400_000_000], shape=(8,)), splits={"train": 1.0}, shard_bytes="1GiB")
+    assert 900 * 2**20 < describe(larger)["task_bytes"] <= 2**30
+
+
+def test_directories_without_a_training_split_are_an_error():
+    with pytest.raises(ConfigError, match="statistics come from the directory train or training; found fit, holdout"):
+        plan_of(make_table([4, 5], splits=["holdout", "fit"]))
 
 
 def test_no_more_tasks_than_blocks():

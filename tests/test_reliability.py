@@ -57,7 +57,8 @@ def undisturbed(tmp_path_factory):
 
 
 STAGES = {
-    "before the analysis is done": lambda out: (out / "_build/state.json").exists(),
+    "before the analysis": lambda out: (out / "_build/state.json").exists(),
+    "during the analysis": lambda out: (out / "_build/tmp/transform").exists(),
     "after the first shards": lambda out: len(list(out.glob("_build/tasks/*.json"))) >= 3,
     "near the end": lambda out: len(list(out.glob("_build/tasks/*.json"))) >= 16,
 }
@@ -72,7 +73,7 @@ def test_a_killed_build_started_again_ends_with_the_same_shards(stage, undisturb
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (out / "manifest.json").exists()
-    assert build(source, out, "--set", "shard_bytes=1MiB") == manifest
+    assert build(source, out, "--set", "shard_bytes=1MiB").splits == manifest.splits
     assert not verify(str(out)).problems
     assert not [path for path in out.rglob("*") if path.name.startswith((".", "_"))]
 
@@ -81,20 +82,35 @@ def test_control_c_stops_at_once_and_the_same_command_goes_on(undisturbed, tmp_p
     source, manifest = undisturbed
     out = tmp_path / "out"
     process = start(source, out, "--set", "shard_bytes=1MiB")
-    wait_for(lambda: STAGES["after the first shards"](out), process)
+    wait_for(lambda: STAGES["during the analysis"](out), process)
     process.send_signal(signal.SIGINT)
     shown, _ = process.communicate(timeout=10)
     assert process.returncode == 130
     assert shown.endswith("npyflow: interrupted; the same command goes on where it stopped\n")
     assert "Traceback" not in shown
-    assert build(source, out, "--set", "shard_bytes=1MiB") == manifest
+    assert build(source, out, "--set", "shard_bytes=1MiB").splits == manifest.splits
+
+
+def test_control_c_leaves_no_worker_behind(undisturbed, tmp_path):
+    source, _ = undisturbed
+    options = ["--set", "shard_bytes=64KiB", "--direct_num_workers=2", "--direct_running_mode=multi_processing"]
+    process = start(source, tmp_path / "out", *options)
+    wait_for(lambda: STAGES["after the first shards"](tmp_path / "out"), process)
+    workers = leaves(process.pid)
+    assert workers
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == 130
+    end = time.monotonic() + 20
+    while any(pathlib.Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("mode", ["multi_processing", "multi_threading"])
 def test_the_number_of_workers_changes_no_byte(mode, undisturbed, tmp_path):
     source, manifest = undisturbed
     options = ["--set", "shard_bytes=1MiB", "--direct_num_workers=3", f"--direct_running_mode={mode}"]
-    assert build(source, tmp_path / "out", *options) == manifest
+    assert build(source, tmp_path / "out", *options).splits == manifest.splits
 
 
 def test_a_killed_worker_process_leaves_nothing_that_looks_finished(undisturbed, tmp_path):
@@ -114,7 +130,7 @@ def test_a_killed_worker_process_leaves_nothing_that_looks_finished(undisturbed,
         process.kill()
         process.communicate()
     assert not (out / "manifest.json").exists()
-    assert build(source, out, "--set", "shard_bytes=1MiB") == manifest
+    assert build(source, out, "--set", "shard_bytes=1MiB").splits == manifest.splits
 
 
 def leaves(pid):
@@ -164,4 +180,4 @@ def test_a_full_disk_is_an_error_and_the_build_goes_on_when_there_is_room(undist
     assert "File too large" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(pathlib.Path(out).rglob("*.tfrecord"))
-    assert build(source, out, "--set", "shard_bytes=1MiB") == manifest
+    assert build(source, out, "--set", "shard_bytes=1MiB").splits == manifest.splits

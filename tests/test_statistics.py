@@ -1,6 +1,7 @@
 """Statistics against NumPy in long double, and as a monoid."""
 
 import functools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -112,6 +113,28 @@ def test_no_rows_add_nothing():
         assert_equal(summarize(whole), oracle(values))
 
 
+@pytest.mark.parametrize("rows", [2**10, 2**12, 3 * 2**8])
+def test_exact_halves_are_rounded_alike_whatever_the_order(rows):
+    """Sums of integers over a power of two lie on the boundary between two float64 more often than chance has it."""
+    generator = np.random.default_rng(rows)
+    values = generator.integers(0, 2**16, (rows, 200)).astype(np.uint16)
+    found = []
+    for cuts in ([100, 300], [7, 500, 501, 700], [rows // 2]):
+        blocks = [moments(block, "element") for block in np.split(values, cuts)]
+        found += [summarize(functools.reduce(merge, order)) for order in (blocks, blocks[::-1])]
+    for name in ("mean", "std"):
+        assert len({one.arrays()[name].tobytes() for one in found}) == 1, name
+    exact = [sum((rows * int(x) - sum(column)) ** 2 for x in column) for column in values.T.tolist()]
+    expected = np.sqrt([float(Fraction(total, rows**3)) for total in exact])
+    np.testing.assert_array_equal(found[0].std, expected)
+
+
+def test_minus_zero_and_zero_are_one_minimum():
+    a, b = (moments(np.array([[x], [x]]), "element") for x in (-0.0, 0.0))
+    for merged in (merge(a, b), merge(b, a)):
+        assert not np.signbit([merged.low, merged.high]).any()
+
+
 FINITE = {"allow_infinity": False, "width": 64, "min_value": -1e100, "max_value": 1e100}
 
 
@@ -134,8 +157,6 @@ def test_the_order_of_merging_changes_no_bit(values, cuts, order):
 def test_sums_and_products_keep_their_rounding_error(a, b):
     if np.isnan([a, b]).any():
         return
-    from fractions import Fraction
-
     high, low = statistics.two_sum(np.float64(a), np.float64(b))
     assert Fraction(float(high)) + Fraction(float(low)) == Fraction(a) + Fraction(b)
     if a == 0 or b == 0 or 1e-100 < abs(a * b) < 1e200:

@@ -90,12 +90,26 @@ def test_a_shard_of_another_split(dataset):
 
 def test_a_manifest_that_counts_other_rows(dataset):
     def fewer_rows(value):
+        value["splits"]["train"]["rows"] -= 1
         value["splits"]["train"]["shards"][0]["rows"] -= 1
 
     change_manifest(dataset, fewer_rows)
     (problem,) = problems(dataset)
     assert "record" in problem
     assert "rows" in problem
+
+
+def test_a_manifest_whose_numbers_do_not_add_up(dataset):
+    change_manifest(dataset, lambda value: value["splits"]["train"].update(rows=7))
+    with pytest.raises(ManifestError, match=r"expected \d+ rows, as its shards have together; found 7"):
+        verify(str(dataset))
+
+
+@pytest.mark.parametrize("file", ["../other/x.tfrecord", "/x.tfrecord", "test/x.tfrecord", "train/../x"])
+def test_a_manifest_of_files_elsewhere_is_refused(dataset, file):
+    change_manifest(dataset, lambda value: value["splits"]["train"]["shards"][0].update(file=file))
+    with pytest.raises(ManifestError, match="expected shards in its own directory"):
+        verify(str(dataset))
 
 
 def test_a_file_between_the_shards(dataset):
@@ -108,8 +122,18 @@ def test_a_file_between_the_shards(dataset):
     "name", ["schema.pbtxt", "statistics.pb", "statistics.npz", "transform/transform_fn/saved_model.pb"]
 )
 def test_a_missing_file_beside_the_shards(dataset, name):
+    data = (dataset / name).read_bytes()
     (dataset / name).unlink()
-    assert problems(dataset) == [f"{dataset / name}: expected a file of the data set; found none"]
+    (problem,) = problems(dataset)
+    assert problem.startswith(f"{dataset / name}: expected {len(data)} bytes with CRC-32C ")
+    assert problem.endswith("; found no file")
+
+
+def test_a_damaged_file_beside_the_shards(dataset):
+    path = dataset / "transform" / "transform_fn" / "saved_model.pb"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    (problem,) = problems(dataset)
+    assert problem.startswith(f"{path}: expected")
 
 
 def test_remains_of_a_build(dataset):
