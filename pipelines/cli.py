@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -152,13 +152,16 @@ def run_build_command(options: argparse.Namespace, console: Console) -> int:
     check(Output(options.output), plan, overwrite=options.overwrite)
     inspect.show_features(console, plan.table)
     console.print()
-    quiet.import_tensorflow()
-    if not options.debug:
-        quiet.silence_worker_tracebacks()
-    from pipelines.build import run_build
-
     totals = {"analyze": plan.rows_to_analyze, "write": plan.table.rows}
-    with _stopping_at_once(console), shown(console, totals):
+    with ExitStack() as stack:
+        stack.enter_context(_stopping_at_once(console))
+        if not options.debug:
+            stack.enter_context(quiet.hidden_stderr())
+            quiet.silence_worker_tracebacks()
+        quiet.import_tensorflow()
+        from pipelines.build import run_build
+
+        stack.enter_context(shown(console, totals))
         manifest = run_build(plan, options.output, overwrite=options.overwrite, beam_options=options.beam_options)
     console.print()
     inspect.show_splits(console, manifest)

@@ -1,4 +1,4 @@
-"""Keeps the chatter of TensorFlow and Beam off the terminal."""
+"""Keeps the chatter of TensorFlow, Beam and local workers off the terminal."""
 
 from __future__ import annotations
 
@@ -6,31 +6,37 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def hidden_stderr() -> Iterator[None]:
+    """Hides what libraries, and processes that are started inside the context, write to the standard error.
+
+    TensorFlow's libraries write lines before logging is set up, and Beam's worker processes the traceback of an error
+    that the driver reports. What Python code of this process writes to `sys.stderr` is still seen.
+    """
+    sys.stderr.flush()
+    kept, before = os.dup(2), sys.stderr
+    with tempfile.TemporaryFile() as hidden, os.fdopen(kept, "w", closefd=False) as seen:
+        os.dup2(hidden.fileno(), 2)
+        sys.stderr = seen
+        try:
+            yield
+        finally:
+            sys.stderr = before
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow, without a GPU and without the lines that its libraries write before logging is set up.
-
-    A build computes on the CPU; a GPU that TensorFlow can see would have all its memory taken. What was written to
-    the standard error is shown after all if the import fails.
-    """
+    """Imports TensorFlow without a GPU: a build computes on the CPU, and TensorFlow would take all of its memory."""
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as hidden:
-        os.dup2(hidden.fileno(), 2)
-        try:
-            import tensorflow as tf
+    import tensorflow as tf
 
-            tf.config.list_physical_devices()
-        except BaseException:
-            hidden.seek(0)
-            os.write(kept, hidden.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    tf.config.list_physical_devices()
 
 
 def silence_worker_tracebacks() -> None:

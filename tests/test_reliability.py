@@ -133,6 +133,24 @@ def test_a_killed_worker_process_leaves_nothing_that_looks_finished(undisturbed,
     assert build(source, out, "--set", "shard_bytes=1MiB").splits == manifest.splits
 
 
+@pytest.mark.parametrize("mode", ["in_memory", "multi_threading", "multi_processing"])
+def test_an_error_in_a_worker_is_one_line(mode, tmp_path):
+    (tmp_path / "src").mkdir()
+    np.save(tmp_path / "src" / "x.npy", np.array([[1.0], [np.inf], [2.0]]))
+    process = start(
+        tmp_path / "src",
+        tmp_path / "out",
+        "--direct_num_workers=2",
+        f"--direct_running_mode={mode}",
+        "--set=splits={train: 1}",
+    )
+    shown, _ = process.communicate()
+    assert process.returncode == 1
+    *table, message = shown.splitlines()
+    assert message == "npyflow: x.npy (feature x): expected finite values or NaN; found inf in row 1 at (0,)"
+    assert len(table) == 5, shown
+
+
 def leaves(pid):
     """The processes below a process that have none below themselves; Beam starts its workers through a shell."""
     listing = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
