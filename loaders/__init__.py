@@ -6,6 +6,7 @@ the first call of `load` or `open` does.
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -83,14 +84,15 @@ def load(
 
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.
+        TypeError: If `batch_size` or `seed` is not an integer.
         ValueError: If an option's value is not allowed, or `as_supervised` lacks an input or a label.
     """
     from loaders import dataset
 
     options = dataset.Options(
-        batch_size=batch_size,
+        batch_size=operator.index(batch_size),
         shuffle=shuffle,
-        seed=seed,
+        seed=operator.index(seed),
         epochs=epochs,
         drop_remainder=drop_remainder,
         as_supervised=as_supervised,

@@ -32,6 +32,7 @@ from loaders.manifest import Manifest, ManifestError
 # the memory.
 PARALLEL_CHUNKS = 4
 PARALLEL_WINDOWS = 2
+PAGE = 4096
 # Chunks whose place is computed by one call; it takes about a millisecond.
 POSITIONS = 256
 
@@ -194,14 +195,18 @@ class Reader:
     def _read_chunk(self, file: tf.Tensor, first: tf.Tensor, records: tf.Tensor, rows: tf.Tensor) -> tf.data.Dataset:
         """The rows of `records` records of a file, of which `rows` rows are left from record `first` on."""
         full = self._chunks.rows_per_record
+        # What the rows need, up to a whole page; a full record may be larger than all that a short chunk holds.
+        held = tf.minimum(rows, records * full)
         variant = tf.raw_ops.TFRecordDatasetV2(
             filenames=tf.reshape(file, [1]),
             compression_type="",
             # One request for the whole chunk, and nothing beyond it.
-            buffer_size=records * self._record_bytes,
+            buffer_size=-(-held * self._record_bytes // (full * PAGE)) * PAGE,
             byte_offsets=tf.reshape(first * self._record_bytes, [1]),
         )
         raw = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).take(records)
+        # A shard that lost its last records would make a shorter epoch, and no error.
+        raw = raw.apply(tf.data.experimental.assert_cardinality(records))
         if full == 1:
             return raw.batch(records).map(
                 lambda strings: self._arrange(decode.parse_single_rows(strings, features=self._features))

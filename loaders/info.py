@@ -94,7 +94,7 @@ def read(root: str | os.PathLike[str]) -> DataSet:
     content = _read(path)
     if content is None:
         raise ManifestError(f"{root}: not a finished data set: expected {FILE_NAME}, which is written last; found none")
-    return DataSet(root=root, manifest=Manifest.loads(content.decode(), path=path))
+    return DataSet(root=root, manifest=Manifest.loads(content, path=path))
 
 
 def _read(path: str) -> bytes | None:

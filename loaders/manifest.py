@@ -122,7 +122,7 @@ class Manifest:
         return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
-    def loads(cls, text: str, *, path: str = FILE_NAME) -> Manifest:
+    def loads(cls, text: str | bytes, *, path: str = FILE_NAME) -> Manifest:
         """Reads the text of a manifest.
 
         Args:
@@ -134,7 +134,7 @@ class Manifest:
         """
         try:
             value = json.loads(text)
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # neither UTF-8 nor JSON
             raise ManifestError(f"{path}: expected a JSON manifest; found {error}") from error
         if not isinstance(value, dict) or value.get("format") != "npyflow":
             raise ManifestError(f'{path}: expected a manifest with "format": "npyflow"')

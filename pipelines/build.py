@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
 
+LOCAL_RUNNERS = ("directrunner", "fnapirunner")
+
+
 def build(
-    source: str,
-    output: str,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     config: DatasetConfig | None = None,
     *,
     overwrite: bool = False,
@@ -48,9 +52,9 @@ def build(
         NpyflowError: As in `run_build`.
     """
     config = config or DatasetConfig()
-    table = scan(source, config)
+    table = scan(os.fspath(source), config)
     plan = make_plan(table, resolve_config(config, table))
-    return run_build(plan, output, overwrite=overwrite, beam_options=beam_options)
+    return run_build(plan, os.fspath(output), overwrite=overwrite, beam_options=beam_options)
 
 
 def run_build(plan: Plan, root: str, *, overwrite: bool = False, beam_options: Sequence[str] = ()) -> Manifest:
@@ -68,7 +72,7 @@ def run_build(plan: Plan, root: str, *, overwrite: bool = False, beam_options: S
     Raises:
         OutputError: If the output holds something that may not be replaced.
         DataError: If the sources hold values that cannot be used.
-        NpyflowError: If Beam does not know an option.
+        ConfigError: If Beam does not know an option or the runner.
     """
     options = pipeline_options(beam_options)
     output = Output(files.absolute(root))
@@ -120,6 +124,12 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
     return result
 
 
+def runs_here(arguments: Sequence[str]) -> bool:
+    """Whether Beam's options leave the work to this machine."""
+    named = [argument.partition("=")[2].lower() for argument in arguments if argument.startswith("--runner=")]
+    return not named or named[-1] in LOCAL_RUNNERS
+
+
 def _all_subclasses(cls: type[Any]) -> list[type[Any]]:
     return [found for direct in cls.__subclasses__() for found in (direct, *_all_subclasses(direct))]
 
@@ -137,7 +147,7 @@ def _runner(options: PipelineOptions) -> Any:
     from apache_beam.runners.runner import create_runner
 
     name = options.view_as(StandardOptions).runner or "DirectRunner"
-    if name.lower() in ("directrunner", "fnapirunner"):
+    if name.lower() in LOCAL_RUNNERS:
         return FnApiRunner()
     try:
         return create_runner(name)

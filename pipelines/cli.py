@@ -152,15 +152,15 @@ def run_build_command(options: argparse.Namespace, console: Console) -> int:
     check(Output(options.output), plan, overwrite=options.overwrite)
     inspect.show_features(console, plan.table)
     console.print()
+    from pipelines.build import run_build, runs_here
+
     totals = {"analyze": plan.rows_to_analyze, "write": plan.table.rows}
     with ExitStack() as stack:
         stack.enter_context(_stopping_at_once(console))
-        if not options.debug:
+        if not options.debug and runs_here(options.beam_options):
             stack.enter_context(quiet.hidden_stderr())
             quiet.silence_worker_tracebacks()
         quiet.import_tensorflow()
-        from pipelines.build import run_build
-
         stack.enter_context(shown(console, totals))
         manifest = run_build(plan, options.output, overwrite=options.overwrite, beam_options=options.beam_options)
     console.print()
@@ -231,18 +231,19 @@ def _stopping_at_once(console: Console) -> Iterator[None]:
     def stop(*_: object) -> None:
         console.show_cursor()
         _kill_descendants(os.getpid())
-        _complain("interrupted; the same command goes on where it stopped")
-        sys.stderr.flush()
+        os.write(terminal, b"npyflow: interrupted; the same command goes on where it stopped\n")
         os._exit(EXIT_INTERRUPTED)
 
     if threading.current_thread() is not threading.main_thread():  # only there can a handler be set
         yield
         return
+    terminal = os.dup(2)
     before = signal.signal(signal.SIGINT, stop)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+        os.close(terminal)
 
 
 def _kill_descendants(pid: int) -> None:

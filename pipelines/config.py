@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -25,6 +24,10 @@ DEFAULT_SHARD_BYTES = 128 * 2**20
 IMAGE_CHANNELS = (1, 3, 4)
 
 
+RESERVED_SUFFIX = "/float64_bits"
+"""The end of the names under which float64 leaves the transform's graph."""
+
+
 class _Model(pydantic.BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -33,7 +36,8 @@ def _number(value: object) -> object:
     """Reads a fraction such as `1/255`, which YAML gives as text."""
     if isinstance(value, str):
         try:
-            return float(Fraction(value.replace(" ", "")))
+            dividend, slash, divisor = value.partition("/")
+            return float(dividend) / float(divisor) if slash else float(value)
         except (ValueError, ZeroDivisionError) as error:
             raise ValueError(f"a number or a fraction such as 1/255; found {value!r}") from error
     return value
@@ -83,6 +87,8 @@ def _fractions(splits: dict[str, float]) -> dict[str, float]:
     for name, fraction in splits.items():
         if not name or set(name) & set("/\\") or name.startswith((".", "_")):
             raise ValueError(f"a split's name is a directory's name that begins with neither . nor _; found {name!r}")
+        if len(name.encode()) > 100:
+            raise ValueError(f"a split's name has at most 100 bytes; found {name!r}")
         if name in RESERVED_NAMES:
             raise ValueError(f"a split is not called {name!r}: the output has that directory for something else")
         if not 0 < fraction <= 1:
@@ -94,13 +100,20 @@ def _fractions(splits: dict[str, float]) -> dict[str, float]:
 
 RESERVED_NAMES = frozenset({"transform", "manifest.json", "schema.pbtxt", "statistics.npz", "statistics.pb"})
 
-Fractions = Annotated[dict[str, float], AfterValidator(_fractions)]
+Fractions = Annotated[dict[str, Number], AfterValidator(_fractions)]
+
+
+def _nothing_said(value: object) -> object:
+    """What YAML gives for a key with nothing after it."""
+    return {} if value is None else value
 
 
 class DatasetConfig(_Model):
     """What a user may say about a data set; everything is optional."""
 
-    features: dict[str, FeatureConfig] = Field(default_factory=dict)
+    features: Annotated[
+        dict[str, Annotated[FeatureConfig, BeforeValidator(_nothing_said)]], BeforeValidator(_nothing_said)
+    ] = Field(default_factory=dict)
     splits: Literal["directory"] | Fractions | None = None
     row_axes: Annotated[int, Field(ge=1, strict=True)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**64, strict=True)] = 0
@@ -256,8 +269,11 @@ def _explain(error: pydantic.ValidationError) -> str:
         keys = [str(part) for part in problem["loc"]]
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            allowed = FeatureConfig if keys[0] == "features" and len(keys) == 3 else DatasetConfig
-            message = f"unknown key; the keys are {', '.join(allowed.model_fields)}"
+            # The key's parents end with the name of the model where it is one branch of a union.
+            branches: dict[str, type[_Model]] = {"Constant": Constant, "Scale": Scale}
+            branch = branches.get(keys[-2] if len(keys) > 1 else "")
+            allowed = branch or (FeatureConfig if keys[0] == "features" and len(keys) == 3 else DatasetConfig)
+            message = f"unknown key{f' {keys[-1]}' if branch else ''}; the keys are {', '.join(allowed.model_fields)}"
         elif problem["type"] != "value_error":
             message += f"; found {problem['input']!r}"
         # A union reports each of its branches, with the branch's name last in the key.
@@ -281,6 +297,7 @@ def resolve_feature(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], con
         ConfigError: If what the user said does not fit the dtype or the shape.
     """
     said = config.features.get(name, FeatureConfig())
+    _check_name(name, said, dtype)
     role = said.role or _default_role(name)
     default_impute, default_normalize, default_over = _default_transform(role, dtype, shape)
     impute = said.impute if said.impute is not None else default_impute
@@ -323,6 +340,13 @@ def _default_transform(role: Role, dtype: np.dtype[Any], shape: tuple[int, ...])
             return "none", "zscore", "channel"
         return "none", "zscore", "all" if dtype == np.uint8 and len(shape) >= 2 else "element"
     return "none", "none", "element"
+
+
+def _check_name(name: str, said: FeatureConfig, dtype: np.dtype[Any]) -> None:
+    if not name or name.endswith(RESERVED_SUFFIX) or not name.isprintable():
+        raise ConfigError(f"features: a name is printable text that does not end in {RESERVED_SUFFIX}; found {name!r}")
+    if said.class_names and dtype.kind not in "biu":
+        raise ConfigError(f"features.{name}.class_names: classes are integers; found {dtype}")
 
 
 def _check_transform(

@@ -23,7 +23,7 @@ def _table(*columns: str) -> Table:
     """A table whose columns are numbers (right-aligned) where their heading ends in a colon."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.rstrip(":"), justify="right" if column.endswith(":") else "left")
+        table.add_column(column.rstrip(":"), justify="right" if column.endswith(":") else "left", overflow="fold")
     return table
 
 

@@ -94,7 +94,9 @@ def place(path: str) -> Entry | None:
     *directories, name = path.removesuffix(SUFFIX).split("/")
     if re.fullmatch(_NUMBER, name):
         number = name
-        feature = next((directory for directory in reversed(directories) if directory not in SPLIT_DIRECTORIES), None)
+        feature = next(
+            (directory for directory in reversed(directories) if directory.lower() not in SPLIT_DIRECTORIES), None
+        )
         if feature is None:
             return None
     else:
@@ -182,10 +184,20 @@ def _doubles(entries: Iterable[Entry]) -> list[Problem]:
     return problems
 
 
+def _guess_splits(entries: Sequence[Entry]) -> tuple[bool, list[Problem]]:
+    """Directories name the splits where all have the usual names; where some have, nobody knows what is meant."""
+    usual = [entry for entry in entries if (entry.directory or "").lower() in SPLIT_DIRECTORIES]
+    if not usual or len(usual) == len(entries):
+        return bool(usual), []
+    other = next(entry for entry in entries if entry not in usual)
+    expected = f"a directory that names a split, as in {usual[0].path}; or `splits` in the configuration"
+    return False, [Problem(path=other.path, feature=other.feature, expected=expected, found="another place")]
+
+
 def _splits(entries: Sequence[Entry], config: DatasetConfig) -> tuple[bool, list[Problem]]:
     """Whether directories name the splits, and the files for which they cannot."""
     if config.splits is None:
-        return bool(entries) and all(entry.directory in SPLIT_DIRECTORIES for entry in entries), []
+        return _guess_splits(entries)
     if config.splits != "directory":
         return False, []
     expected = "a file in a directory that names its split, as in train/images-000.npy"

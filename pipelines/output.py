@@ -133,9 +133,11 @@ def check(output: Output, plan: Plan, *, overwrite: bool) -> Begin:
             f"{output.root}: expected an empty directory or an output of npyflow; found other files. "
             "Nothing was changed; name another directory"
         )
+    same = state == _state(plan)
+    if manifest is None and same:  # also when overwriting: this is what an interrupted --overwrite has left
+        return "resume"
     if overwrite or (manifest is None and state is None):
         return "fresh"
-    same = state == _state(plan)
     if manifest is not None and not same:
         raise OutputError(f"{output.root}: holds a finished data set; --overwrite replaces it")
     if not same:
@@ -143,7 +145,7 @@ def check(output: Output, plan: Plan, *, overwrite: bool) -> Begin:
             f"{output.root}: holds an unfinished build of other sources, another configuration or other versions; "
             "--overwrite starts again"
         )
-    return "resume" if manifest is None else "finished"
+    return "finished"
 
 
 def _is_free(root: str) -> bool:
@@ -170,8 +172,8 @@ def _read_manifest(output: Output) -> Manifest | None:
     if not files.exists(output.manifest):
         return None
     try:
-        return Manifest.loads(files.read_text(output.manifest), path=output.manifest)
-    except (ManifestError, UnicodeDecodeError) as error:
+        return Manifest.loads(files.read_bytes(output.manifest), path=output.manifest)
+    except ManifestError as error:
         raise OutputError(f"{error}. Nothing was changed; name another directory") from error
 
 

@@ -26,6 +26,7 @@ BLOCKS_PER_SHARD = 128
 MAX_BLOCK_BYTES = 2**20
 ANALYSIS_BYTES = 16 * 2**20
 RECORD_BYTES = 128 * 2**10
+MAX_RECORD_BYTES = 2**30  # protobuf messages end at 2 GiB
 
 TASK_BYTES = 256 * 2**20
 """The most that a task holds of its sources: many splits, or wider dtypes than are stored, would make it hold more than
@@ -99,7 +100,7 @@ class Plan:
     @property
     def training_split(self) -> str:
         """The split whose rows are analysed: `train` or `training`, or else the first."""
-        return next((split for split in self.splits if split in TRAINING_NAMES), self.splits[0])
+        return next((split for split in self.splits if _is_training(split)), self.splits[0])
 
     @property
     def specs(self) -> tuple[FeatureSpec, ...]:
@@ -230,6 +231,10 @@ def _block_starts(table: SourceTable, parts: tuple[int, ...], block_rows: int) -
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
 
+def _is_training(split: str) -> bool:
+    return split.lower() in TRAINING_NAMES
+
+
 def resolve_config(config: DatasetConfig, table: SourceTable) -> ResolvedConfig:
     """Makes every choice that the user left open.
 
@@ -241,7 +246,7 @@ def resolve_config(config: DatasetConfig, table: SourceTable) -> ResolvedConfig:
         ConfigError: If what the user said does not fit the sources.
     """
     features = tuple(resolve_feature(f.name, f.dtype, f.shape, config) for f in table.features)
-    if table.by_directory and not {part.split for part in table.parts} & set(TRAINING_NAMES):
+    if table.by_directory and not any(_is_training(str(part.split)) for part in table.parts):
         found = ", ".join(sorted({str(part.split) for part in table.parts}))
         raise ConfigError(
             f"splits: statistics come from the directory {' or '.join(TRAINING_NAMES)}; found {found}. "
@@ -249,12 +254,18 @@ def resolve_config(config: DatasetConfig, table: SourceTable) -> ResolvedConfig:
         )
     splits = "directory" if table.by_directory else config.splits or DEFAULT_SPLITS
     stored = sum(feature.spec.row_bytes for feature in features)
+    rows_per_record = config.rows_per_record or choose_rows_per_record(stored)
+    if rows_per_record * stored > MAX_RECORD_BYTES:
+        raise ConfigError(
+            f"rows_per_record: a record holds at most {MAX_RECORD_BYTES} bytes, and a row has {stored}; "
+            f"found {rows_per_record}"
+        )
     return ResolvedConfig(
         features=features,
         splits=splits,
         seed=config.seed,
         shard_bytes=int(config.shard_bytes),
-        rows_per_record=config.rows_per_record or choose_rows_per_record(stored),
+        rows_per_record=rows_per_record,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.config import Constant, ResolvedFeature, Scale
+from pipelines.config import RESERVED_SUFFIX, Constant, ResolvedFeature, Scale
 from pipelines.errors import DataError
 from pipelines.statistics import Statistics, impute_constant, impute_mean
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 F64 = npt.NDArray[np.float64]
 
-FLOAT64_SUFFIX = "/float64_bits"
+TINY = np.finfo(np.float64).tiny
+"""The least number that TensorFlow does not take for 0."""
+
+FLOAT64_SUFFIX = RESERVED_SUFFIX
 """tf.transform's schema knows no float64, so a float64 output leaves the graph as int64 of the same bits."""
 
 
@@ -64,7 +67,7 @@ def make_constants(feature: ResolvedFeature, statistics: Statistics) -> Constant
         shift, divisor = statistics.mean, statistics.std
     elif feature.normalize == "minmax":
         shift, divisor = statistics.min, statistics.max - statistics.min
-    constants = Constants(fill=fill, shift=shift, divisor=np.where(divisor == 0, 1.0, divisor))
+    constants = Constants(fill=fill, shift=shift, divisor=np.where(divisor < TINY, 1.0, divisor))
     for values in (constants.fill, constants.shift, constants.divisor):
         if not np.isfinite(values).all():
             raise DataError(f"feature {feature.name}: expected statistics within float64; they overflow")

@@ -12,22 +12,21 @@ from contextlib import contextmanager
 
 @contextmanager
 def hidden_stderr() -> Iterator[None]:
-    """Hides what libraries, and processes that are started inside the context, write to the standard error.
+    """Hides what is written to the standard error inside the context, by whomever.
 
-    TensorFlow's libraries write lines before logging is set up, and Beam's worker processes the traceback of an error
-    that the driver reports. What Python code of this process writes to `sys.stderr` is still seen.
+    TensorFlow's libraries write lines before logging is set up, and Beam's workers, in threads and processes, the
+    traceback of an error that the driver reports.
     """
     sys.stderr.flush()
-    kept, before = os.dup(2), sys.stderr
-    with tempfile.TemporaryFile() as hidden, os.fdopen(kept, "w", closefd=False) as seen:
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as hidden:
         os.dup2(hidden.fileno(), 2)
-        sys.stderr = seen
         try:
             yield
         finally:
-            sys.stderr = before
+            sys.stderr.flush()
             os.dup2(kept, 2)
-            os.close(kept)
+    os.close(kept)
 
 
 def import_tensorflow() -> None:

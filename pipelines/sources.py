@@ -148,7 +148,11 @@ class _Array:
 
     @property
     def rows(self) -> int:
-        return math.prod(self.header.shape[: self.row_axes])
+        return math.prod(self.row_axes_shape)
+
+    @property
+    def row_axes_shape(self) -> tuple[int, ...]:
+        return self.header.shape[: self.row_axes]
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -292,7 +296,7 @@ def _by_part(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
 
 
 def _check_rows(arrays: Iterable[_Array]) -> list[Problem]:
-    """The files of a part have as many rows as its first."""
+    """The files of a part have as many rows as its first, and their row axes are alike where each has several."""
     first: dict[str, _Array] = {}
     problems = []
     for array in arrays:
@@ -300,6 +304,11 @@ def _check_rows(arrays: Iterable[_Array]) -> list[Problem]:
         if array.rows != other.rows:
             expected = f"{other.rows} rows, as in {other.entry.path} (feature {other.entry.feature})"
             problems.append(array.problem(expected, f"{array.rows} rows"))
+        elif min(len(array.row_axes_shape), len(other.row_axes_shape)) > 1 and (
+            array.row_axes_shape != other.row_axes_shape
+        ):
+            expected = f"row axes {other.row_axes_shape}, as in {other.entry.path} (feature {other.entry.feature})"
+            problems.append(array.problem(expected, f"{array.row_axes_shape}"))
     return problems
 
 

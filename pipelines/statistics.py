@@ -192,7 +192,7 @@ def _moments(count: I64, missing: I64, low: F64, high: F64, total: DoubleDouble,
     constant = low == high
     only = np.where(constant, low, 0.0)
     exact = two_product(only, count.astype(np.float64))
-    positive = ~constant & (squares[0] > 0)
+    positive = ~constant & ~(squares[0] <= 0)  # or NaN, after an overflow
     return Moments(
         count=count,
         missing=missing,
@@ -223,14 +223,14 @@ def _merge(a: Moments, b: Moments) -> Moments:
     mean_a, mean_b = (divide(m.total, np.maximum(n, 1.0)) for m, n in zip((a, b), counts, strict=True))
     gap = add(mean_a, (-mean_b[0], -mean_b[1]))
     weight = divide(two_product(*counts), np.maximum(counts[0] + counts[1], 1.0))
-    between = multiply(multiply(gap, gap), weight)
-    return Moments(
-        count=a.count + b.count,
-        missing=a.missing + b.missing,
-        low=np.minimum(a.low, b.low),
-        high=np.maximum(a.high, b.high),
-        total=add(a.total, b.total),
-        squares=add(add(a.squares, b.squares), between),
+    between, apart = multiply(multiply(gap, gap), weight), (a.count > 0) & (b.count > 0)
+    return _moments(
+        a.count + b.count,
+        a.missing + b.missing,
+        np.minimum(a.low, b.low),
+        np.maximum(a.high, b.high),
+        add(a.total, b.total),
+        add(add(a.squares, b.squares), (np.where(apart, between[0], 0.0), np.where(apart, between[1], 0.0))),
     )
 
 

@@ -10,7 +10,7 @@ import google_crc32c
 
 from loaders.manifest import Manifest, Shard
 from pipelines import files
-from pipelines.encode import FOOTER_BYTES, HEADER_BYTES, RecordLayout, masked_crc32c, record_layout
+from pipelines.encode import FOOTER_BYTES, HEADER_BYTES, RecordLayout, masked_crc32c, record_bytes, record_layout
 from pipelines.errors import Problem
 from pipelines.output import Output
 
@@ -43,6 +43,10 @@ def verify(root: str) -> Verified:
     """
     manifest = read_manifest(root)
     problems = list(_check_files(root, manifest))
+    expected = record_bytes(manifest.features, manifest.rows_per_record)
+    if manifest.record_bytes != expected:
+        found = f"{manifest.record_bytes}"
+        problems.append(Problem(path=Output(root).manifest, expected=f"record_bytes {expected}", found=found))
     shards = [shard for split in manifest.splits.values() for shard in split]
     for shard in shards:
         problems += _check_shard(files.join(root, shard.file), shard, manifest)
@@ -65,7 +69,7 @@ def read_manifest(root: str) -> Manifest:
     path = Output(root).manifest
     if not files.exists(path):
         raise ManifestError(f"{root}: expected a finished data set with a manifest.json; found none")
-    return Manifest.loads(files.read_text(path), path=path)
+    return Manifest.loads(files.read_bytes(path), path=path)
 
 
 def _check_files(root: str, manifest: Manifest) -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +20,7 @@ from pipelines.columns import Columns, read_columns, take
 from pipelines.encode import encode_records, record_layout
 from pipelines.output import Output
 from pipelines.plan import Plan, Task
-from pipelines.transform import apply_transform
+from pipelines.transform import apply_transform, load_transform
 
 STAGE = "write"
 BATCH_BYTES = 8 * 2**20
@@ -87,8 +88,10 @@ def write_task(task: Task, plan: Plan, output: Output) -> Shards:
     columns = read_columns(plan, spans, stage=STAGE)
     order = plan.row_order(spans)
     split_of = np.concatenate([plan.split_of(span) for span in spans])[order] if spans else order
+    transform = load_transform(output.transform) if any(f.transformed for f in plan.config.features) else None
+    batches = functools.partial(_frames, plan=plan, transform=transform, columns=columns)
     shards = {
-        split: _write_shard(split, task, plan=plan, output=output, columns=columns, rows=order[split_of == number])
+        split: _write_shard(plan.shard_file(split, task.index), output, batches(order[split_of == number]))
         for number, split in enumerate(plan.groups[task.group].splits)
     }
     files.write_text(record, json.dumps({split: dataclasses.asdict(shard) for split, shard in shards.items()}))
@@ -116,36 +119,42 @@ def keep_shard_list(shards: list[Shards], output: Output) -> None:
     files.write_text(output.shard_list, json.dumps(value))
 
 
-def _write_shard(
-    split: str, task: Task, *, plan: Plan, output: Output, columns: Columns, rows: npt.NDArray[np.int64]
-) -> Shard:
-    file = plan.shard_file(split, task.index)
-    temporary = output.temporary(f"{split}-{task.index:05d}-{uuid.uuid4().hex}")
+def _write_shard(file: str, output: Output, batches: Iterator[tuple[int, npt.NDArray[np.uint8]]]) -> Shard:
+    """Writes batches of frames, each with its number of rows, to a file that gets its name when it is whole."""
+    temporary, rows = output.temporary(uuid.uuid4().hex), 0
     try:
         with ShardFile.create(temporary) as shard:
-            for frames in _frames(plan, output, columns=columns, rows=rows):
+            for count, frames in batches:
                 shard.write(frames.tobytes())
+                rows += count
         files.rename(temporary, output.path(file))
     except BaseException:
         files.remove(temporary)
         raise
-    return Shard(file=file, rows=len(rows), bytes=shard.bytes, crc32c=f"{shard.crc32c:08x}")
+    return Shard(file=file, rows=rows, bytes=shard.bytes, crc32c=f"{shard.crc32c:08x}")
 
 
 def _frames(
-    plan: Plan, output: Output, *, columns: Columns, rows: npt.NDArray[np.int64]
-) -> Iterator[npt.NDArray[np.uint8]]:
-    """The frames of the rows, a batch of whole records at a time; the last record may hold fewer rows."""
+    rows: npt.NDArray[np.int64], *, plan: Plan, transform: Any, columns: Columns
+) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+    """The frames of the rows, a batch of whole records at a time; the last record may hold fewer rows.
+
+    Yields:
+        How many rows the frames hold, and the frames.
+    """
     size = plan.rows_per_record
     batch = max(BATCH_BYTES // plan.table.row_bytes // size, 1) * size
     for start in range(0, len(rows), batch):
         numbers = rows[start : start + batch]
-        stored = apply_transform(output.transform, plan.config.features, take(columns, numbers))
+        stored = apply_transform(transform, plan.config.features, take(columns, numbers))
         whole = len(numbers) // size * size
         for first, last, per_record in ((0, whole, size), (whole, len(numbers), len(numbers) - whole)):
             if last > first:
                 layout = record_layout(plan.specs, rows=per_record, rows_per_record=size)
-                yield encode_records(layout, {name: values[first:last] for name, values in stored.items()})
+                yield (
+                    last - first,
+                    encode_records(layout, {name: values[first:last] for name, values in stored.items()}),
+                )
 
 
 class ShardFile:

@@ -147,11 +147,12 @@ def build(demo: Demo) -> pathlib.Path:
     """
     source, out = OUT / "sources" / demo.name, OUT / demo.name
     shutil.rmtree(source, ignore_errors=True)
+    shutil.rmtree(out, ignore_errors=True)
     source.mkdir(parents=True)
     demo.write_sources(source)
     config = source / "dataset.yaml"
     options = ["--config", shown(config)] if config.exists() else []
-    npyflow("build", shown(source), shown(out), *options, "--seed", str(SEED), "--overwrite")
+    npyflow("build", shown(source), shown(out), *options, "--seed", str(SEED))
     npyflow("inspect", shown(out))
     return out
 

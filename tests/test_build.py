@@ -372,6 +372,13 @@ def test_a_shard_lost_before_the_build_is_resumed_is_written_again(small, tmp_pa
         (np.full((9, 2), np.nan), {}, r"feature x, element \[0\]: expected a value in the training rows; found none"),
         (np.full((9, 1), 1e300) * [[1], [-1], [1], [1], [-1], [1], [1], [1], [1]], {}, "overflow"),
         (np.full((9, 1), 1e5), {"normalize": {"scale": 1}, "dtype": "float16"}, "expected values that fit float16"),
+        (np.full((9, 1), 1e20), {"normalize": {"scale": 1e30}}, "expected values that fit float32"),
+        (np.full((9, 1), 1e100), {"normalize": "none", "dtype": "float16"}, "expected values that fit float16"),
+        (
+            np.array([[1.0], [np.nan]], np.float32),
+            {"impute": {"constant": -1e300}, "normalize": "none"},
+            "expected values that fit float32",
+        ),
     ],
 )
 def test_values_that_cannot_be_used(x, said, message, tmp_path):
@@ -379,6 +386,28 @@ def test_values_that_cannot_be_used(x, said, message, tmp_path):
     with pytest.raises(DataError, match=message):
         make(tmp_path / "src", tmp_path / "out", features={"x": said}, splits={"train": 1})
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_another_build_in_this_process_has_its_own_transform(tmp_path):
+    x = table(missing=0)
+    write_files(tmp_path / "src", {"x.npy": x, "row.npy": np.arange(len(x))})
+    for normalize, scaler in (("zscore", StandardScaler()), ("minmax", MinMaxScaler())):
+        make(tmp_path / "src", tmp_path / "out", features=IDS | {"x": {"normalize": normalize}}, overwrite=True)
+        raw, train = training_rows(tmp_path / "out", x)
+        np.testing.assert_allclose(train["x"], scaler.fit_transform(raw.astype(float)), atol=1e-6)
+
+
+def test_constants_that_no_square_holds_become_zero(tmp_path):
+    x = np.full((40, 2), 1e200) * [1, -1]
+    write_files(tmp_path / "src", {"x.npy": x, "row.npy": np.arange(40)})
+    make(tmp_path / "src", tmp_path / "out", features=IDS, splits={"train": 1})
+    np.testing.assert_array_equal(read(tmp_path / "out", "train")["x"], np.zeros((40, 2)))
+
+
+def test_values_that_overflow_outside_the_training_rows_are_an_error(tmp_path):
+    write_files(tmp_path / "src", {"train/x.npy": np.array([[1e-20], [2e-20]] * 20), "test/x.npy": np.array([[1e25]])})
+    with pytest.raises(DataError, match="feature x: expected values that fit float32"):
+        make(tmp_path / "src", tmp_path / "out")
 
 
 def test_a_class_without_a_name_is_an_error(tmp_path):

@@ -75,6 +75,13 @@ def test_the_stored_dtype(dtype, said, stored):
     [
         ("bogus: 1", ["bogus: unknown key; the keys are features, splits"]),
         ("features: {x: {normalise: zscore}}", ["features.x.normalise: unknown key; the keys are files, role"]),
+        (
+            "features: {x: {impute: {constants: 0}}}",
+            ["features.x.impute", "unknown key constants; the keys are constant"],
+        ),
+        ("features: {x: {normalize: {scale: 1e400}}}", ["features.x.normalize", "finite"]),
+        ("features: {x: {normalize: {scale: 0}}}", ["features.x.normalize", "other than 0"]),
+        ("rows_per_record: true", ["rows_per_record", "valid integer", "True"]),
         ("features: {x: {normalize: median}}", ["features.x.normalize", "'none', 'zscore' or 'minmax'", "'median'"]),
         ("features: {x: {normalize: {scale: 1/0}}}", ["features.x.normalize", "a fraction such as 1/255", "'1/0'"]),
         ("features: {x: {impute: {constant: .nan}}}", ["features.x.impute", "finite"]),
@@ -141,6 +148,26 @@ def test_settings_change_single_keys():
 def test_a_setting_that_is_none(setting):
     with pytest.raises(ConfigError):
         load_config("seed: 1", [setting])
+
+
+def test_keys_with_nothing_after_them_say_nothing():
+    assert load_config("features:") == load_config("features: {}") == DatasetConfig()
+    assert load_config("features:\n  x:\n").features["x"] == load_config("features: {x: {}}").features["x"]
+
+
+def test_fractions_may_be_written_as_fractions():
+    assert load_config("splits: {train: 1/3, test: 2/3}").splits == {"train": 1 / 3, "test": 2 / 3}
+
+
+@pytest.mark.parametrize("name", ["", "x/float64_bits", "a\nb", "\udcff"])
+def test_names_that_no_feature_can_have(name):
+    with pytest.raises(ConfigError, match="a name is printable text"):
+        resolve("float32", (), name=name)
+
+
+def test_class_names_are_for_integers():
+    with pytest.raises(ConfigError, match=r"features.x.class_names: classes are integers; found float32"):
+        resolve("float32", (), class_names=["a"])
 
 
 def test_the_example_of_the_design_is_valid():

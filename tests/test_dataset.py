@@ -132,6 +132,24 @@ def root(tmp_path, monkeypatch):
     return tmp_path / "out"
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_shard_that_lost_its_last_record_is_an_error(root, shuffle):
+    shard = sorted((root / "train").iterdir())[1]
+    shard.write_bytes(shard.read_bytes()[: 7 * loaders.open(root).manifest.record_bytes])
+    with pytest.raises(tf.errors.FailedPreconditionError, match="expected to contain"):
+        numbers(loaders.load(root, "train", batch_size=100, shuffle=shuffle))
+
+
+def test_numbers_of_numpy_are_numbers(root):
+    for number in (np.int32(3), np.int64(3), np.uint64(3)):
+        assert numbers(loaders.load(root, "train", batch_size=number, seed=number)) == numbers(
+            loaders.load(root, "train", batch_size=3, seed=3)
+        )
+    for option in ({"seed": 1.5}, {"seed": "a"}, {"batch_size": 2.0}):
+        with pytest.raises(TypeError, match="integer"):
+            loaders.load(root, "train", **({"batch_size": 3} | option))
+
+
 def test_order_is_of_seed_and_epoch(root):
     def epochs(**options):
         found = numbers(loaders.load(root, "train", batch_size=10, **options))

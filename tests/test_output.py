@@ -110,6 +110,16 @@ def test_publishing_that_was_interrupted_is_finished_by_the_same_command(built, 
         run(built[0] / "src", out)
 
 
+def test_overwriting_that_was_interrupted_goes_on(built, dataset, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(patch, "write_text", "manifest.json")
+        with pytest.raises(KeyboardInterrupt):
+            run(built[0] / "src", dataset, seed=1, overwrite=True)
+    written = {path: path.stat().st_mtime_ns for path in dataset.rglob("*.tfrecord")}
+    assert run(built[0] / "src", dataset, seed=1, overwrite=True).seed == 1
+    assert {path: path.stat().st_mtime_ns for path in dataset.rglob("*.tfrecord")} == written
+
+
 def test_a_state_of_other_versions_is_not_resumed(built, tmp_path, monkeypatch):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:

@@ -194,6 +194,15 @@ def test_a_task_holds_a_bounded_part_of_its_sources():
     assert 900 * 2**20 < describe(larger)["task_bytes"] <= 2**30
 
 
+def test_a_record_is_not_larger_than_a_message_can_be():
+    with pytest.raises(ConfigError, match="rows_per_record: a record holds at most 1073741824 bytes, and a row has 16"):
+        plan_of(make_table([5]), rows_per_record=10**9)
+
+
+def test_the_training_directory_may_be_capitalized():
+    assert plan_of(make_table([4, 5], splits=["Test", "Train"])).training_split == "Train"
+
+
 def test_directories_without_a_training_split_are_an_error():
     with pytest.raises(ConfigError, match="statistics come from the directory train or training; found fit, holdout"):
         plan_of(make_table([4, 5], splits=["holdout", "fit"]))

@@ -149,14 +149,27 @@ def test_a_file_may_hold_two_features(tmp_path: pathlib.Path) -> None:
 SPLIT = {"train/x-0.npy": X, "train/x-1.npy": X, "test/x.npy": X}
 
 
+@pytest.mark.parametrize("path", ["x.npy", "other/x.npy"])
+def test_some_directories_of_splits_among_others_are_a_question(tmp_path: pathlib.Path, path: str) -> None:
+    root = write_files(tmp_path, SPLIT | {path: X})
+    with pytest.raises(SourceError, match=r"expected a directory that names a split, as in .*; or `splits` in"):
+        scan(root, parse_config({}))
+    assert not scan(root, parse_config({"splits": {"train": 1.0}})).by_directory
+
+
+def test_row_axes_that_hold_as_many_rows_in_another_shape(tmp_path: pathlib.Path) -> None:
+    root = write_files(tmp_path, {"cube.npy": np.zeros((6, 4, 2)), "labels.npy": np.zeros((4, 6))})
+    with pytest.raises(SourceError, match=r"labels.npy .*expected row axes \(6, 4\), as in cube.npy .*found \(4, 6\)"):
+        scan(root, parse_config({"row_axes": 2}))
+
+
 @pytest.mark.parametrize(
     ("contents", "config", "splits"),
     [
         (SPLIT, {}, ["test", "train", "train"]),
         (SPLIT, {"splits": "directory"}, ["test", "train", "train"]),
         (SPLIT, {"splits": {"train": 0.5, "test": 0.5}}, [None, None, None]),
-        (SPLIT | {"x.npy": X}, {}, [None, None, None, None]),
-        (SPLIT | {"other/x.npy": X}, {}, [None, None, None, None]),
+        ({"Train/x.npy": X, "TEST/x.npy": X}, {}, ["TEST", "Train"]),
         (SPLIT | {"other/x.npy": X}, {"splits": "directory"}, ["other", "test", "train", "train"]),
         ({"val/x/0.npy": X, "x/train/0.npy": X}, {}, ["train", "val"]),
         ({"train/img.npy": X, "test/img.npy": X}, {"features": {"x": {"files": "*/img.npy"}}}, ["test", "train"]),

@@ -105,6 +105,18 @@ def test_a_manifest_whose_numbers_do_not_add_up(dataset):
         verify(str(dataset))
 
 
+def test_a_manifest_of_another_record_size(dataset):
+    change_manifest(dataset, lambda value: value.update(record_bytes=30))
+    (problem,) = problems(dataset)
+    assert "expected record_bytes" in problem
+
+
+def test_a_manifest_that_is_not_text(dataset):
+    (dataset / "manifest.json").write_bytes(b"\xff\xfe{}")
+    with pytest.raises(ManifestError, match="expected a JSON manifest"):
+        verify(str(dataset))
+
+
 @pytest.mark.parametrize("file", ["../other/x.tfrecord", "/x.tfrecord", "test/x.tfrecord", "train/../x"])
 def test_a_manifest_of_files_elsewhere_is_refused(dataset, file):
     change_manifest(dataset, lambda value: value["splits"]["train"]["shards"][0].update(file=file))
