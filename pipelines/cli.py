@@ -59,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("interrupted")
         return EXIT_INTERRUPTED
+    except ModuleNotFoundError as error:
+        if options.debug:
+            raise
+        _complain(f"{error.name} is not installed; this command needs pip install 'npyflow[pipelines]'")
+        return EXIT_BAD_INPUT
     except Exception as error:
         if options.debug:
             raise

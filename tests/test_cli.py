@@ -109,6 +109,18 @@ def test_bad_values_are_exit_code_1(tmp_path, capsys):
     assert error == "npyflow: x.npy (feature x): expected finite values or NaN; found inf in row 1 at (0,)\n"
 
 
+def test_without_the_extra_the_message_says_what_to_install(source):
+    program = (
+        "import sys\n"
+        "sys.modules['pydantic'] = None\n"
+        "from pipelines import cli\n"
+        f"sys.exit(cli.main(['inspect', {source!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "npyflow: pydantic is not installed; this command needs pip install 'npyflow[pipelines]'\n"
+
+
 def test_debug_shows_where(source):
     with pytest.raises(cli.NpyflowError):
         run("build", source, source, "--debug")
