@@ -141,8 +141,9 @@ def run_inspect(options: argparse.Namespace, console: Console) -> int:
 
 def run_build_command(options: argparse.Namespace, console: Console) -> int:
     """Builds a data set."""
-    from pipelines import inspect, quiet
-    from pipelines.output import Output, check
+    from pipelines import files, inspect, quiet
+    from pipelines.output import FinishedTasks, Output, check
+    from pipelines.progress import Count
     from pipelines.report import shown
 
     begun = time.monotonic()
@@ -154,7 +155,8 @@ def run_build_command(options: argparse.Namespace, console: Console) -> int:
     if options.dry_run:
         inspect.show_sources(console, plan)
         return 0
-    check(Output(options.output), plan, overwrite=options.overwrite)
+    output = Output(options.output)
+    check(output, plan, overwrite=options.overwrite)
     inspect.show_features(console, plan.table)
     console.print()
     from pipelines.build import run_build, runs_here
@@ -166,7 +168,14 @@ def run_build_command(options: argparse.Namespace, console: Console) -> int:
             stack.enter_context(quiet.hidden_stderr())
             quiet.silence_worker_tracebacks()
         quiet.import_tensorflow()
-        stack.enter_context(shown(console, totals))
+        finished = FinishedTasks(output)
+
+        def poll() -> dict[str, Count]:
+            rows = finished.rows()
+            return {"write": Count(rows=rows, size=rows * plan.table.row_bytes)}
+
+        # Listing a remote directory several times a second would be a burden.
+        stack.enter_context(shown(console, totals, poll if files.is_local(output.root) else dict))
         manifest = run_build(plan, options.output, overwrite=options.overwrite, beam_options=options.beam_options)
     console.print()
     inspect.show_splits(console, manifest)

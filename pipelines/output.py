@@ -218,3 +218,22 @@ def _remove_shards(directory: str) -> None:
             files.remove(files.join(directory, file.path))
     if files.is_empty(directory):
         files.remove_tree(directory)
+
+
+class FinishedTasks:
+    """Counts the rows of finished tasks by their records, for tasks that run in other processes."""
+
+    def __init__(self, output: Output) -> None:
+        self._directory = output.path("_build", "tasks")
+        self._rows: dict[str, int] = {}
+
+    def rows(self) -> int:
+        """How many rows have been written so far."""
+        try:
+            names = [file.path for file in files.list_files(self._directory)]
+            for name in set(names) - set(self._rows):
+                shards = json.loads(files.read_text(files.join(self._directory, name)))
+                self._rows[name] = sum(shard["rows"] for shard in shards.values())
+        except OSError:
+            pass  # not there yet, or no longer
+        return sum(self._rows.values())

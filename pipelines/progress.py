@@ -1,6 +1,6 @@
 """Counts of what has been done, from wherever in this process the work runs.
 
-Work in another process (a cluster's worker, `multi_processing`) is not seen here.
+Work in another process (a cluster's worker, `multi_processing`) is not seen here; `output.FinishedTasks` counts it.
 """
 
 from __future__ import annotations

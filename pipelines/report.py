@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -14,6 +14,8 @@ from pipelines import progress
 
 REFRESH_SECONDS = 0.2
 PLAIN_SECONDS = 5.0
+
+Poll = Callable[[], dict[str, progress.Count]]
 
 
 def show_bytes(size: float) -> str:
@@ -26,17 +28,18 @@ def show_bytes(size: float) -> str:
 
 
 @contextmanager
-def shown(console: Console, totals: dict[str, int]) -> Iterator[None]:
+def shown(console: Console, totals: dict[str, int], poll: Poll = dict) -> Iterator[None]:
     """Shows the progress of the work inside the context.
 
     Args:
         console: Where to show it.
         totals: How many rows each stage has, in the order of the stages.
+        poll: What stages have done in other processes, where `progress` does not see them.
     """
     with progress.counting() as counter:
         view = _Bars(console, totals) if console.is_terminal else _Lines(console, totals)
         stop = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(view, counter, tuple(totals), stop), daemon=True)
+        watcher = threading.Thread(target=_watch, args=(view, counter, tuple(totals), stop, poll), daemon=True)
         with view:
             watcher.start()
             try:
@@ -46,12 +49,16 @@ def shown(console: Console, totals: dict[str, int]) -> Iterator[None]:
                 watcher.join()
 
 
-def _watch(view: _Bars | _Lines, counter: progress.Counter, stages: tuple[str, ...], stop: threading.Event) -> None:
+def _watch(
+    view: _Bars | _Lines, counter: progress.Counter, stages: tuple[str, ...], stop: threading.Event, poll: Poll
+) -> None:
     stopping = False
     while not stopping:
         stopping = stop.wait(REFRESH_SECONDS)
+        elsewhere = poll()
         for stage in stages:
-            view.update(stage, counter.read(stage))
+            here, there = counter.read(stage), elsewhere.get(stage, progress.Count())
+            view.update(stage, here if here.rows >= there.rows else there)
 
 
 class _Stages:

@@ -37,6 +37,14 @@ def test_bars_on_a_terminal():
     assert "━" in shown
 
 
+def test_work_of_other_processes_is_polled():
+    out, done = io.StringIO(), {"write": progress.Count(rows=200, size=2**20)}
+    with report.shown(Console(file=out), {"analyze": 100, "write": 200}, lambda: done):
+        progress.advance("analyze", rows=100, size=2**20)
+    assert "analyze: 100 of 100 rows" in out.getvalue()
+    assert "write: 200 of 200 rows" in out.getvalue()
+
+
 def test_nobody_watching_is_no_error():
     progress.advance("write", rows=1, size=1)
 
