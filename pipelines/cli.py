@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from loaders.manifest import ManifestError
+from loaders.manifest import Manifest, ManifestError
 from loaders.version import VERSION
 from pipelines.errors import EXIT_BAD_INPUT, EXIT_FAILED, ConfigError, NpyflowError
 
@@ -141,10 +141,8 @@ def run_inspect(options: argparse.Namespace, console: Console) -> int:
 
 def run_build_command(options: argparse.Namespace, console: Console) -> int:
     """Builds a data set."""
-    from pipelines import files, inspect, quiet
-    from pipelines.output import FinishedTasks, Output, check
-    from pipelines.progress import Count
-    from pipelines.report import shown
+    from pipelines import inspect
+    from pipelines.output import Output, check
 
     begun = time.monotonic()
     if options.beam_options:  # before anything else: importing Beam to check them takes seconds
@@ -155,33 +153,40 @@ def run_build_command(options: argparse.Namespace, console: Console) -> int:
     if options.dry_run:
         inspect.show_sources(console, plan)
         return 0
-    output = Output(options.output)
-    check(output, plan, overwrite=options.overwrite)
+    check(Output(options.output), plan, overwrite=options.overwrite)
     inspect.show_features(console, plan.table)
     console.print()
-    from pipelines.build import run_build, runs_here
+    manifest = _run_and_show(plan, options, console)
+    console.print()
+    inspect.show_splits(console, manifest)
+    console.print(f"\n{options.output} is built in {time.monotonic() - begun:.1f} s", highlight=False)
+    return 0
 
-    totals = {"analyze": plan.rows_to_analyze, "write": plan.table.rows}
+
+def _run_and_show(plan: Plan, options: argparse.Namespace, console: Console) -> Manifest:
+    """Runs a build, with its progress on the terminal and nothing else."""
+    from pipelines import files, quiet
+    from pipelines.build import run_build, runs_here
+    from pipelines.output import FinishedTasks, Output
+    from pipelines.progress import Count
+    from pipelines.report import shown
+
+    finished = FinishedTasks(Output(options.output))
+
+    def poll() -> dict[str, Count]:
+        rows = finished.rows()
+        return {"write": Count(rows=rows, size=rows * plan.table.row_bytes)}
+
     with ExitStack() as stack:
         stack.enter_context(_stopping_at_once(console))
         if not options.debug and runs_here(options.beam_options):
             stack.enter_context(quiet.hidden_stderr())
             quiet.silence_worker_tracebacks()
         quiet.import_tensorflow()
-        finished = FinishedTasks(output)
-
-        def poll() -> dict[str, Count]:
-            rows = finished.rows()
-            return {"write": Count(rows=rows, size=rows * plan.table.row_bytes)}
-
+        totals = {"analyze": plan.rows_to_analyze, "write": plan.table.rows}
         # Listing a remote directory several times a second would be a burden.
-        stack.enter_context(shown(console, totals, poll if files.is_local(output.root) else dict))
-        manifest = run_build(plan, options.output, overwrite=options.overwrite, beam_options=options.beam_options)
-    console.print()
-    inspect.show_splits(console, manifest)
-    seconds = time.monotonic() - begun
-    console.print(f"\n{options.output} is built in {seconds:.1f} s", highlight=False)
-    return 0
+        stack.enter_context(shown(console, totals, poll if files.is_local(options.output) else dict))
+        return run_build(plan, options.output, overwrite=options.overwrite, beam_options=options.beam_options)
 
 
 def run_verify(options: argparse.Namespace, console: Console) -> int:
