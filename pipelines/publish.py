@@ -179,5 +179,6 @@ def pool_mean_and_std(values: Statistics) -> tuple[float, float]:
     if not count.size:
         return float("nan"), float("nan")
     mean = float(np.average(values.mean[known], weights=count))
-    variance = np.average(values.std[known] ** 2 + (values.mean[known] - mean) ** 2, weights=count)
+    with np.errstate(over="ignore"):  # where a square does not fit, the deviation is shown as infinite
+        variance = np.average(values.std[known] ** 2 + (values.mean[known] - mean) ** 2, weights=count)
     return mean, float(np.sqrt(variance))
