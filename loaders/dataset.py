@@ -102,7 +102,7 @@ def _epochs(reader: Reader, rows: int, options: Options) -> tf.data.Dataset:
 
     def epoch_batches(blocks: tf.data.Dataset) -> tf.data.Dataset:
         cut = blocks.rebatch(options.batch_size, drop_remainder=options.drop_remainder)
-        # Without this a shard that lost its last records would make a shorter epoch, and no error.
+        # tf.data cannot count the elements of an interleave.
         return cut.apply(tf.data.experimental.assert_cardinality(batches))
 
     if not options.shuffle:
