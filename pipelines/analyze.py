@@ -29,11 +29,6 @@ STAGE = "analyze"
 Arrays = tuple[npt.NDArray[Any], ...]
 
 
-def transformed_features(plan: Plan) -> tuple[ResolvedFeature, ...]:
-    """The features that go through the transform."""
-    return tuple(feature for feature in plan.config.features if feature.transformed)
-
-
 def other_features(plan: Plan) -> tuple[ResolvedFeature, ...]:
     """The features that only get statistics; an id has none."""
     return tuple(f for f in plan.config.features if not f.transformed and f.spec.role != "id")
@@ -61,7 +56,7 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Any]:
         """Wires the pass."""
-        transformed, others = transformed_features(self.plan), other_features(self.plan)
+        transformed, others = self.plan.config.transformed, other_features(self.plan)
         transformed_file, others_file = statistics_files(self.output.statistics)
         batches = (
             pipeline

@@ -183,6 +183,11 @@ class ResolvedConfig:
     shard_bytes: int
     rows_per_record: int
 
+    @property
+    def transformed(self) -> tuple[ResolvedFeature, ...]:
+        """The features that go through the transform."""
+        return tuple(feature for feature in self.features if feature.transformed)
+
     def dump(self) -> dict[str, Any]:
         """This configuration as a user would write it; `parse_config` reads it and it resolves to itself."""
         return {

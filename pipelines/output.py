@@ -17,6 +17,9 @@ from pipelines.plan import Plan, Task
 
 TRANSFORM = "transform"
 STATISTICS = "statistics.npz"
+BESIDE = ("schema.pbtxt", STATISTICS, "statistics.pb")
+"""The files beside the shards and the transform."""
+
 STATE_FORMAT = "npyflow-build"
 SHARD_NAME = re.compile(r"[^/]+-\d{5,}-of-\d{5,}\.tfrecord")
 PACKAGES = ("apache-beam", "numpy", "tensorflow", "tensorflow-transform")
@@ -196,7 +199,7 @@ def _clear(output: Output) -> None:
         return
     splits = sorted({*(manifest.splits if manifest else ()), *(state["splits"] if state else ())})
     files.write_text(output.state, json.dumps({"format": STATE_FORMAT, "splits": splits}))
-    for name in (FILE_NAME, STATISTICS, "statistics.pb", "schema.pbtxt"):
+    for name in (FILE_NAME, *BESIDE):
         files.remove(output.path(name))
     for split in splits:
         _remove_shards(output.path(split))

@@ -13,11 +13,11 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from loaders.manifest import File, Manifest, Shard
 from loaders.spec import FeatureSpec
 from pipelines import files
-from pipelines.analyze import dump_statistics, load_statistics, statistics_files, transformed_features
+from pipelines.analyze import dump_statistics, load_statistics, statistics_files
 from pipelines.config import ResolvedFeature
 from pipelines.encode import record_bytes
 from pipelines.errors import DataError, NpyflowError
-from pipelines.output import STATISTICS, TRANSFORM, Output, versions
+from pipelines.output import BESIDE, STATISTICS, TRANSFORM, Output, versions
 from pipelines.plan import Plan
 from pipelines.statistics import Statistics
 from pipelines.write import Shards, load_shards
@@ -54,7 +54,7 @@ def publish(plan: Plan, output: Output) -> Manifest:
         record_bytes=record_bytes(plan.specs, plan.rows_per_record),
         seed=plan.config.seed,
         source_fingerprint=plan.table.fingerprint(modified=False),
-        transform=TRANSFORM if transformed_features(plan) else None,
+        transform=TRANSFORM if plan.config.transformed else None,
         config=plan.config.dump(),
         versions=versions(),
     )
@@ -64,8 +64,8 @@ def publish(plan: Plan, output: Output) -> Manifest:
 
 
 def _describe_files(plan: Plan, output: Output) -> Iterator[File]:
-    names = ["schema.pbtxt", STATISTICS, "statistics.pb"]
-    if transformed_features(plan):
+    names = list(BESIDE)
+    if plan.config.transformed:
         names += [f"{TRANSFORM}/{file.path}" for file in files.list_files(output.transform)]
     for name in sorted(names):
         data = files.read_bytes(output.path(name))
@@ -79,13 +79,11 @@ def _check_classes(plan: Plan, statistics: Mapping[str, Statistics]) -> None:
         DataError: If one has none.
     """
     for spec in plan.specs:
-        if spec.class_names and (highest := float(np.fmax.reduce(statistics[spec.name].max, None))) >= len(
-            spec.class_names
-        ):
-            raise DataError(
-                f"feature {spec.name}: expected classes 0 to {len(spec.class_names) - 1}, which have names; "
-                f"found {highest:g}"
-            )
+        if not spec.class_names or spec.name not in statistics:  # an id has no statistics
+            continue
+        last, highest = len(spec.class_names) - 1, float(np.fmax.reduce(statistics[spec.name].max, None))
+        if highest > last:
+            raise DataError(f"feature {spec.name}: expected classes 0 to {last}, which have names; found {highest:g}")
 
 
 def gather(plan: Plan, tasks: list[Shards]) -> dict[str, tuple[Shard, ...]]:
@@ -111,7 +109,7 @@ def gather(plan: Plan, tasks: list[Shards]) -> dict[str, tuple[Shard, ...]]:
 def read_statistics(plan: Plan, output: Output) -> dict[str, Statistics]:
     """The statistics that the analysis has written, by feature."""
     transformed, others = statistics_files(output.statistics)
-    paths = [transformed, others] if transformed_features(plan) else [others]
+    paths = [transformed, others] if plan.config.transformed else [others]
     merged: dict[str, Statistics] = {}
     for path in paths:
         merged |= load_statistics(files.read_bytes(path))

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import google_crc32c
 
-from loaders.manifest import Manifest, Shard
+from loaders.manifest import Manifest, ManifestError, Shard
 from pipelines import files
 from pipelines.encode import FOOTER_BYTES, HEADER_BYTES, RecordLayout, masked_crc32c, record_bytes, record_layout
 from pipelines.errors import Problem
@@ -64,8 +64,6 @@ def read_manifest(root: str) -> Manifest:
     Raises:
         ManifestError: If there is none, or it cannot be read.
     """
-    from loaders.manifest import ManifestError
-
     path = Output(root).manifest
     if not files.exists(path):
         raise ManifestError(f"{root}: expected a finished data set with a manifest.json; found none")

@@ -88,13 +88,13 @@ def write_task(task: Task, plan: Plan, output: Output) -> Shards:
     columns = read_columns(plan, spans, stage=STAGE)
     order = plan.row_order(spans)
     split_of = np.concatenate([plan.split_of(span) for span in spans])[order] if spans else order
-    transform = load_transform(output.transform) if any(f.transformed for f in plan.config.features) else None
+    transform = load_transform(output.transform) if plan.config.transformed else None
     batches = functools.partial(_frames, plan=plan, transform=transform, columns=columns)
     shards = {
         split: _write_shard(plan.shard_file(split, task.index), output, batches(order[split_of == number]))
         for number, split in enumerate(plan.groups[task.group].splits)
     }
-    files.write_text(record, json.dumps({split: dataclasses.asdict(shard) for split, shard in shards.items()}))
+    files.write_text(record, json.dumps(dump_shards(shards)))
     return shards
 
 
@@ -108,15 +108,19 @@ def _finished(record: str, output: Output) -> Shards | None:
     return shards if complete else None
 
 
+def dump_shards(shards: Shards) -> dict[str, dict[str, Any]]:
+    """Shards as JSON values; `load_shards` reads them."""
+    return {split: dataclasses.asdict(shard) for split, shard in shards.items()}
+
+
 def load_shards(value: Mapping[str, Mapping[str, Any]]) -> Shards:
-    """Shards from their JSON values."""
+    """Reads what `dump_shards` gave."""
     return {split: Shard(**shard) for split, shard in value.items()}
 
 
 def keep_shard_list(shards: list[Shards], output: Output) -> None:
     """Writes the list of all shards, for the driver."""
-    value = [{split: dataclasses.asdict(shard) for split, shard in task.items()} for task in shards]
-    files.write_text(output.shard_list, json.dumps(value))
+    files.write_text(output.shard_list, json.dumps(list(map(dump_shards, shards))))
 
 
 def _write_shard(file: str, output: Output, batches: Iterator[tuple[int, npt.NDArray[np.uint8]]]) -> Shard:

@@ -421,6 +421,13 @@ def test_a_class_without_a_name_is_an_error(tmp_path):
         )
 
 
+def test_an_id_may_have_class_names(tmp_path):
+    write_files(tmp_path / "src", {"row.npy": np.arange(4)})
+    said = {"row": {"role": "id", "class_names": ["a", "b"]}}
+    make(tmp_path / "src", tmp_path / "out", features=said, splits={"train": 1})
+    assert list(loaders.open(str(tmp_path / "out")).class_names["row"]) == ["a", "b"]
+
+
 def test_a_constant_imputation_needs_no_value(tmp_path):
     write_files(tmp_path / "src", {"x.npy": np.full((9, 2), np.nan), "row.npy": np.arange(9)})
     make(
