@@ -1,17 +1,22 @@
-"""Statistics against NumPy in long double, and as a monoid."""
+"""Statistics against NumPy in long double, and what shares one."""
 
 import functools
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from sklearn.impute import SimpleImputer
 
-from pipelines import statistics
-from pipelines.statistics import Statistics, impute_constant, impute_mean, merge, moments, summarize
+from pipelines.statistics import (
+    Statistics,
+    broadcast_shape,
+    impute,
+    kept_axes,
+    merge,
+    moments,
+    statistics_shape,
+    summarize,
+)
 
 AXES = {"element": lambda x: 0, "channel": lambda x: tuple(range(x.ndim - 1)), "all": lambda x: None}
 
@@ -124,8 +129,8 @@ def test_exact_halves_are_rounded_alike_whatever_the_order(rows):
         found += [summarize(functools.reduce(merge, order)) for order in (blocks, blocks[::-1])]
     for name in ("mean", "std"):
         assert len({one.arrays()[name].tobytes() for one in found}) == 1, name
-    exact = [sum((rows * int(x) - sum(column)) ** 2 for x in column) for column in values.T.tolist()]
-    expected = np.sqrt([float(Fraction(total, rows**3)) for total in exact])
+    exact = [rows * rows * (rows * sum(x * x for x in c) - sum(c) ** 2) for c in values.T.tolist()]
+    expected = np.sqrt([float(Fraction(total, rows**4)) for total in exact])
     np.testing.assert_array_equal(found[0].std, expected)
 
 
@@ -135,48 +140,71 @@ def test_minus_zero_and_zero_are_one_minimum():
         assert not np.signbit([merged.low, merged.high]).any()
 
 
-FINITE = {"allow_infinity": False, "width": 64, "min_value": -1e100, "max_value": 1e100}
-
-
-@given(
-    values=hnp.arrays(np.float64, st.tuples(st.integers(1, 60), st.integers(1, 4)), elements=st.floats(**FINITE)),
-    cuts=st.lists(st.integers(0, 60), max_size=6),
-    order=st.randoms(use_true_random=False),
+@pytest.mark.parametrize(
+    ("over", "kept", "shape", "broadcast"),
+    [
+        ("element", (0, 1, 2), (4, 5, 3), (4, 5, 3)),
+        ("channel", (2,), (3,), (1, 1, 3)),
+        ("all", (), (), (1, 1, 1)),
+        ((0,), (0,), (4,), (4, 1, 1)),
+        ((-1, 0), (0, 2), (4, 3), (4, 1, 3)),
+        ((), (), (), (1, 1, 1)),
+    ],
 )
-def test_the_order_of_merging_changes_no_bit(values, cuts, order):
-    blocks = [moments(block, "element") for block in np.split(values, sorted(cuts))]
-    forward = summarize(functools.reduce(merge, blocks))
-    order.shuffle(blocks)
-    while len(blocks) > 1:  # as a tree, unlike the chain above
-        blocks = [functools.reduce(merge, blocks[i : i + 2]) for i in range(0, len(blocks), 2)]
-    for name, expected in forward.arrays().items():
-        np.testing.assert_array_equal(summarize(blocks[0]).arrays()[name], expected, err_msg=name)
+def test_what_shares_a_statistic(over, kept, shape, broadcast):
+    row = (4, 5, 3)
+    assert kept_axes(over, row) == kept
+    assert statistics_shape(over, row) == shape
+    assert broadcast_shape(over, row) == broadcast
+    found = moments(np.ones((2, *row)), over)
+    assert found.count.shape == shape
+    assert (found.count == 2 * 60 // int(np.prod(shape))).all()
 
 
-@given(a=st.floats(**FINITE), b=st.floats(**FINITE))
-def test_sums_and_products_keep_their_rounding_error(a, b):
-    if np.isnan([a, b]).any():
-        return
-    high, low = statistics.two_sum(np.float64(a), np.float64(b))
-    assert Fraction(float(high)) + Fraction(float(low)) == Fraction(a) + Fraction(b)
-    if a == 0 or b == 0 or 1e-100 < abs(a * b) < 1e200:
-        high, low = statistics.two_product(np.float64(a), np.float64(b))
-        assert Fraction(float(high)) + Fraction(float(low)) == Fraction(a) * Fraction(b)
+@pytest.mark.parametrize(
+    ("over", "shape"), [((3,), (4, 5, 3)), ((-4,), (4, 5, 3)), ((0, -3), (4, 5, 3)), ("channel", ())]
+)
+def test_axes_that_do_not_exist_or_are_named_twice_are_refused(over, shape):
+    with pytest.raises(ValueError, match="over: expected"):
+        kept_axes(over, shape)
 
 
 @pytest.mark.parametrize("constant", [0.0, -3.5, 1e6])
 def test_statistics_after_imputing_a_constant(constant):
     values = normal((5000, 3), mean=2.0, missing=0.3)
     imputed = SimpleImputer(strategy="constant", fill_value=constant).fit_transform(values)
-    assert_equal(impute_constant(describe(values), constant), oracle(imputed), rtol=1e-10)
+    assert_equal(impute(describe(values), constant), oracle(imputed), rtol=1e-10)
 
 
-def test_statistics_after_imputing_the_mean():
+@pytest.mark.parametrize("strategy", ["mean", "median", "most_frequent"])
+def test_statistics_after_imputing_a_value_of_each_column(strategy):
     values = normal((5000, 3), mean=2.0, missing=0.3)
-    imputed = SimpleImputer(strategy="mean").fit_transform(values)
-    assert_equal(impute_mean(describe(values)), oracle(imputed), rtol=1e-10)
+    imputer = SimpleImputer(strategy=strategy).fit(values)
+    assert_equal(impute(describe(values), imputer.statistics_), oracle(imputer.transform(values)), rtol=1e-10)
 
 
-def test_imputing_a_constant_where_nothing_is_known():
-    found = impute_constant(describe(np.full((4, 1), np.nan)), 2.5)
-    assert [found.mean, found.min, found.max, found.std] == [2.5, 2.5, 2.5, 0]
+def test_imputing_the_mean_keeps_it():
+    found = describe(normal((5000, 3), mean=2.0, missing=0.3))
+    np.testing.assert_array_equal(impute(found, found.mean).mean, found.mean)
+
+
+def test_imputing_broadcasts_and_leaves_what_misses_nothing():
+    values = normal((50, 4, 3))
+    values[:5, 2] = np.nan
+    found, before = impute(describe(values), np.array([[1.0], [2.0], [9.0], [3.0]])), describe(values)
+    assert_equal(found, oracle(np.where(np.isnan(values), 9.0, values)))
+    for name, array in before.arrays().items():
+        np.testing.assert_array_equal(found.arrays()[name][[0, 1, 3]], array[[0, 1, 3]], err_msg=name)
+
+
+def test_imputing_where_nothing_is_known():
+    found = impute(describe(np.full((4, 1), np.nan)), 2.5)
+    assert [found.count, found.mean, found.min, found.max, found.std] == [4, 2.5, 2.5, 2.5, 0]
+    assert np.isnan(impute(describe(np.full((4, 1), np.nan)), np.nan).mean)
+
+
+def test_imputing_tiny_and_huge_values_keeps_the_deviation():
+    for scale in (1e-250, 1e140):
+        values = normal((500, 1), missing=0.3) * scale
+        filled = np.where(np.isnan(values), scale, values)
+        np.testing.assert_allclose(impute(describe(values), scale).std / scale, (filled / scale).std(), rtol=1e-12)

@@ -1,0 +1,77 @@
+"""What every statistic of the training rows is: accumulators of units of rows, merged in any order, in some passes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Estimator(Protocol):
+    """A statistic that is computed in passes over units of rows.
+
+    The result is the same, to the last bit, for any cut of the rows into units and any order of merging. Estimators are
+    frozen dataclasses: picklable and hashable.
+    """
+
+    @property
+    def passes(self) -> int:
+        """How many times the data are read; known before any data."""
+
+    def start(self) -> Any:
+        """The state before the first pass: NumPy arrays in dataclasses, picklable."""
+
+    def accumulate(self, state: Any, values: Any) -> Any:
+        """The accumulator of one unit in the pass that follows `state`.
+
+        Args:
+            state: The state before the pass.
+            values: `[rows, *shape]`; NaN in floats is missing. No rows give the neutral accumulator.
+        """
+
+    def merge(self, a: Any, b: Any) -> Any:
+        """Two accumulators of one pass together: associative, commutative and exact."""
+
+    def update(self, state: Any, accumulator: Any) -> Any:
+        """The state after a pass over all rows."""
+
+    def result(self, state: Any) -> dict[str, npt.NDArray[Any]]:
+        """The arrays that the state after the last pass stands for, by name."""
+
+
+def run(estimator: Estimator, units: Sequence[Any]) -> dict[str, npt.NDArray[Any]]:
+    """Computes a statistic in this process.
+
+    Args:
+        estimator: The estimator.
+        units: At least one unit of rows; each is read once a pass.
+
+    Returns:
+        What the estimator's `result` returns.
+    """
+    state = estimator.start()
+    for _ in range(estimator.passes):
+        accumulators = (estimator.accumulate(state, unit) for unit in units)
+        state = estimator.update(state, functools.reduce(estimator.merge, accumulators))
+    return estimator.result(state)
+
+
+def add_counts(
+    codes: npt.NDArray[Any], counts: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Sorts codes and adds up the counts of equal ones.
+
+    Args:
+        codes: `[n]`; two sorted runs, one after the other, are merged in linear time.
+        counts: int64 `[n]`.
+
+    Returns:
+        The distinct codes, ascending, and their counts.
+    """
+    order = np.argsort(codes, kind="stable")
+    codes, counts = codes[order], counts[order]
+    starts = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]])) if len(codes) else np.zeros(0, np.int64)
+    return codes[starts], np.add.reduceat(counts, starts) if len(starts) else counts

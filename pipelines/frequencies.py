@@ -1,0 +1,165 @@
+"""How often each distinct value occurs: for the most frequent one, and for vocabularies."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.statistics import Over, as_columns, statistics_shape
+
+I64 = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Distinct:
+    """The distinct values of each statistic, one statistic after the other.
+
+    Attributes:
+        values: `[n]`, ascending within a statistic.
+        counts: int64 `[n]`.
+        sizes: How many distinct values each statistic has, int64 `[statistics]`.
+    """
+
+    values: npt.NDArray[Any]
+    counts: I64
+    sizes: I64
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays that hold these counts, by name."""
+        return {"values": self.values, "counts": self.counts, "sizes": self.sizes}
+
+    @staticmethod
+    def from_arrays(arrays: dict[str, npt.NDArray[Any]]) -> Distinct:
+        """Reads what `to_arrays` returned."""
+        return Distinct(arrays["values"], arrays["counts"], arrays["sizes"])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Frequencies:
+    """Counts of the distinct present values of each statistic, exact; -0 is 0.
+
+    The result has `values` and `counts` (int64), of the shape `[*statistics_shape, n]` where n is the most distinct
+    values of any statistic: values ascending, filled up with zeros (or empty strings) of count 0.
+
+    Attributes:
+        shape: The shape of a row.
+        over: What shares one statistic.
+        limit: The most distinct values that one statistic may have.
+    """
+
+    shape: tuple[int, ...]
+    over: Over
+    limit: int = 65536
+
+    @property
+    def passes(self) -> int:
+        """How many times the data are read."""
+        return 1
+
+    def start(self) -> Distinct:
+        """The counts of no value."""
+        sizes = np.zeros(math.prod(statistics_shape(self.over, self.shape)), dtype=np.int64)
+        return Distinct(np.zeros(0, dtype=np.bool_), np.zeros(0, dtype=np.int64), sizes)
+
+    def accumulate(self, state: Distinct, values: npt.NDArray[Any]) -> Distinct:
+        """The counts of one unit.
+
+        Args:
+            state: Not used: there is one pass.
+            values: `[rows, *shape]`, bool, integer, float (NaN is missing), or NumPy strings (S or U).
+
+        Raises:
+            ValueError: If a statistic has more distinct values than the limit.
+        """
+        columns = as_columns(values, self.over)
+        if not columns.size:
+            return dataclasses.replace(self.start(), values=columns.ravel())
+        if columns.dtype.kind == "f":
+            columns = columns + columns.dtype.type(0)  # -0 becomes 0
+        ordered = np.sort(columns.T, axis=1)
+        first = np.ones(ordered.shape, dtype=np.bool_)
+        first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+        starts = np.flatnonzero(first)
+        counts = np.diff(starts, append=ordered.size)
+        distinct, column = ordered.ravel()[starts], starts // ordered.shape[1]
+        if columns.dtype.kind == "f":
+            present = ~np.isnan(distinct)
+            distinct, counts, column = distinct[present], counts[present], column[present]
+        return self._checked(Distinct(distinct, counts, np.bincount(column, minlength=len(ordered))))
+
+    def merge(self, a: Distinct, b: Distinct) -> Distinct:
+        """Two sets of counts together.
+
+        Raises:
+            ValueError: If a statistic has more distinct values than the limit.
+        """
+        if not len(a.values) or not len(b.values):
+            return b if len(b.values) or a.values.dtype == np.bool_ else a
+        column = np.concatenate([np.repeat(np.arange(len(one.sizes)), one.sizes) for one in (a, b)])
+        values, counts = np.concatenate([a.values, b.values]), np.concatenate([a.counts, b.counts])
+        order = np.lexsort((values, column))
+        values, counts, column = values[order], counts[order], column[order]
+        new = np.ones(len(values), dtype=np.bool_)
+        new[1:] = (values[1:] != values[:-1]) | (column[1:] != column[:-1])
+        starts = np.flatnonzero(new)
+        sizes = np.bincount(column[starts], minlength=len(a.sizes))
+        return self._checked(Distinct(values[starts], np.add.reduceat(counts, starts), sizes))
+
+    def update(self, state: Distinct, accumulator: Distinct) -> Distinct:
+        """The state before and a pass together: counts go on where new rows are added."""
+        return self.merge(state, accumulator)
+
+    def result(self, state: Distinct) -> dict[str, npt.NDArray[Any]]:
+        """`values` and `counts`."""
+        longest = int(state.sizes.max(initial=0))
+        used = np.arange(longest) < state.sizes[:, None]
+        values, counts = np.zeros(used.shape, dtype=state.values.dtype), np.zeros(used.shape, dtype=np.int64)
+        values[used], counts[used] = state.values, state.counts
+        shape = (*statistics_shape(self.over, self.shape), longest)
+        return {"values": values.reshape(shape), "counts": counts.reshape(shape)}
+
+    def _checked(self, found: Distinct) -> Distinct:
+        most = int(found.sizes.max(initial=0))
+        if most > self.limit:
+            raise ValueError(f"expected at most {self.limit} distinct values; found {most} or more")
+        return found
+
+
+def most_frequent(result: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """The most frequent value of each statistic, the least of those that are equally frequent.
+
+    Args:
+        result: The result of `Frequencies`.
+
+    Returns:
+        Of the statistic's shape and the values' dtype; NaN where no value is present.
+
+    Raises:
+        ValueError: If no value is present for a statistic and the dtype has no NaN.
+    """
+    values, counts = result["values"], result["counts"]
+    nothing = counts.max(axis=-1, initial=0) == 0
+    if nothing.any() and values.dtype.kind != "f":
+        raise ValueError("expected a value for each statistic; found none")
+    if not values.shape[-1]:
+        return np.full(nothing.shape, np.nan, dtype=values.dtype)
+    most = np.take_along_axis(values, counts.argmax(axis=-1)[..., None], axis=-1)[..., 0]
+    return np.where(nothing, values.dtype.type(np.nan), most) if nothing.any() else most
+
+
+def ranked(result: Mapping[str, npt.NDArray[Any]]) -> tuple[npt.NDArray[Any], I64]:
+    """The values by falling count, those of equal counts by rising value: the order of a vocabulary.
+
+    Args:
+        result: The result of `Frequencies` of one statistic (over `all`).
+
+    Returns:
+        The values and their counts, `[n]`.
+    """
+    order = np.argsort(-result["counts"], kind="stable")
+    return result["values"][order], result["counts"][order]

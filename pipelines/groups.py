@@ -1,0 +1,172 @@
+"""Moments of the rows of each group: of each value of a key."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines import exact
+from pipelines.exact import SEGMENT_ROWS, Adder, ExactSum
+from pipelines.moments import Moments, empty, merge
+from pipelines.statistics import Over, as_columns, statistics_shape, summarize
+
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+
+GROUPS = 1_000_000
+"""The most groups that are kept apart."""
+
+CHUNK_ELEMENTS = 256 * 1024
+"""Elements that are worked on at once: enough that the cost of a chunk is that of its values."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Grouped:
+    """The moments of each group.
+
+    Attributes:
+        keys: int64 `[groups]`, ascending.
+        moments: Of the shape `[groups, *statistics_shape]`.
+    """
+
+    keys: I64
+    moments: Moments
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays that hold these groups, by name."""
+        return {"keys": self.keys, **self.moments.to_arrays()}
+
+    @staticmethod
+    def from_arrays(arrays: dict[str, npt.NDArray[Any]]) -> Grouped:
+        """Reads what `to_arrays` returned."""
+        return Grouped(arrays["keys"], Moments.from_arrays(arrays))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GroupMoments:
+    """The statistics of each group of rows, exact as those of all rows.
+
+    The result has `keys` (int64, `[groups]`, ascending) and `count`, `missing`, `min`, `max`, `mean` and `std` of the
+    shape `[groups, *statistics_shape]`, as in `Statistics`.
+
+    Attributes:
+        shape: The shape of a row.
+        over: What shares one statistic within a group.
+    """
+
+    shape: tuple[int, ...]
+    over: Over
+
+    @property
+    def passes(self) -> int:
+        """How many times the data are read."""
+        return 1
+
+    def start(self) -> Grouped:
+        """No group."""
+        return Grouped(np.zeros(0, dtype=np.int64), empty((0, *statistics_shape(self.over, self.shape))))
+
+    def accumulate(self, state: Grouped, values: tuple[npt.NDArray[Any], I64]) -> Grouped:
+        """The moments of one unit's groups.
+
+        Args:
+            state: Not used: there is one pass.
+            values: The values `[rows, *shape]`, as in `moments`, and the keys, int64 `[rows]`.
+
+        Raises:
+            ValueError: If there are more than a million groups.
+        """
+        array, keys = values
+        if not len(keys):
+            return self.start()
+        order = np.argsort(keys, kind="stable")
+        keys, starts = np.unique(keys[order], return_index=True)
+        columns = as_columns(array[order], self.over)
+        found = _segment_moments(columns, starts * (len(columns) // len(order)))
+        shape = statistics_shape(self.over, self.shape)
+        return _checked(Grouped(keys.astype(np.int64), found.reshape(len(keys), *shape)))
+
+    def merge(self, a: Grouped, b: Grouped) -> Grouped:
+        """The groups of two sets of rows together.
+
+        Raises:
+            ValueError: If there are more than a million groups.
+        """
+        keys = np.union1d(a.keys, b.keys)
+        return _checked(Grouped(keys, merge(*(_spread(one, keys) for one in (a, b)))))
+
+    def update(self, state: Grouped, accumulator: Grouped) -> Grouped:
+        """The state before and a pass together: moments go on where new rows are added."""
+        return self.merge(state, accumulator)
+
+    def result(self, state: Grouped) -> dict[str, npt.NDArray[Any]]:
+        """`keys` and the statistics of each group."""
+        return {"keys": state.keys, **summarize(state.moments).arrays()}
+
+
+def _checked(groups: Grouped) -> Grouped:
+    if len(groups.keys) > GROUPS:
+        raise ValueError(f"expected at most {GROUPS} groups; found {len(groups.keys)} or more")
+    return groups
+
+
+def _spread(groups: Grouped, keys: I64) -> Moments:
+    """The moments at the places of their keys among more keys."""
+    values, places = groups.moments, np.searchsorted(keys, groups.keys)
+    shape = (len(keys), *values.count.shape[1:])
+    count, missing = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    low, high = np.full(shape, np.inf), np.full(shape, -np.inf)
+    count[places], missing[places], low[places], high[places] = values.count, values.missing, values.low, values.high
+    total, squares = (one.spread(places, len(keys)) for one in (values.total, values.squares))
+    return Moments(count, missing, low, high, total, squares)
+
+
+def _segment_moments(columns: npt.NDArray[Any], starts: I64) -> Moments:
+    """The moments of the columns of each run of rows that begins at `starts`; of the shape `[segments, width]`."""
+    columns = columns.view(np.uint8) if columns.dtype == np.bool_ else columns
+    columns = columns.astype(columns.dtype.newbyteorder("="), copy=False)
+    rows = np.diff(starts, append=len(columns))
+    least, greatest = (np.fmin, np.fmax) if columns.dtype.kind == "f" else (np.minimum, np.maximum)
+    if columns.dtype.kind == "f":
+        columns = columns + columns.dtype.type(0)  # makes signalling NaN quiet, as in `moments`
+    with np.errstate(invalid="ignore"):
+        low, high = (f.reduceat(columns, starts, axis=0).astype(np.float64) for f in (least, greatest))
+    absent = np.isnan(columns) if columns.dtype.kind == "f" else np.zeros((0, 1), dtype=np.bool_)
+    missing = np.add.reduceat(absent, starts, axis=0, dtype=np.int64) if absent.any() else np.zeros(low.shape, np.int64)
+    total, squares = _segment_sums(columns, starts)
+    return Moments(
+        count=rows[:, None] - missing,
+        missing=missing,
+        low=np.where(np.isnan(low), np.inf, low) + 0.0,
+        high=np.where(np.isnan(high), -np.inf, high) + 0.0,
+        total=total,
+        squares=squares,
+    )
+
+
+def _segment_sums(columns: npt.NDArray[Any], starts: I64) -> tuple[ExactSum, ExactSum]:
+    """The exact sums of each run, which is cut where it is too long for 64-bit integers."""
+    cuts = np.unique(np.concatenate([starts, np.arange(0, len(columns), SEGMENT_ROWS)]))
+    step = max(CHUNK_ELEMENTS // max(columns.shape[1], 1), SEGMENT_ROWS)
+    chunks = np.unique(np.searchsorted(cuts, np.arange(0, len(columns), step)))
+    ends = np.append(chunks[1:], len(cuts))
+    rows = np.append(cuts, len(columns))
+    sums = [_chunk_sums(columns[rows[a] : rows[b]], cuts[a:b] - rows[a]) for a, b in zip(chunks, ends, strict=True)]
+    first = np.searchsorted(cuts, starts)
+    totals = (exact.concatenate(parts) for parts in zip(*sums, strict=True))
+    total, squares = (exact.normalized(np.add.reduceat(one.digits, first, axis=1), one.first) for one in totals)
+    return total, squares
+
+
+def _chunk_sums(columns: npt.NDArray[Any], starts: I64) -> tuple[ExactSum, ExactSum]:
+    if columns.dtype.kind == "f":
+        finite = np.nan_to_num(columns.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+        return exact.float_sums(finite, single=columns.dtype.itemsize <= 4, starts=starts)
+    shape = (len(starts), columns.shape[1])
+    total, squares = Adder(shape), Adder(shape)
+    wide = columns.astype(np.uint64 if columns.dtype.kind == "u" else np.int64, copy=False)
+    exact.add_integers(total, squares, wide, exact.integer_parts(int(wide.min()), int(wide.max())), starts)
+    return total.total(), squares.total()
