@@ -1,53 +1,179 @@
-"""Columnar batches: the rows of some spans as one array for each feature."""
+"""Reads columnar batches: the rows of some spans as one array for each feature."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import progress
+from pipelines import files, progress
+from pipelines.batches import Columns as Columns
+from pipelines.batches import Ragged as Ragged
+from pipelines.batches import take as take
+from pipelines.errors import DataError, Problem
+from pipelines.finite import check_finite, find_infinite
+from pipelines.generated import generate
 from pipelines.plan import Plan, Span
-from pipelines.read import check_finite, read_rows
+from pipelines.read import Wanted, read_together, value_dtype
+from pipelines.resolve import ResolvedFeature
+from pipelines.sources import Feature, SourceTable
 
-Columns = dict[str, npt.NDArray[Any]]
-"""Feature name → `[rows, *shape]`; every array has the same number of rows."""
+Array = npt.NDArray[Any]
+
+MAX_CODE_POINT = 0x10FFFF
 
 
-def read_columns(plan: Plan, spans: Sequence[Span], *, stage: str) -> Columns:
-    """Reads the rows of some spans, one after the other.
+def read_columns(plan: Plan, spans: Sequence[Span], *, stage: str, features: Iterable[str] | None = None) -> Columns:
+    """Reads the rows of some spans, one after the other. Each file is opened once for each span.
 
     Args:
         plan: The plan, which knows the sources.
         spans: The runs of rows.
         stage: The stage that the rows are counted for, in the progress shown.
+        features: The names of the features to read; None for all.
 
     Returns:
-        For each feature `[rows of all spans, *shape]` in the dtype of the sources and this machine's byte order.
+        For each feature `[rows of all spans, *shape]`: numbers in the dtype of the sources and this machine's byte
+        order, times as int64, text and bytes as `S` (text in UTF-8) of the widest row read; `Ragged` where rows have
+        lengths of their own.
 
     Raises:
-        DataError: If a file changed since preflight, or a float feature that the transform uses holds ±inf.
+        DataError: If a file changed since preflight or cannot be unpacked, text cannot be encoded, or a feature that
+            the transform uses holds an infinity that does not stand for a missing value.
     """
+    names = None if features is None else set(features)
+    chosen = [feature for feature in plan.config.features if names is None or feature.name in names]
+    known = {feature.name: feature for feature in plan.table.features}
     rows = sum(span.rows for span in spans)
-    columns = {
-        feature.name: np.empty((rows, *feature.spec.shape), dtype=feature.source_dtype)
-        for feature in plan.config.features
-    }
-    offset = 0
-    for span in spans:
-        for feature in plan.config.features:
-            source = plan.table.parts[span.part].sources[feature.name]
-            piece = columns[feature.name][offset : offset + span.rows]
-            read_rows(plan.table.root, source, span.start, span.stop, row_axes=feature.row_axes, out=piece)
-            if feature.transformed:
-                check_finite(piece, path=source.path, feature=feature.name, first_row=span.start)
-        offset += span.rows
-        progress.advance(stage, rows=span.rows, size=span.rows * plan.table.row_bytes)
+    columns = _read(plan.table, [known[feature.name] for feature in chosen], spans)
+    for feature in chosen:
+        if feature.transformed:
+            _check_finite(plan.table, feature, columns[feature.name], spans)
+    row_bytes = plan.table.row_bytes if names is None else sum(known[feature.name].row_bytes for feature in chosen)
+    progress.advance(stage, rows=rows, size=round(rows * row_bytes))
     return columns
 
 
-def take(columns: Columns, rows: npt.NDArray[Any]) -> Columns:
-    """Some rows of each column, by number or by mask."""
-    return {name: values[rows] for name, values in columns.items()}
+def _read(table: SourceTable, features: Sequence[Feature], spans: Sequence[Span]) -> Columns:
+    runs = [(span.part, span.start, span.stop) for span in spans]
+    from_files = [feature for feature in features if feature.origin == "files"]
+    targets = {feature.name: _allocate(table, feature, spans) for feature in from_files}
+    for number, span in enumerate(spans):
+        together: dict[str, list[Wanted]] = {}
+        for feature in from_files:
+            source = table.parts[span.part].sources[feature.name]
+            out = targets[feature.name].pieces[number]
+            together.setdefault(source.path, []).append(Wanted(source=source, row_axes=feature.row_axes, out=out))
+        for wanted in together.values():
+            read_together(table.root, wanted, span.start, span.stop)
+    return {
+        feature.name: _finish(table, feature, spans, targets.pop(feature.name))
+        if feature.origin == "files"
+        else generate(table, feature, runs)
+        for feature in features
+    }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Target:
+    """Where the rows of a feature go: all together, and the rows of each span; strings are joined when all are read."""
+
+    whole: Array | Ragged | None
+    pieces: Sequence[Array]
+
+
+def _allocate(table: SourceTable, feature: Feature, spans: Sequence[Span]) -> _Target:
+    if feature.dtype.kind in "SU":
+        sources = [table.parts[span.part].sources[feature.name] for span in spans]
+        pieces = [
+            np.empty((span.rows, *feature.inner_shape), value_dtype(source))
+            for span, source in zip(spans, sources, strict=True)
+        ]
+        return _Target(whole=None, pieces=pieces)
+    if feature.ragged:
+        steps = [table.parts[span.part].sources[feature.name].shape[0] for span in spans]
+        values = np.empty((sum(steps), *feature.inner_shape), feature.dtype)
+        whole = Ragged(values=values, lengths=np.array(steps, np.int64))
+        return _Target(whole=whole, pieces=[piece[np.newaxis] for piece in _cut(values, steps)])
+    array = np.empty((sum(span.rows for span in spans), *feature.inner_shape), feature.dtype)
+    return _Target(whole=array, pieces=_cut(array, [span.rows for span in spans]))
+
+
+def _cut(array: Array, counts: Sequence[int]) -> list[Array]:
+    ends = list(itertools.accumulate(counts))
+    return [array[end - count : end] for end, count in zip(ends, counts, strict=True)]
+
+
+def _finish(table: SourceTable, feature: Feature, spans: Sequence[Span], target: _Target) -> Array | Ragged:
+    if target.whole is not None:
+        return target.whole
+    if not target.pieces:
+        return np.empty((0, *feature.inner_shape), "S1")
+    joined: Array = np.concatenate(target.pieces)
+    if joined.dtype.kind == "S":
+        return joined
+    try:
+        return encode_text(joined)
+    except UnicodeEncodeError:
+        for span, piece in zip(spans, target.pieces, strict=True):
+            _check_text(table, feature, span, piece)
+        raise
+
+
+def encode_text(array: Array) -> Array:
+    """Encodes text in UTF-8.
+
+    Args:
+        array: Text, of dtype `U`.
+
+    Returns:
+        The same shape, of dtype `S`.
+
+    Raises:
+        UnicodeEncodeError: If a value is no text: half of a surrogate pair, or no code point.
+    """
+    if not array.size:
+        return np.empty(array.shape, "S1")
+    length = array.dtype.itemsize // 4
+    codes = np.ascontiguousarray(array).reshape(-1).view(np.uint32)
+    largest = int(codes.max())
+    if largest < 128:  # 50 times as fast as text by text
+        return codes.astype(np.uint8).view(f"S{length}").reshape(array.shape)
+    if largest > MAX_CODE_POINT:
+        raise UnicodeEncodeError("utf-8", "", 0, 1, f"code point {largest:#x}")
+    encoded: Array = np.strings.encode(array, "utf-8")
+    return encoded
+
+
+def _check_text(table: SourceTable, feature: Feature, span: Span, piece: Array) -> None:
+    """Finds the row whose text cannot be encoded."""
+    for row in range(len(piece)):
+        try:
+            encode_text(piece[row : row + 1])
+        except UnicodeEncodeError as error:
+            path = files.locate(table.root, table.parts[span.part].sources[feature.name].path)
+            found = f"{error.reason} in row {span.start + row}"
+            expected = "text that UTF-8 can encode"
+            raise DataError(str(Problem(path=path, feature=feature.name, expected=expected, found=found))) from None
+
+
+def _check_finite(table: SourceTable, feature: ResolvedFeature, column: Any, spans: Sequence[Span]) -> None:
+    """Looks for infinities in a whole column; which span holds one is found only where there is one."""
+    values = column.values if isinstance(column, Ragged) else column
+    if find_infinite(values, allowed=feature.missing) is None:
+        return
+    counts = [span.rows for span in spans]
+    pieces = _cut(values, column.lengths.tolist() if isinstance(column, Ragged) else counts)
+    for span, piece in zip(spans, pieces, strict=True):
+        source = table.parts[span.part].sources.get(feature.name)
+        check_finite(
+            piece[np.newaxis] if isinstance(column, Ragged) else piece,
+            path=files.locate(table.root, source.path) if source else feature.name,
+            feature=feature.name,
+            first_row=span.start,
+            allowed=feature.missing,
+        )

@@ -8,6 +8,9 @@ from collections.abc import Iterable
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 
+MAX_SHOWN = 20
+"""Problems that a message lists; the same mistake is often made in every file."""
+
 
 class NpyflowError(Exception):
     """Something that a user can mend; the message says what and where."""
@@ -54,5 +57,8 @@ class SourceError(NpyflowError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         count = len(self.problems)
-        lines = "\n".join(f"  {problem}" for problem in self.problems)
-        super().__init__(f"{count} problem{'s' if count != 1 else ''} in the sources; nothing was written\n{lines}")
+        lines = [f"  {problem}" for problem in self.problems[:MAX_SHOWN]]
+        if count > MAX_SHOWN:
+            lines.append(f"  … and {count - MAX_SHOWN} more")
+        head = f"{count} problem{'s' if count != 1 else ''} in the sources; nothing was written"
+        super().__init__("\n".join([head, *lines]))

@@ -44,6 +44,16 @@ def join(root: str, *parts: str) -> str:
     return "/".join([root.rstrip("/"), *parts])
 
 
+def is_absolute(path: str) -> bool:
+    """Whether a path, or a pattern, begins at the root of a file system."""
+    return not is_local(path) or os.path.isabs(path)
+
+
+def locate(root: str, path: str) -> str:
+    """The path of a source: from `root`, unless it is absolute already."""
+    return path if is_absolute(path) else join(root, path)
+
+
 def absolute(path: str) -> str:
     """The path from the root of its file system, for workers that run elsewhere; without a slash at the end."""
     return os.path.abspath(path) if is_local(path) else path.rstrip("/")

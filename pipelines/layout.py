@@ -3,79 +3,88 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterable, Sequence
 
+from pipelines import files
 from pipelines.config import RESERVED_NAMES, SPLIT_DIRECTORIES, DatasetConfig
 from pipelines.errors import Problem
 
 SUFFIX = ".npy"
+ARCHIVE_SUFFIX = ".npz"
+SUFFIXES = (SUFFIX, ARCHIVE_SUFFIX)
 
 _NUMBER = r"\d+(?:-of-\d+)?"
 _NUMBERED = re.compile(rf"(?P<name>.+?)[-_.](?P<number>{_NUMBER})", re.DOTALL)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
     """One file in its place.
 
     Attributes:
-        path: The path from the root.
-        feature: The feature that it holds.
+        path: The path from the root, or an absolute one.
+        feature: The feature that it holds; empty where only what is in the file can tell.
         part: The name of the part: files of one part hold the same rows.
         directory: The first directory of the part's name, or None if there is none.
+        folders: The directories that may name the class of the rows: all but one that names the feature, or those that
+            a pattern spells out.
+        claimed: Whether the user's pattern says which feature it holds.
     """
 
     path: str
     feature: str
     part: str
     directory: str | None
+    folders: tuple[str, ...]
+    claimed: bool = False
+
+    def holder(self, *, by_directory: bool) -> str | None:
+        """The last directory that may name a class, or None if there is none.
+
+        Args:
+            by_directory: Whether the first directory names the split, and so no class.
+        """
+        own = self.folders[1:] if by_directory and self.folders[:1] == (self.directory,) else self.folders
+        return own[-1] if own else None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Layout:
-    """The files in their places.
-
-    Attributes:
-        entries: The files, sorted by path.
-        by_directory: Whether each part's first directory names its split.
-    """
-
-    entries: tuple[Entry, ...]
-    by_directory: bool
-
-
-def arrange(paths: Iterable[str], config: DatasetConfig) -> tuple[Layout, list[Problem]]:
+def arrange(paths: Iterable[str], config: DatasetConfig) -> tuple[list[Entry], list[Problem]]:
     """Puts files in their places.
 
     Args:
-        paths: The paths from the root, with forward slashes; those that do not end in `.npy` are ignored.
+        paths: The paths from the root, with forward slashes, or absolute; those that end in neither `.npy` nor `.npz`
+            are ignored.
         config: The user's patterns and splits.
 
     Returns:
-        The layout, and what is wrong with the files' names. The problems' paths are from the root.
+        The files in their places, sorted by path, and patterns that match none. A file that no pattern claims is an
+        entry without a feature if it is an archive, whose members are features, or if nothing in its path names one.
     """
-    arrays = sorted(path for path in paths if path.endswith(SUFFIX))
+    arrays = sorted(path for path in paths if path.endswith(SUFFIXES))
     entries, problems = _claimed(arrays, config)
     claimed = {entry.path for entry in entries}
-    for path in arrays:
-        if path in claimed:
-            continue
-        entry = place(path)
-        if entry is None:
-            problems.append(
-                Problem(
-                    path=path,
-                    expected="a file or directory name that names the feature, as in images-000.npy or images/000.npy",
-                    found="only a number",
-                )
-            )
-        else:
-            entries.append(entry)
+    # Listed for patterns only: what no pattern matches there is no source.
+    entries += [_place_any(path) for path in arrays if path not in claimed and not files.is_absolute(path)]
     entries.sort(key=lambda entry: (entry.path, entry.feature))
-    by_directory, split_problems = _splits(entries, config)
-    layout = Layout(entries=tuple(entries), by_directory=by_directory)
-    return layout, problems + _missing(entries, config) + _doubles(entries) + split_problems
+    return entries, problems
+
+
+def _place_any(path: str) -> Entry:
+    """The place of a file that no pattern claims."""
+    entry = None if path.endswith(ARCHIVE_SUFFIX) else place(path)
+    if entry is not None:
+        return entry
+    part = path.removesuffix(SUFFIX).removesuffix(ARCHIVE_SUFFIX)
+    directories = path.split("/")[:-1]
+    return Entry(
+        path=path,
+        feature="",
+        part=part,
+        directory=directories[0] if directories else None,
+        folders=tuple(directories),
+    )
 
 
 def place(path: str) -> Entry | None:
@@ -104,16 +113,21 @@ def place(path: str) -> Entry | None:
         feature, number = (match["name"], match["number"]) if match else (name, "")
     if feature in directories:
         del directories[len(directories) - 1 - directories[::-1].index(feature)]
-    part = "/".join([*directories, number] if number else directories)
-    return Entry(path=path, feature=feature, part=part, directory=directories[0] if directories else None)
+    return Entry(
+        path=path,
+        feature=feature,
+        part="/".join([*directories, number] if number else directories),
+        directory=directories[0] if directories else None,
+        folders=tuple(directories),
+    )
 
 
 def match_pattern(pattern: str, path: str) -> str | None:
     """Matches a path with a pattern in which `*` and `?` stay within a name, and `**` crosses directories.
 
     Args:
-        pattern: The pattern, from the root.
-        path: The path, from the root.
+        pattern: The pattern, from the root or absolute.
+        path: The path, likewise.
 
     Returns:
         What the wildcards matched, joined by `/`, or None if the path does not match.
@@ -122,6 +136,12 @@ def match_pattern(pattern: str, path: str) -> str | None:
     return None if match is None else "/".join(group for group in match.groups() if group)
 
 
+def fixed_directory(pattern: str) -> str:
+    """The directory above the first wildcard of an absolute pattern, where its files are looked for."""
+    return re.split(r"[*?]", pattern, maxsplit=1)[0].rpartition("/")[0] or "/"
+
+
+@functools.lru_cache(maxsize=256)
 def _compile(pattern: str) -> re.Pattern[str]:
     """One group for each run of wildcards; `a/**/b` also matches `a/b`."""
     expression = ""
@@ -142,45 +162,71 @@ def _claimed(paths: Sequence[str], config: DatasetConfig) -> tuple[list[Entry], 
     entries: list[Entry] = []
     problems: list[Problem] = []
     for feature, said in config.features.items():
-        parts: dict[str, str] = {}
+        found: dict[str, Entry] = {}
         for pattern in said.files or ():
-            found = {path: part for path in paths if (part := match_pattern(pattern, path)) is not None}
-            if not found:
-                expected = "at least one .npy file that matches the pattern"
+            own = [entry for path in paths if (entry := _claim(path, feature, pattern)) is not None]
+            if not own:
+                expected = "at least one .npy or .npz file that matches the pattern"
                 problems.append(Problem(path=pattern, feature=feature, expected=expected, found="none"))
-            parts = found | parts
-        for path, part in parts.items():
-            first = part.partition("/")[0]
-            directory = first if first and path.startswith(f"{first}/") else None
-            entries.append(Entry(path=path, feature=feature, part=part, directory=directory))
+            found = {entry.path: entry for entry in own} | found
+        entries += found.values()
     return entries, problems
 
 
-def _missing(entries: Iterable[Entry], config: DatasetConfig) -> list[Problem]:
-    """Features that the configuration names and no file does."""
-    names = sorted({entry.feature for entry in entries})
-    return [
-        Problem(
-            path="",
-            feature=feature,
-            expected="files of this feature, which the configuration names",
-            found=f"features {', '.join(names)}" if names else "no feature",
-        )
-        for feature, said in config.features.items()
-        if feature not in names and said.files is None
-    ]
+def _claim(path: str, feature: str, pattern: str) -> Entry | None:
+    part = match_pattern(pattern, path)
+    if part is None:
+        return None
+    # The part's name begins with a directory's if that is the first thing that a wildcard matched.
+    inside = path.removeprefix(fixed_directory(pattern) + "/") if files.is_absolute(pattern) else path
+    first = part.partition("/")[0]
+    directories = inside.split("/")[:-1]
+    spelled = pattern.split("/")[:-1]
+    varying = [directory for directory in directories if directory not in spelled] or directories
+    return Entry(
+        path=path,
+        feature=feature,
+        part=part,
+        directory=first if first and inside.startswith(f"{first}/") else None,
+        folders=tuple(varying),
+        claimed=True,
+    )
 
 
-def _doubles(entries: Iterable[Entry]) -> list[Problem]:
-    """Files that hold the same feature of the same part."""
+def check_names(places: Sequence[tuple[str, Entry]], config: DatasetConfig) -> list[Problem]:
+    """Checks that there is one array for each feature of a part, and one at least for each that the user names.
+
+    Args:
+        places: The arrays, each with its feature.
+        config: What the user said.
+    """
+    return _missing({feature for feature, _ in places}, config) + _doubles(places)
+
+
+def _missing(names: set[str], config: DatasetConfig) -> list[Problem]:
+    """Features that the configuration names and no file does, and features that both files and the user make."""
+    problems = []
+    for feature, said in config.features.items():
+        if said.source is not None and feature in names:
+            expected, found = f"no file of this feature, whose source is {said.source!r}", "files with its name"
+            problems.append(Problem(path="", feature=feature, expected=expected, found=found))
+        elif said.source is None and said.files is None and feature not in names:
+            expected = "files of this feature, which the configuration names"
+            found = f"features {', '.join(sorted(names))}" if names else "no feature"
+            problems.append(Problem(path="", feature=feature, expected=expected, found=found))
+    return problems
+
+
+def _doubles(places: Iterable[tuple[str, Entry]]) -> list[Problem]:
+    """Arrays that hold the same feature of the same part."""
     first: dict[tuple[str, str], str] = {}
     problems = []
-    for entry in entries:
-        other = first.setdefault((entry.feature, entry.part), entry.path)
+    for feature, entry in places:
+        other = first.setdefault((feature, entry.part), entry.path)
         if other != entry.path:
             expected = f"one file of the feature in part {entry.part!r}"
             found = f"{other} as well"
-            problems.append(Problem(path=entry.path, feature=entry.feature, expected=expected, found=found))
+            problems.append(Problem(path=entry.path, feature=feature, expected=expected, found=found))
     return problems
 
 
@@ -189,13 +235,18 @@ def _guess_splits(entries: Sequence[Entry]) -> tuple[bool, list[Problem]]:
     usual = [entry for entry in entries if (entry.directory or "").lower() in SPLIT_DIRECTORIES]
     if not usual or len(usual) == len(entries):
         return bool(usual), []
-    other = next(entry for entry in entries if entry not in usual)
+    other = next(entry for entry in entries if (entry.directory or "").lower() not in SPLIT_DIRECTORIES)
     expected = f"a directory that names a split, as in {usual[0].path}; or `splits` in the configuration"
     return False, [Problem(path=other.path, feature=other.feature, expected=expected, found="another place")]
 
 
-def _splits(entries: Sequence[Entry], config: DatasetConfig) -> tuple[bool, list[Problem]]:
-    """Whether directories name the splits, and the files for which they cannot."""
+def find_splits(entries: Sequence[Entry], config: DatasetConfig) -> tuple[bool, list[Problem]]:
+    """Whether each part's first directory names its split, and the files for which it cannot.
+
+    Args:
+        entries: The files in their places.
+        config: What the user said about splits.
+    """
     if config.splits is None:
         return _guess_splits(entries)
     if config.splits != "directory":

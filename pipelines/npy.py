@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import math
 import re
 from typing import Any, BinaryIO
 
 import numpy as np
-
-from loaders.spec import DTYPES
 
 MAGIC = b"\x93NUMPY"
 
@@ -22,6 +21,7 @@ MAX_BYTES = 2**63 - 1
 
 _LENGTH_BYTES = {(1, 0): 2, (2, 0): 4, (3, 0): 4}
 _KEYS = {"descr", "fortran_order", "shape"}
+_ALLOWED = "bool, an integer, float16/32/64, complex64/128, bytes, text, or datetime64/timedelta64 with a unit"
 
 
 class NpyError(ValueError):
@@ -48,12 +48,60 @@ def _npy_error(expected: str, found: str) -> NpyError:
     return NpyError(expected=expected, found=found)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Leaf:
+    """One column of values: a whole array of a plain dtype, or a field of a structured one.
+
+    Attributes:
+        name: The names of the field and of those that hold it, joined by `.`; empty for a plain dtype.
+        path: The same names, from the outermost.
+        dtype: The dtype of the values, in the file's byte order.
+        shape: The shape that the field adds to that of the array.
+    """
+
+    name: str
+    path: tuple[str, ...]
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+@functools.lru_cache(maxsize=1024)
+def leaves(dtype: np.dtype[Any]) -> tuple[Leaf, ...]:
+    """The columns of an array, in the order of the dtype; fields of fields are columns too.
+
+    Args:
+        dtype: The dtype of the array.
+    """
+    return tuple(_leaves(dtype, (), ()))
+
+
+def _leaves(dtype: np.dtype[Any], path: tuple[str, ...], shape: tuple[int, ...]) -> list[Leaf]:
+    if dtype.subdtype is not None:
+        base, axes = dtype.subdtype
+        return _leaves(base, path, shape + axes)
+    if dtype.names is None:
+        return [Leaf(name=".".join(path), path=path, dtype=dtype, shape=shape)]
+    return [leaf for name in dtype.names for leaf in _leaves(dtype[name], (*path, name), shape)]
+
+
+@functools.lru_cache(maxsize=1024)
+def record_text(dtype: np.dtype[Any]) -> str:
+    """A structured dtype as text that `record_dtype` reads; empty for a plain one."""
+    return repr(np.lib.format.dtype_to_descr(dtype)) if dtype.names is not None else ""
+
+
+@functools.lru_cache(maxsize=1024)
+def record_dtype(text: str) -> np.dtype[Any]:
+    """The structured dtype that `record_text` wrote down."""
+    return np.lib.format.descr_to_dtype(ast.literal_eval(text))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
     """What the header of a `.npy` file says.
 
     Attributes:
-        dtype: The dtype in the file, in the file's byte order.
+        dtype: The dtype in the file, in the file's byte order; may be structured.
         shape: The shape of the array.
         fortran: Whether the first axis varies fastest.
         offset: Where the values begin, in bytes.
@@ -78,26 +126,30 @@ def read_header(file: BinaryIO, *, size: int) -> Header:
         size: The bytes of the whole file.
 
     Returns:
-        The header. Its dtype is bool, an integer, or float16, float32 or float64; its shape accounts for every byte
-        of the file.
+        The header. Its dtype, or that of each field, is bool, an integer, a float or a complex of at most 64 bits a
+        component, bytes, text, or a datetime64 or timedelta64 with a unit. Its shape accounts for every byte of the
+        file.
 
     Raises:
         NpyError: If the file is not a `.npy` file of such a dtype, or is truncated, or goes on after the values.
         OSError: If the file cannot be read.
     """
     text, offset = _read_text(file)
-    value = _parse(text)
-    header = Header(
-        dtype=_dtype(value["descr"]),
-        shape=_shape(value["shape"]),
-        fortran=_fortran(value["fortran_order"]),
-        offset=offset,
-    )
-    # NumPy makes no array of more bytes, counting an axis of 0 as 1.
-    if math.prod(max(1, length) for length in header.shape) * header.dtype.itemsize > MAX_BYTES:
-        raise NpyError(expected="an array of fewer than 2**63 bytes", found=f"shape {header.shape}")
+    dtype, shape, fortran = _interpret(text)
+    header = Header(dtype=dtype, shape=shape, fortran=fortran, offset=offset)
     _check_size(header, size)
     return header
+
+
+@functools.lru_cache(maxsize=1024)
+def _interpret(text: str) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
+    """Dtype, shape and Fortran order. Millions of small files have few headers, so equal ones share these."""
+    value = _parse(text)
+    dtype, shape, fortran = _dtype(value["descr"]), _shape(value["shape"]), _fortran(value["fortran_order"])
+    # NumPy makes no array of more bytes, counting an axis of 0 as 1.
+    if math.prod(max(1, length) for length in shape) * dtype.itemsize > MAX_BYTES:
+        raise NpyError(expected="an array of fewer than 2**63 bytes", found=f"shape {shape}")
+    return dtype, shape, fortran
 
 
 def _read_text(file: BinaryIO) -> tuple[str, int]:
@@ -155,21 +207,32 @@ def _show(value: object, limit: int = 80) -> str:
     return shown if len(shown) <= limit else f"{shown[:limit]}..."
 
 
-def _dtype(descr: object) -> np.dtype[Any]:
-    expected = "bool, an integer, or float16/32/64"
-    if isinstance(descr, (list, tuple)):
-        raise NpyError(expected=expected, found=f"a structured dtype, {_show(descr)}")
-    if not isinstance(descr, str):
-        raise NpyError(expected=expected, found=f"descr {_show(descr)}")
+def _dtype(descr: Any) -> np.dtype[Any]:
     try:
-        dtype = np.dtype(descr)
+        dtype = np.lib.format.descr_to_dtype(descr)
     except Exception:  # which errors NumPy raises on odd text is not documented
-        raise NpyError(expected=expected, found=f"descr {_show(descr)}") from None
+        raise NpyError(expected=_ALLOWED, found=f"descr {_show(descr)}") from None
     if dtype.hasobject:
-        raise NpyError(expected="a numeric dtype", found="object (it would have to be unpickled)")
-    if dtype.newbyteorder("=").name not in DTYPES:
-        raise NpyError(expected=expected, found=f"{dtype.name} (descr {_show(descr)})")
+        raise NpyError(expected="a dtype without objects", found="object (it would have to be unpickled)")
+    if dtype.subdtype is not None:
+        raise NpyError(expected=_ALLOWED, found=f"descr {_show(descr)}, which has axes of its own")
+    columns = leaves(dtype)
+    for leaf in columns:
+        if not is_allowed(leaf.dtype):
+            field = f" in field {_show(leaf.name)}" if leaf.name else ""
+            raise NpyError(expected=_ALLOWED, found=f"{leaf.dtype.name} (descr {_show(descr)}){field}")
+    if len({leaf.name for leaf in columns}) < max(1, len(columns)):
+        raise NpyError(expected="fields, each of its own name", found=f"descr {_show(descr)}")
     return dtype
+
+
+def is_allowed(dtype: np.dtype[Any]) -> bool:
+    """Whether values of a plain dtype can be read: NumPy's own numbers up to 64 bits, text, and times with a unit."""
+    if dtype.kind in "mM":
+        return np.datetime_data(dtype)[0] != "generic"
+    if dtype.kind in "SU":
+        return dtype.itemsize > 0
+    return dtype.kind in "biu" or (dtype.kind, dtype.itemsize) in {("f", 2), ("f", 4), ("f", 8), ("c", 8), ("c", 16)}
 
 
 def _shape(value: object) -> tuple[int, ...]:

@@ -1,41 +1,56 @@
-"""The source table: the files of a data set, their headers read and checked, and aligned into parts."""
+"""The source table: the arrays of a data set, their headers read and checked, and aligned into parts."""
 
 from __future__ import annotations
 
 import collections
-import concurrent.futures
+import contextlib
 import dataclasses
+import functools
+import gc
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from pipelines import files
-from pipelines.config import DatasetConfig
+from pipelines.checks import (
+    Located,
+    check_class_tree,
+    check_classes,
+    check_equal,
+    check_parts,
+    check_rows,
+    locate_arrays,
+)
+from pipelines.config import ConstantSource, DatasetConfig
 from pipelines.errors import Problem, SourceError
 from pipelines.files import FileInfo
-from pipelines.layout import SUFFIX, Entry, Layout, arrange
-from pipelines.npy import Header, NpyError, read_header
-
-OPEN_AT_ONCE = 16
-"""Headers read at a time: in an object store each waits tens of milliseconds."""
+from pipelines.headers import FileHeaders, HeaderReader, cut, read_with_threads
+from pipelines.layout import SUFFIXES, Entry, arrange, check_names, find_splits, fixed_directory, match_pattern
+from pipelines.npy import record_text
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """One `.npy` file, as its header describes it.
+    """One array, as its header describes it: a `.npy` file, a member of an archive, or a field of either.
 
     Attributes:
-        path: The path from the root, with forward slashes.
-        dtype: NumPy's text of the dtype, with the file's byte order, such as `>f4`.
-        shape: The shape of the whole array.
-        fortran: Whether the first axis varies fastest.
-        offset: Where the values begin, in bytes.
+        path: The path from the root, with forward slashes, or an absolute one.
+        dtype: NumPy's text of the values' dtype, with the file's byte order, such as `>f4`.
+        shape: The shape of the whole array, with the axes of a field.
+        fortran: Whether the first axis varies fastest; a field's own axes are in C order all the same.
+        offset: Where the values begin, in bytes: of the file, or, if compressed, of the member.
         size: The bytes of the file.
         modified: When the file was last changed, in seconds since 1970.
+        member: The name of the archive's member, without `.npy`; empty where the file is no archive.
+        compressed: Whether the member is compressed, and so has to be read forward.
+        record: The structured dtype in the file, as `npy.record_dtype` reads it; empty for a plain dtype.
+        field: The field of the structured dtype; the names of nested fields are joined by `.`.
     """
 
     path: str
@@ -45,40 +60,79 @@ class Source:
     offset: int
     size: int
     modified: float
+    member: str = ""
+    compressed: bool = False
+    record: str = ""
+    field: str = ""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """A run of rows that one file of each feature holds.
+    """A run of rows that one array of each feature holds.
 
     Attributes:
         name: What is left of the files' paths without the feature's name.
-        rows: How many rows each of the files holds.
-        sources: The file of each feature.
-        split: The split that the directory names, or None where rows are split by fractions.
+        rows: How many rows each of the arrays holds.
+        sources: The array of each feature that comes from files.
+        split: The split that the directory names, or None where rows are split otherwise.
+        directory: The class that the directory names, or None where no feature asks for it.
     """
 
     name: str
     rows: int
     sources: Mapping[str, Source]
     split: str | None
+    directory: str | None = None
+
+
+Origin = Literal["files", "index", "directory", "constant"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Feature:
-    """What all files of a feature have in common.
+    """What all arrays of a feature have in common.
 
     Attributes:
         name: The feature.
-        dtype: The dtype, in this machine's byte order.
-        shape: The shape of one row.
-        row_axes: How many leading axes of an array count rows.
+        dtype: The dtype in this machine's byte order; of strings the widest, `S` or `U`; of times int64.
+        shape: The shape of one row; the first axis is None where each row has its own length.
+        row_axes: How many leading axes of an array count rows; 0 where each array is one row.
+        unit: What an integer counts, such as `datetime64[ns]`; or "".
+        origin: Where the values come from: `files`, or the row's `index`, its `directory`, or a `constant`.
+        constant: The constant.
+        average_bytes: The average bytes of a row where rows differ in them.
     """
 
     name: str
     dtype: np.dtype[Any]
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
     row_axes: int
+    unit: str = ""
+    origin: Origin = "files"
+    constant: bool | int | float | None = None
+    average_bytes: float | None = None
+
+    @property
+    def kind_name(self) -> str:
+        """The dtype as one of `loaders.spec.DTYPES`."""
+        return "string" if self.dtype.kind in "SU" else self.dtype.name
+
+    @property
+    def ragged(self) -> bool:
+        """Whether each row has its own length along the first axis."""
+        return self.shape[:1] == (None,)
+
+    @property
+    def inner_shape(self) -> tuple[int, ...]:
+        """The shape of a row without the axis that varies."""
+        return tuple(size for size in self.shape if size is not None)
+
+    @property
+    def row_bytes(self) -> float:
+        """The bytes of one row in its file, on average."""
+        if self.average_bytes is not None:
+            return self.average_bytes
+        return math.prod(self.inner_shape) * self.dtype.itemsize
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,11 +143,15 @@ class SourceTable:
         root: The directory.
         features: The features, sorted by name.
         parts: The parts, sorted by name; together they are all rows, in file order.
+        directories: The names of the classes 0, 1, … of features whose source is the directory, sorted.
+        skipped: What was wrong with the files that were left out, where that was asked for.
     """
 
     root: str
     features: tuple[Feature, ...]
     parts: tuple[Part, ...]
+    directories: tuple[str, ...] = ()
+    skipped: tuple[Problem, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -102,8 +160,8 @@ class SourceTable:
 
     @property
     def row_bytes(self) -> int:
-        """The bytes of one row, all features together."""
-        return sum(math.prod(feature.shape) * feature.dtype.itemsize for feature in self.features)
+        """The bytes of one row, all features together; on average where rows differ, and at least 1."""
+        return max(1, round(math.fsum(feature.row_bytes for feature in self.features)))
 
     @property
     def nbytes(self) -> int:
@@ -115,8 +173,19 @@ class SourceTable:
         """Whether directories name the splits."""
         return all(part.split is not None for part in self.parts)
 
+    @functools.cached_property
+    def first_rows(self) -> npt.NDArray[np.int64]:
+        """For each part the number of its first row among all rows, and the number of rows at the end."""
+        return np.concatenate([[0], np.cumsum([part.rows for part in self.parts], dtype=np.int64)])
+
+    @functools.cached_property
+    def class_numbers(self) -> npt.NDArray[np.int64]:
+        """For each part the number of its directory in `directories`; -1 where it has none."""
+        numbers = {name: number for number, name in enumerate(self.directories)}
+        return np.array([numbers.get(part.directory or "", -1) for part in self.parts], np.int64)
+
     def fingerprint(self, *, modified: bool) -> str:
-        """A BLAKE2b digest of the parts: names, splits, and each file's path, size and layout.
+        """A BLAKE2b digest of the parts: names, splits, and each array's path, size and layout.
 
         It depends neither on where the root is nor on the order of a listing.
 
@@ -137,201 +206,196 @@ class SourceTable:
         return digest.hexdigest()
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Array:
-    """A file in its place, whose header could be read."""
-
-    entry: Entry
-    info: FileInfo
-    header: Header
-    row_axes: int
-
-    @property
-    def rows(self) -> int:
-        return math.prod(self.row_axes_shape)
-
-    @property
-    def row_axes_shape(self) -> tuple[int, ...]:
-        return self.header.shape[: self.row_axes]
-
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        return self.header.shape[self.row_axes :]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.header.dtype.newbyteorder("=")
-
-    @property
-    def source(self) -> Source:
-        return Source(
-            path=self.info.path,
-            dtype=self.header.dtype.str,
-            shape=self.header.shape,
-            fortran=self.header.fortran,
-            offset=self.header.offset,
-            size=self.info.size,
-            modified=self.info.modified,
-        )
-
-    def problem(self, expected: str, found: str) -> Problem:
-        return Problem(path=self.entry.path, feature=self.entry.feature, expected=expected, found=found)
-
-
-def scan(root: str, config: DatasetConfig) -> SourceTable:
+def scan(root: str, config: DatasetConfig, *, read_headers: HeaderReader = read_with_threads) -> SourceTable:
     """Finds the sources, reads their headers, and checks that they fit together.
 
     Args:
         root: The directory.
-        config: What the user said about features and splits.
+        config: What the user said about features and splits, and about files that cannot be used.
+        read_headers: Reads the headers of chunks of files; threads of this process unless another way is given.
 
     Returns:
         The table.
 
     Raises:
-        SourceError: With everything that is wrong, if anything is.
+        SourceError: With everything that is wrong, if anything is. With `on_error: skip`, files that have something
+            wrong of their own are left out with the other files of their part, up to `max_bad_files`.
     """
+    with _without_collector():
+        return _scan(root, config, read_headers)
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Rests Python's collector of cycles, whose passes over millions of live objects are a third of a scan."""
+    before = gc.isenabled()
+    gc.disable()
     try:
-        listing = {info.path: info for info in files.list_files(root) if info.path.endswith(SUFFIX)}
-    except OSError as error:
-        found = error.strerror or str(error)
-        problem = Problem(path=error.filename or root, expected="a directory that can be read", found=found)
-        raise SourceError([problem]) from error
-    if not listing:
-        raise SourceError([Problem(path=root, expected="at least one .npy file", found="none")])
-    layout, problems = arrange(listing, config)
-    headers, header_problems = _read_headers(root, layout.entries, listing)
-    arrays, shape_problems = _check_arrays(layout.entries, listing, headers, config)
-    problems += header_problems + shape_problems
-    problems += _check_equal(arrays) + _check_parts(layout.entries) + _check_rows(arrays)
+        yield
+    finally:
+        if before:
+            gc.enable()
+
+
+def _scan(root: str, config: DatasetConfig, read_headers: HeaderReader) -> SourceTable:
+    listing = _list(root, config)
+    entries, problems = arrange(listing, config)
+    by_directory, split_problems = find_splits(entries, config)
+    chunks = cut([(path, listing[path].size) for path in dict.fromkeys(entry.path for entry in entries)])
+    results = (result for chunk in read_headers(root, chunks) for result in chunk)
+    headers = dict(zip((path for chunk in chunks for path, _ in chunk), results, strict=True))
+    arrays, faults = locate_arrays(entries, headers, listing, config)
+    faults += check_equal(arrays, majority=config.on_error == "skip")
+    skipped: list[Problem] = []
+    if config.on_error == "skip":
+        skipped, faults = faults, _too_many(faults, config.max_bad_files)
+        entries, arrays = _without(skipped, entries, arrays)
+    problems += faults + split_problems + _check_together(entries, headers, arrays, config)
+    if any(said.source == "directory" for said in config.features.values()):
+        problems += check_classes(arrays, by_directory=by_directory)
     if not problems and not any(array.rows for array in arrays):
-        problems.append(Problem(path="", expected="at least 1 row", found=f"{len(arrays)} files without rows"))
+        found = f"{len(arrays)} files without rows, and {len(skipped)} problems in files that were skipped"
+        problems.append(Problem(path="", expected="at least 1 row", found=found if skipped else found.split(",")[0]))
+        problems += skipped
     if problems:
         raise SourceError(_under(root, problem) for problem in problems)
-    return _table(root, layout, arrays)
+    return _table(root, arrays, config, by_directory=by_directory, skipped=[_under(root, each) for each in skipped])
+
+
+def _list(root: str, config: DatasetConfig) -> dict[str, FileInfo]:
+    """The files under the root by their paths from there, and those in other places by their absolute paths."""
+    patterns = [pattern for said in config.features.values() for pattern in said.files or ()]
+    elsewhere = [pattern for pattern in patterns if files.is_absolute(pattern)]
+    listing = {info.path: info for info in _list_directory(root)}
+    base = files.absolute(root)
+    for place in dict.fromkeys(map(fixed_directory, elsewhere)):
+        for info in _list_directory(place):
+            path = files.join(place, info.path)
+            if any(match_pattern(pattern, path) is not None for pattern in elsewhere):
+                if path.startswith(f"{base}/"):  # the same file, found under the root
+                    listing.pop(path.removeprefix(f"{base}/"), None)
+                listing[path] = dataclasses.replace(info, path=path)
+    if not listing:
+        raise SourceError([Problem(path=root, expected="at least one .npy or .npz file", found="none")])
+    return listing
+
+
+def _list_directory(directory: str) -> list[FileInfo]:
+    try:
+        return [info for info in files.list_files(directory) if info.path.endswith(SUFFIXES)]
+    except OSError as error:
+        found = error.strerror or str(error)
+        problem = Problem(path=error.filename or directory, expected="a directory that can be read", found=found)
+        raise SourceError([problem]) from error
 
 
 def _under(root: str, problem: Problem) -> Problem:
-    return dataclasses.replace(problem, path=files.join(root, problem.path) if problem.path else root)
+    return dataclasses.replace(problem, path=files.locate(root, problem.path) if problem.path else root)
 
 
-def _read_headers(
-    root: str, entries: Iterable[Entry], listing: Mapping[str, FileInfo]
-) -> tuple[dict[str, Header], list[Problem]]:
-    """The headers by path, each file opened once, and what is wrong with the files."""
-    features = {entry.path: entry.feature for entry in entries}
-    paths = sorted(features)
-
-    def read(path: str) -> Header | Problem:
-        try:
-            with files.open_input(files.join(root, path)) as file:
-                return read_header(file, size=listing[path].size)
-        except NpyError as error:
-            return Problem(path=path, feature=features[path], expected=error.expected, found=error.found)
-        except OSError as error:
-            found = error.strerror or str(error)
-            return Problem(path=path, feature=features[path], expected="a file that can be read", found=found)
-
-    with concurrent.futures.ThreadPoolExecutor(OPEN_AT_ONCE) as pool:
-        results = dict(zip(paths, pool.map(read, paths), strict=True))
-    headers = {path: result for path, result in results.items() if isinstance(result, Header)}
-    return headers, [result for result in results.values() if isinstance(result, Problem)]
+def _too_many(faults: Sequence[Problem], limit: int) -> list[Problem]:
+    """What is wrong where more files are bad than may be: that, and all of their faults."""
+    bad = len({fault.path for fault in faults})
+    if bad <= limit:
+        return []
+    return [Problem(path="", expected=f"at most {limit} bad files (max_bad_files)", found=f"{bad}"), *faults]
 
 
-def _check_arrays(
-    entries: Iterable[Entry], listing: Mapping[str, FileInfo], headers: Mapping[str, Header], config: DatasetConfig
-) -> tuple[list[_Array], list[Problem]]:
-    """The arrays that can be cut into rows, and what is wrong with the others."""
-    arrays: list[_Array] = []
-    problems: list[Problem] = []
-    for entry in entries:
-        if entry.path not in headers:
-            continue
-        axes = config.row_axes_of(entry.feature)
-        array = _Array(entry=entry, info=listing[entry.path], header=headers[entry.path], row_axes=axes)
-        found = f"shape {array.header.shape}"
-        if len(array.header.shape) < axes:
-            expected = f"at least {axes} {'axis' if axes == 1 else 'axes'} to count rows"
-            problems.append(array.problem(expected, found))
-        elif 0 in array.row_shape:
-            problems.append(array.problem("a row of at least 1 element", found))
-        else:
-            arrays.append(array)
-    return arrays, problems
-
-
-def _check_equal(arrays: Iterable[_Array]) -> list[Problem]:
-    """Every file of a feature has the dtype and the row shape of the first."""
-    first: dict[str, _Array] = {}
-    problems = []
-    for array in arrays:
-        other = first.setdefault(array.entry.feature, array)
-        if (array.dtype, array.row_shape) != (other.dtype, other.row_shape):
-            expected = f"{other.dtype} rows of shape {other.row_shape}, as in {other.entry.path}"
-            problems.append(array.problem(expected, f"{array.dtype} rows of shape {array.row_shape}"))
-    return problems
-
-
-def _check_parts(entries: Iterable[Entry]) -> list[Problem]:
-    """Every part has a file of every feature."""
-    parts = _by_part(entries)
-    names = sorted({entry.feature for own in parts.values() for entry in own})
-    return [
-        Problem(
-            path="",
-            expected=f"a file of feature {name} in part {part!r}",
-            found=f"{', '.join(entry.path for entry in own)} only",
-        )
-        for part, own in parts.items()
-        for name in names
-        if name not in {entry.feature for entry in own}
-    ]
-
-
-def _by_part(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    parts = collections.defaultdict(list)
-    for entry in entries:
-        parts[entry.part].append(entry)
-    return dict(sorted(parts.items()))
-
-
-def _check_rows(arrays: Iterable[_Array]) -> list[Problem]:
-    """The files of a part have as many rows as its first, and their row axes are alike where each has several."""
-    first: dict[str, _Array] = {}
-    problems = []
-    for array in arrays:
-        other = first.setdefault(array.entry.part, array)
-        if array.rows != other.rows:
-            expected = f"{other.rows} rows, as in {other.entry.path} (feature {other.entry.feature})"
-            problems.append(array.problem(expected, f"{array.rows} rows"))
-        elif min(len(array.row_axes_shape), len(other.row_axes_shape)) > 1 and (
-            array.row_axes_shape != other.row_axes_shape
-        ):
-            expected = f"row axes {other.row_axes_shape}, as in {other.entry.path} (feature {other.entry.feature})"
-            problems.append(array.problem(expected, f"{array.row_axes_shape}"))
-    return problems
-
-
-def _table(root: str, layout: Layout, arrays: Iterable[_Array]) -> SourceTable:
-    """The table of arrays that passed all checks."""
-    features: dict[str, Feature] = {}
-    parts: dict[str, dict[str, _Array]] = collections.defaultdict(dict)
-    for array in arrays:
-        name = array.entry.feature
-        features[name] = Feature(name=name, dtype=array.dtype, shape=array.row_shape, row_axes=array.row_axes)
-        parts[array.entry.part][name] = array
-    return SourceTable(
-        root=files.absolute(root),
-        features=tuple(feature for _, feature in sorted(features.items())),
-        parts=tuple(_part(name, own, layout) for name, own in sorted(parts.items())),
+def _without(
+    faults: Iterable[Problem], entries: Iterable[Entry], arrays: Iterable[Located]
+) -> tuple[list[Entry], list[Located]]:
+    """Files and arrays of the parts in which no file is bad."""
+    bad = {fault.path for fault in faults}
+    parts = {entry.part for entry in entries if entry.path in bad}
+    return (
+        [entry for entry in entries if entry.part not in parts],
+        [array for array in arrays if array.entry.part not in parts],
     )
 
 
-def _part(name: str, arrays: Mapping[str, _Array], layout: Layout) -> Part:
+def _check_together(
+    entries: Sequence[Entry], headers: Mapping[str, FileHeaders], arrays: Sequence[Located], config: DatasetConfig
+) -> list[Problem]:
+    """What is wrong with the arrays as a whole: features, parts, rows and classes."""
+    broken = [entry for entry in entries if any(member.error for member in headers[entry.path])]
+    # What a file that cannot be read would have held is known by its name only.
+    places = [(array.feature, array.entry) for array in arrays]
+    problems = check_names(places + [(entry.feature, entry) for entry in broken if entry.feature], config)
+    if any(not entry.feature for entry in broken):
+        problems = [problem for problem in problems if problem.path]
+    pairs = check_parts(arrays, broken) + check_rows(arrays)
+    return problems + (check_class_tree(arrays, paired=not pairs) or pairs)
+
+
+def _table(
+    root: str, arrays: Iterable[Located], config: DatasetConfig, *, by_directory: bool, skipped: Iterable[Problem]
+) -> SourceTable:
+    """The table of arrays that passed all checks."""
+    features: dict[str, list[Located]] = collections.defaultdict(list)
+    parts: dict[str, dict[str, Located]] = collections.defaultdict(dict)
+    for array in arrays:
+        features[array.feature].append(array)
+        parts[array.entry.part][array.feature] = array
+    made = [_made(name, said.source) for name, said in config.features.items() if said.source is not None]
+    classes = any(feature.origin == "directory" for feature in made)
+    table = [_part(name, own, by_directory=by_directory, classes=classes) for name, own in sorted(parts.items())]
+    return SourceTable(
+        root=files.absolute(root),
+        features=tuple(sorted([_feature(name, own) for name, own in features.items()] + made, key=lambda f: f.name)),
+        parts=tuple(table),
+        directories=tuple(sorted({part.directory for part in table if part.directory is not None})),
+        skipped=tuple(skipped),
+    )
+
+
+def _feature(name: str, arrays: Sequence[Located]) -> Feature:
+    any_array = arrays[0]
+    dtype, unit, shape = any_array.kind
+    average = None
+    if dtype.kind in "SU":
+        dtype = max((array.leaf.dtype for array in arrays), key=lambda each: each.itemsize).newbyteorder("=")
+    if dtype.kind in "SU" or any_array.ragged:
+        average = sum(array.nbytes for array in arrays) / max(1, sum(array.rows for array in arrays))
+    return Feature(name=name, dtype=dtype, shape=shape, row_axes=any_array.row_axes, unit=unit, average_bytes=average)
+
+
+def _made(name: str, source: Literal["index", "directory"] | ConstantSource) -> Feature:
+    """A feature without files."""
+    if not isinstance(source, ConstantSource):
+        return Feature(name=name, dtype=np.dtype(np.int64), shape=(), row_axes=1, origin=source)
+    value = source.constant
+    dtype = np.dtype(np.bool_ if isinstance(value, bool) else np.int64 if isinstance(value, int) else np.float32)
+    return Feature(name=name, dtype=dtype, shape=(), row_axes=1, origin="constant", constant=value)
+
+
+def _part(name: str, arrays: Mapping[str, Located], *, by_directory: bool, classes: bool) -> Part:
     any_array = next(iter(arrays.values()))
     return Part(
         name=name,
         rows=any_array.rows,
-        sources={feature: arrays[feature].source for feature in sorted(arrays)},
-        split=any_array.entry.directory if layout.by_directory else None,
+        sources={feature: _source(arrays[feature]) for feature in sorted(arrays)},
+        split=any_array.entry.directory if by_directory else None,
+        directory=any_array.entry.holder(by_directory=by_directory) if classes else None,
     )
+
+
+def _source(array: Located) -> Source:
+    return Source(
+        path=array.info.path,
+        dtype=_text(array.leaf.dtype),
+        shape=array.shape if array.leaf.shape else array.header.shape,
+        fortran=array.header.fortran,
+        offset=array.header.offset,
+        size=array.info.size,
+        modified=array.info.modified,
+        member=sys.intern(array.member),
+        compressed=array.compressed,
+        record=record_text(array.header.dtype),
+        field=array.leaf.name,
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _text(dtype: np.dtype[Any]) -> str:
+    """NumPy's text of a dtype, one object for all sources."""
+    return dtype.str

@@ -21,6 +21,13 @@ def npy_bytes(array: np.ndarray[Any, Any], *, version: tuple[int, int] | None = 
     return file.getvalue()
 
 
+def npz_bytes(arrays: Mapping[str, np.ndarray[Any, Any]], *, compressed: bool = False) -> bytes:
+    """The `.npz` archive that NumPy writes."""
+    file = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
 def with_header(text: str, data: bytes = b"", *, version: tuple[int, int] = (1, 0)) -> bytes:
     """A `.npy` file of any header."""
     header = text.encode()
@@ -43,6 +50,9 @@ def values(shape: tuple[int, ...], dtype: str, *, seed: int = 0) -> np.ndarray[A
     generator = np.random.default_rng(seed)
     if kind.kind == "b":
         return generator.integers(0, 2, shape).astype(kind)
+    if kind.kind == "U":
+        codes = generator.integers(1, 0xD800, (*shape, kind.itemsize // 4)).astype(np.uint32)
+        return codes.view(kind.newbyteorder("="))[..., 0].astype(kind)
     count = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
     return np.frombuffer(generator.bytes(count), dtype=kind).reshape(shape).copy()
 

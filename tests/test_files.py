@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from arrays import RamFileSystem, empty_ram
 
 from pipelines import files
+from tests.arrays import RamFileSystem, empty_ram
 
 
 @pytest.fixture(params=["local", "ram"])

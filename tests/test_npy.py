@@ -8,10 +8,10 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
-from arrays import DTYPES, npy_bytes, values, with_header
 from hypothesis import strategies as st
 
-from pipelines.npy import MAX_HEADER, Header, NpyError, read_header
+from pipelines.npy import MAX_HEADER, Header, NpyError, leaves, read_header, record_dtype, record_text
+from tests.arrays import DTYPES, npy_bytes, values, with_header
 
 VERSIONS = [(1, 0), (2, 0), (3, 0)]
 
@@ -31,7 +31,7 @@ def header_text(descr: object = "<f4", fortran: object = False, shape: object = 
 
 
 @hypothesis.given(
-    dtype=st.sampled_from(DTYPES),
+    dtype=st.sampled_from([*DTYPES, "S1", "S5", "U3", "M8[ns]", "m8[25s]", "c8", "c16"]),
     order=st.sampled_from("<>"),
     shape=st.lists(st.integers(0, 4), max_size=4).map(tuple),
     fortran=st.booleans(),
@@ -86,12 +86,12 @@ def test_reads_the_long_integers_of_python_2() -> None:
         (with_header("{{}: 1}"), "(TypeError)"),
         (with_header("(" * MAX_HEADER), "a dictionary of descr, fortran_order and shape"),
         (with_header("-" * (MAX_HEADER - 1) + "1"), "a dictionary of descr, fortran_order and shape"),
-        (with_header(header_text(descr=[("a", "<f4")])), "a structured dtype"),
-        (with_header(header_text(descr=[("a", 0x7)]).replace("7", "0x" + "f" * 8000)), "a structured dtype"),
+        (with_header(header_text(descr=[("a", "<f4"), ("b", "O")])), "object (it would have to be unpickled)"),
+        (with_header(header_text(descr=[("a", 0x7)]).replace("7", "0x" + "f" * 8000)), "found descr"),
         (with_header(header_text(descr=7)), "found descr 7"),
         (with_header(header_text(descr="nonsense")), "found descr 'nonsense'"),
-        (with_header(header_text(descr="i4,i4")), "bool, an integer, or float16/32/64"),
-        (with_header(header_text(descr="(2,)i4")), "bool, an integer, or float16/32/64"),
+        (with_header(header_text(descr=[])), "fields, each of its own name; found descr []"),
+        (with_header(header_text(descr="(2,)i4")), "found descr '(2,)i4', which has axes of its own"),
         (with_header(header_text(fortran=1)), "fortran_order to be True or False; found int"),
         (with_header(header_text(shape=[2, 3])), "a shape that is a tuple of at most 64 lengths"),
         (with_header(header_text(shape=(2, -3))), "each from 0 to 2**63 - 1; found (2, -3)"),
@@ -104,7 +104,7 @@ def test_reads_the_long_integers_of_python_2() -> None:
         (with_header(header_text(shape=(0, 2**62, 2**62))), "an array of fewer than 2**63 bytes"),
         (npy_bytes(np.zeros((2, 3)))[:-1], "of header and float64 values of shape (2, 3); found 175 bytes (truncated)"),
         (npy_bytes(np.zeros((2, 3))) + b"xy", "found 178 bytes (2 trailing bytes)"),
-        (npy_bytes(np.array([None, {}])), "expected a numeric dtype; found object (it would have to be unpickled)"),
+        (npy_bytes(np.array([None, {}])), "a dtype without objects; found object (it would have to be unpickled)"),
     ],
 )  # fmt: skip
 def test_says_what_is_wrong(data: bytes, message: str) -> None:
@@ -112,10 +112,64 @@ def test_says_what_is_wrong(data: bytes, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "dtype", ["complex64", "S3", "U3", "M8[ns]", "m8[s]", "V4", "longdouble", "c32", [("a", "f4"), ("b", "i8")]]
+    "dtype", ["V4", "longdouble", "c32", "M8", "m8", [("a", "f4"), ("b", "V3")], [("a", [("b", "M8")])]]
 )
 def test_refuses_other_dtypes(dtype: Any) -> None:
-    assert "expected bool, an integer, or float16/32/64; found " in fault(npy_bytes(np.zeros(3, dtype)))
+    assert "expected bool, an integer, float16/32/64, complex64/128, bytes, text, or " in fault(
+        npy_bytes(np.zeros(3, dtype))
+    )
+
+
+def test_says_which_field_is_refused() -> None:
+    dtype = [("a", "f4"), ("b", [("c", "V3")])]
+    assert fault(npy_bytes(np.zeros(3, dtype))).endswith("in field 'b.c'")
+
+
+def test_fields_whose_joined_names_are_equal_are_refused() -> None:
+    dtype = [("a.b", "f4"), ("a", [("b", "i4")])]
+    assert "fields, each of its own name" in fault(npy_bytes(np.zeros(3, dtype)))
+
+
+def test_the_columns_of_a_structured_dtype() -> None:
+    inner = np.dtype([("u", ">i2"), ("v", "S3", (2,))])
+    dtype = np.dtype([(("title", "a"), "<f4"), ("p", inner, (3,)), ("t", "M8[ms]")], align=True)
+    assert [(leaf.name, leaf.dtype.str, leaf.shape) for leaf in leaves(read(npy_bytes(np.zeros(5, dtype))).dtype)] == [
+        ("a", "<f4", ()),
+        ("p.u", ">i2", (3,)),
+        ("p.v", "|S3", (3, 2)),
+        ("t", "<M8[ms]", ()),
+    ]
+
+
+PLAIN = st.sampled_from([*DTYPES, ">f8", "S3", "<U2", ">U2", "M8[ns]", ">m8[25s]", "c8", ">c16"])
+NAMES = st.lists(st.text("abcß", min_size=1, max_size=3), min_size=1, max_size=3, unique=True)
+
+
+@st.composite
+def structured(draw: st.DrawFn, depth: int = 2) -> np.dtype[Any]:
+    """A structured dtype with titles, padding, subarrays and fields of fields."""
+    fields = []
+    for number, name in enumerate(draw(NAMES)):
+        kind = draw(structured(depth - 1)) if depth and draw(st.booleans()) else np.dtype(draw(PLAIN))
+        named = (f"title {number}", name) if draw(st.booleans()) else name
+        fields.append((named, kind, tuple(draw(st.lists(st.integers(1, 2), max_size=2)))))
+    return np.dtype(fields, align=draw(st.booleans()))
+
+
+@hypothesis.given(dtype=structured(), shape=st.lists(st.integers(0, 3), max_size=2).map(tuple))
+def test_structured_dtypes_come_back_as_numpy_reads_them(dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    data = npy_bytes(np.zeros(shape, dtype))
+    loaded = np.load(io.BytesIO(data))
+    header = read(data)
+    assert header.dtype == loaded.dtype
+    again = record_dtype(record_text(header.dtype))
+    assert again == loaded.dtype
+    for leaf in leaves(header.dtype):
+        column = loaded
+        for name in leaf.path:
+            column = column[name]
+        assert (leaf.dtype, shape + leaf.shape) == (column.dtype, column.shape)
+        assert again[leaf.path[0]] == loaded.dtype[leaf.path[0]]
 
 
 def test_an_undecodable_header() -> None:

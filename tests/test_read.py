@@ -1,19 +1,22 @@
 from __future__ import annotations
 
+import concurrent.futures
 import pathlib
+import tracemalloc
 from collections.abc import Iterator
 
 import hypothesis
 import numpy as np
 import pytest
-from arrays import DTYPES, RamFileSystem, empty_ram, npy_bytes, values, write_files
 from hypothesis import strategies as st
 
-from pipelines import read
-from pipelines.config import DatasetConfig
+from pipelines import finite, read
+from pipelines.config import DatasetConfig, parse_config
 from pipelines.errors import DataError
-from pipelines.read import boxes, check_finite, read_rows, requests
+from pipelines.finite import check_finite
+from pipelines.read import Wanted, boxes, read_rows, read_together, requests
 from pipelines.sources import Source, scan
+from tests.arrays import DTYPES, RamFileSystem, empty_ram, npy_bytes, npz_bytes, values, write_files
 
 
 def source_of(root: str, row_axes: int = 1) -> Source:
@@ -61,6 +64,172 @@ def test_equals_numpy(
         assert (rows.dtype, rows.shape, rows.flags.c_contiguous) == (expected.dtype, expected.shape, True)
         assert rows.dtype.isnative
         assert rows.tobytes() == expected.tobytes()
+
+
+FIELDS = ("?", "<f4", ">f8", "i2", "S3", "<U2", ">U2", "<M8[ns]", ">m8[25s]", ">c8")
+
+
+@st.composite
+def columns_and_ranges(draw: st.DrawFn) -> tuple[np.ndarray, int, int, int]:
+    """An array of any dtype that can be read, plain or structured, how many axes count rows, and a range of rows."""
+    row_axes = draw(st.integers(0, 2))
+    shape = tuple(draw(st.lists(st.integers(1, 4), min_size=row_axes, max_size=row_axes + 2)))
+    kinds = draw(st.lists(st.sampled_from(FIELDS), min_size=1, max_size=3))
+    order = draw(st.sampled_from("CF"))
+    if draw(st.booleans()):
+        array = np.asarray(values(shape, kinds[0]), order=order)
+    else:
+        nested = np.dtype([("u", kinds[-1], (2,)), ("v", "u1")])
+        fields = [(f"f{n}", kind, (2,) * (n % 2)) for n, kind in enumerate(kinds)]
+        array = np.zeros(shape, np.dtype([*fields, ("nested", nested)], align=draw(st.booleans())), order=order)
+        for name, kind, inner in fields:
+            array[name] = values(shape + inner, kind)
+        array["nested"]["u"] = values((*shape, 2), kinds[-1])
+        array["nested"]["v"] = values(shape, "u1")
+    rows = int(np.prod(shape[:row_axes]))
+    start = draw(st.integers(0, rows))
+    return array, row_axes, start, draw(st.integers(start, rows))
+
+
+def columns_of(array: np.ndarray, name: str) -> dict[str, np.ndarray]:
+    return {name: array} if array.dtype.names is None else _fields(array, "")
+
+
+def _fields(array: np.ndarray, prefix: str) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    for name in array.dtype.names:
+        column = array[name]
+        found |= {prefix + name: column} if column.dtype.names is None else _fields(column, f"{prefix}{name}.")
+    return found
+
+
+@hypothesis.settings(max_examples=200)
+@hypothesis.given(
+    case=columns_and_ranges(),
+    container=st.sampled_from(["npy", "stored", "compressed"]),
+    small=st.sampled_from([0, 2**16]),
+    buffer=st.integers(8, 200),
+)
+def test_every_kind_of_array_in_every_container_equals_numpy(
+    tmp_path_factory: pytest.TempPathFactory, case: tuple, container: str, small: int, buffer: int
+) -> None:
+    array, row_axes, start, stop = case
+    archive = {"x": array, "other": np.zeros(3)}
+    name, data = (
+        ("x.npy", npy_bytes(array))
+        if container == "npy"
+        else ("a.npz", npz_bytes(archive, compressed=container == "compressed"))
+    )
+    local = write_files(tmp_path_factory.mktemp("every"), {name: data})
+    empty_ram()
+    remote = f"ram:/{local}"  # a place of its own: streams that are kept open are known by path, size and time
+    RamFileSystem.contents[f"{remote}/{name}"] = data
+    expected = columns_of(array, "x")
+    config = parse_config({"row_axes": row_axes, "features": {field: {"files": name} for field in expected}})
+    for root in (local, remote):
+        sources = scan(root, config).parts[0].sources
+        assert {source.compressed for source in sources.values()} == {container == "compressed"}
+        outs = {}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(read, "SMALL_BYTES", small)
+            patch.setattr(read, "BUFFER_BYTES", buffer)
+            rows = 1 if row_axes == 0 else stop - start
+            first, last = (0, 1) if row_axes == 0 else (start, stop)
+            for field, source in sources.items():
+                outs[field] = np.empty((rows, *source.shape[row_axes:]), read.value_dtype(source))
+            wanted = [Wanted(source=sources[field], row_axes=row_axes, out=out) for field, out in outs.items()]
+            read_together(root, wanted, first, last)
+            alone = {
+                field: read_rows(root, source, first, last, row_axes=row_axes) for field, source in sources.items()
+            }
+        for field, column in expected.items():
+            whole = column.reshape(-1, *column.shape[row_axes:])[first:last]
+            if whole.dtype.kind in "mM":
+                whole = whole.astype(whole.dtype.newbyteorder("=")).view(np.int64)
+            whole = whole.astype(whole.dtype.newbyteorder("="))
+            for found in (outs[field], alone[field]):
+                assert (found.dtype, found.shape) == (whole.dtype, whole.shape)
+                assert found.tobytes() == whole.tobytes()
+
+
+def test_the_records_of_a_remote_table_are_read_once(ram: str) -> None:
+    array = np.zeros(10_000, [("a", "<f4"), ("b", "<i8", (3,)), ("c", "S4")])
+    array["a"], array["b"] = np.arange(10_000), np.arange(30_000).reshape(-1, 3)
+    RamFileSystem.contents[f"{ram}/x.npy"] = npy_bytes(array)
+    sources = scan(ram, DatasetConfig()).parts[0].sources
+    outs = {name: np.empty((4000, *source.shape[1:]), source.dtype) for name, source in sources.items()}
+    RamFileSystem.bytes_read = RamFileSystem.requests = 0
+    read_together(ram, [Wanted(source=sources[n], row_axes=1, out=out) for n, out in outs.items()], 5000, 9000)
+    assert RamFileSystem.bytes_read == 4000 * array.dtype.itemsize
+    assert RamFileSystem.requests == 1
+    assert all(np.array_equal(out, array[name][5000:9000]) for name, out in outs.items())
+
+
+def test_a_stored_member_is_read_by_range_and_a_compressed_one_forward(ram: str) -> None:
+    array = values((200_000, 6), "<f4")
+    other = {"before": np.zeros(100_000), "x": array, "after": np.zeros(10)}
+    RamFileSystem.contents[f"{ram}/s/a.npz"] = npz_bytes(other)
+    RamFileSystem.contents[f"{ram}/c/a.npz"] = npz_bytes(other, compressed=True)
+    only = parse_config({"features": {"x": {"files": "a.npz"}}})
+    stored = scan(f"{ram}/s", only).parts[0].sources["x"]
+    compressed = scan(f"{ram}/c", only).parts[0].sources["x"]
+    assert RamFileSystem.bytes_read < 200_000
+    RamFileSystem.bytes_read = 0
+    assert read_rows(f"{ram}/s", stored, 5000, 9000, row_axes=1).tobytes() == array[5000:9000].tobytes()
+    assert RamFileSystem.bytes_read == 4000 * 24
+    RamFileSystem.bytes_read = 0
+    for start in range(0, 200_000, 10_000):
+        rows = read_rows(f"{ram}/c", compressed, start, start + 10_000, row_axes=1)
+        assert rows.tobytes() == array[start : start + 10_000].tobytes()
+    assert RamFileSystem.bytes_read < 1.1 * len(RamFileSystem.contents[f"{ram}/c/a.npz"])
+    before = RamFileSystem.bytes_read
+    assert read_rows(f"{ram}/c", compressed, 7, 9, row_axes=1).tobytes() == array[7:9].tobytes()
+    assert RamFileSystem.bytes_read - before < 300_000  # started again, and read no further than needed
+
+
+def test_a_compressed_member_takes_little_memory(tmp_path: pathlib.Path) -> None:
+    root = write_files(tmp_path, {"a.npz": npz_bytes({"x": np.zeros((40_000, 100))}, compressed=True)})
+    source = source_of(root)
+    tracemalloc.start()
+    assert not read_rows(root, source, 39_000, 39_100, row_axes=1).any()
+    assert tracemalloc.get_traced_memory()[1] < 6 * 2**20
+    tracemalloc.stop()
+
+
+def test_threads_share_the_streams_of_an_archive(tmp_path: pathlib.Path) -> None:
+    array = values((20_000, 4), "<f4")
+    root = write_files(tmp_path, {"a.npz": npz_bytes({"x": array}, compressed=True)})
+    source = source_of(root)
+    starts = list(range(0, 20_000, 500)) * 2
+
+    def right(start: int) -> bool:
+        rows = read_rows(root, source, start, start + 500, row_axes=1)
+        return rows.tobytes() == array[start : start + 500].tobytes()
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(right, starts))
+
+
+@pytest.mark.parametrize("place", ["local", "ram"])
+def test_a_compressed_member_that_is_damaged(tmp_path: pathlib.Path, ram: str, place: str) -> None:
+    data = npz_bytes({"x": values((50_000,), "<i4")}, compressed=True)
+    damaged = bytearray(data)
+    damaged[len(data) // 2] ^= 0xFF
+    root = write_files(tmp_path, {"a.npz": bytes(damaged)})
+    RamFileSystem.contents[f"{ram}/a.npz"] = bytes(damaged)
+    root = root if place == "local" else ram
+    source = source_of(root)
+    with pytest.raises(DataError, match=r"a.npz: expected member 'x.npy' to unpack; found"):
+        read_rows(root, source, 0, 50_000, row_axes=1)
+
+
+def test_an_archive_that_changed_while_a_stream_was_open(tmp_path: pathlib.Path) -> None:
+    root = write_files(tmp_path, {"a.npz": npz_bytes({"x": np.zeros(1000)}, compressed=True)})
+    source = source_of(root)
+    read_rows(root, source, 0, 500, row_axes=1)
+    write_files(tmp_path, {"a.npz": npz_bytes({"x": values((1000,), "f8")}, compressed=True)})
+    with pytest.raises(DataError, match=r"a.npz: expected .* as when the sources were checked"):
+        read_rows(root, source, 500, 1000, row_axes=1)
 
 
 @hypothesis.given(data=st.data(), shape=st.lists(st.integers(1, 6), min_size=1, max_size=4).map(tuple))
@@ -203,7 +372,7 @@ def test_finds_the_first_infinity(
     for row in rows:
         array.reshape(shape[0], -1)[row, data.draw(st.integers(0, array[row].size - 1))] = value
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(read, "CHECK_ELEMENTS", chunk)
+        patch.setattr(finite, "CHECK_ELEMENTS", chunk)
         with pytest.raises(DataError) as error:
             check_finite(array, path="x.npy", feature="x", first_row=1000)
     message = f"x.npy (feature x): expected finite values or NaN; found {value} in row {1000 + rows[0]}"
@@ -219,3 +388,17 @@ def test_where_an_infinity_is_in_its_row_and_views() -> None:
     check_finite(array[:2], path="x.npy", feature="x", first_row=0)
     check_finite(array[:0], path="x.npy", feature="x", first_row=0)
     check_finite(np.full(3, 2**62), path="x.npy", feature="x", first_row=0)
+
+
+def test_infinities_that_stand_for_a_missing_value() -> None:
+    array = np.array([[1, np.inf], [np.nan, -np.inf]])
+    check_finite(array, path="x.npy", feature="x", first_row=0, allowed=(np.inf, -np.inf, -9999))
+    with pytest.raises(DataError, match=r"found -inf in row 1 at \(1,\)"):
+        check_finite(array, path="x.npy", feature="x", first_row=0, allowed=(np.inf,))
+    with pytest.raises(DataError, match=r"found inf in row 0 at \(1,\)"):
+        check_finite(array, path="x.npy", feature="x", first_row=0, allowed=(-np.inf,))
+
+
+def test_infinite_complex_numbers() -> None:
+    with pytest.raises(DataError, match=r"found .*inf.* in row 2"):
+        check_finite(np.array([1, 2j, complex(np.nan, -np.inf)]), path="x.npy", feature="x", first_row=0)

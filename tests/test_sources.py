@@ -3,19 +3,20 @@ from __future__ import annotations
 import os
 import pathlib
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import hypothesis
 import numpy as np
 import pytest
-from arrays import RamFileSystem, empty_ram, npy_bytes, write_files
 from hypothesis import strategies as st
 
 from pipelines.config import parse_config
 from pipelines.errors import SourceError
+from pipelines.headers import Chunk, read_headers
 from pipelines.layout import match_pattern, place
 from pipelines.sources import SourceTable, scan
+from tests.arrays import RamFileSystem, empty_ram, npy_bytes, npz_bytes, with_header, write_files
 
 X = np.zeros((5, 3), np.float32)
 Y = np.zeros(5, np.int64)
@@ -190,7 +191,7 @@ def test_follows_links_to_files(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("contents", "config", "expected"),
     [
-        ({"notes.txt": b""}, {}, ["ROOT: expected at least one .npy file; found none"]),
+        ({"notes.txt": b""}, {}, ["ROOT: expected at least one .npy or .npz file; found none"]),
         (
             {"x.npy": npy_bytes(X)[:-4]},
             {},
@@ -202,9 +203,9 @@ def test_follows_links_to_files(tmp_path: pathlib.Path) -> None:
         (
             {"x.npy": npy_bytes(np.array([None]))},
             {},
-            ["x.npy (feature x): expected a numeric dtype; found object (it would have to be unpickled)"],
+            ["x.npy (feature x): expected a dtype without objects; found object (it would have to be unpickled)"],
         ),
-        ({"x.npy": np.zeros(3, "c8")}, {}, ["expected bool, an integer, or float16/32/64; found complex64"]),
+        ({"x.npy": np.zeros(3, "M8")}, {}, ["datetime64/timedelta64 with a unit; found datetime64 (descr"]),
         ({"x.npy": np.zeros(())}, {}, ["(feature x): expected at least 1 axis to count rows; found shape ()"]),
         ({"x.npy": X}, {"row_axes": 3}, ["expected at least 3 axes to count rows; found shape (5, 3)"]),
         ({"x.npy": np.zeros((5, 0))}, {}, ["(feature x): expected a row of at least 1 element; found shape (5, 0)"]),
@@ -255,7 +256,7 @@ def test_follows_links_to_files(tmp_path: pathlib.Path) -> None:
         (
             {"x.npy": X},
             {"features": {"x": {"files": ["x.npy", "images/*.npy"]}}},
-            ["images/*.npy (feature x): expected at least one .npy file that matches the pattern; found none"],
+            ["images/*.npy (feature x): expected at least one .npy or .npz file that matches the pattern; found none"],
         ),
         (
             {"train/x.npy": X, "x.npy": X},
@@ -294,7 +295,7 @@ def test_a_file_without_permission(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_root_that_is_absent_or_a_file(tmp_path: pathlib.Path) -> None:
-    assert problems(tmp_path / "file.npy", {})[0].startswith("ROOT: expected at least one .npy file")
+    assert problems(tmp_path / "file.npy", {})[0].startswith("ROOT: expected at least one .npy or .npz file")
     with pytest.raises(SourceError, match="absent: expected a directory that can be read; found No such file"):
         scan(str(tmp_path / "absent"), parse_config({}))
     (tmp_path / "x.npy").write_bytes(npy_bytes(X))
@@ -345,6 +346,308 @@ def test_a_remote_directory_gives_the_same_parts_and_reads_headers_only(tmp_path
     RamFileSystem.contents[f"{ram}/y.npy"] = b"nothing"
     with pytest.raises(SourceError, match=r"ram://bucket/data/y.npy \(feature y\): expected a .npy file"):
         scan(ram, parse_config({}))
+
+
+def shapes(found: SourceTable) -> dict[str, tuple[str, tuple[int | None, ...]]]:
+    return {feature.name: (feature.kind_name, feature.shape) for feature in found.features}
+
+
+def test_the_members_of_an_archive_are_features_and_the_archive_a_part(tmp_path: pathlib.Path) -> None:
+    one, two = npz_bytes({"x": X, "label": Y}), npz_bytes({"x": X[:2], "label": Y[:2]}, compressed=True)
+    found = table(tmp_path, {"train/a-000.npz": one, "train/a-001.npz": two, "test/b.npz": one})
+    assert [(part.name, part.rows, part.split) for part in found.parts] == [
+        ("test/b", 5, "test"),
+        ("train/a-000", 5, "train"),
+        ("train/a-001", 2, "train"),
+    ]
+    assert shapes(found) == {"label": ("int64", ()), "x": ("float32", (3,))}
+    sources = [part.sources["x"] for part in found.parts]
+    assert [(source.member, source.compressed) for source in sources] == [("x", False), ("x", False), ("x", True)]
+    assert found.row_bytes == 20
+
+
+def test_the_fields_of_a_table_are_features(tmp_path: pathlib.Path) -> None:
+    dtype = np.dtype([("a", ">f4"), ("b", [("c", "S7"), ("d", "<i2", (2,))])])
+    found = table(tmp_path, {"table-000.npy": np.zeros(5, dtype), "001.npy": np.zeros(3, dtype), "y-000.npy": Y,
+                             "y-001.npy": Y[:3]})  # fmt: skip
+    assert shapes(found) == {
+        "a": ("float32", ()),
+        "b.c": ("string", ()),
+        "b.d": ("int16", (2,)),
+        "y": ("int64", ()),
+    }
+    assert parts_of(found)["001"] == {"a": "001.npy", "b.c": "001.npy", "b.d": "001.npy", "y": "y-001.npy"}
+    source = found.parts[0].sources["b.d"]
+    assert (source.dtype, source.shape, source.field) == ("<i2", (5, 2), "b.d")
+    assert found.row_bytes == 4 + 7 + 4 + 8
+
+
+def test_a_pattern_chooses_a_member_or_a_field(tmp_path: pathlib.Path) -> None:
+    record = np.zeros(5, [("x", "f4"), ("y", "i8")])
+    contents = {
+        "m/1.npz": npz_bytes({"x": X, "more": Y, "object": np.array([None])}),
+        "n/1.npz": npz_bytes({"arr_0": Y}),
+        "t/1.npy": record,
+    }
+    features = {"x": {"files": "m/*.npz"}, "z": {"files": "n/*.npz"}, "y": {"files": "t/*.npy"}}
+    found = table(tmp_path, contents, features=features)
+    assert shapes(found) == {"x": ("float32", (3,)), "y": ("int64", ()), "z": ("int64", ())}
+    assert [(s.member, s.field) for s in found.parts[0].sources.values()] == [("x", ""), ("", "y"), ("arr_0", "")]
+    assert problems(tmp_path, {}, features=features | {"q": {"files": "t/*.npy"}}) == [
+        "t/1.npy (feature q): expected one array, or one of the name 'q'; found arrays x, y"
+    ]
+
+
+def test_dtypes_and_units(tmp_path: pathlib.Path) -> None:
+    arrays = {
+        "b-0.npy": np.array([b"abc", b""]),
+        "b-1.npy": np.array([b"abcdefg"]),
+        "c-0.npy": np.zeros((2, 3), ">c8"),
+        "c-1.npy": np.zeros((1, 3), "<c8"),
+        "t-0.npy": np.zeros(2, ">M8[ns]"),
+        "t-1.npy": np.zeros(1, "<M8[ns]"),
+        "u-0.npy": np.array(["ab", "c"]),
+        "u-1.npy": np.array(["abcd"]),
+    }
+    found = table(tmp_path, arrays)
+    assert [(f.name, f.kind_name, f.dtype, f.unit, f.shape) for f in found.features] == [
+        ("b", "string", np.dtype("S7"), "", ()),
+        ("c", "complex64", np.dtype("c8"), "", (3,)),
+        ("t", "int64", np.dtype("int64"), "datetime64[ns]", ()),
+        ("u", "string", np.dtype("U4"), "", ()),
+    ]
+    # bytes: 2 rows of 3 and 1 of 7; text: 2 rows of 8 and 1 of 16
+    assert found.row_bytes == round(13 / 3 + 24 + 8 + 32 / 3)
+    assert "datetime64[s] rows of shape ()" in problems(tmp_path, {"t-1.npy": np.zeros(1, "M8[s]")})[0]
+    assert (
+        "found bytes rows of shape ()"
+        in problems(tmp_path, {"t-1.npy": arrays["t-1.npy"], "u-1.npy": Y[:1].astype("S")})[0]
+    )
+
+
+def test_each_file_is_one_row(tmp_path: pathlib.Path) -> None:
+    contents = {
+        f"{name}/{n:03}.npy": np.zeros((4, 6), kind) for name, kind in [("x", "u1"), ("m", "?")] for n in range(3)
+    }
+    found = table(tmp_path, contents, row_axes=0)
+    assert (found.rows, found.row_bytes) == (3, 48)
+    assert [(feature.shape, feature.row_axes) for feature in found.features] == [((4, 6), 0), ((4, 6), 0)]
+    with pytest.raises(SourceError, match="found uint8 rows of shape"):
+        table(tmp_path, {"x/003.npy": np.zeros((4, 7), "u1"), "m/003.npy": np.zeros((4, 6), "?")}, row_axes=0)
+
+
+def test_ragged_rows(tmp_path: pathlib.Path) -> None:
+    lengths = [3, 0, 7]
+    contents = {f"x-{n}.npy": np.zeros((length, 5), "f4") for n, length in enumerate(lengths)}
+    contents |= {f"y-{n}.npy": np.zeros(1, "i8") for n in range(3)}
+    found = table(tmp_path, contents, features={"x": {"ragged": True}})
+    x, y = found.features
+    assert (x.shape, x.ragged, x.inner_shape, x.row_axes) == ((None, 5), True, (5,), 0)
+    assert (y.shape, y.ragged, y.row_axes) == ((), False, 1)
+    assert (found.rows, found.row_bytes) == (3, round(20 * 10 / 3 + 8))
+    (problem,) = problems(tmp_path, {"x-1.npy": np.zeros((2, 4), "f4")}, features={"x": {"ragged": True}})
+    assert problem.endswith("as in x-0.npy; found float32 rows of shape (None, 4)")
+    problem, *_ = problems(tmp_path, {"x-1.npy": np.zeros((), "f4")}, features={"x": {"ragged": True}})
+    assert "expected at least 1 axis, whose length varies; found shape ()" in problem
+
+
+def test_other_roots(tmp_path: pathlib.Path, ram: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    write_files(elsewhere, {"masks/m-1.npy": Y, "masks/m-2.npy": Y, "masks/other.npy": Y})
+    RamFileSystem.contents[f"{ram}/w/1.npy"] = RamFileSystem.contents[f"{ram}/w/2.npy"] = npy_bytes(Y)
+    features = {
+        "mask": {"files": f"{elsewhere}/masks/m-*.npy"},
+        "w": {"files": f"{ram}/w/*.npy"},
+        "x": {"files": "in/x-*.npy"},
+    }
+    found = table(tmp_path / "root", {"in/x-1.npy": X, "in/x-2.npy": X}, features=features)
+    assert parts_of(found)["2"] == {
+        "mask": f"{elsewhere}/masks/m-2.npy",
+        "w": f"{ram}/w/2.npy",
+        "x": "in/x-2.npy",
+    }
+    with pytest.raises(SourceError, match="absent: expected a directory that can be read"):
+        table(tmp_path / "root", {}, features={"x": {"files": f"{elsewhere}/absent/*.npy"}})
+
+
+def test_an_absolute_pattern_may_point_below_the_root(tmp_path: pathlib.Path) -> None:
+    found = table(tmp_path, {"m/m-1.npy": Y, "x-1.npy": X}, features={"mask": {"files": f"{tmp_path}/m/m-*.npy"}})
+    assert parts_of(found) == {"1": {"mask": f"{tmp_path}/m/m-1.npy", "x": "x-1.npy"}}
+
+
+def test_features_without_files(tmp_path: pathlib.Path) -> None:
+    made = {
+        "row": {"source": "index"},
+        "label": {"source": "directory"},
+        "flag": {"source": {"constant": True}},
+        "one": {"source": {"constant": 1}},
+        "half": {"source": {"constant": 0.5}},
+    }
+    contents = {"dog/x-1.npy": X, "cat/x-2.npy": X}
+    found = table(tmp_path, contents, features=made)
+    assert [(f.name, f.kind_name, f.origin, f.constant) for f in found.features] == [
+        ("flag", "bool", "constant", True),
+        ("half", "float32", "constant", 0.5),
+        ("label", "int64", "directory", None),
+        ("one", "int64", "constant", 1),
+        ("row", "int64", "index", None),
+        ("x", "float32", "files", None),
+    ]
+    assert found.directories == ("cat", "dog")
+    assert [(part.name, part.directory, set(part.sources)) for part in found.parts] == [
+        ("cat/2", "cat", {"x"}),
+        ("dog/1", "dog", {"x"}),
+    ]
+    assert table(tmp_path / "plain", contents).directories == ()
+    assert (
+        "expected no file of this feature, whose source is 'index'"
+        in problems(tmp_path, {}, features={"x": {"source": "index"}})[0]
+    )
+
+
+TREE = {f"{split}/{name}/{n:03}.npy": np.zeros((4, 4), "u1") for split in ("train", "test") for name in ("cat", "dog")
+        for n in range(2 + (name == "dog"))}  # fmt: skip
+TREE_CONFIG = {"image": {"files": "*/*/*.npy", "row_axes": 0}, "label": {"source": "directory"}}
+
+
+def test_a_directory_for_each_class(tmp_path: pathlib.Path) -> None:
+    found = table(tmp_path, TREE, features=TREE_CONFIG)
+    assert (found.rows, found.directories, found.by_directory) == (10, ("cat", "dog"), True)
+    assert [(part.split, part.directory) for part in found.parts[:3]] == [
+        ("test", "cat"),
+        ("test", "cat"),
+        ("test", "dog"),
+    ]
+    flat = {path.partition("/")[2]: array for path, array in TREE.items()}
+    found = table(
+        tmp_path / "flat",
+        flat,
+        features={"image": {"files": "*/*.npy", "row_axes": 0}, "label": {"source": "directory"}},
+    )
+    assert (found.rows, found.directories) == (5, ("cat", "dog"))
+    masks = {path.replace(".npy", ".mask.npy"): array for path, array in flat.items()}
+    features = {"image": {"files": "*/???.npy"}, "mask": {"files": "*/*.mask.npy"}, "label": {"source": "directory"}}
+    assert table(tmp_path / "flat", masks, features=features, row_axes=0).directories == ("cat", "dog")
+    images = {f"{path.split('/')[0]}/images/{path.split('/')[1]}": array for path, array in flat.items()}
+    features = {"image": {"files": "*/images/*.npy"}, "label": {"source": "directory"}}
+    assert table(tmp_path / "images", images, features=features).directories == ("cat", "dog")
+
+
+def test_a_class_needs_a_directory(tmp_path: pathlib.Path) -> None:
+    features = {"label": {"source": "directory"}}
+    assert problems(tmp_path / "a", {"x.npy": X}, features=features) == [
+        "x.npy (feature x): expected a directory that names the class of its rows; found none"
+    ]
+    assert "names the class of its rows; found none" in problems(tmp_path / "b", SPLIT, features=features)[0]
+    features |= {"x": {"files": "cat/x-*.npy"}, "y": {"files": "dog/y-*.npy"}}
+    assert problems(tmp_path / "c", {"cat/x-1.npy": X, "dog/y-1.npy": Y}, features=features) == [
+        "dog/y-1.npy (feature y): expected directory 'cat' to name the class, as in cat/x-1.npy; found 'dog'"
+    ]
+
+
+@pytest.mark.parametrize("even", [True, False])
+def test_a_tree_of_classes_without_any_option(tmp_path: pathlib.Path, even: bool) -> None:
+    contents = {f"{name}/{n:03}.npy": np.zeros((8, 8, 3), "u1") for name in ("cat", "dog") for n in range(3)}
+    if not even:
+        del contents["cat/001.npy"]
+    (found,) = problems(tmp_path, contents)
+    assert 'write features: {image: {files: "*/*.npy", row_axes: 0}, label: {source: directory}}' in found
+    assert "found 2 directories (cat, dog) of arrays of one dtype, as in cat/000.npy" in found
+    # What is suggested works.
+    features = {"image": {"files": "*/*.npy", "row_axes": 0}, "label": {"source": "directory"}}
+    assert table(tmp_path, {}, features=features).rows == 5 + even
+    features = {name: {"files": f"{name}/*.npy"} for name in ("cat", "dog")}
+    if even:
+        assert table(tmp_path, {}, features=features).rows == 24
+
+
+def test_directories_of_features_are_no_classes(tmp_path: pathlib.Path) -> None:
+    assert table(tmp_path / "a", {"noisy/000.npy": X, "target/000.npy": X}).rows == 5
+    assert table(tmp_path / "b", {"images/000.npy": X, "masks/000.npy": X[:, :1]}).rows == 5
+    assert table(tmp_path / "c", {"a/images-0.npy": X, "a/masks-0.npy": X}).rows == 5
+    assert "in part '001'" in problems(tmp_path / "d", {"u/000.npy": X, "u/001.npy": X, "v/000.npy": Y})[0]
+
+
+BAD = {
+    "x-0.npy": X,
+    "x-1.npy": npy_bytes(X)[:-1],
+    "x-2.npy": X.astype("f8"),
+    "x-3.npy": np.array([None] * 5),
+    "x-4.npy": X,
+    "x-5.npy": X,
+    "y-0.npy": Y,
+    "y-1.npy": Y,
+    "y-2.npy": Y,
+    "y-3.npy": Y,
+    "y-4.npy": with_header("{'descr': '<i8', 'fortran_order': False, 'shape': (1000000000000000,)}"),
+    "y-5.npy": Y,
+}
+
+
+def test_skips_bad_files_with_the_other_files_of_their_parts(tmp_path: pathlib.Path) -> None:
+    found = table(tmp_path, BAD, on_error="skip", max_bad_files=4)
+    assert [part.name for part in found.parts] == ["0", "5"]
+    assert [os.path.basename(problem.path) for problem in found.skipped] == [
+        f"{x}.npy" for x in ("x-1", "x-3", "y-4", "x-2")
+    ]
+    assert found.skipped[-1].expected == "float32 rows of shape (3,), as in x-0.npy"
+    first, *rest = problems(tmp_path, {}, on_error="skip", max_bad_files=3)
+    assert first == "ROOT: expected at most 3 bad files (max_bad_files); found 4"
+    assert len(rest) == 4
+    assert len(problems(tmp_path, {})) == 4
+    assert table(tmp_path / "good", {"x.npy": X}, on_error="skip", max_bad_files=0).skipped == ()
+
+
+def test_skipping_goes_by_the_majority(tmp_path: pathlib.Path) -> None:
+    found = table(tmp_path, {"x-0.npy": X[:, :2], "x-1.npy": X, "x-2.npy": X}, on_error="skip")
+    assert [part.name for part in found.parts] == ["1", "2"]
+    assert found.features[0].shape == (3,)
+
+
+def test_what_is_no_fault_of_a_file_fails_all_the_same(tmp_path: pathlib.Path) -> None:
+    assert (
+        "a file of feature y in part '1'"
+        in problems(tmp_path / "a", {"x-0.npy": X, "x-1.npy": X, "y-0.npy": Y}, on_error="skip")[0]
+    )
+    assert "expected 5 rows" in problems(tmp_path / "b", {"x-0.npy": X, "y-0.npy": Y[:2]}, on_error="skip")[0]
+    found = problems(tmp_path / "c", {"x-0.npy": b"nothing"}, on_error="skip")
+    assert "0 files without rows, and 1 problems in files that were skipped" in found[0]
+    assert "x-0.npy" in found[1]
+
+
+def test_skips_archives_and_tables(tmp_path: pathlib.Path) -> None:
+    good = npz_bytes({"x": X, "y": Y})
+    contents = {"a.npz": good, "b.npz": good[:-30], "c.npz": npz_bytes({"x": X, "y": np.array([None])})}
+    found = table(tmp_path / "archives", contents, on_error="skip")
+    assert [part.name for part in found.parts] == ["a"]
+    assert len(found.skipped) == 2
+    record = np.zeros(5, [("a", "f4"), ("b", "i8")])
+    found = table(tmp_path / "tables", {"t-0.npy": record, "t-1.npy": npy_bytes(record)[:-1]}, on_error="skip")
+    assert [part.name for part in found.parts] == ["0"]
+    assert problems(tmp_path / "archives", {}) == [
+        "b.npz: expected a .npz archive, whose directory is at its end (it is not while the archive is being written); "
+        "found File is not a zip file",
+        "c.npz (feature y): expected a dtype without objects; found object (it would have to be unpickled)",
+    ]
+    assert problems(tmp_path / "tables", {}) == [
+        "t-1.npy (feature t): expected 188 bytes: 128 of header and void96 values of shape (5,); "
+        "found 187 bytes (truncated)"
+    ]
+
+
+def test_headers_are_read_by_whatever_reads_chunks(tmp_path: pathlib.Path) -> None:
+    contents = {f"x-{n:03}.npy": X for n in range(300)} | {"x-007.npy": b"nothing"}
+    root, seen = write_files(tmp_path, contents), []
+
+    def elsewhere(where: str, chunks: Sequence[Chunk]) -> Iterator[Any]:
+        for chunk in chunks:
+            seen.append(len(chunk))
+            yield pickle.loads(pickle.dumps(read_headers))(where, pickle.loads(pickle.dumps(chunk)))
+
+    config = parse_config({"on_error": "skip"})
+    found = scan(root, config, read_headers=elsewhere)
+    assert (sum(seen), len(found.parts), found) == (300, 299, scan(root, config))
+    assert len(seen) > 16
 
 
 def test_the_fingerprint(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

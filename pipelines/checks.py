@@ -1,0 +1,343 @@
+"""Finds the arrays in files whose headers were read, and checks that they fit together; nothing is raised."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipelines.config import LABEL_NAMES, SPLIT_DIRECTORIES, DatasetConfig
+from pipelines.errors import Problem
+from pipelines.files import FileInfo
+from pipelines.headers import FileHeaders
+from pipelines.layout import ARCHIVE_SUFFIX, SUFFIX, Entry
+from pipelines.npy import Header, Leaf, leaves
+from pipelines.npz import Member
+
+Kind = tuple[np.dtype[Any], str, tuple[int | None, ...]]
+"""What all arrays of a feature have in common: dtype (of strings without their width), unit, and shape of a row."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Located:
+    """An array in its place: a file, a member of an archive, or a field of either.
+
+    Attributes:
+        entry: The file in its place.
+        feature: The feature that the array holds.
+        info: The file as it was listed.
+        header: The header of the file or member.
+        member: The member's name, or empty.
+        compressed: Whether the member is compressed.
+        leaf: The field.
+        row_axes: How many leading axes count rows.
+        ragged: Whether the first axis of a row has a length of its own.
+    """
+
+    entry: Entry
+    feature: str
+    info: FileInfo
+    header: Header
+    member: str
+    compressed: bool
+    leaf: Leaf
+    row_axes: int
+    ragged: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the whole array."""
+        return self.header.shape + self.leaf.shape
+
+    @property
+    def rows(self) -> int:
+        """The number of rows; 1 where no axis counts them."""
+        return math.prod(self.row_axes_shape)
+
+    @property
+    def row_axes_shape(self) -> tuple[int, ...]:
+        """The lengths of the axes that count rows."""
+        return self.header.shape[: self.row_axes]
+
+    @property
+    def row_shape(self) -> tuple[int | None, ...]:
+        """The shape of one row; the first axis is None where it varies."""
+        shape = self.shape[self.row_axes :]
+        return (None, *shape[1:]) if self.ragged else shape
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the values."""
+        return math.prod(self.shape) * self.leaf.dtype.itemsize
+
+    @property
+    def kind(self) -> Kind:
+        """What all arrays of the feature have in common."""
+        return (*value_type(self.leaf.dtype), self.row_shape)
+
+    def problem(self, expected: str, found: str) -> Problem:
+        """Something that is wrong with this array."""
+        return Problem(path=self.entry.path, feature=self.feature, expected=expected, found=found)
+
+
+@functools.lru_cache(maxsize=1024)
+def value_type(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], str]:
+    """The dtype in which values are read, without the width of strings, and their unit.
+
+    Args:
+        dtype: The dtype in a file.
+
+    Returns:
+        The dtype in this machine's byte order, and `datetime64[ns]` or the like for times, which are read as int64,
+        or "".
+    """
+    if dtype.kind in "mM":
+        return np.dtype(np.int64), dtype.name
+    if dtype.kind in "SU":
+        return np.dtype(dtype.kind), ""
+    return dtype.newbyteorder("="), ""
+
+
+def show_kind(kind: Kind) -> str:
+    """What all arrays of a feature have in common, for messages."""
+    dtype, unit, shape = kind
+    name = {"S": "bytes", "U": "text"}.get(dtype.kind, unit or dtype.name)
+    return f"{name} rows of shape {shape}"
+
+
+def locate_arrays(
+    entries: Iterable[Entry],
+    headers: Mapping[str, FileHeaders],
+    listing: Mapping[str, FileInfo],
+    config: DatasetConfig,
+) -> tuple[list[Located], list[Problem]]:
+    """Finds the arrays that files hold, and what is wrong with the files."""
+    arrays: list[Located] = []
+    problems: list[Problem] = []
+    for entry in entries:
+        chosen, fault = _choose(entry, headers[entry.path])
+        if fault is not None:
+            problems.append(fault)
+        for feature, member, leaf in chosen:
+            if member.error is not None or member.header is None:
+                problems.append(_fault(entry, feature, member))
+                continue
+            said = config.features.get(feature)
+            array = Located(
+                entry=entry,
+                feature=feature,
+                info=listing[entry.path],
+                header=member.header,
+                member=member.name,
+                compressed=member.compressed,
+                leaf=leaf,
+                row_axes=config.row_axes_of(feature),
+                ragged=said is not None and said.ragged,
+            )
+            problem = _check_axes(array)
+            arrays += [array] if problem is None else []
+            problems += [] if problem is None else [problem]
+    return arrays, problems
+
+
+_NO_LEAF = Leaf(name="", path=(), dtype=np.dtype(bool), shape=())
+Choice = tuple[str, Member, Leaf]
+"""A feature, the member of the archive that holds it (without a name where the file is no archive), and the field."""
+
+
+def _choose(entry: Entry, found: FileHeaders) -> tuple[list[Choice], Problem | None]:
+    """What a file holds, or what is wrong with it."""
+    choices = [choice for member in found for choice in _of_member(entry, member)]
+    if entry.claimed:
+        own = [choice for choice in choices if choice[0] == entry.feature] or choices
+        if len(own) == 1:
+            return [(entry.feature, *own[0][1:])], None
+        names = ", ".join(sorted(feature for feature, _, _ in own))
+        expected = f"one array, or one of the name {entry.feature!r}"
+        return [], Problem(path=entry.path, feature=entry.feature, expected=expected, found=f"arrays {names}")
+    unnamed = [choice for choice in choices if not choice[0]]
+    if unnamed and unnamed[0][1].error is None:
+        expected = "a file or directory name that names the feature, as in images-000.npy or images/000.npy"
+        return [], Problem(path=entry.path, expected=expected, found="only a number")
+    return choices, None
+
+
+def _of_member(entry: Entry, member: Member) -> list[Choice]:
+    """The features in a member: its fields, or itself under its own name or the file's."""
+    if member.header is None:
+        return [(member.name or entry.feature, member, _NO_LEAF)]
+    return [(leaf.name or member.name or entry.feature, member, leaf) for leaf in leaves(member.header.dtype)]
+
+
+def _fault(entry: Entry, feature: str, member: Member) -> Problem:
+    assert member.error is not None, "a member has a header or an error"
+    return Problem(path=entry.path, feature=feature or None, expected=member.error.expected, found=member.error.found)
+
+
+def _check_axes(array: Located) -> Problem | None:
+    """What is wrong with an array that cannot be cut into rows."""
+    found, axes = f"shape {array.shape}", array.row_axes
+    if len(array.header.shape) < axes:
+        expected = (
+            f"at least {axes} {'axis' if axes == 1 else 'axes'} to count rows (`row_axes: 0` makes each file a row)"
+        )
+        return array.problem(expected, found)
+    if array.ragged and not array.shape:
+        return array.problem("at least 1 axis, whose length varies", found)
+    if 0 in array.row_shape:
+        return array.problem("a row of at least 1 element", found)
+    return None
+
+
+def check_equal(arrays: Sequence[Located], *, majority: bool) -> list[Problem]:
+    """Every array of a feature has the dtype and the row shape of the first, or of most.
+
+    Args:
+        arrays: All arrays.
+        majority: Whether most arrays of a feature are right, and not its first.
+    """
+    counts: dict[str, collections.Counter[Kind]] = collections.defaultdict(collections.Counter)
+    first: dict[tuple[str, Kind], Located] = {}
+    kinds = [array.kind for array in arrays]
+    for array, kind in zip(arrays, kinds, strict=True):
+        counts[array.feature][kind] += 1
+        first.setdefault((array.feature, kind), array)
+    # Counters keep the order in which kinds came, and the most common of equals is the first.
+    right = {name: count.most_common(1)[0][0] if majority else next(iter(count)) for name, count in counts.items()}
+    return [
+        array.problem(
+            f"{show_kind(right[array.feature])}, as in {first[array.feature, right[array.feature]].entry.path}",
+            show_kind(kind),
+        )
+        for array, kind in zip(arrays, kinds, strict=True)
+        if kind != right[array.feature]
+    ]
+
+
+def check_parts(arrays: Iterable[Located], broken: Iterable[Entry]) -> list[Problem]:
+    """Every part has an array of every feature.
+
+    Args:
+        arrays: The arrays that can be read.
+        broken: The files that cannot; what each holds counts as there.
+    """
+    arrays, broken = list(arrays), list(broken)
+    names = {array.feature for array in arrays} | {entry.feature for entry in broken if entry.feature}
+    fields = {array.feature for array in arrays if array.leaf.name}
+    parts: dict[str, set[str]] = collections.defaultdict(set)
+    paths: dict[str, list[str]] = collections.defaultdict(list)
+    for array in arrays:
+        parts[array.entry.part].add(array.feature)
+        paths[array.entry.part].append(array.entry.path)
+    for entry in broken:
+        parts[entry.part].add(entry.feature)
+        paths[entry.part].append(entry.path)
+        if not entry.claimed:
+            parts[entry.part] |= names if entry.path.endswith(ARCHIVE_SUFFIX) else fields
+    if fields:  # a broken file that would have been a table is no feature of its own
+        names = {array.feature for array in arrays}
+    return [
+        Problem(
+            path="",
+            expected=f"a file of feature{'s'[: len(missing) > 1]} {_some(missing)} in part {part!r}",
+            found=f"{_some(sorted(set(paths[part])))} only",
+        )
+        for part, own in sorted(parts.items())
+        if (missing := sorted(names - own))
+    ]
+
+
+def _some(names: Sequence[str], limit: int = 8) -> str:
+    """A list of names that does not grow without end."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def check_rows(arrays: Iterable[Located]) -> list[Problem]:
+    """The arrays of a part have as many rows as its first, and their row axes are alike where each has several."""
+    first: dict[str, Located] = {}
+    problems = []
+    for array in arrays:
+        other = first.setdefault(array.entry.part, array)
+        if array.rows != other.rows:
+            expected = f"{other.rows} rows, as in {other.entry.path} (feature {other.feature})"
+            problems.append(array.problem(expected, f"{array.rows} rows"))
+        elif min(len(array.row_axes_shape), len(other.row_axes_shape)) > 1 and (
+            array.row_axes_shape != other.row_axes_shape
+        ):
+            expected = f"row axes {other.row_axes_shape}, as in {other.entry.path} (feature {other.feature})"
+            problems.append(array.problem(expected, f"{array.row_axes_shape}"))
+    return problems
+
+
+def check_classes(arrays: Iterable[Located], *, by_directory: bool) -> list[Problem]:
+    """Each part lies in one directory that names the class of its rows.
+
+    Args:
+        arrays: All arrays.
+        by_directory: Whether the first directory names the split.
+    """
+    first: dict[str, Located] = {}
+    problems = []
+    for array in arrays:
+        own = array.entry.holder(by_directory=by_directory)
+        other = first.setdefault(array.entry.part, array)
+        name = other.entry.holder(by_directory=by_directory)
+        if own is None:
+            problems.append(array.problem("a directory that names the class of its rows", "none"))
+        elif own != name:
+            problems.append(array.problem(f"directory {name!r} to name the class, as in {other.entry.path}", repr(own)))
+    return problems
+
+
+def check_class_tree(arrays: Sequence[Located], *, paired: bool) -> list[Problem]:
+    """A directory for each class looks like a directory for each feature, whose parts do not pair, or only by chance.
+
+    Args:
+        arrays: All arrays.
+        paired: Whether the parts pair.
+
+    Returns:
+        One problem, which says what to write, if all arrays lie in at least two directories, have one dtype and number
+        of axes and no pattern claims them, and either the parts do not pair, or only directories name the features and
+        all arrays have the same shape of a row.
+    """
+    directories = {_directory(array.entry.path) for array in arrays} - {None}
+    if len(directories) < 2 or len({array.feature for array in arrays}) < 2:
+        return []
+    if any(_directory(array.entry.path) is None or array.entry.claimed or array.member for array in arrays):
+        return []
+    if len({(array.kind[:2], len(array.shape), array.leaf.name) for array in arrays}) > 1:
+        return []
+    if any((directory or "").lower() in LABEL_NAMES for directory in directories):  # inputs and targets of one shape
+        return []
+    named = all(array.feature == _directory(array.entry.path) for array in arrays)
+    if paired and not (named and len({array.row_shape for array in arrays}) == 1 and _only_numbers(arrays)):
+        return []
+    depths = {array.entry.path.count("/") for array in arrays}
+    pattern = ("*/" * depths.pop() if len(depths) == 1 else "**/") + "*.npy"
+    example = arrays[0]
+    expected = (
+        "to be told whether a directory names a class or a feature. A class: write "
+        f'features: {{image: {{files: "{pattern}", row_axes: 0}}, label: {{source: directory}}}}. '
+        f'A feature: name its files, as in features: {{{example.feature}: {{files: "{example.feature}/*.npy"}}, ...}}'
+    )
+    some = _some(sorted(directory for directory in directories if directory), 3)
+    found = f"{len(directories)} directories ({some}) of arrays of one dtype, as in {example.entry.path}"
+    return [Problem(path="", expected=expected, found=found)]
+
+
+def _directory(path: str) -> str | None:
+    """The last directory of a path that is not one of the usual names of splits."""
+    names = [name for name in path.split("/")[:-1] if name.lower() not in SPLIT_DIRECTORIES]
+    return names[-1] if names else None
+
+
+def _only_numbers(arrays: Iterable[Located]) -> bool:
+    """Whether nothing but their directories tells the arrays' names apart."""
+    return all(array.feature not in array.entry.path.rpartition("/")[2].removesuffix(SUFFIX) for array in arrays)

@@ -1,0 +1,35 @@
+"""The values of features without files: the number of a row, the class of its directory, a constant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.sources import Feature, SourceTable
+
+
+def generate(table: SourceTable, feature: Feature, runs: Sequence[tuple[int, int, int]]) -> npt.NDArray[Any]:
+    """Makes the values of some runs of rows.
+
+    Args:
+        table: The sources.
+        feature: A feature whose origin is not `files`.
+        runs: Each the number of a part, the first row in it, and one more than the last.
+
+    Returns:
+        `[rows of all runs]`, of the feature's dtype: for `index` the rows' numbers in the table, from 0; for
+        `directory` the number of the part's directory among all, sorted by name; or the constant.
+    """
+    counts = [stop - start for _, start, stop in runs]
+    if feature.origin == "constant":
+        return np.full(sum(counts), feature.constant, feature.dtype)
+    if feature.origin == "index":
+        first = [int(table.first_rows[part]) + start for part, start, _ in runs]
+        ends = np.cumsum(counts, dtype=np.int64)
+        begins = np.asarray(first, np.int64) - (ends - counts)
+        return np.repeat(begins, counts) + np.arange(sum(counts), dtype=np.int64)
+    classes = [table.class_numbers[part] for part, _, _ in runs]
+    return np.repeat(np.asarray(classes, np.int64), counts)

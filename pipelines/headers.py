@@ -1,0 +1,66 @@
+"""The headers of many files, read in parallel; a worker elsewhere can read a chunk of them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from pipelines import files
+from pipelines.npy import NpyError, read_header
+from pipelines.npz import Member, read_members
+
+ARCHIVE_SUFFIX = ".npz"
+
+OPEN_AT_ONCE = 16
+"""Files read at a time: in an object store each waits tens of milliseconds."""
+
+MAX_CHUNK = 256
+"""Files that are handed to a thread together, where there are many."""
+
+Chunk = Sequence[tuple[str, int]]
+"""Files, each with its path from the root (or an absolute one) and its size."""
+
+FileHeaders = tuple[Member, ...]
+"""What is in one file: the members of an archive, or else one member without a name. A file that cannot be read is one
+member without a name, with the error."""
+
+HeaderReader = Callable[[str, Sequence[Chunk]], Iterable[Sequence[FileHeaders]]]
+"""Maps a root and chunks of files to the results of `read_headers` for each chunk, in their order."""
+
+
+def read_headers(root: str, paths_with_sizes: Chunk) -> list[FileHeaders]:
+    """Reads the headers of some files, one after the other; no memory is taken on their word.
+
+    Args:
+        root: The directory of the sources.
+        paths_with_sizes: The files, each with the size that it was listed with.
+
+    Returns:
+        What is in each file. What is wrong with a file is in the result; nothing is raised.
+    """
+    return [_read_file(files.locate(root, path), size) for path, size in paths_with_sizes]
+
+
+def _read_file(path: str, size: int) -> FileHeaders:
+    try:
+        with files.open_input(path) as file:
+            if path.endswith(ARCHIVE_SUFFIX):
+                return tuple(read_members(file, size=size))
+            return (Member(name="", header=read_header(file, size=size)),)
+    except NpyError as error:
+        return (Member(name="", error=error),)
+    except OSError as error:
+        fault = NpyError(expected="a file that can be read", found=error.strerror or str(error))
+        return (Member(name="", error=fault),)
+
+
+def cut(paths_with_sizes: Chunk) -> list[Chunk]:
+    """Cuts a list of files into chunks: small ones where there are few files, so that all threads have some."""
+    size = max(1, min(MAX_CHUNK, len(paths_with_sizes) // (4 * OPEN_AT_ONCE)))
+    return [paths_with_sizes[start : start + size] for start in range(0, len(paths_with_sizes), size)]
+
+
+def read_with_threads(root: str, chunks: Sequence[Chunk]) -> Iterator[Sequence[FileHeaders]]:
+    """Reads headers in this process, several chunks at a time; a `HeaderReader`."""
+    with concurrent.futures.ThreadPoolExecutor(OPEN_AT_ONCE) as pool:
+        yield from pool.map(lambda chunk: read_headers(root, chunk), chunks)
