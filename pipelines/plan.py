@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,16 +17,32 @@ import numpy.typing as npt
 
 from loaders import order
 from loaders.spec import FeatureSpec
-from pipelines.config import DEFAULT_SPLITS, DatasetConfig, ResolvedConfig, resolve_feature
+from pipelines.choose import resolve_feature
+from pipelines.config import DEFAULT_SPLITS, DatasetConfig
+from pipelines.custom import trace, untransformed
 from pipelines.errors import ConfigError
+from pipelines.resolve import Custom, ResolvedConfig, ResolvedFeature
 from pipelines.sources import Part, SourceTable
+from pipelines.split_rules import (
+    ColumnSplits,
+    GroupSplits,
+    Rule,
+    StratifiedSplits,
+    TimeSplits,
+    check_filter,
+    check_rule,
+)
 
 TRAINING_NAMES = ("train", "training")
 BLOCKS_PER_SHARD = 128
 MAX_BLOCK_BYTES = 2**20
 ANALYSIS_BYTES = 16 * 2**20
 RECORD_BYTES = 128 * 2**10
+CHUNK_BYTES = 2**20
 MAX_RECORD_BYTES = 2**30  # protobuf messages end at 2 GiB
+
+COMPRESSED_BLOCK_BYTES = 64 * 2**20
+"""The sources of a block of compressed arrays: each block is found by decompressing all that is before it."""
 
 TASK_BYTES = 256 * 2**20
 """The most that a task holds of its sources: many splits, or wider dtypes than are stored, would make it hold more than
@@ -82,7 +98,8 @@ class Plan:
         table: The sources.
         config: The resolved configuration.
         groups: The groups of parts.
-        block_rows: How many rows a block holds; the last block of a part may hold fewer.
+        block_rows: How many rows a block holds, where its part is not compressed; the last block of a part may hold
+            fewer.
         analysis_rows: How many rows are analysed together, likewise.
     """
 
@@ -100,17 +117,31 @@ class Plan:
     @property
     def training_split(self) -> str:
         """The split whose rows are analysed: `train` or `training`, or else the first."""
-        return next((split for split in self.splits if _is_training(split)), self.splits[0])
+        return next((split for split in self.splits if is_training(split)), self.splits[0])
+
+    @property
+    def training_index(self) -> int:
+        """The number of the training split in its group."""
+        return self._training_group.splits.index(self.training_split)
 
     @property
     def specs(self) -> tuple[FeatureSpec, ...]:
         """The features as the shards hold them, sorted by name."""
-        return tuple(feature.spec for feature in self.config.features)
+        return self.config.stored
 
     @property
     def rows_per_record(self) -> int:
         """How many rows a record holds."""
         return self.config.rows_per_record
+
+    @property
+    def chunk_records(self) -> int:
+        """How many records a loader reads together, where rows vary in size and records with them."""
+        return max(
+            CHUNK_BYTES
+            // (stored_row_bytes(self.config.features, self.table, self.config.custom) * self.rows_per_record),
+            1,
+        )
 
     def tasks(self) -> Iterator[Task]:
         """Every task."""
@@ -142,15 +173,20 @@ class Plan:
         spans = []
         for block, owner in zip(dealt.tolist(), owners.tolist(), strict=True):
             part = group.parts[owner]
-            start = (block - int(starts[owner])) * self.block_rows
-            stop = min(start + self.block_rows, self.table.parts[part].rows)
+            length = self._part_block_rows[part]
+            start = (block - int(starts[owner])) * length
+            stop = min(start + length, self.table.parts[part].rows)
             spans.append(Span(part=part, start=start, stop=stop))
         return spans
 
     @functools.cached_property
     def _block_starts(self) -> tuple[npt.NDArray[np.int64], ...]:
         """For each group, the number of each part's first block, and the number of blocks at the end."""
-        return tuple(_block_starts(self.table, group.parts, self.block_rows) for group in self.groups)
+        return tuple(_block_starts(self.table, group.parts, self._part_block_rows) for group in self.groups)
+
+    @functools.cached_property
+    def _part_block_rows(self) -> tuple[int, ...]:
+        return _part_block_rows(self.table, self.block_rows)
 
     @property
     def rows_to_analyze(self) -> int:
@@ -193,67 +229,78 @@ class Plan:
         rows = [self.table.parts[part].rows for part in self._training_group.parts]
         return np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
 
-    def split_of(self, span: Span) -> npt.NDArray[np.intp]:
-        """The split of each row of a span, as numbers in the splits of the part's group.
-
-        A function of seed, part name and row index only: files that are added later move no row.
-        """
-        if isinstance(self.config.splits, str):
-            return np.zeros(span.rows, dtype=np.intp)
-        position = order.unit(self._hashes(order.SPLIT, span))
-        return np.searchsorted(_bounds(tuple(self.config.splits.values())), position, side="right")
-
-    def training_mask(self, spans: list[Span]) -> npt.NDArray[np.bool_]:
-        """Which rows of the spans of one unit of analysis are training rows."""
-        training = self._training_group.splits.index(self.training_split)
-        return np.concatenate([self.split_of(span) == training for span in spans])
-
     def row_order(self, spans: list[Span]) -> npt.NDArray[np.int64]:
         """The order of the rows of a task's blocks in its shards: the stable argsort of their hashes."""
         if not spans:
             return np.zeros(0, dtype=np.int64)
-        hashes = np.concatenate([self._hashes(order.SHARD_ROWS, span) for span in spans])
+        hashes = np.concatenate([self.row_hashes(order.SHARD_ROWS, span) for span in spans])
         return np.argsort(hashes, kind="stable")
 
-    def _hashes(self, purpose: int, span: Span) -> order.U64:
+    def row_hashes(self, purpose: int, span: Span) -> order.U64:
+        """The hash of each row of a span for a purpose, one of those of `loaders.order`."""
         part = order.text_key(self.table.parts[span.part].name)
         return order.stream(order.derive(self.config.seed, purpose, part), np.arange(span.start, span.stop))
 
 
-@functools.lru_cache(maxsize=8)
-def _bounds(fractions: tuple[float, ...]) -> npt.NDArray[np.float64]:
-    """The upper bounds of all splits but the last, whose bound is 1 whatever the rounding."""
-    return np.cumsum(fractions)[:-1]
+def _part_block_rows(table: SourceTable, block_rows: int) -> tuple[int, ...]:
+    """How many rows a block of each part holds; more where the middle of a source cannot be read alone."""
+    compressed = max(COMPRESSED_BLOCK_BYTES // table.row_bytes, block_rows)
+    return tuple(compressed if _is_compressed(part) else block_rows for part in table.parts)
 
 
-def _block_starts(table: SourceTable, parts: tuple[int, ...], block_rows: int) -> npt.NDArray[np.int64]:
-    counts = [-(-table.parts[part].rows // block_rows) for part in parts]
+def _is_compressed(part: Part) -> bool:
+    return any(source.compressed for source in part.sources.values())
+
+
+def _block_starts(
+    table: SourceTable, parts: tuple[int, ...], part_block_rows: tuple[int, ...]
+) -> npt.NDArray[np.int64]:
+    counts = [-(-table.parts[part].rows // part_block_rows[part]) for part in parts]
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
 
-def _is_training(split: str) -> bool:
+def is_training(split: str) -> bool:
+    """Whether a split's name is one of those that training rows usually have."""
     return split.lower() in TRAINING_NAMES
 
 
-def resolve_config(config: DatasetConfig, table: SourceTable) -> ResolvedConfig:
+def resolve_config(
+    config: DatasetConfig, table: SourceTable, *, learns: bool = True, custom: Custom | None = None
+) -> ResolvedConfig:
     """Makes every choice that the user left open.
 
     Args:
         config: What the user said.
         table: The sources that it is for.
+        learns: Whether there have to be training rows; not where another data set's transform is used.
+        custom: What the user's function gives, where that is known already.
 
     Raises:
         ConfigError: If what the user said does not fit the sources.
     """
-    features = tuple(resolve_feature(f.name, f.dtype, f.shape, config) for f in table.features)
-    if table.by_directory and not any(_is_training(str(part.split)) for part in table.parts):
+    if config.preprocessing_fn is not None:
+        config = untransformed(config, [feature.name for feature in table.features])
+    features = tuple(
+        resolve_feature(f, config, class_names=table.directories if f.origin == "directory" else ())
+        for f in table.features
+    )
+    if learns and table.by_directory and not any(is_training(str(part.split)) for part in table.parts):
         found = ", ".join(sorted({str(part.split) for part in table.parts}))
         raise ConfigError(
             f"splits: statistics come from the directory {' or '.join(TRAINING_NAMES)}; found {found}. "
             "Rename one, or give fractions"
         )
     splits = "directory" if table.by_directory else config.splits or DEFAULT_SPLITS
-    stored = sum(feature.spec.row_bytes for feature in features)
+    sources = {f.name: FeatureSpec(name=f.name, dtype=f.kind_name, shape=f.shape, unit=f.unit) for f in table.features}
+    if isinstance(splits, Rule):
+        check_rule(splits, sources)
+    if config.filter is not None:
+        check_filter(config.filter, sources)
+    if not any(feature.stored for feature in features):
+        raise ConfigError("features: at least one feature is stored; found store: none for each")
+    if custom is None and config.preprocessing_fn is not None:
+        custom = trace(config.preprocessing_fn, features)
+    stored = stored_row_bytes(features, table, custom)
     rows_per_record = config.rows_per_record or choose_rows_per_record(stored)
     if rows_per_record * stored > MAX_RECORD_BYTES:
         raise ConfigError(
@@ -263,10 +310,41 @@ def resolve_config(config: DatasetConfig, table: SourceTable) -> ResolvedConfig:
     return ResolvedConfig(
         features=features,
         splits=splits,
+        filter=config.filter,
         seed=config.seed,
         shard_bytes=int(config.shard_bytes),
         rows_per_record=rows_per_record,
+        custom=custom,
+        on_error=config.on_error,
+        max_bad_files=config.max_bad_files,
     )
+
+
+def stored_row_bytes(features: Iterable[ResolvedFeature], table: SourceTable, custom: Custom | None = None) -> int:
+    """The bytes of one row as the shards hold it; the average over the sources where rows vary.
+
+    Args:
+        features: The features, with every choice made.
+        table: The sources.
+        custom: The user's own function, whose strings are taken to be as long as a row of the sources.
+
+    Returns:
+        At least 1.
+    """
+    if custom is not None:
+        return max(sum(table.row_bytes if spec.variable else spec.row_bytes for spec in custom.specs), 1)
+    sources = {feature.name: feature for feature in table.features}
+    total = 0.0
+    for feature in features:
+        source = sources[feature.name]
+        # Of text, NumPy's `U` has four bytes a character, and UTF-8 mostly one.
+        values = source.row_bytes / (4 if source.dtype.kind == "U" else source.dtype.itemsize)
+        for spec in feature.stored:
+            if spec.dtype == "string":
+                total += values if source.dtype.kind == "U" else source.row_bytes
+            else:
+                total += values * spec.numpy_dtype.itemsize if spec.variable else spec.row_bytes
+    return max(round(total), 1)
 
 
 def make_plan(table: SourceTable, config: ResolvedConfig) -> Plan:
@@ -279,14 +357,15 @@ def make_plan(table: SourceTable, config: ResolvedConfig) -> Plan:
     Returns:
         The plan; the same for the same arguments, whatever the machine.
     """
-    stored = sum(feature.spec.row_bytes for feature in config.features)
+    stored = stored_row_bytes(config.features, table, config.custom)
     block_bytes = min(max(config.shard_bytes // BLOCKS_PER_SHARD, 1), MAX_BLOCK_BYTES)
     block_rows = max(block_bytes // max(table.row_bytes, stored), 1)
+    part_block_rows = _part_block_rows(table, block_rows)
     groups = []
     for splits, parts in _split_groups(table.parts, config.splits):
-        largest = max(splits.values())
+        largest = max(1.0 if share is None else share for share in splits.values())
         rows = sum(table.parts[part].rows for part in parts)
-        blocks = int(_block_starts(table, parts, block_rows)[-1])
+        blocks = int(_block_starts(table, parts, part_block_rows)[-1])
         tasks = max(
             math.ceil(rows * stored * largest / config.shard_bytes),
             math.ceil(rows * table.row_bytes / max(TASK_BYTES, 2 * config.shard_bytes)),
@@ -302,11 +381,12 @@ def make_plan(table: SourceTable, config: ResolvedConfig) -> Plan:
 
 
 def _split_groups(
-    parts: tuple[Part, ...], splits: str | Mapping[str, float]
-) -> list[tuple[dict[str, float], tuple[int, ...]]]:
-    """The splits, with their fractions, that each group of parts goes to."""
+    parts: tuple[Part, ...], splits: str | Mapping[str, float] | Rule
+) -> list[tuple[dict[str, float | None], tuple[int, ...]]]:
+    """The splits that each group of parts goes to, each with its share of the rows; None where only values tell."""
     if not isinstance(splits, str):
-        return [(dict(splits), tuple(range(len(parts))))]
+        shares = splits.shares if isinstance(splits, Rule) else splits
+        return [(dict(shares), tuple(range(len(parts))))]
     directories: dict[str, list[int]] = {}
     for number, part in enumerate(parts):
         assert part.split is not None, "with splits by directory, the scan gives every part a split"
@@ -322,20 +402,38 @@ def choose_rows_per_record(row_bytes: int) -> int:
 def describe(plan: Plan) -> dict[str, Any]:
     """A forecast of the output: rows, bytes and shards of each split, and the bytes of rows that a task holds.
 
-    Rows and bytes are expected values where rows are split by fraction.
+    Rows and bytes of a split are None where only the values of a feature tell; `note` says what kind of numbers the
+    others are.
     """
-    stored = sum(spec.row_bytes for spec in plan.specs)
-    splits: dict[str, dict[str, int]] = {}
-    for group in plan.groups:
-        rows = sum(plan.table.parts[part].rows for part in group.parts)
-        for split in group.splits:
-            fraction = 1.0 if isinstance(plan.config.splits, str) else plan.config.splits[split]
-            expected = round(rows * fraction)
-            splits[split] = {"rows": expected, "bytes": expected * stored, "shards": group.tasks}
+    stored = stored_row_bytes(plan.config.features, plan.table, plan.config.custom)
+    splits: dict[str, dict[str, int | None]] = {}
+    for group, (shares, parts) in zip(plan.groups, _split_groups(plan.table.parts, plan.config.splits), strict=True):
+        rows = sum(plan.table.parts[part].rows for part in parts)
+        for split, share in shares.items():
+            expected = None if share is None else round(rows * share)
+            size = None if expected is None else expected * stored
+            splits[split] = {"rows": expected, "bytes": size, "shards": group.tasks}
     task_rows = max(sum(plan.table.parts[p].rows for p in group.parts) / group.tasks for group in plan.groups)
     return {
         "rows": plan.table.rows,
         "source_bytes": plan.table.nbytes,
         "task_bytes": round(task_rows * plan.table.row_bytes),
+        "note": _forecast_note(plan.config),
         "splits": splits,
     }
+
+
+def _forecast_note(config: ResolvedConfig) -> str:
+    match config.splits:
+        case str():
+            note = ""
+        case GroupSplits(group=feature):
+            note = f"expected; the split of each group of equal {feature} is drawn by its hash"
+        case StratifiedSplits(stratify=feature):
+            note = f"expected; every class of {feature} has the same fractions"
+        case ColumnSplits(column=feature) | TimeSplits(time=feature):
+            note = f"the values of {feature} tell each row's split"
+        case _:
+            note = "expected; each row's split is drawn by its hash"
+    dropped = "" if config.filter is None else "before rows are dropped by the filter"
+    return ", ".join(filter(None, (note, dropped)))

@@ -1,6 +1,7 @@
 """The plan: every row exactly once, by hashes that nothing but seed and key changes."""
 
 import collections
+import dataclasses
 
 import numpy as np
 import pytest
@@ -9,8 +10,18 @@ from hypothesis import strategies as st
 
 from pipelines.config import DatasetConfig, parse_config
 from pipelines.errors import ConfigError
-from pipelines.plan import Span, Task, choose_rows_per_record, describe, make_plan, resolve_config
+from pipelines.plan import (
+    COMPRESSED_BLOCK_BYTES,
+    Span,
+    Task,
+    choose_rows_per_record,
+    describe,
+    make_plan,
+    resolve_config,
+    stored_row_bytes,
+)
 from pipelines.sources import Feature, Part, Source, SourceTable
+from pipelines.splits import assign
 
 
 def make_table(rows, *, names=None, splits=None, shape=(4,), dtype="float32"):
@@ -50,7 +61,7 @@ def rows_of_shards(plan):
     for task in plan.tasks():
         spans = plan.blocks(task)
         keys = [(span.part, index) for span in spans for index in range(span.start, span.stop)]
-        number = np.concatenate([plan.split_of(span) for span in spans]) if spans else np.zeros(0, int)
+        number = assign(plan, spans)
         order = plan.row_order(spans)
         for index, split in enumerate(plan.groups[task.group].splits):
             found[split].append([keys[row] for row in order if number[row] == index])
@@ -77,8 +88,6 @@ def test_every_row_is_in_one_shard(rows, shard_bytes, seed, directory):
 
 @given(rows=ROWS, analysis_rows=st.integers(1, 50))
 def test_every_row_is_analyzed_once_in_file_order(rows, analysis_rows):
-    import dataclasses
-
     plan = dataclasses.replace(plan_of(make_table(rows)), analysis_rows=analysis_rows)
     units = [plan.analysis_spans(unit) for unit in range(plan.analysis_units)]
     found = [(span.part, index) for spans in units for span in spans for index in range(span.start, span.stop)]
@@ -91,7 +100,7 @@ def test_only_the_directory_of_training_is_analyzed():
     assert plan.training_split == "train"
     assert plan.rows_to_analyze == 13
     assert [span.part for span in plan.analysis_spans(0)] == [1, 2]
-    assert plan.training_mask(plan.analysis_spans(0)).all()
+    assert (assign(plan, plan.analysis_spans(0)) == plan.training_index).all()
 
 
 def test_without_a_split_called_train_the_first_is_analyzed():
@@ -101,7 +110,7 @@ def test_without_a_split_called_train_the_first_is_analyzed():
 def test_the_analyzed_rows_are_those_of_the_training_shards():
     plan = plan_of(make_table([300, 41]), splits={"a": 0.3, "train": 0.5, "b": 0.2}, shard_bytes=400)
     spans = [span for unit in range(plan.analysis_units) for span in plan.analysis_spans(unit)]
-    mask = plan.training_mask(spans)
+    mask = assign(plan, spans) == plan.training_index
     keys = [(span.part, index) for span in spans for index in range(span.start, span.stop)]
     expected = sorted(key for shard in rows_of_shards(plan)["train"] for key in shard)
     assert [key for key, train in zip(keys, mask, strict=True) if train] == expected
@@ -109,7 +118,7 @@ def test_the_analyzed_rows_are_those_of_the_training_shards():
 
 def test_splits_have_about_their_fractions():
     plan = plan_of(make_table([100_000]), splits={"train": 0.7, "test": 0.3})
-    share = np.mean(plan.split_of(Span(part=0, start=0, stop=100_000)) == 0)
+    share = np.mean(assign(plan, [Span(part=0, start=0, stop=100_000)]) == 0)
     assert abs(share - 0.7) < 4 * np.sqrt(0.7 * 0.3 / 100_000)
 
 
@@ -118,14 +127,14 @@ def test_files_that_come_later_move_no_row_to_another_split():
     after = plan_of(make_table([9, 50, 70, 60], names=["a", "b", "c", "d"]))
     for old, new, rows in ((0, 1, 50), (1, 3, 60)):
         np.testing.assert_array_equal(
-            before.split_of(Span(part=old, start=0, stop=rows)), after.split_of(Span(part=new, start=0, stop=rows))
+            assign(before, [Span(part=old, start=0, stop=rows)]), assign(after, [Span(part=new, start=0, stop=rows)])
         )
 
 
 def test_a_row_keeps_its_split_whatever_span_it_is_in():
     plan = plan_of(make_table([500]))
-    whole = plan.split_of(Span(part=0, start=0, stop=500))
-    np.testing.assert_array_equal(plan.split_of(Span(part=0, start=123, stop=400)), whole[123:400])
+    whole = assign(plan, [Span(part=0, start=0, stop=500)])
+    np.testing.assert_array_equal(assign(plan, [Span(part=0, start=123, stop=400)]), whole[123:400])
 
 
 def test_another_seed_gives_other_splits_and_another_order():
@@ -230,3 +239,112 @@ def test_a_plan_of_many_files_and_shards_takes_no_time():
     assert plan.shard_count("train") > 10_000
     assert plan.analysis_units == -(-20_000_000 // plan.analysis_rows)
     assert sum(span.rows for span in plan.blocks(Task(group=0, index=77))) == pytest.approx(1250, rel=0.1)
+
+
+def with_features(table, *features):
+    """The table with other features, whose values nobody reads."""
+    return dataclasses.replace(table, features=tuple(sorted(features, key=lambda feature: feature.name)))
+
+
+def feature(name, dtype="int64", shape=(), **fields):
+    return Feature(name=name, dtype=np.dtype(dtype), shape=shape, row_axes=1, **fields)
+
+
+RULES = {
+    "group": {"group": "y", "fractions": {"train": 0.75, "test": 0.25}},
+    "stratify": {"stratify": "y", "fractions": {"train": 0.75, "test": 0.25}},
+    "column": {"column": "y", "names": ["test", "train"]},
+    "time": {"time": "y", "until": {"test": 10}, "rest": "train"},
+}
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_the_forecast_of_a_rule(rule):
+    table = with_features(make_table([4000, 2000]), feature("x", "float32", (4,)), feature("y"))
+    plan = plan_of(table, splits=RULES[rule], shard_bytes=6000)
+    forecast = describe(plan)
+    row_bytes = 16 + 8
+    assert plan.training_split == "train"
+    assert plan.splits[plan.training_index] == "train"
+    if rule in ("group", "stratify"):
+        assert plan.splits == ("train", "test")
+        shards = -(-4500 * row_bytes // 6000)
+        assert forecast["splits"] == {
+            "train": {"rows": 4500, "bytes": 4500 * row_bytes, "shards": shards},
+            "test": {"rows": 1500, "bytes": 1500 * row_bytes, "shards": shards},
+        }
+        assert forecast["note"].startswith("expected; ")
+    else:
+        assert plan.splits == ("test", "train")
+        unknown = {"rows": None, "bytes": None, "shards": 6000 * row_bytes // 6000}
+        assert forecast["splits"] == {"test": unknown, "train": unknown}
+        assert forecast["note"] == "the values of y tell each row's split"
+
+
+def test_the_note_of_a_forecast():
+    directory = make_table([5, 6], splits=["train", "test"])
+    assert describe(plan_of(directory))["note"] == ""
+    assert describe(plan_of(make_table([5])))["note"] == "expected; each row's split is drawn by its hash"
+    filtered = with_features(directory, feature("x", "float32", (4,)), feature("y"))
+    assert describe(plan_of(filtered, filter="y > 0"))["note"] == "before rows are dropped by the filter"
+
+
+def test_rules_and_filters_are_resolved_to_themselves():
+    table = with_features(make_table([100]), feature("x", "float32", (4,)), feature("y"))
+    for rule in RULES.values():
+        resolved = resolve_config(parse_config({"splits": rule, "filter": "y != 3"}), table)
+        assert resolve_config(parse_config(resolved.dump()), table) == resolved
+        assert resolved.dump()["filter"] == "y != 3"
+
+
+@given(rows=ROWS, compressed=st.lists(st.booleans(), min_size=6, max_size=6), limit=st.integers(16, 500))
+def test_blocks_of_compressed_parts_are_larger(rows, compressed, limit):
+    table = make_table(rows)
+    parts = tuple(
+        dataclasses.replace(part, sources={"x": dataclasses.replace(part.sources["x"], compressed=packed)})
+        for part, packed in zip(table.parts, compressed, strict=False)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.plan.COMPRESSED_BLOCK_BYTES", limit)
+        plan = plan_of(dataclasses.replace(table, parts=parts), shard_bytes=128 * 32)
+        shards = rows_of_shards(plan)
+        spans = [span for task in plan.tasks() for span in plan.blocks(task)]
+    assert plan.block_rows == 2
+    for span in spans:
+        length = max(limit // 16, 2) if compressed[span.part] else 2
+        assert span.start % length == 0
+        assert span.rows == min(length, rows[span.part] - span.start)
+    found = sorted(key for split in shards.values() for shard in split for key in shard)
+    assert found == [(part, index) for part, count in enumerate(rows) for index in range(count)]
+
+
+def test_a_block_of_a_compressed_part_is_64_mib():
+    table = make_table([10_000_000])
+    (part,) = table.parts
+    packed = dataclasses.replace(part, sources={"x": dataclasses.replace(part.sources["x"], compressed=True)})
+    plan = plan_of(dataclasses.replace(table, parts=(packed,)))
+    assert max(span.rows for span in plan.blocks(Task(group=0, index=0))) * 16 == COMPRESSED_BLOCK_BYTES == 2**26
+
+
+def test_the_bytes_of_rows_that_vary_are_their_average():
+    table = with_features(
+        make_table([100]),
+        feature("x", "float32", (4,)),
+        feature("steps", "uint8", (None, 3), average_bytes=30.5),
+        feature("name", "S40", average_bytes=12.0),
+        feature("text", "U10"),
+    )
+    features = {"x": {"store": "none"}, "text": {"role": "id"}}
+    resolved = resolve_config(parse_config({"features": features}), table)
+    plan = make_plan(table, resolved)
+    row_bytes = round(30.5 * 4 + 12 + 10)  # steps become float32; text is mostly one byte a character
+    assert stored_row_bytes(resolved.features, table) == row_bytes
+    assert resolved.rows_per_record == choose_rows_per_record(row_bytes)
+    assert plan.chunk_records == 2**20 // (row_bytes * resolved.rows_per_record)
+    wide = plan_of(table, features=features, rows_per_record=2**15)
+    assert wide.chunk_records == 1
+
+
+def test_something_is_stored():
+    with pytest.raises(ConfigError, match="features: at least one feature is stored; found store: none for each"):
+        plan_of(make_table([5]), features={"x": {"store": "none"}})

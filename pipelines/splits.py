@@ -1,0 +1,290 @@
+"""Which rows go to which split, and which are dropped; reads the columns that this takes, and no other."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import operator
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders import order
+from pipelines import files
+from pipelines.columns import Columns, read_columns
+from pipelines.errors import DataError, Problem
+from pipelines.plan import Plan, Span
+from pipelines.split_rules import (
+    ColumnSplits,
+    GroupSplits,
+    Rule,
+    StratifiedSplits,
+    TimeSplits,
+    filter_operand,
+    parse_filter,
+    time_thresholds,
+)
+
+STAGE = "split"
+DROPPED = -1
+
+SEGMENT_ROWS = 65_536
+"""Rows of a part among which each class has its fractions: fixed runs, so files that come later change none."""
+
+CACHED_SEGMENTS = 256
+"""Segments whose answer a process keeps, 128 KiB each: a task's blocks come from everywhere, several from a segment."""
+
+# The second words of keys derived for `order.SPLIT`; those of single rows have the key of the part's name there.
+_GROUPS, _CLASSES, _FIRST_RANKS = range(1, 4)
+
+_NAT = np.iinfo(np.int64).min
+
+_OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+Splits = npt.NDArray[np.intp]
+
+
+def assign(plan: Plan, spans: Sequence[Span]) -> Splits:
+    """The split of each row, as numbers in the splits of the row's group.
+
+    It is a function of the seed, the part's name, the row's index and the values that the rule reads (for classes:
+    those of the row's segment), so files that are added later move no row.
+
+    Args:
+        plan: The plan.
+        spans: Runs of rows.
+
+    Returns:
+        intp `[rows of all spans]`, one span after the other; -1 is a row that the filter drops, or that a column of
+        splits gives a negative number.
+
+    Raises:
+        DataError: If a value names no split: a number that is too large, or a time that is missing.
+    """
+    rule = plan.config.splits
+    if not spans:
+        return np.zeros(0, dtype=np.intp)
+    if isinstance(rule, StratifiedSplits):
+        return np.concatenate([_stratified(plan, rule, span) for span in spans])
+    columns = _read(plan, spans)
+    numbers = _by_values(plan, rule, columns, spans) if isinstance(rule, Rule) else _by_hash(plan, spans)
+    if plan.config.filter is not None:
+        numbers[~_kept(plan, columns)] = DROPPED
+    if (wrong := numbers < DROPPED).any():
+        raise _no_split(plan, rule, columns, spans, row=int(np.argmax(wrong)))
+    return numbers
+
+
+def _needed(plan: Plan) -> tuple[str, ...]:
+    """The features that splits and filter need."""
+    names = set()
+    if isinstance(plan.config.splits, Rule):
+        names.add(plan.config.splits.feature)
+    if plan.config.filter is not None:
+        names.add(parse_filter(plan.config.filter).feature)
+    return tuple(sorted(names))
+
+
+def _read(plan: Plan, spans: Sequence[Span]) -> Columns:
+    """The columns that splits and filter need."""
+    names = _needed(plan)
+    return read_columns(plan, spans, stage=STAGE, features=names) if names else {}
+
+
+def _kept(plan: Plan, columns: Columns) -> npt.NDArray[np.bool_]:
+    """Which rows the filter keeps. Values are compared as NumPy does it: NaN equals nothing."""
+    assert plan.config.filter is not None, "asked only where there is a filter"
+    row_filter = parse_filter(plan.config.filter)
+    values = columns[row_filter.feature].reshape(-1)
+    if not row_filter.operator:
+        return np.asarray(values != 0)
+    operand = filter_operand(row_filter, "string" if values.dtype.kind == "S" else values.dtype.name)
+    return np.asarray(_OPERATORS[row_filter.operator](values, operand))
+
+
+def _by_hash(plan: Plan, spans: Sequence[Span]) -> Splits:
+    """The split of each row by the hash of its key."""
+    if isinstance(plan.config.splits, str):
+        return np.zeros(sum(span.rows for span in spans), dtype=np.intp)
+    assert not isinstance(plan.config.splits, Rule), "rules go by values"
+    hashes = np.concatenate([plan.row_hashes(order.SPLIT, span) for span in spans])
+    return _cut(order.unit(hashes), plan.config.splits)
+
+
+def _cut(positions: npt.NDArray[np.float64], fractions: Mapping[str, float]) -> Splits:
+    """The split in whose interval each position falls, where [0, 1) is cut by the fractions in their order."""
+    return np.searchsorted(_bounds(tuple(fractions.values())), positions, side="right")
+
+
+@functools.lru_cache(maxsize=8)
+def _bounds(fractions: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    """The upper bounds of all splits but the last, whose bound is 1 whatever the rounding."""
+    return np.cumsum(fractions)[:-1]
+
+
+_WRONG = -2
+"""Stands for a split while it is not known whether the filter drops the row."""
+
+
+def _by_values(plan: Plan, rule: Rule, columns: Columns, spans: Sequence[Span]) -> Splits:
+    """The split of each row by its own value; below -1 where the value names none."""
+    values = columns[rule.feature]
+    match rule:
+        case GroupSplits():
+            key = order.derive(plan.config.seed, order.SPLIT, _GROUPS)
+            return _cut(order.unit(hash_values(values, key)), rule.fractions)
+        case ColumnSplits():
+            flat = values.reshape(-1)
+            known = flat < len(rule.names)
+            numbers = np.where(known, flat, 0).astype(np.intp)
+            return np.where(known, np.maximum(numbers, DROPPED), _WRONG)
+        case TimeSplits():
+            return _by_time(plan, rule, values.reshape(-1))
+    raise AssertionError(f"a rule without a way to follow it: {rule!r}")
+
+
+def _by_time(plan: Plan, rule: TimeSplits, values: npt.NDArray[Any]) -> Splits:
+    unit = next(feature.unit for feature in plan.table.features if feature.name == rule.time)
+    numbers = np.zeros(len(values), dtype=np.intp)
+    for threshold in time_thresholds(rule, unit):
+        numbers += values >= threshold
+    missing = values == _NAT if unit else np.isnan(values)
+    numbers[missing] = _WRONG
+    return numbers
+
+
+def _no_split(plan: Plan, rule: object, columns: Columns, spans: Sequence[Span], *, row: int) -> DataError:
+    """What is wrong with the value of a row that names no split."""
+    assert isinstance(rule, ColumnSplits | TimeSplits), "hashes always name a split"
+    found = columns[rule.feature].reshape(-1)[row]
+    expected, shown = "a value that is not missing, by which rows are split", "NaT" if found == _NAT else str(found)
+    if isinstance(rule, ColumnSplits):
+        expected = f"the number of a split, at most {len(rule.names) - 1}"
+    for span in spans:
+        if row < span.rows:
+            source = plan.table.parts[span.part].sources.get(rule.feature)
+            path = files.locate(plan.table.root, source.path) if source else rule.feature
+            found_at = f"{shown} in row {span.start + row}"
+            return DataError(str(Problem(path=path, feature=rule.feature, expected=expected, found=found_at)))
+        row -= span.rows
+    raise IndexError(f"row {row} is after the end of the spans")
+
+
+def _stratified(plan: Plan, rule: StratifiedSplits, span: Span) -> Splits:
+    """The split of each row of a span, from the answers of the segments that it lies in."""
+    first, last = span.start // SEGMENT_ROWS, (span.stop - 1) // SEGMENT_ROWS
+    pieces = [np.zeros(0, dtype=np.intp)]
+    for segment in range(first, last + 1):
+        offset = segment * SEGMENT_ROWS
+        answer = _segment(plan, rule, span.part, segment)
+        pieces.append(answer[max(span.start - offset, 0) : span.stop - offset].astype(np.intp))
+    return np.concatenate(pieces)
+
+
+_segments: collections.OrderedDict[object, npt.NDArray[np.int16]] = collections.OrderedDict()
+_segments_lock = threading.Lock()
+
+
+def _segment(plan: Plan, rule: StratifiedSplits, part: int, segment: int) -> npt.NDArray[np.int16]:
+    """The answer of a segment, from those that this process has kept if it is there."""
+    source = plan.table.parts[part]
+    needed = _needed(plan)
+    read = repr([feature for feature in plan.table.features if feature.name in needed])
+    arrays = repr([source.sources.get(name) for name in needed])
+    place = (plan.table.root, source.name, source.directory, int(plan.table.first_rows[part]), segment)
+    key = (*place, read, arrays, plan.config.seed, repr(rule), plan.config.filter)
+    with _segments_lock:
+        if key in _segments:
+            _segments.move_to_end(key)
+            return _segments[key]
+    start = segment * SEGMENT_ROWS
+    answer = _stratify(plan, rule, Span(part=part, start=start, stop=min(start + SEGMENT_ROWS, source.rows)), segment)
+    with _segments_lock:
+        _segments[key] = answer
+        if len(_segments) > CACHED_SEGMENTS:
+            _segments.popitem(last=False)
+    return answer
+
+
+def _stratify(plan: Plan, rule: StratifiedSplits, span: Span, segment: int) -> npt.NDArray[np.int16]:
+    """Splits one segment: the j-th of the n rows of a class, by their hashes, stands at (j + u) / n.
+
+    u is one hash for each class, so that a class of a few rows does not have the first of them in the same split
+    everywhere.
+    """
+    columns = _read(plan, [span])
+    rows = np.arange(span.rows)
+    if plan.config.filter is not None:
+        rows = rows[_kept(plan, columns)]
+    seed, name = plan.config.seed, order.text_key(plan.table.parts[span.part].name)
+    classes = hash_values(columns[rule.feature], order.derive(seed, order.SPLIT, _CLASSES))[rows]
+    by_class = np.lexsort((plan.row_hashes(order.SPLIT, span)[rows], classes))
+    classes = classes[by_class]
+    starts = np.flatnonzero(np.concatenate([[True], classes[1:] != classes[:-1]])[: len(classes)])
+    counts = np.diff(starts, append=len(classes))
+    key = order.derive(seed, order.SPLIT, _FIRST_RANKS, name, segment)
+    first = order.unit(_extend(np.full(len(starts), key, dtype=np.uint64), classes[starts]))
+    ranks = np.arange(len(classes)) - np.repeat(starts, counts)
+    numbers = np.full(span.rows, DROPPED, dtype=np.int16)
+    numbers[rows[by_class]] = _cut((ranks + np.repeat(first, counts)) / np.repeat(counts, counts), rule.fractions)
+    return numbers
+
+
+def hash_values(values: npt.NDArray[Any], key: int) -> order.U64:
+    """A hash of each row's values: equal for equal numbers of any integer width, and for equal strings of any width.
+
+    It is `order.derive(key, w1, w2, …)` without its first step, over one word for each element: an integer or a bool
+    as 64 bits; a float as the bits of its float64 (with -0 as 0, and one NaN); a complex number as two floats; a string
+    as the hash, under the key 0, of its bytes (eight a word, the first one lowest, filled up with 0) and their number.
+
+    Args:
+        values: `[rows, *shape]`, of bool, integers, floats, complex numbers, or bytes (NumPy's `S`).
+        key: 64 bits.
+
+    Returns:
+        uint64 `[rows]`.
+    """
+    hashes = np.full(len(values), key, dtype=np.uint64)
+    for word in _words(values).T:
+        hashes = _extend(hashes, word)
+    return hashes
+
+
+def _extend(hashes: order.U64, words: order.U64) -> order.U64:
+    """One step of `order.derive` for each hash."""
+    return order.mix64((hashes ^ words) + np.uint64(order.GAMMA))
+
+
+def _words(values: npt.NDArray[Any]) -> order.U64:
+    """One word for each element of a row (two for a complex number), `[rows, words]`."""
+    flat = np.ascontiguousarray(values).reshape(len(values), int(np.prod(values.shape[1:])))
+    if flat.dtype.kind == "S":
+        return _hash_text(flat.reshape(-1)).reshape(flat.shape)
+    if flat.dtype.kind == "c":
+        flat = flat.view(np.dtype(f"f{flat.dtype.itemsize // 2}"))
+    if flat.dtype.kind == "f":
+        floats = flat.astype(np.float64) + 0.0
+        floats[np.isnan(floats)] = np.nan
+        return floats.view(np.uint64)
+    return flat.astype(np.uint64) if flat.dtype.kind == "u" else flat.astype(np.int64).view(np.uint64)
+
+
+def _hash_text(values: npt.NDArray[np.bytes_]) -> order.U64:
+    """The hash of each string `[n]`, one word after the other for all strings that are so long."""
+    words = -(-values.dtype.itemsize // 8)
+    padded = values.astype(f"S{words * 8}").view("<u8").astype(np.uint64).reshape(len(values), words)
+    lengths = np.strings.str_len(values)
+    hashes = np.zeros(len(values), dtype=np.uint64)
+    for number in range(words):
+        hashes = np.where(lengths > 8 * number, _extend(hashes, padded[:, number]), hashes)
+    return _extend(hashes, lengths.astype(np.uint64))
