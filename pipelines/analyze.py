@@ -1,10 +1,11 @@
-"""Pass 1: the training rows through tf.transform's analysis, in columnar batches of fixed rows."""
+"""Pass 1: the training rows, read once for each round of `fit`, and what was learned exported by tf.transform."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import io
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -17,32 +18,27 @@ import tensorflow_transform.beam as tft_beam
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.tfxio import tensor_adapter
 
-from pipelines import files, preprocessing
-from pipelines.columns import Columns, read_columns, take
-from pipelines.config import ResolvedFeature
-from pipelines.output import Output
+from pipelines import files, fit, preprocessing
+from pipelines.archive import dump_arrays, load_arrays
+from pipelines.columns import Columns, Ragged, read_columns, take
+from pipelines.custom import load_function
+from pipelines.fit import Accumulated, Knowledge, Need
+from pipelines.output import FITTED, MOMENTS, STATISTICS, Output
 from pipelines.plan import Plan
-from pipelines.statistics import Moments, Statistics, merge, moments, summarize
+from pipelines.resolve import ResolvedFeature
+from pipelines.splits import assign
+from pipelines.statistics import Statistics, summarize
 
 STAGE = "analyze"
 
-Arrays = tuple[npt.NDArray[Any], ...]
-
-
-def other_features(plan: Plan) -> tuple[ResolvedFeature, ...]:
-    """The features that only get statistics; an id has none."""
-    return tuple(f for f in plan.config.features if not f.transformed and f.spec.role != "id")
-
-
-def statistics_files(directory: str) -> tuple[str, str]:
-    """Where the statistics of transformed and of other features are written."""
-    return files.join(directory, "transformed.npz"), files.join(directory, "others.npz")
+UNITS_TOGETHER = 16
+"""Units of analysis that one worker adds up before the sums travel."""
 
 
 class Analyze(beam.PTransform):  # type: ignore[misc]
     """Writes the transform (where a feature is transformed) and the statistics of the training rows.
 
-    Expects a pipeline. Outputs a PCollection of one element, there when both have been written.
+    Expects a pipeline. Outputs a PCollection of one element, there when all has been written.
 
     Attributes:
         plan: The plan.
@@ -56,169 +52,251 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Any]:
         """Wires the pass."""
-        transformed, others = self.plan.config.transformed, other_features(self.plan)
-        transformed_file, others_file = statistics_files(self.output.statistics)
-        batches = (
-            pipeline
-            | "ListUnits" >> beam.Create(range(self.plan.analysis_units))
-            | "SpreadUnits" >> beam.Reshuffle()
-            | "ReadTrainingRows" >> beam.FlatMap(read_training_rows, self.plan).with_output_types(Columns)
-        )
-        done = (
-            batches
-            | "SelectOthers" >> beam.Map(select, others)
-            | "DescribeOthers" >> DescribeFeatures(others, path=others_file)
-        )
-        if not transformed:
-            return done | "MarkDone" >> beam.Map(_mark_done, self.output)
-        config = tensor_adapter_config(transformed)
-        record_batches = batches | "ToRecordBatch" >> beam.Map(to_record_batch, config.arrow_schema)
-
-        def preprocessing_fn(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            (packed,) = tft.experimental.ptransform_analyzer(
-                [inputs[feature.name] for feature in transformed],
-                PackConstants(transformed, path=transformed_file),
-                [tf.float64],
-                [[preprocessing.packed_size(transformed)]],
-            )
-            return preprocessing.preprocess(inputs, packed, transformed)
-
-        transform_fn = (record_batches, config) | tft_beam.AnalyzeDataset(preprocessing_fn)
-        written = transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(self.output.transform)
-        return written | "MarkDone" >> beam.Map(_mark_done, self.output, beam.pvalue.AsList(done))
+        known = pipeline | "LearnFromRows" >> Learn(self.plan)
+        kept = known | "KeepLearned" >> beam.Map(keep, self.plan, self.output.statistics)
+        if self.plan.config.has_transform:
+            kept = kept | "ExportTransform" >> Export(self.plan, self.output)
+        return kept | "MarkDone" >> beam.Map(_mark_done, self.output)
 
 
-def _mark_done(_: object, output: Output, _others: Iterable[object] = ()) -> None:
+def _mark_done(_: object, output: Output) -> None:
     files.write_text(output.analysis_done, "")
 
 
-def read_training_rows(unit: int, plan: Plan) -> Iterator[Columns]:
-    """The training rows of one unit of analysis, as one batch; nothing where there is none."""
+def learning(plan: Plan) -> dict[str, ResolvedFeature]:
+    """The features that something is learned of, by name."""
+    return {feature.name: feature for feature in plan.config.features if feature.learns}
+
+
+def rounds(plan: Plan) -> int:
+    """How many times the training rows are read."""
+    return len(fit.schedule(tuple(learning(plan).values())))
+
+
+class Learn(beam.PTransform):  # type: ignore[misc]
+    """Learns from the training rows, in as many rounds as `fit.schedule` says.
+
+    Expects a pipeline. Outputs a PCollection of one element, the `Knowledge`.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self._plan = plan
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Knowledge]:
+        """Wires the rounds; each reads the rows anew, so that no runner has to hold them."""
+        features = learning(self._plan)
+        known = pipeline | "KnowNothing" >> beam.Create([fit.begin(features.values())], reshuffle=False)
+        for number, needs in enumerate(fit.schedule(tuple(features.values()))):
+            added = (
+                pipeline
+                | f"ListUnits{number}" >> beam.Create(unit_ranges(self._plan))
+                | f"SpreadUnits{number}" >> beam.Reshuffle()
+                | f"AddUnits{number}" >> beam.Map(add_units, self._plan, needs, beam.pvalue.AsSingleton(known))
+                | f"AddUp{number}" >> beam.CombineGlobally(AddUp(features))
+            )
+            known = added | f"LearnRound{number}" >> beam.Map(learn, features, beam.pvalue.AsSingleton(known))
+        return known
+
+
+def unit_ranges(plan: Plan) -> list[tuple[int, int]]:
+    """The units of analysis in runs that are large enough for their sums to be small beside them."""
+    together = min(max(plan.analysis_units // 64, 1), UNITS_TOGETHER)
+    return [(first, min(first + together, plan.analysis_units)) for first in range(0, plan.analysis_units, together)]
+
+
+def add_units(units: tuple[int, int], plan: Plan, needs: Sequence[Need], known: Knowledge) -> Accumulated:
+    """What the training rows of some units of analysis add in one round."""
+    features = learning(plan)
+    names = fit.inputs_of(features[need.feature] for need in needs)
+    added = (
+        fit.accumulate(needs, features, known, read_training_rows(unit, plan, names=names)) for unit in range(*units)
+    )
+    return functools.reduce(functools.partial(fit.merge_accumulated, features), added)
+
+
+def read_training_rows(unit: int, plan: Plan, *, names: Sequence[str]) -> Columns:
+    """The training rows of one unit of analysis; there may be none."""
     spans = plan.analysis_spans(unit)
-    mask = plan.training_mask(spans)
-    columns = read_columns(plan, spans, stage=STAGE)
-    if mask.all():
-        yield columns
-    elif mask.any():
-        yield take(columns, mask)
+    training = assign(plan, spans) == plan.training_index
+    columns = read_columns(plan, spans, stage=STAGE, features=tuple(names))
+    return columns if training.all() else take(columns, training)
 
 
-def select(columns: Columns, features: Sequence[ResolvedFeature]) -> Arrays:
-    """The arrays of some features."""
-    return tuple(columns[feature.name] for feature in features)
+class AddUp(beam.CombineFn):  # type: ignore[misc]
+    """Merges what units have added; exact, so that the order does not matter."""
+
+    def __init__(self, features: Mapping[str, ResolvedFeature]) -> None:
+        self._features = features
+
+    def create_accumulator(self) -> None:
+        """Nothing."""
+
+    def add_input(self, accumulator: Accumulated | None, added: Accumulated) -> Accumulated:
+        """Adds what some units have added."""
+        return added if accumulator is None else fit.merge_accumulated(self._features, accumulator, added)
+
+    def merge_accumulators(self, accumulators: Iterable[Accumulated | None]) -> Accumulated | None:
+        """Adds up accumulators."""
+        found = (accumulator for accumulator in accumulators if accumulator is not None)
+        return functools.reduce(self.add_input, found, None)
+
+    def extract_output(self, accumulator: Accumulated | None) -> Accumulated | None:
+        """The sum."""
+        return accumulator
+
+
+def learn(added: Accumulated, features: Mapping[str, ResolvedFeature], known: Knowledge) -> Knowledge:
+    """What is known after a round."""
+    return fit.update(features, known, added)
+
+
+def keep(known: Knowledge, plan: Plan, directory: str) -> npt.NDArray[np.float64]:
+    """Writes statistics, moments and constants to files.
+
+    Returns:
+        The constants of the transformed features, packed.
+    """
+    features = learning(plan)
+    statistics = {
+        name: summarize(found.moments)
+        for name, found in known.items()
+        if features[name].described and found.moments is not None
+    }
+    classes = {
+        f"{name}/class_{key}": array
+        for name, found in known.items()
+        if found.classes is not None
+        for key, array in found.classes.items()
+    }
+    files.write_bytes(files.join(directory, STATISTICS), dump_arrays(flat(statistics) | classes))
+    moments = {
+        f"{name}/{key}": array
+        for name, found in known.items()
+        if found.moments is not None
+        for key, array in found.moments.to_arrays().items()
+    }
+    files.write_bytes(files.join(directory, MOMENTS), dump_arrays(moments))
+    transformed = plan.config.transformed
+    if transformed and plan.config.custom is None:
+        constants = preprocessing.keep_constants(transformed, known)
+        files.write_bytes(files.join(directory, FITTED), dump_arrays(constants))
+    return preprocessing.pack(transformed, known)
+
+
+class Export(beam.PTransform):  # type: ignore[misc]
+    """Writes tf.transform's SavedModel of the steps, or of the user's own function.
+
+    Expects a PCollection of one element, the packed constants of the steps. Outputs a PCollection of one element, there
+    when the transform has been written.
+    """
+
+    def __init__(self, plan: Plan, output: Output) -> None:
+        super().__init__()
+        self._plan = plan
+        self._output = output
+
+    def expand(self, packed: beam.PCollection[npt.NDArray[np.float64]]) -> beam.PCollection[Any]:
+        """Wires the export. What steps need has been learned; a user's function has tf.transform's own analysis."""
+        config = self._plan.config
+        adapter = tensor_adapter_config(config.graph_features)
+        if config.custom is not None:
+            preprocessing_fn = load_function(config.custom.place)
+            batches = packed.pipeline | "ReadRecordBatches" >> ReadRecordBatches(self._plan, adapter.arrow_schema)
+        else:
+            batches = packed.pipeline | "NoRows" >> beam.Create([], reshuffle=False)
+
+            def preprocessing_fn(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+                (constants,) = tft.experimental.ptransform_analyzer(
+                    list(inputs.values()), _Hand(packed), [tf.float64], [[None]]
+                )
+                return preprocessing.preprocess(inputs, constants, config.transformed)
+
+        transform_fn = (batches, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(preprocessing_fn)
+        return transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(self._output.transform)
+
+
+class ReadRecordBatches(beam.PTransform):  # type: ignore[misc]
+    """Reads the training rows as Arrow record batches, one for each unit of analysis.
+
+    Expects a pipeline. Outputs a PCollection of `pa.RecordBatch`.
+    """
+
+    def __init__(self, plan: Plan, schema: pa.Schema) -> None:
+        super().__init__()
+        self._plan = plan
+        self._schema = schema
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[pa.RecordBatch]:
+        """Wires the reading."""
+        return (
+            pipeline
+            | "ListUnits" >> beam.Create(range(self._plan.analysis_units))
+            | "SpreadUnits" >> beam.Reshuffle()
+            | "ToRecordBatch" >> beam.Map(read_record_batch, self._plan, self._schema)
+        )
+
+
+def read_record_batch(unit: int, plan: Plan, schema: pa.Schema) -> pa.RecordBatch:
+    """The training rows of a unit as flat lists, one list a row."""
+    columns = read_training_rows(unit, plan, names=schema.names)
+    arrays = []
+    for field in schema:
+        column = columns[field.name]
+        assert not isinstance(column, Ragged), "the transform takes no rows of varying length"
+        value_type = field.type.value_type
+        values = column.reshape(-1)
+        if not pa.types.is_large_binary(value_type):
+            values = values.astype(value_type.to_pandas_dtype(), copy=False)
+        width = math.prod(column.shape[1:])
+        offsets = pa.array(np.arange(len(column) + 1, dtype=np.int64) * width)
+        arrays.append(pa.LargeListArray.from_arrays(offsets, pa.array(values, value_type)))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+class _Hand(beam.PTransform):  # type: ignore[misc]
+    """An analyzer that hands on what has been learned already."""
+
+    def __init__(self, packed: beam.PCollection[Any]) -> None:
+        super().__init__()
+        self._packed = packed
+
+    def expand(self, _: beam.PCollection[Any]) -> tuple[beam.PCollection[Any]]:
+        """Wires the analyzer."""
+        return (self._packed | "HandOn" >> beam.Map(_same),)
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def tensor_adapter_config(features: Sequence[ResolvedFeature]) -> tensor_adapter.TensorAdapterConfig:
     """How tf.transform turns record batches of these features into dense tensors."""
     fields, representations = [], {}
     for feature in features:
-        value_type = pa.from_numpy_dtype(preprocessing.graph_dtype(feature))
+        string = feature.source_dtype == "string"
+        value_type = pa.large_binary() if string else pa.from_numpy_dtype(feature.graph_dtype)
         fields.append(pa.field(feature.name, pa.large_list(value_type)))
         representation = schema_pb2.TensorRepresentation()
         representation.dense_tensor.column_name = feature.name
-        for size in feature.spec.shape:
+        representation.dense_tensor.shape.SetInParent()
+        for size in feature.value_shape:
             representation.dense_tensor.shape.dim.add().size = size
         representations[feature.name] = representation
     return tensor_adapter.TensorAdapterConfig(pa.schema(fields), representations)
 
 
-def to_record_batch(columns: Columns, schema: pa.Schema) -> pa.RecordBatch:
-    """Columns as an Arrow record batch of flat lists, one list a row; the values are not copied."""
-    arrays = []
-    for field in schema:
-        values = columns[field.name]
-        width = values[0].size
-        flat = pa.array(values.reshape(-1).astype(field.type.value_type.to_pandas_dtype(), copy=False))
-        offsets = pa.array(np.arange(len(values) + 1, dtype=np.int64) * width)
-        arrays.append(pa.LargeListArray.from_arrays(offsets, flat))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-class MomentsFn(beam.CombineFn):  # type: ignore[misc]
-    """Adds up the moments of tuples of arrays, one array for each feature."""
-
-    def __init__(self, features: Sequence[ResolvedFeature]) -> None:
-        self._features = tuple(features)
-
-    def create_accumulator(self) -> list[Moments]:
-        """The moments of no row."""
-        return [
-            moments(np.empty((0, *feature.spec.shape), feature.source_dtype), feature.over)
-            for feature in self._features
-        ]
-
-    def add_input(self, accumulator: list[Moments], batch: Arrays) -> list[Moments]:
-        """Adds the moments of one batch."""
-        added = [moments(values, feature.over) for values, feature in zip(batch, self._features, strict=True)]
-        return self.merge_accumulators([accumulator, added])
-
-    def merge_accumulators(self, accumulators: Iterable[list[Moments]]) -> list[Moments]:
-        """Adds up accumulators."""
-        return functools.reduce(lambda one, other: list(map(merge, one, other)), accumulators)
-
-    def extract_output(self, accumulator: list[Moments]) -> dict[str, Statistics]:
-        """The statistics by feature."""
-        return {feature.name: summarize(values) for feature, values in zip(self._features, accumulator, strict=True)}
-
-
-class DescribeFeatures(beam.PTransform):  # type: ignore[misc]
-    """Computes the statistics of features and keeps them in a file.
-
-    Expects a PCollection of tuples of arrays, one for each feature. Outputs a PCollection of one element, the
-    statistics by feature.
-    """
-
-    def __init__(self, features: Sequence[ResolvedFeature], *, path: str) -> None:
-        super().__init__()
-        self._features = tuple(features)
-        self._path = path
-
-    def expand(self, batches: beam.PCollection[Arrays]) -> beam.PCollection[dict[str, Statistics]]:
-        """Wires the computation."""
-        return (
-            batches
-            | "AddMoments" >> beam.CombineGlobally(MomentsFn(self._features))
-            | "KeepStatistics" >> beam.Map(keep_statistics, self._path)
-        )
-
-
-class PackConstants(beam.PTransform):  # type: ignore[misc]
-    """The analyzer: statistics of the features, kept in a file, and the graph's constants made from them."""
-
-    def __init__(self, features: Sequence[ResolvedFeature], *, path: str) -> None:
-        super().__init__()
-        self._features = tuple(features)
-        self._path = path
-
-    def expand(self, batches: beam.PCollection[Arrays]) -> tuple[beam.PCollection[npt.NDArray[np.float64]]]:
-        """Wires the analyzer."""
-        packed = (
-            batches
-            | "DescribeFeatures" >> DescribeFeatures(self._features, path=self._path)
-            | "PackConstants" >> beam.Map(lambda statistics: preprocessing.pack(self._features, statistics))
-        )
-        return (packed,)
-
-
-def keep_statistics(statistics: dict[str, Statistics], path: str) -> dict[str, Statistics]:
-    """Writes statistics to a file and hands them on."""
-    files.write_bytes(path, dump_statistics(statistics))
-    return statistics
-
-
-def dump_statistics(statistics: dict[str, Statistics]) -> bytes:
-    """Statistics as the bytes of an `.npz` archive with keys `<feature>/<statistic>`."""
-    buffer = io.BytesIO()
-    arrays = {f"{name}/{key}": array for name, value in statistics.items() for key, array in value.arrays().items()}
-    np.savez(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
+def flat(statistics: Mapping[str, Statistics]) -> dict[str, npt.NDArray[Any]]:
+    """Statistics as arrays by `<feature>/<statistic>`."""
+    return {f"{name}/{key}": array for name, value in statistics.items() for key, array in value.arrays().items()}
 
 
 def load_statistics(data: bytes) -> dict[str, Statistics]:
-    """Reads what `dump_statistics` wrote."""
+    """The statistics of an `.npz` archive with keys `<feature>/<statistic>`; other arrays are left."""
+    known = {field.name for field in dataclasses.fields(Statistics)}
     values: dict[str, dict[str, Any]] = {}
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        for key in archive.files:
-            name, _, statistic = key.rpartition("/")
-            values.setdefault(name, {})[statistic] = archive[key]
+    for key, array in load_arrays(data).items():
+        name, _, statistic = key.rpartition("/")
+        if statistic in known:
+            values.setdefault(name, {})[statistic] = array
     return {name: Statistics(**arrays) for name, arrays in values.items()}

@@ -1,8 +1,7 @@
-"""What tf.transform exports: imputation and normalisation as a graph, its constants made from the statistics."""
+"""What tf.transform exports: the steps of every feature as one graph, with what they have learned as one vector."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,103 +9,71 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.config import RESERVED_SUFFIX, Constant, ResolvedFeature, Scale
-from pipelines.errors import DataError
-from pipelines.statistics import Statistics, impute_constant, impute_mean
+from pipelines import graph_ops
+from pipelines.config import RESERVED_SUFFIX
+from pipelines.fit import KEYS, Knowledge
+from pipelines.imputation import Fill, fills_integers
+from pipelines.missing import missing_in_graph
+from pipelines.resolve import ResolvedFeature
+from pipelines.steps import Constants, Shape, Step, Tensors, accepted
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 F64 = npt.NDArray[np.float64]
 
-TINY = np.finfo(np.float64).tiny
-"""The least number that TensorFlow does not take for 0."""
-
 FLOAT64_SUFFIX = RESERVED_SUFFIX
 """tf.transform's schema knows no float64, so a float64 output leaves the graph as int64 of the same bits."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Constants:
-    """What the statistics put into the graph of one feature; float64, of the statistic's shape.
+def pack(features: Sequence[ResolvedFeature], known: Knowledge) -> F64:
+    """What all steps have learned as one vector, which `unpack` takes apart: the constants' lengths, and then they.
 
-    Attributes:
-        fill: What replaces a missing value.
-        shift: What is subtracted.
-        divisor: What the difference is divided by; never 0.
+    One vector, so that the analyzer has one output whatever the number of features; integers are there by their bits.
     """
-
-    fill: F64
-    shift: F64
-    divisor: F64
-
-
-def make_constants(feature: ResolvedFeature, statistics: Statistics) -> Constants:
-    """The constants of one feature.
-
-    A constant feature is divided by 1, so it becomes 0.
-
-    Args:
-        feature: The feature.
-        statistics: Its statistics over the training rows.
-
-    Raises:
-        DataError: If a statistic that is needed does not exist, because no value is present in the training rows, or
-            is not finite, because the values overflow float64.
-    """
-    _require_values(feature, statistics)
-    fill = np.zeros_like(statistics.mean)
-    if isinstance(feature.impute, Constant):
-        fill = np.full_like(statistics.mean, feature.impute.constant)
-        statistics = impute_constant(statistics, feature.impute.constant)
-    elif feature.impute == "mean":
-        fill = statistics.mean
-        statistics = impute_mean(statistics)
-    shift, divisor = np.zeros_like(fill), np.ones_like(fill)
-    if feature.normalize == "zscore":
-        shift, divisor = statistics.mean, statistics.std
-    elif feature.normalize == "minmax":
-        shift, divisor = statistics.min, statistics.max - statistics.min
-    constants = Constants(fill=fill, shift=shift, divisor=np.where(divisor < TINY, 1.0, divisor))
-    for values in (constants.fill, constants.shift, constants.divisor):
-        if not np.isfinite(values).all():
-            raise DataError(f"feature {feature.name}: expected statistics within float64; they overflow")
-    return constants
+    parts = [
+        np.ravel(constants[name])
+        .astype(np.int64 if constants[name].dtype.kind in "iu" else np.float64)
+        .view(np.float64)
+        for feature in features
+        for step, constants in zip(feature.steps, known[feature.name].constants, strict=True)
+        for name in _names(feature, step)
+    ]
+    return np.concatenate([np.array([len(part) for part in parts], np.float64), *parts])
 
 
-def _require_values(feature: ResolvedFeature, statistics: Statistics) -> None:
-    uses_values = feature.impute == "mean" or feature.normalize in ("zscore", "minmax")
-    absent = np.argwhere(statistics.count == 0)
-    if not uses_values or isinstance(feature.impute, Constant) or not len(absent):
-        if uses_values and not (statistics.count + statistics.missing).all():
-            raise DataError(f"feature {feature.name}: expected training rows; found none")
-        return
-    if not statistics.missing.any():
-        raise DataError(f"feature {feature.name}: expected training rows; found none")
-    where = f", {feature.over} {absent[0].tolist()}" if statistics.count.ndim else ""
-    raise DataError(
-        f"feature {feature.name}{where}: expected a value in the training rows; found none "
-        f"(all are missing; `impute: {{constant: 0}}` would fill them)"
-    )
+def _names(feature: ResolvedFeature, step: Step) -> tuple[str, ...]:
+    return (*step.learns, KEYS) if feature.by is not None and step.learns else step.learns
 
 
-def pack(features: Sequence[ResolvedFeature], statistics: Mapping[str, Statistics]) -> F64:
-    """The constants of several features as one vector, which `preprocess` takes apart.
-
-    One vector, so that the analyzer has one output whatever the number of features.
-    """
-    values = [make_constants(feature, statistics[feature.name]) for feature in features]
-    return np.concatenate([np.ravel(part) for value in values for part in (value.fill, value.shift, value.divisor)])
-
-
-def packed_size(features: Sequence[ResolvedFeature]) -> int:
-    """The length of what `pack` returns."""
-    return sum(3 * math.prod(feature.statistics_shape) for feature in features)
+def _shapes(feature: ResolvedFeature, index: int) -> dict[str, Shape]:
+    step = feature.steps[index]
+    shapes = step.shapes(feature.values[index])
+    if feature.by is None or not step.learns:
+        return shapes
+    return {name: (None, *shape) for name, shape in shapes.items()} | {KEYS: (None,)}
 
 
-def graph_dtype(feature: ResolvedFeature) -> np.dtype[Any]:
-    """The dtype in which the graph takes a feature: Arrow and tf.transform have no float16, which float32 holds."""
-    return np.dtype("float32" if feature.source_dtype == "float16" else feature.source_dtype)
+_INTEGERS = frozenset({KEYS, "ids"})
+
+
+def unpack(packed: tf.Tensor, features: Sequence[ResolvedFeature]) -> dict[str, list[Tensors]]:
+    """The constants of each step of each feature, as tensors of the shapes that `pack` took apart."""
+    import tensorflow as tf
+
+    shapes = [
+        (feature.name, index, name, shape)
+        for feature in features
+        for index in range(len(feature.steps))
+        for name, shape in _shapes(feature, index).items()
+    ]
+    ends = len(shapes) + tf.cumsum(tf.cast(packed[: len(shapes)], tf.int64))
+    result: dict[str, list[Tensors]] = {feature.name: [{} for _ in feature.steps] for feature in features}
+    for number, (feature_name, index, name, shape) in enumerate(shapes):
+        begin = ends[number - 1] if number else len(shapes)
+        part = tf.reshape(packed[begin : ends[number]], [-1 if size is None else size for size in shape])
+        result[feature_name][index][name] = tf.bitcast(part, tf.int64) if name in _INTEGERS else part
+    return result
 
 
 def output_name(feature: ResolvedFeature) -> str:
@@ -120,29 +87,92 @@ def preprocess(
     """The graph: every value in float64 until the last step.
 
     Args:
-        inputs: Feature name → `[batch, *shape]` in `graph_dtype`.
+        inputs: For each of the configuration's `graph_features`, `[batch, *shape]` in their `graph_dtype`; of rows with
+            lengths of their own, the values of all rows one after the other.
         packed: float64, what `pack` returned.
         features: The features that the transform changes.
 
     Returns:
-        Output name → `[batch, *shape]`, float32, or int64 bits of float64.
+        Output name → `[batch, *shape]`, float32, int64, or int64 bits of float64.
     """
+    constants = unpack(graph_ops.unfolded(packed, like=inputs[features[0].name]), features)
+    outputs: dict[str, tf.Tensor] = {}
+    for feature in features:
+        outputs |= _transform(feature, inputs, constants[feature.name])
+    return outputs
+
+
+def _transform(
+    feature: ResolvedFeature, inputs: Mapping[str, tf.Tensor], constants: Sequence[Tensors]
+) -> dict[str, tf.Tensor]:
     import tensorflow as tf
 
-    sizes = [math.prod(feature.statistics_shape) for feature in features for _ in range(3)]
-    parts = iter(tf.split(packed, sizes))
-    outputs = {}
-    for feature in features:
-        fill, shift, divisor = (tf.reshape(next(parts), feature.statistics_shape) for _ in range(3))
-        values = tf.cast(inputs[feature.name], tf.float64)
-        if feature.impute != "none":
-            values = tf.where(tf.math.is_nan(values), fill, values)
-        if isinstance(feature.normalize, Scale):
-            values = values * tf.constant(feature.normalize.scale, tf.float64)
-        elif feature.normalize != "none":
-            values = (values - shift) / divisor
-        if feature.spec.dtype == "float64":
-            outputs[output_name(feature)] = tf.bitcast(values, tf.int64)
-        else:
-            outputs[output_name(feature)] = tf.cast(values, tf.float32)
+    raw = inputs[feature.name]
+    absent = missing_in_graph(feature, inputs)
+    chosen = [_of_group(feature, step, known, inputs) for step, known in zip(feature.steps, constants, strict=True)]
+    outputs: dict[str, tf.Tensor] = {}
+    if feature.indicator:
+        assert absent is not None, "the configuration allows no indicator of what cannot be missing"
+        outputs[feature.outputs[1].name] = tf.cast(absent, tf.int64)
+    outputs |= {output_name(feature): _leave(feature, _apply(feature, raw, absent, chosen))}
     return outputs
+
+
+def _apply(feature: ResolvedFeature, x: tf.Tensor, absent: tf.Tensor | None, constants: Sequence[Tensors]) -> tf.Tensor:
+    """The steps of a feature, one after the other."""
+    import tensorflow as tf
+
+    steps = list(zip(feature.steps, constants, strict=True))
+    same = feature.spec.dtype == feature.source_dtype and not feature.normalize
+    if absent is not None and (
+        fills_integers(feature.impute, feature.source_dtype) or (same and isinstance(feature.impute, Fill))
+    ):
+        # In the dtype of the sources, so that what is there stays as it is, bit for bit.
+        x = tf.where(absent, tf.cast(constants[0]["fill"], x.dtype), x)
+        steps = steps[1:]
+    elif feature.declares_missing and (feature.steps or x.dtype.is_floating):
+        x = x if x.dtype.is_floating else tf.cast(x, tf.float64)
+        x = tf.where(absent, tf.constant(math.nan, x.dtype), x)
+    for step, known in steps:
+        x = step.apply(accepted(step, x), known)
+    return x
+
+
+def _leave(feature: ResolvedFeature, x: tf.Tensor) -> tf.Tensor:
+    """A value in a dtype that tf.transform's schema has."""
+    import tensorflow as tf
+
+    if feature.spec.dtype == "float64":
+        return tf.bitcast(tf.cast(x, tf.float64), tf.int64)
+    if x.dtype == tf.string:
+        return x
+    return tf.cast(x, tf.float32 if feature.spec.dtype.startswith("float") else tf.int64)
+
+
+def _of_group(feature: ResolvedFeature, step: Step, constants: Tensors, inputs: Mapping[str, tf.Tensor]) -> Tensors:
+    """A step's constants for each row, where groups have constants of their own."""
+    import tensorflow as tf
+
+    if feature.by is None or not step.learns:
+        return constants
+    groups = inputs[feature.by]
+    keys = graph_ops.hash_strings(groups) if groups.dtype == tf.string else tf.cast(groups, tf.int64)
+    places, known = graph_ops.find(keys, constants[KEYS])
+    last = tf.size(constants[KEYS], tf.int64)
+    places = tf.where(known, places, last)
+    return {name: tf.gather(constants[name], places) for name in step.learns}
+
+
+def keep_constants(features: Sequence[ResolvedFeature], known: Knowledge) -> dict[str, npt.NDArray[Any]]:
+    """What the steps have learned, as arrays by `<feature>/impute/<constant>` and `<feature>/<number>/<constant>`.
+
+    The number is that of the step in `normalize`.
+    """
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for feature in features:
+        offset = 1 if feature.impute else 0
+        learned: Sequence[Constants] = known[feature.name].constants
+        for index, constants in enumerate(learned):
+            place = "impute" if index < offset else str(index - offset)
+            arrays |= {f"{feature.name}/{place}/{name}": array for name, array in constants.items()}
+    return arrays

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loaders.spec import FeatureSpec
 from pipelines import files, preprocessing
-from pipelines.columns import Columns
-from pipelines.config import ResolvedFeature
+from pipelines.batches import Columns, Ragged
 from pipelines.errors import DataError
+from pipelines.fit import check_domain
+from pipelines.resolve import ResolvedConfig, ResolvedFeature
 
 
 def load_transform(directory: str) -> Any:
@@ -34,63 +36,120 @@ def _load(directory: str, fingerprint: bytes) -> Any:
     return tf.saved_model.load(files.join(directory, "transform_fn"))
 
 
-def apply_transform(transform: Any, features: tuple[ResolvedFeature, ...], columns: Columns) -> Columns:
+def apply_transform(transform: Any, config: ResolvedConfig, columns: Columns) -> Columns:
     """Maps raw columns to columns of the stored dtypes, little-endian.
 
     Args:
-        transform: From `load_transform`; not used where no feature is transformed.
-        features: All features.
-        columns: `[rows, *shape]` for each of them, in the dtype of its sources.
+        transform: From `load_transform`; not used where no feature is stored transformed.
+        config: The configuration.
+        columns: `[rows, *shape]` for each feature, in the dtype of its sources.
 
     Returns:
-        `[rows, *shape]` for each feature, in `spec.numpy_dtype`.
+        `[rows, *shape]` for each feature that the shards hold, in `spec.numpy_dtype`, by its name.
 
     Raises:
-        DataError: If a finite float does not fit the stored dtype.
+        DataError: If a finite float does not fit the stored dtype, or a value is outside what a step takes.
     """
-    changed = tuple(feature for feature in features if feature.transformed)
-    outputs = _run(transform, changed, columns) if changed else {}
-    return {feature.name: _store(feature, outputs.get(feature.name, columns[feature.name])) for feature in features}
+    if config.custom is not None:
+        found = _call(transform, config, columns)
+        return {spec.name: _narrow(spec, found[spec.name], found[spec.name]) for spec in config.custom.specs}
+    changed = tuple(f for f in config.transformed if f.store == "transformed")
+    outputs = run_graph(transform, config, columns) if changed else {}
+    stored: Columns = {}
+    for feature in config.features:
+        for spec in feature.stored:
+            values = outputs[spec.name] if feature in changed else columns[feature.name]
+            stored[spec.name] = _store(feature, spec, columns[feature.name], values)
+    return stored
 
 
-def _run(transform: Any, features: tuple[ResolvedFeature, ...], columns: Columns) -> Columns:
+def run_graph(transform: Any, config: ResolvedConfig, columns: Columns) -> Columns:
+    """Runs the exported graph of the steps.
+
+    Args:
+        transform: From `load_transform`.
+        config: The configuration.
+        columns: Raw columns of `config.graph_features`.
+
+    Returns:
+        The graph's outputs by the names of the transformed features, float64 with its bits put right.
+    """
+    found, outputs = _call(transform, config, columns), {}
+    for feature in config.transformed:
+        for spec in feature.outputs:
+            bits = spec.name == feature.name and spec.dtype == "float64"
+            values = found[preprocessing.output_name(feature) if bits else spec.name]
+            values = values.view(np.float64) if bits else values
+            raw = columns[feature.name]
+            outputs[spec.name] = Ragged(values=values, lengths=raw.lengths) if isinstance(raw, Ragged) else values
+    return outputs
+
+
+def _call(transform: Any, config: ResolvedConfig, columns: Columns) -> dict[str, npt.NDArray[Any]]:
+    outputs = transform.transform_fn(graph_inputs(config, columns))
+    return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+
+def graph_inputs(config: ResolvedConfig, columns: Columns) -> dict[str, Any]:
+    """Raw columns as the tensors that the graph takes, on the CPU."""
     import tensorflow as tf
 
     with tf.device("/cpu:0"):
-        inputs = {
-            feature.name: tf.constant(columns[feature.name].astype(preprocessing.graph_dtype(feature), copy=False))
-            for feature in features
-        }
-        outputs = transform.transform_fn(inputs)
-    result = {}
-    for feature in features:
-        values = outputs[preprocessing.output_name(feature)].numpy()
-        if feature.spec.dtype == "float64":
-            values = values.view(np.float64)
-        if feature.normalize == "none":
-            # Bit for bit what it was: TensorFlow takes numbers below the normal range for 0.
-            raw = columns[feature.name]
-            values = np.where(np.isnan(raw), values.astype(raw.dtype), raw)
-        result[feature.name] = values
-    return result
+        return {feature.name: _as_tensor(feature, columns[feature.name]) for feature in config.graph_features}
 
 
-def _store(feature: ResolvedFeature, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Casts to the stored dtype, which only narrows floats.
+def _as_tensor(feature: ResolvedFeature, column: npt.NDArray[Any] | Ragged) -> Any:
+    import tensorflow as tf
+
+    values = column.values if isinstance(column, Ragged) else column
+    if feature.source_dtype == "string":
+        return tf.constant(values, tf.string, values.shape)
+    return tf.constant(values.astype(feature.graph_dtype, copy=False))
+
+
+def _store(
+    feature: ResolvedFeature, spec: FeatureSpec, raw: npt.NDArray[Any] | Ragged, column: npt.NDArray[Any] | Ragged
+) -> npt.NDArray[Any] | Ragged:
+    """Casts to the stored dtype.
 
     The values that a transform takes are finite, so what it gives is too, unless it overflowed. A feature that is not
     transformed keeps the infinities that it has.
     """
-    dtype = feature.spec.numpy_dtype
+    if isinstance(column, Ragged):
+        values = _store(feature, spec, raw.values if isinstance(raw, Ragged) else raw, column.values)
+        assert not isinstance(values, Ragged)
+        return Ragged(values=values, lengths=column.lengths)
+    if spec.dtype == "string":
+        return column
+    assert not isinstance(raw, Ragged)
+    transformed = feature.transformed and feature.store == "transformed"
+    if transformed:
+        check_domain(feature, raw, column)
+    if not transformed and not (column.dtype.kind == "f" and spec.numpy_dtype.itemsize < column.dtype.itemsize):
+        return column.astype(spec.numpy_dtype, copy=False)
+    return _narrow(spec, column, column if not transformed else None)
+
+
+def _narrow(spec: FeatureSpec, column: npt.NDArray[Any], before: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
+    """Casts to the dtype of a spec.
+
+    Args:
+        spec: What is stored.
+        column: The values.
+        before: Values of which the infinite ones stay so; None where none should be.
+
+    Raises:
+        DataError: If a value does not fit the dtype.
+    """
+    dtype = spec.numpy_dtype
+    if spec.dtype == "string":
+        return column.astype(np.bytes_) if column.dtype == object else column
     with np.errstate(over="ignore"):
-        stored = values.astype(dtype, copy=False)
-    narrowed = values.dtype.kind == "f" and dtype.itemsize < values.dtype.itemsize
-    if not feature.transformed and not narrowed:
-        return stored
-    overflow = np.isinf(stored)
-    if not feature.transformed:
-        overflow &= np.isfinite(values)
-    if overflow.any():
-        found = f"{values[overflow][0]:g}"
-        raise DataError(f"feature {feature.name}: expected values that fit {feature.spec.dtype}; found {found}")
+        stored = column.astype(dtype, copy=False)
+    if dtype.kind == "f":
+        wrong = np.isinf(stored) if before is None else np.isinf(stored) & np.isfinite(before)
+    else:
+        wrong = stored.astype(column.dtype) != column
+    if wrong.any():
+        raise DataError(f"feature {spec.name}: expected values that fit {spec.dtype}; found {column[wrong][0]:g}")
     return stored

@@ -1,88 +1,89 @@
-"""The constants and the graph against scikit-learn, without a pipeline."""
+"""The exported graph: what it takes and gives, and the vector of what was learned."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from sklearn.impute import SimpleImputer
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from pipelines.config import DatasetConfig, resolve_feature
-from pipelines.errors import DataError
-from pipelines.preprocessing import FLOAT64_SUFFIX, pack, packed_size, preprocess
-from pipelines.statistics import moments, summarize
+from pipelines import preprocessing
+from tests.fitting import Exported, learn, resolve, transform
 
 
-def transform(x, **said):
-    """What the exported graph makes of an array, with the array's own statistics."""
-    config = DatasetConfig.model_validate({"features": {"x": said | {"dtype": "float64"}}})
-    feature = resolve_feature("x", x.dtype, x.shape[1:], config)
-    packed = pack([feature], {"x": summarize(moments(x, feature.over))})
-    assert packed.shape == (packed_size([feature]),)
-    (output,) = preprocess({"x": tf.constant(x)}, tf.constant(packed), [feature]).items()
-    assert output[0] == "x" + FLOAT64_SUFFIX
-    return output[1].numpy().view(np.float64)
+def columns():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(203, 4, 2)).astype(np.float32)
+    x[random.random(x.shape) < 0.1] = np.nan
+    words = np.array([b"b", b"a", b"b"]).repeat(68)[:203]
+    return {"x": x, "g": random.integers(-1, 3, 203), "w": words, "id": np.arange(203)}
 
 
-NUMBERS = st.floats(-1e6, 1e6, width=32) | st.just(np.nan)
-COLUMNS = hnp.arrays(np.float32, st.tuples(st.integers(2, 30), st.integers(1, 4)), elements=NUMBERS).filter(
-    lambda x: (~np.isnan(x)).any(axis=0).all()
-)
-
-
-@settings(max_examples=40)
-@given(COLUMNS, st.sampled_from(["zscore", "minmax", "none"]), st.sampled_from(["mean", -7.5]))
-def test_imputing_and_scaling_are_those_of_scikit_learn(x, normalize, impute):
-    wide = x.astype(np.float64)
-    said = "mean" if impute == "mean" else {"constant": impute}
-    imputer = SimpleImputer() if impute == "mean" else SimpleImputer(strategy="constant", fill_value=impute)
-    expected = imputer.fit_transform(wide)
-    constant = (expected == expected[0]).all(axis=0)
-    scale = np.abs(expected).max()
-    if normalize == "zscore":
-        # Where scikit-learn calls a nearly constant column constant, ours has its true deviation.
-        if (~constant & (expected.std(axis=0) <= 1e-6 * scale)).any():
-            return
-        expected = StandardScaler().fit_transform(expected)
-    elif normalize == "minmax":
-        expected = MinMaxScaler().fit_transform(expected)
-    found = transform(x, impute=said, normalize=normalize)
-    np.testing.assert_allclose(found, expected, atol=1e-9 * (scale if normalize == "none" else 1e3))
-    if normalize != "none":
-        assert (np.abs(found[:, constant]) < 1e-6).all()
+def test_what_is_learned_is_packed_and_unpacked():
+    said = {
+        "x": {"by": "g", "indicator": True},
+        "g": {"normalize": [{"scale": 2}, "robust", "log1p"]},
+        "w": {"normalize": "vocabulary"},
+        "id": {"missing": -1, "indicator": True, "impute": "none"},
+    }
+    config = resolve(columns(), said)
+    known = learn(config, columns())
+    features = config.transformed
+    assert [f.name for f in features] == ["g", "id", "w", "x"]
+    found = preprocessing.unpack(tf.constant(preprocessing.pack(features, known)), features)
+    assert found["id"] == []
+    for feature in features:
+        for step, constants, tensors in zip(
+            feature.steps, known[feature.name].constants, found[feature.name], strict=True
+        ):
+            names = {*step.learns, *(["keys"] if feature.by and step.learns else [])}
+            assert set(tensors) == names
+            for name in names:
+                assert tensors[name].numpy().dtype == constants[name].dtype
+                np.testing.assert_array_equal(tensors[name].numpy(), constants[name])
+    kept = preprocessing.keep_constants(features, known)
+    assert set(kept) == {
+        *("g/1/shift", "g/1/divisor", "w/0/keys", "w/0/ids", "w/0/vocabulary"),
+        *("x/impute/fill", "x/impute/keys", "x/0/shift", "x/0/divisor", "x/0/keys"),
+    }
+    np.testing.assert_array_equal(kept["w/0/vocabulary"], [b"b", b"a"])
+    assert kept["x/0/shift"].shape == (5, 4, 2)
 
 
 def test_several_features_share_one_vector():
-    config = DatasetConfig.model_validate({"features": {"b": {"over": "all", "normalize": "minmax"}}})
     a, b = np.array([[1.0, 2.0], [3.0, 6.0]]), np.array([[[0.0], [4.0]], [[2.0], [1.0]]])
-    features = [resolve_feature(name, x.dtype, x.shape[1:], config) for name, x in (("a", a), ("b", b))]
-    packed = pack(features, {f.name: summarize(moments(x, f.over)) for f, x in zip(features, (a, b), strict=True)})
-    found = preprocess({"a": tf.constant(a), "b": tf.constant(b)}, tf.constant(packed), features)
+    found = transform({"a": a, "b": b}, {"b": {"over": "all", "normalize": "minmax"}})
     np.testing.assert_allclose(found["a"], [[-1, -1], [1, 1]])
     np.testing.assert_allclose(found["b"], b / 4)
 
 
-def test_a_constant_becomes_zero():
-    np.testing.assert_array_equal(transform(np.full((9, 1), 3.3, np.float32)), np.zeros((9, 1)))
-    np.testing.assert_array_equal(transform(np.full((9, 1), 3.3, np.float32), normalize="minmax"), np.zeros((9, 1)))
+@pytest.mark.parametrize(
+    ("dtype", "said", "name", "output"),
+    [
+        ("float32", {}, "x", "float32"),
+        ("float16", {}, "x", "float32"),
+        ("float32", {"dtype": "float16"}, "x", "float32"),
+        ("float64", {"normalize": "none"}, "x/float64_bits", "int64"),
+        ("uint8", {"normalize": "zscore", "dtype": "float64"}, "x/float64_bits", "int64"),
+        ("int16", {"missing": 3, "impute": "zero", "normalize": "none"}, "x", "int64"),
+        ("float32", {"normalize": {"buckets": 2}}, "x", "int64"),
+    ],
+)
+def test_the_graph_gives_dtypes_that_a_schema_of_tensorflow_transform_has(dtype, said, name, output):
+    x = np.arange(8).reshape(4, 2).astype(dtype)
+    config = resolve({"x": x}, {"x": said})
+    graph = Exported(config, learn(config, {"x": x})).transform_fn
+    found = graph({"x": tf.constant(x.astype(config.features[0].graph_dtype))})
+    assert {key: value.dtype.name for key, value in found.items()} == {name: output}
+    assert found[name].shape == (4, 2)
 
 
-def test_scaling_by_a_constant_needs_no_value():
-    x = np.full((3, 1), np.nan)
-    assert np.isnan(transform(x, impute="none", normalize={"scale": 2})).all()
+def test_an_indicator_is_an_output_of_its_own():
+    x = np.array([[1.0], [np.nan]], np.float32)
+    config = resolve({"x": x}, {"x": {"indicator": True}})
+    found = Exported(config, learn(config, {"x": x})).transform_fn({"x": tf.constant(x)})
+    assert found["x_missing"].dtype == tf.int64
+    np.testing.assert_array_equal(found["x_missing"], [[0], [1]])
 
 
-@pytest.mark.parametrize("normalize", ["zscore", "minmax"])
-def test_a_feature_without_a_value_is_named(normalize):
-    x = np.array([[1.0, np.nan], [2.0, np.nan]])
-    for impute in ("mean", "none"):
-        with pytest.raises(DataError, match=r"feature x, element \[1\]: expected a value in the training rows"):
-            transform(x, impute=impute, normalize=normalize)
-    np.testing.assert_allclose(transform(x, impute={"constant": 5}, normalize=normalize)[:, 1], [0, 0])
-
-
-def test_values_that_overflow_are_named():
-    with pytest.raises(DataError, match="feature x: expected statistics within float64; they overflow"):
-        transform(np.array([[1e308], [-1e308], [1e308]]))
+def test_numbers_that_are_no_floats_survive_the_vector():
+    words = np.array([b"%d" % number for number in range(3000)])
+    found = transform({"w": words}, {"w": {"normalize": "vocabulary"}})["w"]
+    np.testing.assert_array_equal(found, np.argsort(np.argsort(words)))

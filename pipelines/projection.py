@@ -1,0 +1,93 @@
+"""Steps that turn the last axis into its principal components."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from pipelines import graph_ops
+from pipelines.covariance import Covariance, principal_components
+from pipelines.estimators import Estimator
+from pipelines.steps import Constants, PassStep, Shape, Tensors, Value, not_zero
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+MAX_WIDTH = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Pca(PassStep):
+    """The first principal components of the last axis; where rows have several axes, every vector along it counts."""
+
+    key: ClassVar[str] = "pca"
+    learns: ClassVar[tuple[str, ...]] = ("mean", "components", "scale")
+    components: int
+
+    def __post_init__(self) -> None:
+        if self.components < 1:
+            raise ValueError(f"{self.key}: expected at least 1 component; found {self.components}")
+
+    def output(self, value: Value) -> Value:
+        """As many elements as components."""
+        width = value.shape[-1] if value.shape else 1
+        if not value.shape or not self.components <= width <= MAX_WIDTH:
+            raise ValueError(
+                f"{self.key}: expected a last axis of {self.components} to {MAX_WIDTH} elements; "
+                f"found shape {value.shape}"
+            )
+        return dataclasses.replace(value, dtype="float64", shape=(*value.shape[:-1], self.components))
+
+    def shapes(self, value: Value) -> dict[str, Shape]:
+        """Mean of the vectors, components as rows, and a divisor for each."""
+        width = value.shape[-1]
+        return {"mean": (width,), "components": (self.components, width), "scale": (self.components,)}
+
+    def estimator(self, value: Value) -> Estimator:
+        """Their covariance."""
+        return Covariance(width=value.shape[-1])
+
+    def learn(self, result: dict[str, Any], value: Value) -> Constants:
+        """The eigenvectors of the greatest eigenvalues.
+
+        Raises:
+            ValueError: If values are missing: their covariance need not have such components.
+        """
+        count = int(result["count"].flat[0])
+        if (result["count"] != count).any():
+            found = int(result["count"].max() - result["count"].min())
+            raise ValueError(f"expected no missing value; found {found}, which `impute` would fill")
+        known = np.isfinite(result["covariance"]).all()
+        covariance = result["covariance"] if known else np.zeros_like(result["covariance"])
+        components, variances = principal_components(covariance, self.components, rows=max(count, 2))
+        scale = self._scale(variances) if known else np.full(self.components, np.nan)
+        return {"mean": result["mean"], "components": components, "scale": scale}
+
+    def _scale(self, variances: Any) -> Any:
+        return np.ones_like(variances)
+
+    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
+        """The dot products of each vector, less the mean, with the components, one component after the other."""
+        import tensorflow as tf
+
+        centred = x - constants["mean"]
+        shape = tf.concat([tf.shape(x)[:-1], [1]], 0)
+
+        def product(component: tf.Tensor) -> tf.Tensor:
+            return tf.reshape(graph_ops.sum_last(centred * component), shape)
+
+        found = tf.map_fn(product, constants["components"], parallel_iterations=1)
+        turned = tf.transpose(found[..., 0], [*range(1, x.shape.rank), 0])
+        return tf.ensure_shape(turned / constants["scale"], [*x.shape[:-1], self.components])
+
+
+@dataclasses.dataclass(frozen=True)
+class Whiten(Pca):
+    """Principal components of variance 1 (with n - 1 in its divisor, as scikit-learn has it)."""
+
+    key: ClassVar[str] = "whiten"
+
+    def _scale(self, variances: Any) -> Any:
+        return not_zero(np.sqrt(np.maximum(variances, 0.0)))

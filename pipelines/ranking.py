@@ -1,0 +1,274 @@
+"""Steps that are learned from quantiles of the training rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines import graph_ops
+from pipelines.estimators import Estimator
+from pipelines.quantiles import Quantiles
+from pipelines.steps import Constants, PassStep, Shape, Tensors, Value, not_zero
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+MAP_QUANTILES = 1000
+"""How many quantiles make the map of `quantile`, as in scikit-learn."""
+
+EDGE = 1e-7
+"""How near to 0 and 1 a probability may come before it becomes a normal deviate, as in scikit-learn."""
+
+
+def _quantiles(value: Value, probabilities: tuple[float, ...]) -> Estimator:
+    return Quantiles(probabilities=probabilities, dtype=value.dtype, shape=value.shape, over=value.over)
+
+
+@dataclasses.dataclass(frozen=True)
+class Robust(PassStep):
+    """Median 0 and interquartile range 1; a range of 0 counts as 1."""
+
+    key: ClassVar[str] = "robust"
+    learns: ClassVar[tuple[str, ...]] = ("shift", "divisor")
+
+    def estimator(self, value: Value) -> Estimator:
+        """The quartiles."""
+        return _quantiles(value, (0.25, 0.5, 0.75))
+
+    def learn(self, result: dict[str, Any], value: Value) -> Constants:
+        """Median and interquartile range."""
+        lower, middle, upper = result["quantiles"]
+        return {"shift": value.broadcast(middle), "divisor": value.broadcast(not_zero(upper - lower))}
+
+    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
+        """`(x - median) / (q75 - q25)`."""
+        return (x - constants["shift"]) / constants["divisor"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip(PassStep):
+    """Moves what lies outside two quantiles to them."""
+
+    key: ClassVar[str] = "clip"
+    learns: ClassVar[tuple[str, ...]] = ("low", "high")
+    quantiles: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        if len(self.quantiles) != 2 or not 0 <= self.quantiles[0] < self.quantiles[1] <= 1:
+            raise ValueError(f"clip: expected two probabilities, such as [0.01, 0.99]; found {list(self.quantiles)}")
+
+    def estimator(self, value: Value) -> Estimator:
+        """The two quantiles."""
+        return _quantiles(value, self.quantiles)
+
+    def learn(self, result: dict[str, Any], value: Value) -> Constants:
+        """The two quantiles."""
+        low, high = result["quantiles"]
+        return {"low": value.broadcast(low), "high": value.broadcast(high)}
+
+    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
+        """Clips; NaN stays."""
+        import tensorflow as tf
+
+        x = tf.where(x < constants["low"], constants["low"], x)
+        return tf.where(x > constants["high"], constants["high"], x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantile(PassStep):
+    """The place of a value among the training values, uniform in [0, 1], or as a normal deviate.
+
+    Source: scikit-learn's QuantileTransformer with 1,000 quantiles: linear between quantiles, the middle of the places
+    that an often repeated value has.
+    """
+
+    key: ClassVar[str] = "quantile"
+    learns: ClassVar[tuple[str, ...]] = ("quantiles",)
+    to: Literal["uniform", "normal"]
+
+    def __post_init__(self) -> None:
+        if self.to not in ("uniform", "normal"):
+            raise ValueError(f"quantile: expected uniform or normal; found {self.to!r}")
+
+    def shapes(self, value: Value) -> dict[str, Shape]:
+        """A row for each quantile."""
+        return {"quantiles": (MAP_QUANTILES, *value.constant_shape)}
+
+    def estimator(self, value: Value) -> Estimator:
+        """The quantiles."""
+        return _quantiles(value, tuple(np.linspace(0, 1, MAP_QUANTILES).tolist()))
+
+    def learn(self, result: dict[str, Any], value: Value) -> Constants:
+        """The quantiles, ascending whatever the rounding of their interpolation."""
+        quantiles = np.maximum.accumulate(result["quantiles"], axis=0)
+        return {"quantiles": value.broadcast(quantiles, before=1)}
+
+    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
+        """The map of each statistic's values."""
+        import tensorflow as tf
+
+        quantiles = constants["quantiles"]
+        kept = tuple(axis for axis, size in enumerate(quantiles.shape[1:]) if size > 1)
+        columns, order, shape = graph_ops.by_column(x, kept)
+        knots = tf.transpose(tf.reshape(quantiles, [MAP_QUANTILES, -1]))
+        places = 0.5 * (_interpolate(columns, knots, last=True) + _interpolate(columns, knots, last=False))
+        least, greatest = knots[:, :1], knots[:, -1:]
+        near = EDGE if self.to == "normal" else 0.0
+        places = tf.where(columns + near >= greatest, tf.ones_like(places), places)
+        places = tf.where(columns - near <= least, tf.zeros_like(places), places)
+        if self.to == "normal":
+            low = EDGE - np.spacing(1)
+            places = graph_ops.elementwise(tf.math.ndtri, tf.clip_by_value(places, low, 1.0 - low))
+        places = tf.where(tf.math.is_nan(columns), columns, places)
+        return graph_ops.from_columns(places, order, shape, x)
+
+
+def _interpolate(x: tf.Tensor, knots: tf.Tensor, *, last: bool) -> tf.Tensor:
+    """The place of values on the line through (knot i, i / (n - 1)).
+
+    Args:
+        x: `[statistics, values]`.
+        knots: `[statistics, n]`, ascending.
+        last: Whether the last of the places of a repeated knot counts; otherwise the first.
+
+    Returns:
+        `[statistics, values]` in [0, 1].
+    """
+    import tensorflow as tf
+
+    intervals = knots.shape[-1] - 1
+    below = graph_ops.count_below(knots, x, strict=not last)
+    upper = tf.clip_by_value(below, 1, intervals)
+    low, high = (tf.gather(knots, at, batch_dims=1) for at in (upper - 1, upper))
+    inside = tf.math.divide_no_nan(x - low, high - low)
+    place = (tf.cast(upper - 1, tf.float64) + inside) / graph_ops.literal(float(intervals), like=x)
+    place = tf.where(below == 0, tf.zeros_like(place), place)
+    return tf.where(below > intervals, tf.ones_like(place), place)
+
+
+@dataclasses.dataclass(frozen=True)
+class Buckets(PassStep):
+    """The number of the bucket, from 0: of equally frequent buckets, or between boundaries that the user gives."""
+
+    key: ClassVar[str] = "buckets"
+    learns: ClassVar[tuple[str, ...]] = ("boundaries",)
+    buckets: int | tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        found = self.buckets
+        if isinstance(found, int):
+            if not 2 <= found <= MAP_QUANTILES:
+                raise ValueError(f"buckets: expected 2 to {MAP_QUANTILES} buckets; found {found}")
+        elif not found or any(a >= b for a, b in itertools.pairwise(found)):
+            raise ValueError(
+                f"buckets: expected a number of buckets, or boundaries in ascending order; found {list(found)}"
+            )
+
+    @property
+    def _boundaries(self) -> int:
+        return self.buckets - 1 if isinstance(self.buckets, int) else len(self.buckets)
+
+    def output(self, value: Value) -> Value:
+        """Integers."""
+        return dataclasses.replace(value, dtype="int64")
+
+    def shapes(self, value: Value) -> dict[str, Shape]:
+        """A row for each boundary."""
+        return {"boundaries": (self._boundaries, *value.constant_shape)}
+
+    def estimator(self, value: Value) -> Estimator | None:
+        """The quantiles at the boundaries, where the user gives none."""
+        if not isinstance(self.buckets, int):
+            return None
+        count = self._boundaries + 1
+        return _quantiles(value, tuple(place / count for place in range(1, count)))
+
+    def learn(self, result: dict[str, Any], value: Value) -> Constants:
+        """The quantiles, or the user's boundaries."""
+        if isinstance(self.buckets, int):
+            return {"boundaries": value.broadcast(np.maximum.accumulate(result["quantiles"], axis=0), before=1)}
+        given = np.array(self.buckets, np.float64).reshape(-1, *[1] * len(value.shape))
+        return {"boundaries": np.broadcast_to(given, (self._boundaries, *value.constant_shape))}
+
+    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
+        """How many boundaries are at most x."""
+        import tensorflow as tf
+
+        boundaries = constants["boundaries"]
+        kept = tuple(axis for axis, size in enumerate(boundaries.shape[1:]) if size > 1)
+        columns, order, shape = graph_ops.by_column(x, kept)
+        knots = tf.transpose(tf.reshape(boundaries, [self._boundaries, -1]))
+        found = graph_ops.count_below(knots, columns, strict=False)
+        return graph_ops.from_columns(found, order, shape, x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaussian(PassStep):
+    """Nearly normal deviates of long-tailed values, as `tft.scale_to_gaussian` makes them.
+
+    The inverse of a Tukey HH distribution with the training values' first four L-moments. Source: T. C. Headrick and
+    M. D. Pant, "Characterizing Tukey h and hh-Distributions through L-Moments and the L-Correlation", 2012. A
+    distribution with lighter tails than the normal one is scaled to mean 0 and deviation 1.
+    """
+
+    key: ClassVar[str] = "gaussian"
+    learns: ClassVar[tuple[str, ...]] = ("shift", "divisor", "left", "right")
+
+    def estimator(self, value: Value) -> Estimator:
+        """1,000 quantiles, which the moments are integrals over."""
+        return _quantiles(value, tuple(_nodes()[0].tolist()))
+
+    def learn(self, result: dict[str, Any], value: Value) -> Constants:
+        """Location, scale and the two parameters of the tails."""
+        quantiles = result["quantiles"]
+        columns = quantiles.reshape(MAP_QUANTILES, -1)
+        learned = np.array([_tukey(column) for column in columns.T]).T
+        return {
+            name: value.broadcast(row.reshape(quantiles.shape[1:]))
+            for name, row in zip(self.learns, learned, strict=True)
+        }
+
+    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
+        """The deviate of each value."""
+        import tensorflow as tf
+        from tensorflow_transform import gaussianization
+
+        scaled = (x - constants["shift"]) / constants["divisor"]
+        shape = tf.shape(scaled)
+        left, right = (tf.broadcast_to(constants[name], shape) for name in ("left", "right"))
+        return graph_ops.elementwise(gaussianization.inverse_tukey_hh, scaled, left, right)
+
+
+def _nodes() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Probabilities and weights of integrals over [0, 1]: dense at both ends, where long tails decide."""
+    angle = (np.arange(MAP_QUANTILES) + 0.5) * (np.pi / MAP_QUANTILES)
+    weights = np.sin(angle)
+    return (1 - np.cos(angle)) / 2, weights / weights.sum()
+
+
+def _tukey(quantiles: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """Location, scale, left and right parameter of the Tukey HH distribution with the L-moments of some quantiles."""
+    from tensorflow_transform import gaussianization
+
+    u, weights = _nodes()
+    polynomials = (np.ones_like(u), 2 * u - 1, 6 * u**2 - 6 * u + 1, 20 * u**3 - 30 * u**2 + 12 * u - 1)
+    middle = float(quantiles[len(quantiles) // 2])  # less which, a constant is exactly 0
+    quantiles = quantiles - middle
+    first, second, third, fourth = (float(np.sum(weights * quantiles * p)) for p in polynomials)
+    parameters = np.zeros(2)
+    if second > 0:
+        parameters = gaussianization.compute_tukey_hh_params(np.array([third / second, fourth / second]))
+    if not parameters.any():
+        return (
+            middle + first,
+            float(not_zero(np.asarray(np.sqrt(np.sum(weights * (quantiles - first) ** 2))))),
+            0.0,
+            0.0,
+        )
+    mean, scale = gaussianization.tukey_hh_l_mean_and_scale(parameters)
+    divisor = second / float(scale)
+    return middle + first - divisor * float(mean), divisor, float(parameters[0]), float(parameters[1])
