@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from loaders.manifest import ManifestError
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from loaders.info import DataSet
+    from loaders.invert import Inverse
 
-__all__ = ["AUTOTUNE", "ManifestError", "load", "open"]
+__all__ = ["AUTOTUNE", "ManifestError", "inverse", "load", "open"]
 
 AUTOTUNE = -1
 """`tf.data.AUTOTUNE`, without importing TensorFlow."""
@@ -41,6 +42,23 @@ def open(root: str | os.PathLike[str]) -> DataSet:
     return info.read(root)
 
 
+def inverse(root: str | os.PathLike[str]) -> Inverse:
+    """Reads how to get from transformed values back to raw ones.
+
+    Args:
+        root: The directory of a finished build, in any file system that TensorFlow reads.
+
+    Returns:
+        A function `inverse(name, values)` of a feature's name and its transformed values, `np.ndarray` or `tf.Tensor`.
+
+    Raises:
+        ManifestError: If it is not a finished data set, or is of a format version that this reader does not know.
+    """
+    from loaders import invert
+
+    return invert.read(root)
+
+
 def load(
     root: str | os.PathLike[str],
     split: str,
@@ -54,6 +72,10 @@ def load(
     map_fn: Callable[..., Any] | None = None,
     prefetch: int = AUTOTUNE,
     device: str | None = None,
+    ragged: Literal["padded", "ragged"] = "padded",
+    bucket_boundaries: Sequence[int] | None = None,
+    bucket_by: str | None = None,
+    transform: bool = True,
 ) -> tf.data.Dataset:
     """Makes a pipeline that yields every row of a split once an epoch.
 
@@ -77,10 +99,19 @@ def load(
         prefetch: How many batches to keep ready; `AUTOTUNE` lets `tf.data` choose, 0 keeps none.
         device: Where batches are put: a device's name, such as "/gpu:0"; "auto" for the first GPU, if there is one;
             None for the host's memory.
+        ragged: What a feature whose rows differ in length becomes: "padded", a tensor of shape
+            [batch, length, *inner shape], filled up with zeros to the longest row of the batch, and beside it
+            `<name>_length`, the int64 lengths of shape [batch]; or "ragged", a `tf.RaggedTensor`.
+        bucket_boundaries: Lengths in ascending order. A batch then has rows of one bucket only: those that are longer
+            than the boundary before and at most as long as this one, to which they are padded; what is longer than
+            all has a bucket of its own. A batch comes when its bucket is full, and at the end of an epoch what is left.
+        bucket_by: The feature whose lengths are meant, where several differ in length.
+        transform: Whether features that the shards hold as they are in the sources (`store: raw`) are transformed;
+            otherwise they are yielded as they are, for `loaders.open(root).transform`.
 
     Returns:
         Dicts of a tensor of shape [batch, *shape] for each feature's name, of the feature's dtype; or what
-        `as_supervised` or `map_fn` makes of them. Its `cardinality()` is known.
+        `as_supervised` or `map_fn` makes of them. Its `cardinality()` is known unless there are buckets.
 
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.
@@ -99,6 +130,10 @@ def load(
         map_fn=map_fn,
         prefetch=prefetch,
         device=device,
+        ragged=ragged,
+        bucket_boundaries=bucket_boundaries,
+        bucket_by=bucket_by,
+        transform=transform,
     )
     found = open(root)
     return dataset.build(found.root, found.manifest, split, options=options)

@@ -1,8 +1,12 @@
-"""Turns serialized records into tensors of rows: the inverse of the encoding that `loaders.spec` names."""
+"""Turns serialized records into tensors of rows: the inverse of the encoding that `loaders.spec` names.
+
+A *block* is a dict of one tensor for each feature's name, as the rows pass through the pipeline: [rows, *shape] in the
+feature's dtype; but a ragged feature is one string of bytes for each row, which `loaders.ragged` decodes last.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -10,6 +14,9 @@ import tensorflow as tf
 from loaders.spec import FeatureSpec
 
 Tensors = dict[str, Any]
+
+LENGTH_SUFFIX = "_length"
+"""The end of the name under which a padded feature's lengths are in a batch."""
 
 # tf.io.decode_raw has no kernel for these; the bits are the same.
 _DECODED_AS = {"uint32": "int32", "uint64": "int64"}
@@ -20,7 +27,7 @@ def decode_bytes(strings: tf.Tensor, dtype: str) -> tf.Tensor:
 
     Args:
         strings: Strings of equal length, any shape.
-        dtype: One of `loaders.spec.DTYPES`.
+        dtype: One of `loaders.spec.DTYPES`, but not `string`.
 
     Returns:
         Tensor of `dtype`, the shape of `strings` with one more axis.
@@ -39,25 +46,29 @@ def parse_row_group(record: tf.Tensor, rows: tf.Tensor, *, features: Sequence[Fe
         full: How many rows a full record holds, at least 2.
 
     Returns:
-        A tensor of shape [rows, *shape] for each feature's name.
+        The block of its rows.
 
     Raises:
         tf.errors.InvalidArgumentError: When run, if a feature is missing or holds another number of elements.
     """
-    encodings = {feature.name: feature.encoding(full) for feature in features}
-    strings = {name: tf.io.FixedLenFeature([], tf.string) for name, kind in encodings.items() if kind == "bytes_list"}
-    floats = [feature for feature in features if encodings[feature.name] == "float_list"]
+    whole, listed = {}, {}
+    for feature in features:
+        count, dtype = _list_of(feature, full)
+        if count is None:
+            whole[feature.name] = tf.io.FixedLenFeature([], tf.string)
+        else:
+            listed[feature.name] = (full * count, dtype)
     # A known length is parsed by one copy, at more than twice the speed of an unknown one.
-    fixed = {feature.name: tf.io.FixedLenFeature([full * feature.row_elements], tf.float32) for feature in floats}
-    short = {feature.name: tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True) for feature in floats}
-    if floats:
+    fixed = {name: tf.io.FixedLenFeature([count], dtype) for name, (count, dtype) in listed.items()}
+    short = {name: tf.io.FixedLenSequenceFeature([], dtype, allow_missing=True) for name, (_, dtype) in listed.items()}
+    if listed:
         parsed = tf.cond(
             rows == full,
-            lambda: tf.io.parse_single_example(record, strings | fixed),
-            lambda: tf.io.parse_single_example(record, strings | short),
+            lambda: tf.io.parse_single_example(record, whole | fixed),
+            lambda: tf.io.parse_single_example(record, whole | short),
         )
     else:
-        parsed = tf.io.parse_single_example(record, strings)
+        parsed = tf.io.parse_single_example(record, whole)
     return {feature.name: _as_rows(parsed[feature.name], feature, rows) for feature in features}
 
 
@@ -69,35 +80,57 @@ def parse_single_rows(records: tf.Tensor, *, features: Sequence[FeatureSpec]) ->
         features: The features to read; those left out are not decoded.
 
     Returns:
-        A tensor of shape [rows, *shape] for each feature's name.
+        The block of their rows.
 
     Raises:
         tf.errors.InvalidArgumentError: When run, if a feature is missing or holds another number of elements.
     """
-    types = {"float_list": tf.float32, "int64_list": tf.int64}
+    lists = {feature.name: _list_of(feature, 1) for feature in features}
     parsed = tf.io.parse_example(
         records,
         {
-            feature.name: tf.io.FixedLenFeature([], tf.string)
-            if (kind := feature.encoding(1)) == "bytes_list"
-            else tf.io.FixedLenFeature([feature.row_elements], types[kind])
-            for feature in features
+            name: tf.io.FixedLenFeature([] if count is None else [count], dtype)
+            for name, (count, dtype) in lists.items()
         },
     )
     rows = tf.size(records, out_type=tf.int64)
     return {feature.name: _as_rows(parsed[feature.name], feature, rows) for feature in features}
 
 
+def _list_of(feature: FeatureSpec, full: int) -> tuple[int | None, tf.DType]:
+    """How many elements of which dtype the list of a `tf.train.Feature` has for each row; None: one string for all."""
+    encoding = feature.encoding(full)
+    if encoding == "bytes_list":
+        # A row is one string of a ragged feature, and one for each element of a string feature.
+        count = None if not feature.variable else 1 if feature.ragged else feature.row_elements
+        return count, tf.string
+    return feature.row_elements, {"float_list": tf.float32, "int64_list": tf.int64}[encoding]
+
+
+def block_shape(feature: FeatureSpec) -> tuple[int, ...]:
+    """The shape of a row in a block."""
+    return () if feature.ragged else feature.inner_shape
+
+
+def _as_rows(values: tf.Tensor, feature: FeatureSpec, rows: tf.Tensor) -> tf.Tensor:
+    if values.dtype == tf.string and not feature.variable:
+        values = decode_bytes(values, feature.dtype)
+    shape = block_shape(feature)
+    shaped = tf.reshape(values, tf.concat([[rows], tf.constant(shape, tf.int64)], 0))
+    return tf.ensure_shape(shaped, [None, *shape])
+
+
 def arranger(
-    features: Sequence[FeatureSpec], *, as_supervised: bool
+    features: Sequence[FeatureSpec], *, as_supervised: bool, lengths: Iterable[str] = ()
 ) -> tuple[tuple[FeatureSpec, ...], Callable[..., Any]]:
     """How the features of a row become an element of the data set.
 
     Args:
-        features: All features of the data set.
+        features: All features of a batch.
         as_supervised: Whether elements are `(inputs, labels)`, or `(inputs, labels, weights)` where a feature has the
             role of a weight; each is a tensor where one feature has that role, and a dict where many have. Otherwise
             an element is a dict of all features.
+        lengths: The features whose lengths are in a batch too; they count as two.
 
     Returns:
         The features that an element needs, and a function from a dict of their tensors to the element.
@@ -107,7 +140,12 @@ def arranger(
     """
     if not as_supervised:
         return tuple(features), lambda tensors: tensors
-    names = {role: [f.name for f in features if f.role == role] for role in ("input", "label", "weight")}
+    names: dict[str, list[str]] = {role: [] for role in ("input", "label", "weight")}
+    for feature in features:
+        if feature.role in names:
+            names[feature.role].append(feature.name)
+            if feature.name in lengths:
+                names[feature.role].append(feature.name + LENGTH_SUFFIX)
     for role in ("input", "label"):
         if not names[role]:
             found = ", ".join(f"{f.name} ({f.role})" for f in features)
@@ -121,10 +159,3 @@ def arranger(
         )
 
     return tuple(f for f in features if f.role in names), arrange
-
-
-def _as_rows(values: tf.Tensor, feature: FeatureSpec, rows: tf.Tensor) -> tf.Tensor:
-    if values.dtype == tf.string:
-        values = decode_bytes(values, feature.dtype)
-    shaped = tf.reshape(values, tf.concat([[rows], tf.constant(feature.shape, tf.int64)], 0))
-    return tf.ensure_shape(shaped, [None, *feature.shape])

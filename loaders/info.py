@@ -7,6 +7,7 @@ import functools
 import io
 import os
 import posixpath
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,15 +59,28 @@ class DataSet:
             ManifestError: If the data set has no statistics.
         """
         path = posixpath.join(self.root, STATISTICS_FILE)
-        content = _read(path)
-        if content is None:
+        arrays = read_arrays(path)
+        if arrays is None:
             raise ManifestError(f"{path}: expected the statistics of the data set; found no file")
         result: dict[str, dict[str, npt.NDArray[Any]]] = {}
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            for key in arrays.files:
-                feature, _, statistic = key.rpartition("/")
-                result.setdefault(feature, {})[statistic] = arrays[key]
+        for key, array in arrays.items():
+            feature, _, statistic = key.rpartition("/")
+            result.setdefault(feature, {})[statistic] = array
         return result
+
+    @functools.cached_property
+    def transform(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        """A function from a batch of `load(..., transform=False)` to the batch that `load` gives otherwise.
+
+        It runs where the batch lies, on a GPU too, so that the fewer bytes of raw values can be copied to a device and
+        transformed there. The SavedModel is loaded at the first use.
+
+        Raises:
+            ManifestError: If the shards hold no feature as it is in the sources.
+        """
+        from loaders import transform
+
+        return transform.on_device(transform.Transform(self.root, self.manifest))
 
     def load(self, split: str, **options: Any) -> tf.data.Dataset:
         """`loaders.load` of a split of this data set, with the same options."""
@@ -95,6 +109,15 @@ def read(root: str | os.PathLike[str]) -> DataSet:
     if content is None:
         raise ManifestError(f"{root}: not a finished data set: expected {FILE_NAME}, which is written last; found none")
     return DataSet(root=root, manifest=Manifest.loads(content, path=path))
+
+
+def read_arrays(path: str) -> dict[str, npt.NDArray[Any]] | None:
+    """The arrays of an `.npz` file by their names, or None where there is no file."""
+    content = _read(path)
+    if content is None:
+        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return {key: arrays[key] for key in arrays.files}
 
 
 def _read(path: str) -> bytes | None:

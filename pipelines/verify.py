@@ -10,9 +10,19 @@ import google_crc32c
 
 from loaders.manifest import Manifest, ManifestError, Shard
 from pipelines import files
-from pipelines.encode import FOOTER_BYTES, HEADER_BYTES, RecordLayout, masked_crc32c, record_bytes, record_layout
+from pipelines.encode import (
+    FOOTER_BYTES,
+    HEADER_BYTES,
+    RecordLayout,
+    is_variable,
+    masked_crc32c,
+    record_bytes,
+    record_layout,
+)
 from pipelines.errors import Problem
-from pipelines.output import Output
+from pipelines.golden import check_golden
+from pipelines.output import GOLDEN, Output
+from pipelines.wire import WireError, read_record
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,17 +46,21 @@ def verify(root: str) -> Verified:
     """Reads every shard of a data set and compares it with the manifest.
 
     Checked are each shard's size and checksum, the framing and the checksums of each record, the records' layout and
-    with it the number of rows, that the files beside the shards are there, and that nothing else lies between them.
+    with it the number of rows, the offsets where records differ in size, that the files beside the shards are there,
+    that nothing else lies between them, and that the transform makes of the rows kept for this what it made of them.
 
     Raises:
         ManifestError: If the directory holds no manifest that can be read.
     """
     manifest = read_manifest(root)
     problems = list(_check_files(root, manifest))
-    expected = record_bytes(manifest.features, manifest.rows_per_record)
-    if manifest.record_bytes != expected:
-        found = f"{manifest.record_bytes}"
-        problems.append(Problem(path=Output(root).manifest, expected=f"record_bytes {expected}", found=found))
+    if not is_variable(manifest.features):
+        expected = record_bytes(manifest.features, manifest.rows_per_record)
+        if manifest.record_bytes != expected:
+            found = f"{manifest.record_bytes}"
+            problems.append(Problem(path=Output(root).manifest, expected=f"record_bytes {expected}", found=found))
+    if manifest.transform is not None and not problems:
+        problems += check_golden(files.join(root, GOLDEN), files.join(root, manifest.transform))
     shards = [shard for split in manifest.splits.values() for shard in split]
     for shard in shards:
         problems += _check_shard(files.join(root, shard.file), shard, manifest)
@@ -101,7 +115,8 @@ def _check_shard(path: str, shard: Shard, manifest: Manifest) -> list[Problem]:
         if size != shard.bytes:
             return [Problem(path=path, expected=f"{shard.bytes} bytes", found=f"{size} bytes")]
         with files.open_input(path) as file:
-            checksum = _check_records(file, shard, manifest)
+            check = _check_variable_records if is_variable(manifest.features) else _check_records
+            checksum = check(file, shard, manifest)
     except OSError as error:
         return [_unreadable(path, f"a shard of {shard.bytes} bytes", error)]
     except _BadRecordError as error:
@@ -146,3 +161,41 @@ def _check_frame(frame: bytes, layout: RecordLayout, record: int) -> None:
     for offset, piece in fixed:
         if frame[offset : offset + len(piece)] != piece:
             raise _BadRecordError(expected, f"another layout at byte {offset} of the frame")
+
+
+def _check_variable_records(file: BinaryIO, shard: Shard, manifest: Manifest) -> str:
+    """`_check_records` where records differ in size."""
+    checksum, record, left, position, offsets = 0, 0, shard.rows, 0, []
+    assert manifest.chunk_records is not None, "a manifest of features that vary has it"
+    while left:
+        if record % manifest.chunk_records == 0:
+            offsets.append(position)
+        rows = min(left, manifest.rows_per_record)
+        frame = _read_frame(file, record, shard.bytes - position)
+        checksum = google_crc32c.extend(checksum, frame)
+        try:
+            read_record(frame[HEADER_BYTES:-FOOTER_BYTES], manifest.features, rows, manifest.rows_per_record)
+        except WireError as error:
+            raise _BadRecordError(f"record {record} to hold {rows} rows of the features", str(error)) from error
+        left -= rows
+        record += 1
+        position += len(frame)
+    if position != shard.bytes:
+        raise _BadRecordError(f"the end of the file after {record} records of {shard.rows} rows", "more bytes")
+    if tuple(offsets) != shard.offsets:
+        raise _BadRecordError(f"chunks at the offsets {shard.offsets}", f"{tuple(offsets)}")
+    return f"{checksum:08x}"
+
+
+def _read_frame(file: BinaryIO, record: int, left: int) -> bytes:
+    """A frame whose two checksums are right; `left` is how many bytes of the file are left."""
+    header = file.read(HEADER_BYTES)
+    length = int.from_bytes(header[:8], "little")
+    if len(header) < HEADER_BYTES or int.from_bytes(header[8:], "little") != masked_crc32c(header[:8]):
+        raise _BadRecordError(f"record {record} to begin with a length and its checksum", f"{header.hex()}")
+    if length > left - HEADER_BYTES - FOOTER_BYTES:
+        raise _BadRecordError(f"record {record} of {length} bytes", f"{left} bytes to the end of the file")
+    data, footer = file.read(length), file.read(FOOTER_BYTES)
+    if int.from_bytes(footer, "little") != masked_crc32c(data):
+        raise _BadRecordError(f"record {record} to match its checksum", "other bytes")
+    return header + data + footer

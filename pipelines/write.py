@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.manifest import Shard
-from pipelines import files, progress
+from pipelines import files, progress, splits
 from pipelines.columns import Columns, read_columns, take
-from pipelines.encode import encode_records, record_layout
+from pipelines.encode import encode_records, encode_variable_records, is_variable, record_layout
 from pipelines.output import Output
 from pipelines.plan import Plan, Task
 from pipelines.transform import apply_transform, load_transform
@@ -25,8 +25,37 @@ from pipelines.transform import apply_transform, load_transform
 STAGE = "write"
 BATCH_BYTES = 8 * 2**20
 
-Shards = dict[str, Shard]
-"""Split → the shard of one task."""
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Written:
+    """What a task has done.
+
+    Attributes:
+        shards: The shard of each split.
+        dropped: How many of its rows the filter left out.
+    """
+
+    shards: Mapping[str, Shard]
+    dropped: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows of the sources the task had."""
+        return self.dropped + sum(shard.rows for shard in self.shards.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """This as JSON values; `from_json` reads it."""
+        return {"shards": {split: shard.to_json() for split, shard in self.shards.items()}, "dropped": self.dropped}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Reads what `to_json` wrote."""
+        shards = {split: Shard.from_json(shard) for split, shard in value["shards"].items()}
+        return cls(shards=shards, dropped=value["dropped"])
+
+
+Frames = npt.NDArray[np.uint8] | list[bytes]
+"""Records as they stand in a file: a matrix of frames of one size, or a list of frames."""
 
 
 class WriteShards(beam.PTransform):  # type: ignore[misc]
@@ -54,17 +83,17 @@ class WriteShards(beam.PTransform):  # type: ignore[misc]
             pipeline
             | "ListTasks" >> beam.Create(list(self.plan.tasks()))
             | "SpreadTasks" >> beam.Reshuffle()
-            | "WriteShards" >> beam.Map(_write_when_ready, self.plan, self.output, *wait).with_output_types(Shards)
+            | "WriteShards" >> beam.Map(_write_when_ready, self.plan, self.output, *wait).with_output_types(Written)
             | "GatherShards" >> beam.combiners.ToList()
             | "KeepShardList" >> beam.Map(keep_shard_list, self.output)
         )
 
 
-def _write_when_ready(task: Task, plan: Plan, output: Output, _ready: Iterable[object] = ()) -> Shards:
+def _write_when_ready(task: Task, plan: Plan, output: Output, _ready: Iterable[object] = ()) -> Written:
     return write_task(task, plan, output)
 
 
-def write_task(task: Task, plan: Plan, output: Output) -> Shards:
+def write_task(task: Task, plan: Plan, output: Output) -> Written:
     """Writes a task's shards, unless an earlier run of the same build finished them.
 
     Args:
@@ -73,7 +102,7 @@ def write_task(task: Task, plan: Plan, output: Output) -> Shards:
         output: Where the data set is written.
 
     Returns:
-        The shard of each split of the task's group.
+        The shard of each split of the task's group, and how many rows are in none.
 
     Raises:
         DataError: If a source changed since preflight, or holds a value that cannot be stored.
@@ -81,66 +110,74 @@ def write_task(task: Task, plan: Plan, output: Output) -> Shards:
     record = output.task_record(task)
     finished = _finished(record, output)
     if finished is not None:
-        rows = sum(shard.rows for shard in finished.values())
-        progress.advance(STAGE, rows=rows, size=rows * plan.table.row_bytes)
+        progress.advance(STAGE, rows=finished.rows, size=finished.rows * plan.table.row_bytes)
         return finished
     spans = plan.blocks(task)
     columns = read_columns(plan, spans, stage=STAGE)
     order = plan.row_order(spans)
-    split_of = np.concatenate([plan.split_of(span) for span in spans])[order] if spans else order
-    transform = load_transform(output.transform) if plan.config.transformed else None
+    split_of = splits.assign(plan, spans)[order]
+    transform = load_transform(output.transform) if plan.config.has_transform else None
     batches = functools.partial(_frames, plan=plan, transform=transform, columns=columns)
+    chunk_records = plan.chunk_records if is_variable(plan.specs) else None
     shards = {
-        split: _write_shard(plan.shard_file(split, task.index), output, batches(order[split_of == number]))
+        split: _write_shard(
+            plan.shard_file(split, task.index),
+            output,
+            batches(order[split_of == number]),
+            chunk_records=chunk_records,
+        )
         for number, split in enumerate(plan.groups[task.group].splits)
     }
-    files.write_text(record, json.dumps(dump_shards(shards)))
-    return shards
+    written = Written(shards=shards, dropped=int(np.count_nonzero(split_of < 0)))
+    files.write_text(record, json.dumps(written.to_json()))
+    return written
 
 
-def _finished(record: str, output: Output) -> Shards | None:
-    """The shards that a record lists, where all of them are still there in full."""
+def _finished(record: str, output: Output) -> Written | None:
+    """What a record says, where all shards that it lists are still there in full."""
     if not files.exists(record):
         return None
-    shards = load_shards(json.loads(files.read_text(record)))
-    paths = {output.path(shard.file): shard.bytes for shard in shards.values()}
+    written = Written.from_json(json.loads(files.read_text(record)))
+    paths = {output.path(shard.file): shard.bytes for shard in written.shards.values()}
     complete = all(files.exists(path) and files.size(path) == size for path, size in paths.items())
-    return shards if complete else None
+    return written if complete else None
 
 
-def dump_shards(shards: Shards) -> dict[str, dict[str, Any]]:
-    """Shards as JSON values; `load_shards` reads them."""
-    return {split: dataclasses.asdict(shard) for split, shard in shards.items()}
-
-
-def load_shards(value: Mapping[str, Mapping[str, Any]]) -> Shards:
-    """Reads what `dump_shards` gave."""
-    return {split: Shard(**shard) for split, shard in value.items()}
-
-
-def keep_shard_list(shards: list[Shards], output: Output) -> None:
+def keep_shard_list(tasks: list[Written], output: Output) -> None:
     """Writes the list of all shards, for the driver."""
-    files.write_text(output.shard_list, json.dumps(list(map(dump_shards, shards))))
+    files.write_text(output.shard_list, json.dumps([written.to_json() for written in tasks]))
 
 
-def _write_shard(file: str, output: Output, batches: Iterator[tuple[int, npt.NDArray[np.uint8]]]) -> Shard:
-    """Writes batches of frames, each with its number of rows, to a file that gets its name when it is whole."""
+def _write_shard(
+    file: str, output: Output, batches: Iterator[tuple[int, Frames]], *, chunk_records: int | None
+) -> Shard:
+    """Writes batches of frames, each with its number of rows, to a file that gets its name when it is whole.
+
+    Where `chunk_records` is given, the shard has the offset of the first of each so many records.
+    """
     temporary, rows = output.temporary(uuid.uuid4().hex), 0
+    sizes = [np.zeros(0, dtype=np.int64)]
     try:
         with ShardFile.create(temporary) as shard:
             for count, frames in batches:
-                shard.write(frames.tobytes())
+                if chunk_records is not None:
+                    sizes.append(np.array([len(frame) for frame in frames], dtype=np.int64))
+                shard.write(b"".join(frames) if isinstance(frames, list) else frames.tobytes())
                 rows += count
         files.rename(temporary, output.path(file))
     except BaseException:
         files.remove(temporary)
         raise
-    return Shard(file=file, rows=rows, bytes=shard.bytes, crc32c=f"{shard.crc32c:08x}")
+    offsets = None
+    if chunk_records is not None:
+        ends = np.cumsum(np.concatenate(sizes))
+        offsets = tuple((ends - np.concatenate(sizes))[::chunk_records].tolist())
+    return Shard(file=file, rows=rows, bytes=shard.bytes, crc32c=f"{shard.crc32c:08x}", offsets=offsets)
 
 
 def _frames(
     rows: npt.NDArray[np.int64], *, plan: Plan, transform: Any, columns: Columns
-) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+) -> Iterator[tuple[int, Frames]]:
     """The frames of the rows, a batch of whole records at a time; the last record may hold fewer rows.
 
     Yields:
@@ -150,15 +187,20 @@ def _frames(
     batch = max(BATCH_BYTES // plan.table.row_bytes // size, 1) * size
     for start in range(0, len(rows), batch):
         numbers = rows[start : start + batch]
-        stored = apply_transform(transform, plan.config.features, take(columns, numbers))
+        stored = apply_transform(transform, plan.config, take(columns, numbers))
         whole = len(numbers) // size * size
         for first, last, per_record in ((0, whole, size), (whole, len(numbers), len(numbers) - whole)):
             if last > first:
-                layout = record_layout(plan.specs, rows=per_record, rows_per_record=size)
-                yield (
-                    last - first,
-                    encode_records(layout, {name: values[first:last] for name, values in stored.items()}),
-                )
+                piece = {name: values[first:last] for name, values in stored.items()}
+                yield last - first, _encode(plan, piece, rows=per_record)
+
+
+def _encode(plan: Plan, columns: Columns, *, rows: int) -> Frames:
+    """Rows as records of `rows` rows each."""
+    size = plan.rows_per_record
+    if is_variable(plan.specs):
+        return encode_variable_records(plan.specs, columns, rows=rows, rows_per_record=size)
+    return encode_records(record_layout(plan.specs, rows=rows, rows_per_record=size), columns)
 
 
 class ShardFile:

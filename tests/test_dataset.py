@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 import loaders
 from loaders import chunks, dataset, order
 from loaders.manifest import ManifestError
-from loaders.spec import DTYPES
+from pipelines.verify import verify
 from tests import shards
-from tests.test_decode import SHAPES, any_bits, assert_same_bits
+from tests.test_decode import DTYPES, SHAPES, any_bits, assert_same_bits
 
 
 def small_chunks(monkeypatch, *, chunk_bytes, window_bytes):
@@ -39,7 +39,8 @@ def numbers(batches):
 
 def oracle(manifest, split, seed, epoch):
     """The order of an epoch, row by row, as the module's docstring says it."""
-    per_chunk = max(1, chunks.CHUNK_BYTES // manifest.record_bytes) * manifest.rows_per_record
+    records = manifest.chunk_records or max(1, chunks.CHUNK_BYTES // manifest.record_bytes)
+    per_chunk = records * manifest.rows_per_record
     pieces, first = [], 0
     for shard in manifest.splits[split]:
         rows = range(first, first + shard.rows)
@@ -48,7 +49,11 @@ def oracle(manifest, split, seed, epoch):
     key = order.derive(seed, order.CHUNKS, epoch)
     places = order.permute(key, np.arange(len(pieces)), len(pieces)) if pieces else []
     sequence = [row for place in places for row in pieces[place]]
-    size = max(1, chunks.WINDOW_BYTES // sum(feature.row_bytes for feature in manifest.features))
+    if manifest.chunk_records:
+        row_bytes = max(1, sum(shard.bytes for shard in manifest.splits[split]) // max(1, first))
+    else:
+        row_bytes = sum(feature.row_bytes for feature in manifest.features)
+    size = max(1, chunks.WINDOW_BYTES // row_bytes)
     result = []
     for number, start in enumerate(range(0, len(sequence), size)):
         window = sequence[start : start + size]
@@ -294,10 +299,11 @@ def test_a_chunk_is_read_alone(tmp_path, monkeypatch):
     content = bytearray(path.read_bytes())
     content[3 * manifest.record_bytes] ^= 1
     path.write_bytes(content)
-    reader = dataset.Reader(root=str(tmp_path / "out"), manifest=manifest, split="train", as_supervised=False)
+    form = dataset.Form(features=manifest.features, arrange=lambda block: block, finish=None, buckets=None)
+    reader = dataset.Reader(root=str(tmp_path / "out"), manifest=manifest, split="train", form=form)
 
     def chunk(number):
-        place = (2 * number, 2, 40 - 8 * number)
+        place = (2 * number * manifest.record_bytes, 2 * manifest.record_bytes, 2, 40 - 8 * number)
         places = tf.data.Dataset.from_tensors(tuple(tf.constant(value, tf.int64) for value in place))
         return numbers(places.flat_map(lambda *values: reader._read_chunk(tf.constant(str(path)), *values)))
 
@@ -370,3 +376,46 @@ def test_statistics_are_read_when_asked_for(tmp_path):
 
     assert found.statistics["x"]["mean"].tolist() == [1.0, 2.0]
     assert found.statistics["a/b"]["count"] == 7
+
+
+# A data set as format version 1 wrote it: three rows, two a record.
+VERSION_1 = """{
+ "format": "npyflow",
+ "format_version": 1,
+ "features": [
+  {"name": "n", "dtype": "int64", "shape": [], "role": "label", "class_names": []},
+  {"name": "x", "dtype": "float32", "shape": [2], "role": "input", "class_names": []}
+ ],
+ "rows_per_record": 2,
+ "record_bytes": 72,
+ "splits": {"train": {"rows": 3, "shards": [
+  {"file": "train/train-00000-of-00001.tfrecord", "rows": 3, "bytes": 128, "crc32c": "c7034be9"}
+ ]}},
+ "files": [],
+ "seed": 0,
+ "source_fingerprint": "",
+ "transform": null,
+ "config": {},
+ "versions": {}
+}
+"""
+VERSION_1_SHARD = (
+    "3800000000000000a3797d570a360a190a016e12140a120a100100000000000000ffffffffffffffff0a190a017812141212"
+    "0a100000c03f000000c0000000000000807f29313c94"
+)
+VERSION_1_REST = (
+    "2800000000000000ff70164a0a260a110a016e120c0a0a0a0807000000000000000a110a0178120c120a0a080000404000008040138d1587"
+)
+
+
+def test_a_data_set_of_format_version_1(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "manifest.json").write_text(VERSION_1)
+    (tmp_path / "train" / "train-00000-of-00001.tfrecord").write_bytes(bytes.fromhex(VERSION_1_SHARD + VERSION_1_REST))
+
+    (batch,) = loaders.load(tmp_path, "train", batch_size=4, shuffle=False)
+
+    assert batch["n"].numpy().tolist() == [1, -1, 7]
+    assert batch["x"].numpy().tolist() == [[1.5, -2.0], [0.0, np.inf], [3.0, 4.0]]
+    assert verify(str(tmp_path)).problems == ()
+    assert loaders.open(tmp_path).manifest.chunk_records is None

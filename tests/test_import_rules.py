@@ -5,7 +5,10 @@ import sys
 import loaders
 
 MODULES = sorted(f"loaders.{p.stem}" for p in pathlib.Path(loaders.__file__).parent.glob("*.py") if p.stem[0] != "_")
-WITHOUT_TENSORFLOW = ["loaders", "loaders.spec", "loaders.manifest", "loaders.order", "loaders.chunks", "loaders.info"]
+WITHOUT_TENSORFLOW = [
+    "loaders",
+    *(f"loaders.{name}" for name in ("spec", "manifest", "order", "chunks", "info", "invert")),
+]
 
 
 def imported_by(modules):

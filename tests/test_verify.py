@@ -6,12 +6,18 @@ import shutil
 
 import numpy as np
 import pytest
-from arrays import write_files
 
-from loaders.manifest import ManifestError
+import loaders
+from loaders.manifest import Manifest, ManifestError
+from loaders.spec import FeatureSpec
 from pipelines.build import build
+from pipelines.columns import Ragged
 from pipelines.config import parse_config
+from pipelines.encode import encode_variable_records
+from pipelines.output import Output
 from pipelines.verify import read_manifest, verify
+from pipelines.write import _write_shard
+from tests.arrays import write_files
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +173,111 @@ def test_no_manifest(dataset):
 
 
 def test_a_later_format_is_refused(dataset):
-    change_manifest(dataset, lambda value: value.update(format_version=2))
-    with pytest.raises(ManifestError, match="reads format version 1; found 2"):
+    change_manifest(dataset, lambda value: value.update(format_version=3))
+    with pytest.raises(ManifestError, match="reads format versions 1, 2; found 3"):
         verify(str(dataset))
+
+
+VARIABLE = (
+    FeatureSpec(name="n", dtype="int64", shape=()),
+    FeatureSpec(name="s", dtype="string", shape=(2,)),
+    FeatureSpec(name="v", dtype="float32", shape=(None, 3)),
+)
+
+
+@pytest.fixture
+def variable(tmp_path):
+    """Shards of 10, 0 and 7 rows that differ in size; two records of three rows a chunk."""
+    output, shards = Output(str(tmp_path / "out")), []
+    for number, rows in enumerate([10, 0, 7]):
+        lengths = np.arange(rows) % 4
+        columns = {
+            "n": np.arange(rows),
+            "s": np.array([[b"a" * n, b"b"] for n in range(rows)], "S").reshape(-1, 2),
+            "v": Ragged(values=np.ones((int(lengths.sum()), 3), np.float32), lengths=lengths),
+        }
+        batches = []
+        for start in range(0, rows, 3):
+            count = min(3, rows - start)
+            part = {name: column[start : start + count] for name, column in columns.items()}
+            batches.append((count, encode_variable_records(VARIABLE, part, rows=count, rows_per_record=3)))
+        file = f"train/train-{number:05d}-of-00003.tfrecord"
+        shards.append(_write_shard(file, output, iter(batches), chunk_records=2))
+    manifest = Manifest(
+        features=VARIABLE,
+        splits={"train": tuple(shards)},
+        files=(),
+        rows_per_record=3,
+        record_bytes=None,
+        chunk_records=2,
+        seed=0,
+        source_fingerprint="",
+        transform=None,
+        config={},
+        versions={},
+    )
+    (tmp_path / "out" / "manifest.json").write_text(manifest.dumps())
+    shutil.rmtree(tmp_path / "out" / "_build")
+    return tmp_path / "out"
+
+
+def test_rows_that_differ_in_size_verify(variable):
+    found = verify(str(variable))
+    assert found.problems == ()
+    assert (found.rows, found.shards) == (17, 3)
+
+
+def test_rows_that_differ_in_size_load(variable):
+    batches = list(loaders.load(variable, "train", batch_size=4))
+    assert sorted(int(n) for batch in batches for n in batch["n"]) == sorted([*range(10), *range(7)])
+    for batch in batches:
+        assert batch["v_length"].numpy().tolist() == (batch["n"].numpy() % 4).tolist()
+        assert [len(s) for s in batch["s"].numpy()[:, 0]] == batch["n"].numpy().tolist()
+
+
+def test_offsets_are_where_chunks_begin(variable):
+    manifest = read_manifest(str(variable))
+    for shard in manifest.splits["train"]:
+        data = (variable / shard.file).read_bytes()
+        starts, at = [], 0
+        while at < len(data):
+            starts.append(at)
+            at += int.from_bytes(data[at : at + 8], "little") + 16
+        assert shard.offsets == tuple(starts[::2])
+
+
+@pytest.mark.parametrize("position", [0, 9, 12, 40, 100, -5, -1])
+def test_a_flipped_bit_where_rows_differ_in_size(variable, position):
+    shard = first_shard(variable)
+    data = bytearray(shard.read_bytes())
+    data[position] ^= 4
+    shard.write_bytes(data)
+    (problem,) = problems(variable)
+    assert problem.startswith(str(shard))
+
+
+def test_offsets_of_a_wrong_place(variable):
+    def move(value):
+        value["splits"]["train"]["shards"][0]["offsets"][1] += 1
+
+    change_manifest(variable, move)
+    (problem,) = problems(variable)
+    assert "chunks at the offsets" in problem
+
+
+def test_a_manifest_that_counts_other_rows_of_varying_size(variable):
+    def fewer(value):
+        value["splits"]["train"]["rows"] -= 1
+        value["splits"]["train"]["shards"][0]["rows"] -= 1
+
+    change_manifest(variable, fewer)
+    (problem,) = problems(variable)
+    assert "record 3 to hold" not in problem  # a row fewer is a record fewer
+    assert "more bytes" in problem
+
+
+def test_a_shard_that_ends_early(variable):
+    shard = first_shard(variable)
+    size = len(shard.read_bytes())
+    shard.write_bytes(shard.read_bytes()[:-3])
+    assert problems(variable) == [f"{shard}: expected {size} bytes; found {size - 3} bytes"]
