@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from loaders.manifest import Manifest
 from pipelines import files
+from pipelines.append import PROFILE, Addition, Appended, begin_append, finish_append, plan_append, publish_append
 from pipelines.config import DatasetConfig
 from pipelines.errors import ConfigError, DataError
+from pipelines.headers import HeaderReader, read_with_threads
 from pipelines.output import Output, prepare
 from pipelines.plan import Plan, make_plan, resolve_config
+from pipelines.reuse import Existing, copy_learned, open_existing, plan_reuse
 from pipelines.sources import scan
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ def build(
     config: DatasetConfig | None = None,
     *,
     overwrite: bool = False,
+    transform: str | os.PathLike[str] | None = None,
     beam_options: Sequence[str] = (),
 ) -> Manifest:
     """Builds a data set from a directory of `.npy` files.
@@ -41,29 +45,69 @@ def build(
         output: The directory for the data set.
         config: The configuration; where None, every choice is made from the arrays.
         overwrite: Whether a data set or an unfinished build in the output is replaced.
+        transform: A data set whose transform is used as it is, with its configuration of the features; where None, the
+            transform is learned from the training rows.
         beam_options: As in `run_build`.
 
     Returns:
         The manifest of the finished data set.
 
     Raises:
-        SourceError: Listing everything that is wrong with the sources; nothing has been written.
+        SourceError: Listing everything that is wrong with the sources, and where they differ from those of `transform`;
+            nothing has been written.
         ConfigError: If the configuration does not fit the sources; nothing has been written.
         NpyflowError: As in `run_build`.
     """
     config = config or DatasetConfig()
-    table = scan(os.fspath(source), config)
+    if transform is not None:
+        existing = open_existing(os.fspath(transform))
+        plan = plan_reuse(os.fspath(source), existing, config)
+        return run_build(plan, os.fspath(output), overwrite=overwrite, transform=existing, beam_options=beam_options)
+    table = scan(os.fspath(source), config, read_headers=header_reader(beam_options))
     plan = make_plan(table, resolve_config(config, table))
     return run_build(plan, os.fspath(output), overwrite=overwrite, beam_options=beam_options)
 
 
-def run_build(plan: Plan, root: str, *, overwrite: bool = False, beam_options: Sequence[str] = ()) -> Manifest:
+def append(
+    source: str | os.PathLike[str], output: str | os.PathLike[str], *, beam_options: Sequence[str] = ()
+) -> Appended | None:
+    """Adds the new files of a directory to a data set; its transform stays as it is.
+
+    Args:
+        source: A directory of `.npy` files; those that the data set has already are passed over.
+        output: The data set.
+        beam_options: As in `run_build`.
+
+    Returns:
+        The new manifest and how far the rows have drifted, or None where there was nothing new.
+
+    Raises:
+        ManifestError: If the output is no finished data set.
+        SourceError: Listing everything that is wrong with the sources, and files that have changed since they were
+            read.
+        NpyflowError: As in `run_build`.
+    """
+    finish_append(os.fspath(output))
+    existing = open_existing(os.fspath(output))
+    plan = plan_append(os.fspath(source), existing)
+    return None if plan is None else run_append(plan, existing, beam_options=beam_options)
+
+
+def run_build(
+    plan: Plan,
+    root: str,
+    *,
+    overwrite: bool = False,
+    transform: Existing | None = None,
+    beam_options: Sequence[str] = (),
+) -> Manifest:
     """Runs a planned build, or what is left of it if it was interrupted.
 
     Args:
-        plan: From `make_plan`.
+        plan: From `make_plan`, or `plan_reuse`.
         root: The directory for the data set.
         overwrite: Whether a data set or an unfinished build in the output is replaced.
+        transform: The data set whose transform is used, if none is learned.
         beam_options: Command-line options of Beam; with no runner named, Beam's direct runner in this process.
 
     Returns:
@@ -76,11 +120,11 @@ def run_build(plan: Plan, root: str, *, overwrite: bool = False, beam_options: S
     """
     options = pipeline_options(beam_options)
     output = Output(files.absolute(root))
-    begin = prepare(output, plan, overwrite=overwrite)
+    fingerprint = None if transform is None else transform.fingerprint
+    begin = prepare(output, plan, overwrite=overwrite, transform_from=fingerprint)
     if begin == "finished":
         return Manifest.loads(files.read_text(output.manifest))
 
-    import apache_beam as beam
     import tensorflow_transform.beam as tft_beam
 
     from pipelines.analyze import Analyze
@@ -88,13 +132,61 @@ def run_build(plan: Plan, root: str, *, overwrite: bool = False, beam_options: S
     from pipelines.write import WriteShards
 
     analyzed = begin == "resume" and files.exists(output.analysis_done)
-    with readable_failures(), beam.Pipeline(runner=_runner(options), options=options) as pipeline:
+    if transform is not None and not analyzed:
+        copy_learned(transform, output)
+        analyzed = True
+    with run_pipeline(options) as pipeline:
         ready = None
         if not analyzed:
             with tft_beam.Context(temp_dir=output.temporary("transform")):
                 ready = pipeline | "Analyze" >> Analyze(plan, output)
         pipeline | "Write" >> WriteShards(plan, output, transform_ready=ready)
-    return publish(plan, output)
+    return publish(plan, output, transform_from=fingerprint)
+
+
+def run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[str] = ()) -> Appended:
+    """Runs a planned append, or what is left of it if it was interrupted.
+
+    Until it is done the data set stays as it was: the new shards are in no manifest.
+
+    Args:
+        plan: From `plan_append`.
+        existing: The data set.
+        beam_options: As in `run_build`.
+
+    Returns:
+        The new manifest, and how far the rows have drifted.
+
+    Raises:
+        DataError: If the sources hold values that cannot be used.
+        ConfigError: If Beam does not know an option or the runner.
+    """
+    options = pipeline_options(beam_options)
+    output = Output(existing.root)
+
+    from pipelines.profile import WriteProfile
+    from pipelines.write import WriteShards
+
+    profiled = begin_append(plan, output)
+    with run_pipeline(options) as pipeline:
+        if not profiled:
+            path = files.join(output.statistics, PROFILE)
+            pipeline | "Profile" >> WriteProfile(plan, path, only=(plan.training_split,))
+        pipeline | "Write" >> WriteShards(plan, output, transform_ready=None)
+    return publish_append(plan, existing, output)
+
+
+@contextmanager
+def run_pipeline(options: PipelineOptions) -> Iterator[Any]:
+    """A Beam pipeline that runs when the context is left.
+
+    Raises:
+        DataError: If a worker raised one.
+    """
+    import apache_beam as beam
+
+    with readable_failures(), beam.Pipeline(runner=_runner(options), options=options) as pipeline:
+        yield pipeline
 
 
 def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
@@ -126,8 +218,24 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
 
 def runs_here(arguments: Sequence[str]) -> bool:
     """Whether Beam's options leave the work to this machine."""
-    named = [argument.partition("=")[2].lower() for argument in arguments if argument.startswith("--runner=")]
-    return not named or named[-1] in LOCAL_RUNNERS
+    runner = option_value(arguments, "--runner")
+    return runner is None or runner.lower() in LOCAL_RUNNERS
+
+
+def option_value(arguments: Sequence[str], name: str) -> str | None:
+    """The value that an option written `--name=value` has, the last one where there are several."""
+    found = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{name}=")]
+    return found[-1] if found else None
+
+
+def header_reader(arguments: Sequence[str]) -> HeaderReader:
+    """How headers are read: by threads here, or by workers elsewhere that share a directory with this program."""
+    temporary = option_value(arguments, "--temp_location")
+    if temporary is None or runs_here(arguments):
+        return read_with_threads
+    from pipelines.worker_headers import read_on_workers
+
+    return read_on_workers(lambda: run_pipeline(pipeline_options(arguments)), temporary)
 
 
 def _all_subclasses(cls: type[Any]) -> list[type[Any]]:

@@ -1,35 +1,27 @@
-"""The command line: `npyflow inspect`, `npyflow build` and `npyflow verify`."""
+"""The command line: `npyflow inspect`, `build`, `append`, `validate`, `verify` and `leakage`."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import signal
-import subprocess
+import json
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from loaders.manifest import Manifest, ManifestError
-from loaders.version import VERSION
 from pipelines.errors import EXIT_BAD_INPUT, EXIT_FAILED, ConfigError, NpyflowError
+from pipelines.interrupt import EXIT_INTERRUPTED, stopping_at_once
+from pipelines.options import make_parser
 
 if TYPE_CHECKING:
+    from pipelines.config import DatasetConfig
     from pipelines.plan import Plan
 
-EXIT_INTERRUPTED = 130
-
-EPILOG = """exit codes:
-  0    done
-  1    the work failed: values that cannot be used, a data set that does not verify, a runner that failed
-  2    nothing was begun: bad sources, configuration, options or output directory
-  130  interrupted; the same command goes on where it stopped
-"""
+RUN_BY_BEAM = ("build", "append", "validate")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,19 +35,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.command != "build":
+    if rest and options.command not in RUN_BY_BEAM:
         parser.error(f"unknown argument {rest[0]}")
     options.beam_options = rest
     console = Console(soft_wrap=True, markup=False, emoji=False)
     try:
-        return int(options.run(options, console))
+        return _RUN[options.command](options, console)
     except (NpyflowError, ManifestError) as error:
         if options.debug:
             raise
         _complain(str(error))
         if isinstance(error, NpyflowError):
             return error.exit_code
-        return EXIT_FAILED if options.command == "verify" else EXIT_BAD_INPUT
+        return EXIT_FAILED if options.command in ("verify", "leakage") else EXIT_BAD_INPUT
     except KeyboardInterrupt:
         _complain("interrupted")
         return EXIT_INTERRUPTED
@@ -71,130 +63,198 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command line; what it does not know is left to Beam."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show the stack trace of an error")
-    parser = argparse.ArgumentParser(
-        prog="npyflow",
-        description="Turns directories of NumPy .npy files into training data.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"npyflow {VERSION}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    inspect = commands.add_parser(
-        "inspect", parents=[common], help="show what a directory of arrays, or a data set, holds", allow_abbrev=False
-    )
-    inspect.add_argument("path", metavar="PATH", help="a directory of .npy files, or a data set")
-    _add_config_options(inspect)
-    inspect.set_defaults(run=run_inspect)
-
-    build = commands.add_parser(
-        "build",
-        parents=[common],
-        help="build a data set from a directory of arrays",
-        allow_abbrev=False,
-        epilog="Any other option --NAME=VALUE goes to Beam: --runner=FlinkRunner, --direct_num_workers=2 …",
-    )
-    build.add_argument("source", metavar="SRC", help="a directory of .npy files, in any file system that Beam reads")
-    build.add_argument("output", metavar="OUT", help="the directory for the data set")
-    _add_config_options(build)
-    build.add_argument("--overwrite", action="store_true", help="replace a data set that is there")
-    build.add_argument("--dry_run", action="store_true", help="check, forecast, print the configuration; write nothing")
-    build.set_defaults(run=run_build_command)
-
-    verify = commands.add_parser(
-        "verify", parents=[common], help="check a data set against its manifest", allow_abbrev=False
-    )
-    verify.add_argument("path", metavar="OUT", help="a data set")
-    verify.set_defaults(run=run_verify)
-    return parser
-
-
-def _add_config_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", metavar="FILE", help="a YAML file")
-    parser.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        dest="settings",
-        help="one key of the configuration, such as features.images.normalize=none; may be repeated",
-    )
-    parser.add_argument("--seed", type=int, metavar="N", help="the seed of the splits and of the order of rows")
-
-
 def run_inspect(options: argparse.Namespace, console: Console) -> int:
     """Shows what a directory holds."""
     from pipelines import files, inspect
-    from pipelines.output import Output
+    from pipelines.output import Output, read_state
     from pipelines.verify import read_manifest
 
-    if files.exists(Output(options.path).manifest):
+    output = Output(options.path)
+    state = read_state(output)
+    if files.exists(output.manifest):
         inspect.show_dataset(console, options.path, read_manifest(options.path))
-        return 0
-    inspect.show_sources(console, _plan(options.path, options))
+    elif state is None:
+        inspect.show_sources(console, _plan(options.path, options))
+    if state is not None:
+        inspect.show_unfinished(console, output, state)
     return 0
 
 
 def run_build_command(options: argparse.Namespace, console: Console) -> int:
     """Builds a data set."""
     from pipelines import inspect
+    from pipelines.build import run_build
     from pipelines.output import Output, check
+    from pipelines.reuse import open_existing, plan_reuse
 
     begun = time.monotonic()
+    _check_beam_options(options)
+    existing = open_existing(options.transform) if options.transform else None
+    if existing is None:
+        plan = _plan(options.source, options)
+    else:
+        plan = plan_reuse(options.source, existing, _read_config(options))
+    if options.dry_run:
+        # The configuration alone goes to the standard output, so that it can be sent to a file.
+        aside = Console(stderr=True, soft_wrap=True, markup=False, emoji=False)
+        inspect.show_forecast_of(aside, plan)
+        console.print(inspect.dump_config(plan.config), end="", highlight=False, markup=False, soft_wrap=True)
+        return 0
+    fingerprint = existing.fingerprint if existing else None
+    check(Output(options.output), plan, overwrite=options.overwrite, transform_from=fingerprint)
+    inspect.show_features(console, plan)
+    inspect.show_transform(console, plan.config)
+    console.print()
+    with _showing(options, console, plan, analyzes=existing is None):
+        manifest = run_build(
+            plan,
+            options.output,
+            overwrite=options.overwrite,
+            transform=existing,
+            beam_options=options.beam_options,
+        )
+    _show_built(options, console, manifest, begun)
+    return 0
+
+
+def _show_built(options: argparse.Namespace, console: Console, manifest: Manifest, begun: float) -> None:
+    from pipelines import inspect
+
+    console.print()
+    inspect.show_splits(console, manifest)
+    inspect.show_left_out(console, manifest)
+    console.print(f"\n{options.output} is built in {time.monotonic() - begun:.1f} s", highlight=False)
+
+
+def run_append_command(options: argparse.Namespace, console: Console) -> int:
+    """Adds new files to a data set."""
+    from pipelines import inspect
+    from pipelines.append import finish_append, plan_append, plan_refit
+    from pipelines.build import run_append, run_build
+    from pipelines.reuse import open_existing
+
+    begun = time.monotonic()
+    _check_beam_options(options)
+    if options.refit:
+        plan = plan_refit(options.source, options.output, **_bad_files(options))
+        with _showing(options, console, plan, analyzes=True):
+            manifest = run_build(plan, options.output, overwrite=True, beam_options=options.beam_options)
+        _show_built(options, console, manifest, begun)
+        return 0
+    finish_append(options.output)
+    existing = open_existing(options.output)
+    addition = plan_append(options.source, existing, **_bad_files(options))
+    if addition is None:
+        console.print(f"{options.output} has all of {options.source} already; nothing was added", highlight=False)
+        return 0
+    with _showing(options, console, addition, profiles=True):
+        appended = run_append(addition, existing, beam_options=options.beam_options)
+    inspect.show_appended(console, existing.manifest, appended)
+    console.print(f"\n{options.output} has grown in {time.monotonic() - begun:.1f} s", highlight=False)
+    return 0
+
+
+def _bad_files(options: argparse.Namespace) -> dict[str, Any]:
+    said = {"on_error": options.on_error, "max_bad_files": options.max_bad_files}
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def run_validate(options: argparse.Namespace, console: Console) -> int:
+    """Validates arrays."""
+    from pipelines import files, inspect
+    from pipelines.reuse import open_existing
+    from pipelines.validate import Thresholds, plan_validation, validate
+
+    _check_beam_options(options)
+    names = ("drift", "spread", "missing", "outside", "new_classes", "class_drift")
+    said = {name: getattr(options, f"max_{name}") for name in names}
+    thresholds = Thresholds(**{name: value for name, value in said.items() if value is not None})
+    existing = open_existing(options.against) if options.against else None
+    planned = plan_validation(options.source, _read_config(options), existing)
+    with _showing(options, console, planned.plan, profiles=True, writes=False):
+        found = validate(planned, thresholds, beam_options=options.beam_options)
+    inspect.show_validation(console, found)
+    if options.json:
+        files.write_text(options.json, found.dumps())
+    return EXIT_FAILED if found.problems else 0
+
+
+def run_leakage(options: argparse.Namespace, console: Console) -> int:
+    """Finds rows that are in more than one split."""
+    from pipelines.leakage import find_leaks, show_leaks
+
+    leaks = find_leaks(options.path, features=options.features.split(",") if options.features else None)
+    show_leaks(console, leaks)
+    return EXIT_FAILED if leaks.distinct else 0
+
+
+def _check_beam_options(options: argparse.Namespace) -> None:
     if options.beam_options:  # before anything else: importing Beam to check them takes seconds
         from pipelines.build import pipeline_options
 
         pipeline_options(options.beam_options)
-    plan = _plan(options.source, options)
-    if options.dry_run:
-        inspect.show_sources(console, plan)
-        return 0
-    check(Output(options.output), plan, overwrite=options.overwrite)
-    inspect.show_features(console, plan.table)
-    console.print()
-    manifest = _run_and_show(plan, options, console)
-    console.print()
-    inspect.show_splits(console, manifest)
-    console.print(f"\n{options.output} is built in {time.monotonic() - begun:.1f} s", highlight=False)
-    return 0
 
 
-def _run_and_show(plan: Plan, options: argparse.Namespace, console: Console) -> Manifest:
-    """Runs a build, with its progress on the terminal and nothing else."""
+@contextmanager
+def _showing(
+    options: argparse.Namespace,
+    console: Console,
+    plan: Plan,
+    *,
+    analyzes: bool = False,
+    profiles: bool = False,
+    writes: bool = True,
+) -> Iterator[None]:
+    """Shows the progress of what is run inside the context, and nothing else."""
     from pipelines import files, quiet
-    from pipelines.build import run_build, runs_here
+    from pipelines.build import runs_here
     from pipelines.output import FinishedTasks, Output
     from pipelines.progress import Count
     from pipelines.report import shown
 
-    finished = FinishedTasks(Output(options.output))
+    finished = FinishedTasks(Output(options.output)) if writes else None
 
     def poll() -> dict[str, Count]:
-        rows = finished.rows()
+        rows = finished.rows() if finished else 0
         return {"write": Count(rows=rows, size=rows * plan.table.row_bytes)}
 
     with ExitStack() as stack:
-        stack.enter_context(_stopping_at_once(console))
+        stack.enter_context(stopping_at_once(console.show_cursor))
         if not options.debug and runs_here(options.beam_options):
             stack.enter_context(quiet.hidden_stderr())
             quiet.silence_worker_tracebacks()
         quiet.import_tensorflow()
-        totals = {"analyze": plan.rows_to_analyze, "write": plan.table.rows}
+        totals = _totals(plan, analyzes=analyzes, profiles=profiles, writes=writes)
         # Listing a remote directory several times a second would be a burden.
-        stack.enter_context(shown(console, totals, poll if files.is_local(options.output) else dict))
-        return run_build(plan, options.output, overwrite=options.overwrite, beam_options=options.beam_options)
+        stack.enter_context(shown(console, totals, poll if writes and files.is_local(options.output) else dict))
+        yield
+
+
+def _totals(plan: Plan, *, analyzes: bool, profiles: bool, writes: bool) -> dict[str, int]:
+    """How many rows each stage reads."""
+    totals = {}
+    if analyzes:
+        from pipelines.analyze import rounds
+
+        totals["analyze"] = plan.rows_to_analyze * (rounds(plan) + (plan.config.custom is not None))
+    if profiles:
+        totals["profile"] = plan.table.rows
+    if writes:
+        totals["write"] = plan.table.rows
+    return totals
 
 
 def run_verify(options: argparse.Namespace, console: Console) -> int:
     """Verifies a data set."""
+    from pipelines import quiet
     from pipelines.report import show_bytes
     from pipelines.verify import verify
 
-    found = verify(options.path)
+    quiet.keep_off_gpus()
+    with ExitStack() as stack:
+        if not options.debug:
+            stack.enter_context(quiet.hidden_stderr())
+        found = verify(options.path)
     for problem in found.problems:
         console.print(str(problem), highlight=False, markup=False)
     if found.problems:
@@ -211,10 +271,19 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
 
 def _plan(source: str, options: argparse.Namespace) -> Plan:
     """Reads the configuration, checks the sources and plans."""
-    from pipelines import files
-    from pipelines.config import load_config
+    from pipelines.build import header_reader
     from pipelines.plan import make_plan, resolve_config
     from pipelines.sources import scan
+
+    config = _read_config(options)
+    table = scan(source, config, read_headers=header_reader(options.beam_options))
+    return make_plan(table, resolve_config(config, table))
+
+
+def _read_config(options: argparse.Namespace) -> DatasetConfig:
+    """The configuration: the file, the settings, and the options that stand for one."""
+    from pipelines import files
+    from pipelines.config import load_config
 
     try:
         text = files.read_text(options.config) if options.config else ""
@@ -223,11 +292,9 @@ def _plan(source: str, options: argparse.Namespace) -> Plan:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{options.config}: expected UTF-8 text; found {error.reason} at {error.start}") from error
     settings = list(options.settings)
-    if options.seed is not None:
-        settings.append(f"seed={options.seed}")
-    config = load_config(text, settings, path=options.config or "the configuration")
-    table = scan(source, config)
-    return make_plan(table, resolve_config(config, table))
+    said = {key: getattr(options, key) for key in ("seed", "preprocessing_fn", "on_error", "max_bad_files")}
+    settings += [f"{key}={json.dumps(value)}" for key, value in said.items() if value is not None]
+    return load_config(text, settings, path=options.config or "the configuration")
 
 
 def _last_line(error: BaseException) -> str:
@@ -239,49 +306,14 @@ def _complain(message: str) -> None:
     print(f"npyflow: {message}", file=sys.stderr)
 
 
-@contextmanager
-def _stopping_at_once(console: Console) -> Iterator[None]:
-    """Makes Ctrl-C end this process, whatever a runner and its threads are doing.
-
-    Python's own KeyboardInterrupt can be swallowed on its way through a runner. Nothing needs to be put in order: what
-    is half written is not part of a data set, and the next run of the same command removes it.
-    """
-
-    def stop(*_: object) -> None:
-        console.show_cursor()
-        _kill_descendants(os.getpid())
-        os.write(terminal, b"npyflow: interrupted; the same command goes on where it stopped\n")
-        os._exit(EXIT_INTERRUPTED)
-
-    if threading.current_thread() is not threading.main_thread():  # only there can a handler be set
-        yield
-        return
-    terminal = os.dup(2)
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        os.close(terminal)
-
-
-def _kill_descendants(pid: int) -> None:
-    """Kills the processes below a process: Beam's workers, which would go on with what they have begun."""
-    try:
-        listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return  # without ps they end by themselves, some seconds later
-    children: dict[int, list[int]] = {}
-    for line in listing.splitlines():
-        child, parent = map(int, line.split())
-        children.setdefault(parent, []).append(child)
-    pending = children.get(pid, [])
-    while pending:
-        child = pending.pop()
-        pending += children.get(child, [])
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-
+_RUN: Mapping[str, Callable[[argparse.Namespace, Console], int]] = {
+    "inspect": run_inspect,
+    "build": run_build_command,
+    "append": run_append_command,
+    "validate": run_validate,
+    "verify": run_verify,
+    "leakage": run_leakage,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

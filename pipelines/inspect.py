@@ -1,9 +1,10 @@
-"""What `npyflow inspect` shows of a directory of arrays, and of a finished data set."""
+"""What commands show of directories of arrays and of data sets."""
 
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -11,61 +12,129 @@ from rich.console import Console
 from rich.table import Table
 
 from loaders.manifest import Manifest
+from loaders.spec import FeatureSpec
 from pipelines import files
-from pipelines.config import ResolvedConfig
-from pipelines.output import STATISTICS
+from pipelines.methods import dump_impute, dump_normalize
+from pipelines.output import STATISTICS, Output
 from pipelines.plan import Plan, describe
 from pipelines.report import show_bytes
-from pipelines.sources import SourceTable
+from pipelines.resolve import ResolvedConfig, ResolvedFeature
+from pipelines.sources import Feature
+
+if TYPE_CHECKING:
+    from pipelines.append import Appended
+    from pipelines.validate import Validation
+
+SHOWN_FILES = 10
 
 
 def _table(*columns: str) -> Table:
     """A table whose columns are numbers (right-aligned) where their heading ends in a colon."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.rstrip(":"), justify="right" if column.endswith(":") else "left", overflow="fold")
+        # The name of a split is short enough never to be cut.
+        width = 10 if column in ("split", "against") else None
+        number = column.endswith(":")
+        table.add_column(column.rstrip(":"), justify="right" if number else "left", overflow="fold", min_width=width)
     return table
 
 
 def show_sources(console: Console, plan: Plan) -> None:
     """Shows the features of a directory of arrays, the forecast, and the configuration that a build would use."""
-    show_features(console, plan.table)
-    show_forecast(console, plan)
+    show_forecast_of(console, plan)
     console.print("\nConfiguration of a build (a file with these lines gives the same):\n", style="bold")
     console.print(dump_config(plan.config), end="", highlight=False, markup=False, soft_wrap=True)
 
 
-def show_features(console: Console, table: SourceTable) -> None:
-    """Shows the features: files, dtype, shape, order and bytes."""
+def show_forecast_of(console: Console, plan: Plan) -> None:
+    """Shows the features of a directory of arrays, what is done to them, and the forecast."""
+    show_features(console, plan)
+    show_transform(console, plan.config)
+    show_forecast(console, plan)
+
+
+def show_transform(console: Console, config: ResolvedConfig) -> None:
+    """Shows what is done to each feature, and what a batch holds of it."""
+    if config.custom is not None:
+        console.print(f"\nThe transform is {config.custom.place}, which gives:\n", style="bold")
+        _show_specs(console, config.custom.specs)
+        return
+    rows = _table("feature", "role", "transform", "in a batch")
+    for feature in config.features:
+        shape = show_shape(feature.spec.shape)
+        rows.add_row(feature.name, feature.spec.role, show_steps(feature), f"{feature.spec.dtype}, {shape}")
+    console.print()
+    console.print(rows)
+
+
+def show_features(console: Console, plan: Plan) -> None:
+    """Shows the features: files, dtype, shape, order, bytes, and what is done to the values."""
+    table = plan.table
     rows = _table("feature", "files:", "dtype", "shape of a row", "order", "bytes:", "first file")
     for feature in table.features:
-        sources = [part.sources[feature.name] for part in table.parts]
+        sources = [part.sources[feature.name] for part in table.parts if feature.name in part.sources]
         orders = {"Fortran" if source.fortran else "C" for source in sources}
         endian = "big-endian " if any(source.dtype.startswith(">") for source in sources) else ""
         rows.add_row(
             feature.name,
-            f"{len(sources):,}",
-            endian + feature.dtype.name,
-            _shape(feature.shape),
+            f"{len({source.path for source in sources}):,}",
+            endian + _dtype(feature.kind_name, feature.unit),
+            show_shape(feature.shape),
             " and ".join(sorted(orders)),
-            show_bytes(sum(source.size for source in sources)),
-            sources[0].path,
+            show_bytes(feature.row_bytes * table.rows if sources else 0),
+            sources[0].path if sources else _origin(feature),
         )
     console.print(rows)
     parts = f"{len(table.parts):,} part{'s' if len(table.parts) != 1 else ''}"
     console.print(f"\n{table.rows:,} rows in {parts}, {show_bytes(table.nbytes)}", highlight=False)
+    _show_skipped(console, [str(problem) for problem in table.skipped])
 
 
-def _shape(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape)) or "one value"
+def _origin(feature: Feature) -> str:
+    return f"the constant {feature.constant}" if feature.origin == "constant" else f"the {feature.origin}"
+
+
+def _dtype(dtype: str, unit: str) -> str:
+    return f"{dtype} ({unit})" if unit else dtype
+
+
+def show_shape(shape: tuple[int | None, ...]) -> str:
+    """The shape of a row for people."""
+    return " x ".join("any" if size is None else str(size) for size in shape) or "one value"
+
+
+def show_steps(feature: ResolvedFeature) -> str:
+    """What is done to the values of a feature, in one line."""
+    normalize = dump_normalize(feature.normalize)
+    steps = [] if normalize == "none" else normalize if isinstance(normalize, list) else [normalize]
+    said = [f"impute {_show_step(dump_impute(feature.impute))}"] if feature.impute else []
+    said += map(_show_step, steps)
+    line = ", ".join(said)
+    if any(step.learns for step in feature.steps):
+        line += f" by {feature.by}" if feature.by else ""
+        line += f" over {feature.over if isinstance(feature.over, str) else 'axes ' + str(list(feature.over))}"
+    stored = {"transformed": "", "raw": "stored raw", "none": "not stored"}[feature.store]
+    indicator = "with indicator" if feature.indicator else ""
+    return "; ".join(filter(None, (line, indicator, stored)))
+
+
+def _show_step(step: Any) -> str:
+    """A step as a configuration has it, on one line."""
+    if not isinstance(step, Mapping):
+        return str(step)
+    ((name, argument),) = step.items()
+    inner = ", ".join(f"{k} {v}" for k, v in argument.items()) if isinstance(argument, Mapping) else argument
+    return f"{name} {inner}"
 
 
 def show_forecast(console: Console, plan: Plan) -> None:
     """Shows the splits and shards that a build would write."""
     rows, forecast = _table("split", "rows:", "bytes:", "shards:"), describe(plan)
     for name, split in forecast["splits"].items():
-        rows.add_row(name, f"{split['rows']:,}", show_bytes(split["bytes"]), f"{split['shards']:,}")
-    about = "" if isinstance(plan.config.splits, str) else " (expected; each row's split is drawn by its hash)"
+        known = split["rows"] is not None
+        sizes = (f"{split['rows']:,}", show_bytes(split["bytes"])) if known else ("?", "?")
+        rows.add_row(name, *sizes, f"{split['shards']:,}")
+    about = f" ({forecast['note']})" if forecast["note"] else ""
     console.print(f"\nForecast{about}:\n", style="bold")
     console.print(rows)
     console.print(f"\nA worker holds up to {show_bytes(forecast['task_bytes'])} of rows at a time", highlight=False)
@@ -79,17 +148,39 @@ def dump_config(config: ResolvedConfig) -> str:
 
 def show_dataset(console: Console, root: str, manifest: Manifest) -> None:
     """Shows the features, splits, shards and statistics of a finished data set."""
-    rows = _table("feature", "role", "dtype", "shape of a row")
-    for feature in manifest.features:
-        rows.add_row(feature.name, feature.role, feature.dtype, _shape(feature.shape))
-    console.print(rows)
+    _show_specs(console, manifest.features)
+    if manifest.transformed is not None:
+        console.print("\nAfter the transform, which the loader applies:\n", style="bold")
+        _show_specs(console, manifest.transformed)
     console.print()
     show_splits(console, manifest)
+    show_left_out(console, manifest)
     console.print(f"\n{manifest.rows_per_record} rows a record, seed {manifest.seed}", highlight=False)
     path = files.join(root, STATISTICS)
     if files.exists(path):
-        console.print("\nStatistics of the training rows, before the transform:\n", style="bold")
+        of = "the training rows" if manifest.transform_from is None else "the rows that the transform was learned from"
+        console.print(f"\nStatistics of {of}, before the transform:\n", style="bold")
         _show_statistics(console, files.read_bytes(path))
+
+
+def _show_specs(console: Console, specs: tuple[FeatureSpec, ...]) -> None:
+    rows = _table("feature", "role", "dtype", "shape of a row")
+    for spec in specs:
+        rows.add_row(spec.name, spec.role, _dtype(spec.dtype, spec.unit), show_shape(spec.shape))
+    console.print(rows)
+
+
+def show_unfinished(console: Console, output: Output, state: Mapping[str, Any]) -> None:
+    """Says what an interrupted run has left in a directory."""
+    what = "an append" if "append_to" in state else "a build"
+    try:
+        done = len(files.list_files(output.path("_build", "tasks")))
+    except OSError:
+        done = 0
+    tasks = sum(state["plan"][2:]) if "plan" in state else 0
+    how_far = f", with {done:,} of {tasks:,} tasks written" if tasks else ""
+    goes_on = "the same command goes on where it stopped"
+    console.print(f"{output.root}: {what} that is not finished{how_far}; {goes_on}", highlight=False)
 
 
 def show_splits(console: Console, manifest: Manifest) -> None:
@@ -101,13 +192,101 @@ def show_splits(console: Console, manifest: Manifest) -> None:
     console.print(rows)
 
 
+def show_left_out(console: Console, manifest: Manifest) -> None:
+    """Shows the rows and files of the sources that are not in the data set, if there are any."""
+    if manifest.dropped:
+        console.print(f"\n{manifest.dropped:,} rows were dropped", highlight=False)
+    _show_skipped(
+        console, [f"{each['path']}: expected {each['expected']}; found {each['found']}" for each in manifest.skipped]
+    )
+
+
+def _show_skipped(console: Console, problems: list[str]) -> None:
+    if not problems:
+        return
+    console.print(
+        f"\n{len(problems):,} problem{'s' if len(problems) != 1 else ''} in files that were skipped:", highlight=False
+    )
+    for problem in problems[:SHOWN_FILES]:
+        console.print(f"  {problem}", highlight=False, markup=False)
+    if len(problems) > SHOWN_FILES:
+        console.print(f"  … and {len(problems) - SHOWN_FILES:,} more", highlight=False)
+
+
+def show_appended(console: Console, before: Manifest, appended: Appended) -> None:
+    """Shows the rows that were added, and how far the rows have drifted from the transform."""
+    rows = _table("split", "rows before:", "rows added:", "shards:")
+    for name, shards in appended.manifest.splits.items():
+        old = before.rows(name) if name in before.splits else 0
+        rows.add_row(name, f"{old:,}", f"{appended.manifest.rows(name) - old:,}", f"{len(shards):,}")
+    console.print()
+    console.print(rows)
+    if not appended.drifts:
+        return
+    console.print("\nDrift of the training rows from those that the transform was learned from:\n", style="bold")
+    drifts = _table("feature", "rows", "mean, in deviations:", "deviation, ratio:", "missing, rate:")
+    for name, found in appended.drifts.items():
+        for which, drift in (("added", found.added), ("all", found.total)):
+            drifts.add_row(name, which, f"{drift.shift:.3g}", f"{drift.ratio:.3g}", f"{drift.missing:.3g}")
+    console.print(drifts)
+    large = [name for name, found in appended.drifts.items() if found.large]
+    if large:
+        console.print(
+            f"\nWarning: the transform no longer fits {', '.join(large)}; append --refit learns a new one",
+            highlight=False,
+            markup=False,
+        )
+
+
+_MEASURES = {
+    "drift": "mean:",
+    "spread": "deviation:",
+    "missing": "missing:",
+    "outside": "outside:",
+    "new_classes": "new:",
+    "class_drift": "classes:",
+}
+
+
+def show_validation(console: Console, found: Validation) -> None:
+    """Shows what a validation has measured, each split and reference on a line; `!` marks what is too much."""
+    for problem in found.schema:
+        console.print(str(problem), highlight=False, markup=False)
+    _show_skipped(console, [str(problem) for problem in found.skipped])
+    console.print("\n" + ", ".join(f"{split} {rows:,} rows" for split, rows in found.rows.items()), highlight=False)
+    lines: dict[tuple[str, str, str], dict[str, str]] = {}
+    for measure in found.measures:
+        line = lines.setdefault((measure.feature, measure.split, measure.reference), {})
+        line[measure.kind] = f"{'!' if measure.exceeded else ''}{measure.value:.3g}"
+    if lines:
+        kinds = [kind for kind in _MEASURES if any(kind in line for line in lines.values())]
+        rows = _table("feature", "split", "against", *(_MEASURES[kind] for kind in kinds))
+        for (feature, split, reference), line in lines.items():
+            rows.add_row(feature, split, reference.rpartition("/")[2], *(line.get(kind, "") for kind in kinds))
+        console.print()
+        console.print(rows)
+    console.print()
+    for measure in found.measures:
+        if measure.exceeded:
+            certain = "" if measure.certain == measure.value else f", {measure.certain:.3g} of it not by chance"
+            detail = f" ({measure.detail})" if measure.detail else ""
+            console.print(
+                f"{measure.feature}, {measure.split} against {measure.reference}: {measure.kind} expected at most "
+                f"{measure.limit:g}; found {measure.value:.4g}{certain}{detail}",
+                highlight=False,
+                markup=False,
+            )
+    problems = f"{found.problems:,} problem{'s' if found.problems != 1 else ''}" if found.problems else "no problem"
+    console.print(f"{sum(found.rows.values()):,} rows: {problems}", highlight=False)
+
+
 def _show_statistics(console: Console, data: bytes) -> None:
-    rows = _table("feature", "values:", "missing:", "min:", "max:", "mean:", "std:")
+    shown = ("min", "max", "mean", "std")
+    rows = _table("feature", "values:", "missing:", *(f"{key}:" for key in shown))
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        for name in dict.fromkeys(key.rpartition("/")[0] for key in archive.files):
-            values = {key: archive[f"{name}/{key}"] for key in ("count", "missing", "min", "max", "mean", "std")}
-            counts = [f"{int(values[key].sum()):,}" for key in ("count", "missing")]
-            rows.add_row(name, *counts, *(_range(values[key]) for key in ("min", "max", "mean", "std")))
+        for name in [key.removesuffix("/count") for key in archive.files if key.endswith("/count")]:
+            counts = [f"{int(archive[f'{name}/{key}'].sum()):,}" for key in ("count", "missing")]
+            rows.add_row(name, *counts, *(_range(archive[f"{name}/{key}"]) for key in shown))
     console.print(rows)
 
 

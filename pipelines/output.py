@@ -17,8 +17,24 @@ from pipelines.plan import Plan, Task
 
 TRANSFORM = "transform"
 STATISTICS = "statistics.npz"
-BESIDE = ("schema.pbtxt", STATISTICS, "statistics.pb")
+FITTED = "fitted.npz"
+MOMENTS = "moments.npz"
+GOLDEN = "golden.npz"
+LEARNED = (FITTED, MOMENTS, GOLDEN)
+"""What is known of the transform, where there is one: its constants, what statistics are made of, and some rows."""
+
+STATISTICS_PROTO = "statistics.pb"
+BESIDE = ("schema.pbtxt", STATISTICS, STATISTICS_PROTO)
 """The files beside the shards and the transform."""
+
+SOURCES = "sources.json"
+"""The parts that a data set was made of, by which rows that are appended are told from those that are there."""
+
+TRANSFORM_MOMENTS = "transform_moments.npz"
+"""The moments of the rows that the transform was learned from, where rows have been appended since."""
+
+KEPT = (STATISTICS, STATISTICS_PROTO, *LEARNED, TRANSFORM_MOMENTS)
+"""What is learned from training rows; a data set that takes another's transform takes these with it."""
 
 STATE_FORMAT = "npyflow-build"
 SHARD_NAME = re.compile(r"[^/]+-\d{5,}-of-\d{5,}\.tfrecord")
@@ -100,12 +116,14 @@ def versions() -> dict[str, str]:
     return {"npyflow": VERSION, "python": platform.python_version(), **found}
 
 
-def _state(plan: Plan) -> dict[str, Any]:
+def _state(plan: Plan, transform_from: str | None) -> dict[str, Any]:
     """What two builds must have in common for one to go on where the other stopped, and what clearing up needs."""
     state = {
         "format": STATE_FORMAT,
         "sources": plan.table.fingerprint(modified=True),
         "config": plan.config.dump(),
+        "preprocessing_fn": plan.config.custom.digest if plan.config.custom else None,
+        "transform_from": transform_from,
         "versions": versions(),
         "plan": [plan.block_rows, plan.analysis_rows, *(group.tasks for group in plan.groups)],
         "splits": list(plan.splits),
@@ -113,13 +131,14 @@ def _state(plan: Plan) -> dict[str, Any]:
     return dict(json.loads(json.dumps(state)))
 
 
-def check(output: Output, plan: Plan, *, overwrite: bool) -> Begin:
+def check(output: Output, plan: Plan, *, overwrite: bool, transform_from: str | None = None) -> Begin:
     """How a build into the directory would begin. Nothing is changed.
 
     Args:
         output: The directory; it need not exist.
         plan: What is to be built.
         overwrite: Whether a data set or an unfinished build that is there may be removed.
+        transform_from: The fingerprint of the transform that is used, where none is learned.
 
     Returns:
         `resume` where an interrupted run of the same build is there, `finished` where only its clearing up is left,
@@ -130,13 +149,13 @@ def check(output: Output, plan: Plan, *, overwrite: bool) -> Begin:
     """
     if files.absolute(output.root) == plan.table.root:
         raise OutputError(f"{output.root}: expected another directory than that of the sources")
-    manifest, state = _read_manifest(output), _read_state(output)
+    manifest, state = _read_manifest(output), read_state(output)
     if manifest is None and state is None and not _is_free(output.root):
         raise OutputError(
             f"{output.root}: expected an empty directory or an output of npyflow; found other files. "
             "Nothing was changed; name another directory"
         )
-    same = state == _state(plan)
+    same = state == _state(plan, transform_from)
     if manifest is None and same:  # also when overwriting: this is what an interrupted --overwrite has left
         return "resume"
     if overwrite or (manifest is None and state is None):
@@ -158,16 +177,16 @@ def _is_free(root: str) -> bool:
         raise OutputError(f"{root}: expected a directory; found a file") from error
 
 
-def prepare(output: Output, plan: Plan, *, overwrite: bool) -> Begin:
+def prepare(output: Output, plan: Plan, *, overwrite: bool, transform_from: str | None = None) -> Begin:
     """Makes the directory ready for a build; arguments, result and errors are those of `check`."""
-    begin = check(output, plan, overwrite=overwrite)
+    begin = check(output, plan, overwrite=overwrite, transform_from=transform_from)
     if begin == "finished":
         files.remove_tree(output.build)
     elif begin == "resume":
         files.remove_tree(output.path("_build", "tmp"))
     else:
-        _clear(output)
-        files.write_text(output.state, json.dumps(_state(plan)))
+        _clear(output, plan)
+        files.write_text(output.state, json.dumps(_state(plan, transform_from)))
     return begin
 
 
@@ -180,7 +199,7 @@ def _read_manifest(output: Output) -> Manifest | None:
         raise OutputError(f"{error}. Nothing was changed; name another directory") from error
 
 
-def _read_state(output: Output) -> dict[str, Any] | None:
+def read_state(output: Output) -> dict[str, Any] | None:
     """The state of an unfinished build; None where there is none, or another program's file of that name."""
     try:
         state = json.loads(files.read_text(output.state)) if files.exists(output.state) else None
@@ -189,17 +208,19 @@ def _read_state(output: Output) -> dict[str, Any] | None:
     return state if isinstance(state, dict) and state.get("format") == STATE_FORMAT else None
 
 
-def _clear(output: Output) -> None:
+def _clear(output: Output, plan: Plan) -> None:
     """Removes a data set or an unfinished build: the manifest first, so that at no time half of one looks whole.
 
-    The state is there from before the manifest goes, so that clearing up that is interrupted can be begun again.
+    The state is there from before the manifest goes, so that clearing up that is interrupted can be begun again; so is
+    the configuration of what is built, which a data set that is built anew from itself has nowhere else.
     """
-    manifest, state = _read_manifest(output), _read_state(output)
+    manifest, state = _read_manifest(output), read_state(output)
     if manifest is None and state is None:
         return
     splits = sorted({*(manifest.splits if manifest else ()), *(state["splits"] if state else ())})
-    files.write_text(output.state, json.dumps({"format": STATE_FORMAT, "splits": splits}))
-    for name in (FILE_NAME, *BESIDE):
+    left = {"format": STATE_FORMAT, "splits": splits, "config": plan.config.dump()}
+    files.write_text(output.state, json.dumps(left))
+    for name in (FILE_NAME, *LEARNED, SOURCES, TRANSFORM_MOMENTS, *BESIDE):
         files.remove(output.path(name))
     for split in splits:
         _remove_shards(output.path(split))
@@ -235,8 +256,8 @@ class FinishedTasks:
         try:
             names = [file.path for file in files.list_files(self._directory)]
             for name in set(names) - set(self._rows):
-                shards = json.loads(files.read_text(files.join(self._directory, name)))
-                self._rows[name] = sum(shard["rows"] for shard in shards.values())
+                task = json.loads(files.read_text(files.join(self._directory, name)))
+                self._rows[name] = task["dropped"] + sum(shard["rows"] for shard in task["shards"].values())
         except OSError:
             pass  # not there yet, or no longer
         return sum(self._rows.values())

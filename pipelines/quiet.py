@@ -29,10 +29,15 @@ def hidden_stderr() -> Iterator[None]:
     os.close(kept)
 
 
-def import_tensorflow() -> None:
-    """Imports TensorFlow without a GPU: a build computes on the CPU, and TensorFlow would take all of its memory."""
+def keep_off_gpus() -> None:
+    """Keeps TensorFlow, where it is imported later, from taking all memory of a GPU: all work here is the CPU's."""
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without a GPU."""
+    keep_off_gpus()
     import tensorflow as tf
 
     tf.config.list_physical_devices()

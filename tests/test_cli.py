@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 import yaml
-from arrays import write_files
 
-from pipelines import cli
+import loaders
+from pipelines import cli, files
+from tests.arrays import write_files
 
 
 def run(*arguments):
@@ -50,12 +51,130 @@ def test_build_inspect_verify(source, tmp_path, capsys):
 
 def test_a_dry_run_writes_nothing_and_its_configuration_gives_the_same(source, tmp_path, capsys):
     assert run("build", source, tmp_path / "out", "--dry_run", "--set", "seed=9") == 0
-    shown = capsys.readouterr().out
+    shown = capsys.readouterr()
     assert not (tmp_path / "out").exists()
-    (tmp_path / "config.yaml").write_text(shown[shown.index("features:\n") :])
-    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["seed"] == 9
+    assert "Forecast" in shown.err
+    assert yaml.safe_load(shown.out)["seed"] == 9
+    (tmp_path / "config.yaml").write_text(shown.out)
     assert run("build", source, tmp_path / "out", "--dry_run", "--config", tmp_path / "config.yaml") == 0
-    assert capsys.readouterr().out == shown
+    assert capsys.readouterr().out == shown.out
+
+
+def test_a_key_that_is_there_twice_is_an_error(source, tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text("seed: 1\nfeatures:\n  x: {impute: none}\n  x: {impute: mean}\n")
+    assert run("inspect", source, "--config", tmp_path / "config.yaml") == 2
+    shown = capsys.readouterr().err
+    assert "the key 'x' twice" in shown
+    assert "line 4" in shown
+    (tmp_path / "config.yaml").write_text("a: &a {impute: none}\nfeatures: {x: {<<: *a, impute: mean}}\n")
+    assert run("inspect", source, "--config", tmp_path / "config.yaml") == 2
+    assert "a: unknown key" in capsys.readouterr().err
+
+
+def test_inspect_shows_every_kind_of_feature(tmp_path, capsys):
+    arrays = {f"x-{n}.npy": np.ones((n + 1, 3), ">f4") for n in range(2)}
+    arrays |= {f"name-{n}.npy": np.full(1, "abc") for n in range(2)} | {
+        f"day-{n}.npy": np.full(1, 3, "M8[D]") for n in range(2)
+    }
+    said = {
+        "features": {
+            "x": {"ragged": True},
+            "row": {"source": "index"},
+            "one": {"source": {"constant": 2.5}},
+            "day": {"role": "input"},
+        },
+        "splits": {"column": "day", "names": ["train", "test", "a", "b"]},
+    }
+    source = write_files(tmp_path / "src", arrays)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(said))
+    assert run("inspect", source, "--config", tmp_path / "config.yaml") == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    table = {name: " ".join(lines[name].split()) for name in lines}
+    assert "any x 3" in table["x"]
+    assert "string" in table["name"]
+    assert table["train"].split()[1:3] == ["?", "?"]
+
+
+def test_the_steps_of_a_feature_are_one_line(source, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    steps = "features.x={impute: {constant: -4}, normalize: [{clip: [0.01, 0.99]}, zscore], indicator: true}"
+    assert run("inspect", source, "--set", steps) == 0
+    line = " ".join(capsys.readouterr().out.split())
+    assert "x input impute constant -4.0, clip [0.01, 0.99], zscore over element; with indicator float32, 4" in line
+
+
+@pytest.mark.slow
+def test_an_unfinished_build_is_inspected_as_such(source, tmp_path, capsys, monkeypatch):
+    write = files.write_text
+
+    def stop(path, text):
+        if path.endswith("manifest.json"):
+            raise OSError("no space")
+        write(path, text)
+
+    monkeypatch.setattr(files, "write_text", stop)
+    assert run("build", source, tmp_path / "out") == 1
+    capsys.readouterr()
+    assert run("inspect", tmp_path / "out") == 0
+    shown = capsys.readouterr().out
+    assert "a build that is not finished, with 1 of 1 tasks written; the same command goes on" in shown
+
+
+@pytest.mark.slow
+def test_bad_files_and_dropped_rows_are_in_the_summary(tmp_path, capsys):
+    arrays = {f"x-{n}.npy": np.ones((10, 2)) * n for n in range(4)} | {
+        f"keep-{n}.npy": np.arange(10) % 2 for n in range(4)
+    }
+    source = write_files(tmp_path / "src", arrays | {"x-2.npy": b"nonsense"})
+    assert run("build", source, tmp_path / "out") == 2
+    assert "x-2.npy" in capsys.readouterr().err
+    assert run("build", source, tmp_path / "out", "--on_error", "skip", "--max_bad_files", "0") == 2
+    capsys.readouterr()
+    assert (
+        run("build", source, tmp_path / "out", "--on_error=skip", "--set", "filter=keep", "--set", "splits={train: 1}")
+        == 0
+    )
+    shown = capsys.readouterr().out
+    for text in ("15 rows were dropped", "in files that were skipped", "x-2.npy"):
+        assert text in shown
+    assert run("inspect", tmp_path / "out") == 0
+    assert "15 rows were dropped" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_function_of_the_users_own(source, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(
+        "import tensorflow_transform as tft\n"
+        "def prepare(inputs):\n"
+        "    return {'first': tft.scale_to_0_1(inputs['x'][:, 0]), 'labels': inputs['labels']}\n"
+    )
+    place = f"{tmp_path / 'mine.py'}:prepare"
+    assert run("build", source, tmp_path / "out", "--preprocessing_fn", place) == 0
+    assert f"{place}, which gives" in capsys.readouterr().out
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [feature["name"] for feature in manifest["features"]] == ["first", "labels"]
+    (tmp_path / "mine.py").unlink()
+    assert run("build", source, tmp_path / "again", "--transform", tmp_path / "out") == 0
+    assert run("append", source, tmp_path / "out") == 0
+    capsys.readouterr()
+    write_files(tmp_path / "more", {"x-1.npy": np.full((500, 4), 100, np.float32), "labels-1.npy": np.arange(500)})
+    assert run("append", tmp_path / "more", tmp_path / "out") == 0
+    assert "no longer fits labels, x" in capsys.readouterr().out
+    (first,) = [batch["first"] for batch in loaders.load(str(tmp_path / "out"), "test", batch_size=10**6)]
+    assert float(np.max(first)) > 10
+
+
+@pytest.mark.slow
+def test_leaks_are_exit_code_1(tmp_path, capsys):
+    rows = np.arange(400.0).reshape(200, 2)
+    for repeats, code in ((1, 0), (2, 1)):
+        source = write_files(tmp_path / f"src{repeats}", {"x.npy": np.concatenate([rows] * repeats)})
+        assert run("build", source, tmp_path / f"out{repeats}") == 0
+        capsys.readouterr()
+        assert run("leakage", tmp_path / f"out{repeats}") == code
+        assert ("No row is in more than one split" in capsys.readouterr().out) == (code == 0)
+    assert run("leakage", tmp_path / "out1", "--features", "z") == 2
+    assert run("leakage", tmp_path / "src1") == 1
 
 
 @pytest.mark.parametrize(
@@ -73,6 +192,14 @@ def test_a_dry_run_writes_nothing_and_its_configuration_gives_the_same(source, t
         (["build", "SRC", "OUT", "--config", "SRC/x.npy"], ["x.npy: expected UTF-8 text"]),
         (["build", "SRC", "SRC"], ["expected another directory than that of the sources"]),
         (["verify", "SRC", "--fast"], ["--fast"]),
+        (["append", "SRC", "OUT"], ["expected a finished data set with a manifest.json; found none"]),
+        (["append", "SRC", "OUT", "--sed=3"], ["unknown option --sed=3"]),
+        (["build", "SRC", "OUT", "--transform", "SRC"], ["expected a finished data set"]),
+        (["build", "SRC", "OUT", "--preprocessing_fn", "none.py:f"], ["expected FILE.py:FUNCTION"]),
+        (["build", "SRC", "OUT", "--on_error", "ignore"], ["--on_error", "'ignore'"]),
+        (["build", "SRC", "OUT", "--max_bad_files", "-1"], ["max_bad_files"]),
+        (["validate", "SRC", "--against", "OUT"], ["expected a finished data set"]),
+        (["validate", "SRC", "--max_drift", "much"], ["--max_drift", "'much'"]),
         (["inspect", "SRC", "--sed", "3"], ["--sed"]),
         (["biuld", "SRC"], ["biuld"]),
     ],
@@ -106,7 +233,7 @@ def test_bad_values_are_exit_code_1(tmp_path, capsys):
     source = write_files(tmp_path / "src", {"x.npy": np.array([[1.0], [np.inf], [2.0]])})
     assert run("build", source, tmp_path / "out", "--set", "splits={train: 1}") == 1
     error = capsys.readouterr().err
-    assert error == "npyflow: x.npy (feature x): expected finite values or NaN; found inf in row 1 at (0,)\n"
+    assert error == f"npyflow: {source}/x.npy (feature x): expected finite values or NaN; found inf in row 1 at (0,)\n"
 
 
 def test_without_the_extra_the_message_says_what_to_install(source):
@@ -131,7 +258,7 @@ def test_help_names_the_exit_codes(capsys):
         run("--help")
     assert exit.value.code == 0
     shown = capsys.readouterr().out
-    for text in ("exit codes", "inspect", "build", "verify", "130"):
+    for text in ("exit codes", "inspect", "build", "append", "validate", "verify", "leakage", "130"):
         assert text in shown
 
 

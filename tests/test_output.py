@@ -6,13 +6,13 @@ import shutil
 
 import numpy as np
 import pytest
-from arrays import write_files
 
 from pipelines import files, output
 from pipelines.build import build
 from pipelines.config import parse_config
 from pipelines.output import OutputError
 from pipelines.verify import verify
+from tests.arrays import write_files
 
 
 @pytest.fixture(scope="module")

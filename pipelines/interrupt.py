@@ -1,0 +1,59 @@
+"""Ctrl-C: ends a command and its workers at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+EXIT_INTERRUPTED = 130
+
+
+@contextmanager
+def stopping_at_once(before: Callable[[], object]) -> Iterator[None]:
+    """Makes Ctrl-C end this process, whatever a runner and its threads are doing.
+
+    Python's own KeyboardInterrupt can be swallowed on its way through a runner. Nothing needs to be put in order: what
+    is half written is not part of a data set, and the next run of the same command removes it.
+
+    Args:
+        before: What is done first, such as showing the terminal's cursor again.
+    """
+
+    def stop(*_: object) -> None:
+        before()
+        _kill_descendants(os.getpid())
+        os.write(terminal, b"npyflow: interrupted; the same command goes on where it stopped\n")
+        os._exit(EXIT_INTERRUPTED)
+
+    if threading.current_thread() is not threading.main_thread():  # only there can a handler be set
+        yield
+        return
+    terminal = os.dup(2)
+    handler = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        os.close(terminal)
+
+
+def _kill_descendants(pid: int) -> None:
+    """Kills the processes below a process: Beam's workers, which would go on with what they have begun."""
+    try:
+        listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return  # without ps they end by themselves, some seconds later
+    children: dict[int, list[int]] = {}
+    for line in listing.splitlines():
+        child, parent = map(int, line.split())
+        children.setdefault(parent, []).append(child)
+    pending = children.get(pid, [])
+    while pending:
+        child = pending.pop()
+        pending += children.get(child, [])
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)

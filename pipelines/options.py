@@ -1,0 +1,113 @@
+"""The options of the command line."""
+
+from __future__ import annotations
+
+import argparse
+
+from loaders.version import VERSION
+
+EPILOG = """exit codes:
+  0    done
+  1    the work failed: values that cannot be used, a data set that does not verify or whose splits share rows, rows
+       that do not pass validation, a runner that failed
+  2    nothing was begun: bad sources, configuration, options or output directory
+  130  interrupted; the same command goes on where it stopped
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line; what it does not know is left to Beam."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the stack trace of an error")
+    parser = argparse.ArgumentParser(
+        prog="npyflow",
+        description="Turns directories of NumPy .npy files into training data.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"npyflow {VERSION}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    inspect = commands.add_parser(
+        "inspect", parents=[common], help="show what a directory of arrays, or a data set, holds", allow_abbrev=False
+    )
+    inspect.add_argument("path", metavar="PATH", help="a directory of .npy files, or a data set")
+    _add_config_options(inspect)
+
+    build = _add_command(commands, common, "build", "build a data set from a directory of arrays")
+    build.add_argument("output", metavar="OUT", help="the directory for the data set")
+    _add_config_options(build)
+    build.add_argument(
+        "--transform",
+        metavar="FROM",
+        help="use the transform of a data set as it is, with all that it says of features",
+    )
+    build.add_argument("--overwrite", action="store_true", help="replace a data set that is there")
+    build.add_argument("--dry_run", action="store_true", help="check, forecast, print the configuration; write nothing")
+
+    append = _add_command(commands, common, "append", "add new files to a data set; its transform stays as it is")
+    append.add_argument("output", metavar="OUT", help="the data set")
+    _add_error_options(append)
+    append.add_argument("--refit", action="store_true", help="build all of OUT anew from SRC, with new statistics")
+
+    validate = _add_command(commands, common, "validate", "check ranges, missing values, classes and drift of arrays")
+    _add_config_options(validate)
+    validate.add_argument("--against", metavar="OUT", help="a data set that the arrays should be like")
+    validate.add_argument("--json", metavar="FILE", help="write the report for machines")
+    _add_thresholds(validate)
+
+    verify = commands.add_parser(
+        "verify", parents=[common], help="check a data set against its manifest", allow_abbrev=False
+    )
+    verify.add_argument("path", metavar="OUT", help="a data set")
+
+    leakage = commands.add_parser(
+        "leakage", parents=[common], help="find rows that are in more than one split of a data set", allow_abbrev=False
+    )
+    leakage.add_argument("path", metavar="OUT", help="a data set")
+    leakage.add_argument("--features", metavar="NAME,…", help="the features that are compared; all inputs if not given")
+    return parser
+
+
+def _add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser, name: str, says: str
+) -> argparse.ArgumentParser:
+    """A command that Beam runs."""
+    beam = "Any other option --NAME=VALUE goes to Beam: --runner=FlinkRunner, --direct_num_workers=2 …"
+    parser = commands.add_parser(name, parents=[common], help=says, allow_abbrev=False, epilog=beam)
+    parser.add_argument("source", metavar="SRC", help="a directory of .npy files, in any file system that Beam reads")
+    return parser
+
+
+def _add_config_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", help="a YAML file")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="settings",
+        help="one key of the configuration, such as features.images.normalize=none; may be repeated",
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="the seed of the splits and of the order of rows")
+    parser.add_argument("--preprocessing_fn", metavar="FILE.py:FN", help="your own tf.transform preprocessing_fn")
+    _add_error_options(parser)
+
+
+def _add_error_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--on_error", choices=("fail", "skip"), help="whether a file that cannot be used is an error, or is left out"
+    )
+    parser.add_argument("--max_bad_files", type=int, metavar="N", help="how many files may be left out")
+
+
+def _add_thresholds(parser: argparse.ArgumentParser) -> None:
+    for name, kind, says in (
+        ("drift", float, "the largest shift of a mean, in deviations (0.1)"),
+        ("spread", float, "the largest factor between deviations (1.25)"),
+        ("missing", float, "the largest difference of rates of missing values (0.05)"),
+        ("outside", float, "the largest share of values outside the range of OUT's training rows (0.01)"),
+        ("new_classes", int, "how many classes training rows may lack (0)"),
+        ("class_drift", float, "the largest difference of a class's shares (0.1)"),
+    ):
+        parser.add_argument(f"--max_{name}", type=kind, metavar="X", help=says)
