@@ -5,20 +5,46 @@ import pathlib
 
 ROOT = pathlib.Path(__file__).parent.parent
 STAGES = (
-    ("errors", "quiet", "progress"),
-    ("files", "npy"),
-    ("config",),
-    ("layout",),
+    ("errors", "quiet", "progress", "archive", "interrupt", "options"),
+    ("files", "npy", "batches", "split_rules", "report"),
+    # statistics, in NumPy alone
+    ("exact", "estimators"),
+    ("moments", "covariance"),
+    ("statistics",),
+    ("quantiles", "frequencies", "groups", "drift"),
+    # steps
+    ("graph_ops",),
+    ("steps",),
+    ("imputation", "scaling", "ranking", "projection", "encoding"),
+    ("methods",),
+    # configuration
+    ("config", "resolve"),
+    ("missing", "custom"),
+    # sources
+    ("npz", "finite"),
+    ("headers", "layout"),
+    ("checks",),
     ("sources",),
-    ("read", "plan"),
-    ("columns", "statistics", "output"),
+    ("choose", "generated", "read", "provenance"),
+    ("plan",),
+    ("columns", "output"),
+    ("splits",),
+    # passes
+    ("fit",),
     ("preprocessing",),
     ("analyze", "transform"),
     ("encode",),
-    ("write",),
-    ("publish", "verify"),
-    ("report",),
-    ("build", "inspect"),
+    ("wire",),
+    ("write", "profile"),
+    ("golden",),
+    ("publish", "verify", "leakage"),
+    # again, and around
+    ("reuse", "worker_headers"),
+    ("growth",),
+    ("append",),
+    ("build",),
+    ("validate",),
+    ("inspect",),
     ("cli",),
 )
 LOADERS = {"loaders.spec", "loaders.manifest", "loaders.order", "loaders.version", "loaders"}

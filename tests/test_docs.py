@@ -6,6 +6,10 @@ import re
 import numpy as np
 
 from loaders import order
+from pipelines.config import DatasetConfig, FeatureConfig
+from pipelines.imputation import METHODS
+from pipelines.methods import NORMALIZE
+from pipelines.split_rules import ColumnSplits, GroupSplits, StratifiedSplits, TimeSplits
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -39,3 +43,24 @@ def test_every_module_has_its_place_in_the_architecture():
     text = (ROOT / "docs/architecture.md").read_text()
     modules = {path.stem for path in (ROOT / "pipelines").glob("*.py")} - {"__init__", "errors"}
     assert {module for module in modules if f"`{module}`" not in text} == set()
+
+
+OPTIONS = (ROOT / "docs/options.md").read_text()
+
+
+def test_every_test_that_the_options_name_is_there():
+    named = re.findall(r"`(test_\w+)::(test_\w+)`", OPTIONS)
+    assert len(named) > 50
+    absent = {
+        f"{file}::{test}" for file, test in named if f"\ndef {test}(" not in (ROOT / "tests" / f"{file}.py").read_text()
+    }
+    assert absent == set()
+
+
+def test_every_option_is_named():
+    options = {*METHODS, *NORMALIZE, *FeatureConfig.model_fields, *DatasetConfig.model_fields}
+    options |= {key for rule in (GroupSplits, StratifiedSplits, ColumnSplits, TimeSplits) for key in rule.model_fields}
+    assert {option for option in options if not re.search(rf"\b{option}\b", OPTIONS)} == set()
+    for row in OPTIONS.splitlines():
+        if row.startswith("| ") and not row.startswith(("| what", "| ---")):
+            assert "::" in row, row
