@@ -20,14 +20,14 @@ from tfx_bsl.tfxio import tensor_adapter
 
 from pipelines import files, fit, preprocessing
 from pipelines.archive import dump_arrays, load_arrays
-from pipelines.columns import Columns, Ragged, read_columns, take
 from pipelines.custom import load_function
 from pipelines.fit import Accumulated, Knowledge, Need
 from pipelines.output import FITTED, MOMENTS, STATISTICS, Output
 from pipelines.plan import Plan
+from pipelines.reading.columns import Columns, Ragged, read_columns, take
+from pipelines.reading.splits import assign
 from pipelines.resolve import ResolvedFeature
-from pipelines.splits import assign
-from pipelines.statistics import Statistics, summarize
+from pipelines.statistics.summary import Statistics, summarize
 
 STAGE = "analyze"
 

@@ -22,7 +22,7 @@ from pipelines.output import SOURCES, STATE_FORMAT, Output, OutputError, read_st
 from pipelines.plan import Plan, is_training, make_plan, resolve_config
 from pipelines.provenance import PartRecord, Provenance, changed_parts, looking
 from pipelines.reuse import Existing, check_against, open_existing
-from pipelines.sources import SourceTable, scan
+from pipelines.sources.table import SourceTable, scan
 
 if TYPE_CHECKING:
     from pipelines.growth import FeatureDrift

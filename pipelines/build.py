@@ -14,11 +14,11 @@ from pipelines import files
 from pipelines.append import PROFILE, Addition, Appended, begin_append, finish_append, plan_append, publish_append
 from pipelines.config import DatasetConfig
 from pipelines.errors import ConfigError, DataError
-from pipelines.headers import HeaderReader, read_with_threads
 from pipelines.output import Output, prepare
 from pipelines.plan import Plan, make_plan, resolve_config
 from pipelines.reuse import Existing, copy_learned, open_existing, plan_reuse
-from pipelines.sources import scan
+from pipelines.sources.headers import HeaderReader, read_with_threads
+from pipelines.sources.table import scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -233,7 +233,7 @@ def header_reader(arguments: Sequence[str]) -> HeaderReader:
     temporary = option_value(arguments, "--temp_location")
     if temporary is None or runs_here(arguments):
         return read_with_threads
-    from pipelines.worker_headers import read_on_workers
+    from pipelines.sources.worker_headers import read_on_workers
 
     return read_on_workers(lambda: run_pipeline(pipeline_options(arguments)), temporary)
 

@@ -17,13 +17,13 @@ from pipelines.config import (
     FeatureConfig,
 )
 from pipelines.errors import ConfigError
-from pipelines.imputation import Fill, Mean, Regression, fills_integers
-from pipelines.methods import dump_impute, dump_normalize
 from pipelines.resolve import ResolvedFeature
-from pipelines.scaling import Row, ZScore
-from pipelines.sources import Feature
-from pipelines.statistics import Over, kept_axes
-from pipelines.steps import MomentStep, Step, Value
+from pipelines.sources.table import Feature
+from pipelines.statistics.summary import Over, kept_axes
+from pipelines.steps.imputation import Fill, Mean, Regression, fills_integers
+from pipelines.steps.methods import dump_impute, dump_normalize
+from pipelines.steps.scaling import Row, ZScore
+from pipelines.steps.step import MomentStep, Step, Value
 
 
 def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tuple[str, ...] = ()) -> ResolvedFeature:

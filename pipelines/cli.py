@@ -273,7 +273,7 @@ def _plan(source: str, options: argparse.Namespace) -> Plan:
     """Reads the configuration, checks the sources and plans."""
     from pipelines.build import header_reader
     from pipelines.plan import make_plan, resolve_config
-    from pipelines.sources import scan
+    from pipelines.sources.table import scan
 
     config = _read_config(options)
     table = scan(source, config, read_headers=header_reader(options.beam_options))

@@ -12,10 +12,10 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, ConfigDict, Fiel
 
 from loaders.spec import DTYPES, Role
 from pipelines.errors import ConfigError
-from pipelines.methods import parse_impute, parse_normalize
 from pipelines.split_rules import RESERVED_NAMES as RESERVED_NAMES
 from pipelines.split_rules import Filter, Splits, read_number
-from pipelines.statistics import Over
+from pipelines.statistics.summary import Over
+from pipelines.steps.methods import parse_impute, parse_normalize
 
 LABEL_NAMES = frozenset({"label", "labels", "target", "targets", "class", "classes", "y", "gt"})
 SPLIT_DIRECTORIES = frozenset({"train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval"})

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.spec import Encoding, FeatureSpec
-from pipelines.batches import Columns, Ragged
+from pipelines.reading.batches import Columns, Ragged
 
 U8 = npt.NDArray[np.uint8]
 

@@ -15,17 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines import missing
-from pipelines.batches import Columns
-from pipelines.encoding import as_keys
 from pipelines.errors import DataError
-from pipelines.estimators import Estimator
-from pipelines.frequencies import Frequencies
-from pipelines.groups import GroupMoments
-from pipelines.imputation import Fill, fills_integers
+from pipelines.reading.batches import Columns
 from pipelines.resolve import ResolvedFeature
-from pipelines.scaling import Log1p
-from pipelines.statistics import Moments, Statistics, impute, merge, moments, summarize
-from pipelines.steps import Constants, MomentStep, PassStep, Step, accepted
+from pipelines.statistics.estimators import Estimator
+from pipelines.statistics.frequencies import Frequencies
+from pipelines.statistics.groups import GroupMoments
+from pipelines.statistics.summary import Moments, Statistics, impute, merge, moments, summarize
+from pipelines.steps.encoding import as_keys
+from pipelines.steps.imputation import Fill, fills_integers
+from pipelines.steps.scaling import Log1p
+from pipelines.steps.step import Constants, MomentStep, PassStep, Step, accepted
 
 PIECE_BYTES = 4 * 2**20
 """Rows that go through the steps before an estimator together: as float64 they take up to 8 times as much."""

@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from pipelines import files
 from pipelines.archive import dump_arrays, load_arrays
-from pipelines.columns import Columns, read_columns, take
 from pipelines.config import RESERVED_SUFFIX
 from pipelines.errors import Problem
 from pipelines.output import GOLDEN
 from pipelines.plan import Plan, Span
-from pipelines.splits import assign
+from pipelines.reading.columns import Columns, read_columns, take
+from pipelines.reading.splits import assign
 from pipelines.transform import graph_inputs, load_transform
 
 STAGE = "golden"

@@ -13,15 +13,15 @@ import numpy.typing as npt
 from loaders.manifest import ManifestError
 from pipelines import files
 from pipelines.archive import dump_arrays, load_arrays
-from pipelines.drift import CHANCE, Drift, compare
-from pipelines.frequencies import Distinct
 from pipelines.output import MOMENTS, STATISTICS, STATISTICS_PROTO, TRANSFORM_MOMENTS
 from pipelines.plan import Plan
 from pipelines.profile import FeatureProfile, merge_classes
 from pipelines.publish import check_classes, make_statistics
 from pipelines.resolve import ResolvedFeature
 from pipelines.reuse import Existing
-from pipelines.statistics import Moments, Statistics, merge, summarize
+from pipelines.statistics.drift import CHANCE, Drift, compare
+from pipelines.statistics.frequencies import Distinct
+from pipelines.statistics.summary import Moments, Statistics, merge, summarize
 
 MAX_SHIFT = 0.25
 MAX_SPREAD = 1.5

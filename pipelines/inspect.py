@@ -14,12 +14,12 @@ from rich.table import Table
 from loaders.manifest import Manifest
 from loaders.spec import FeatureSpec
 from pipelines import files
-from pipelines.methods import dump_impute, dump_normalize
 from pipelines.output import STATISTICS, Output
 from pipelines.plan import Plan, describe
 from pipelines.report import show_bytes
 from pipelines.resolve import ResolvedConfig, ResolvedFeature
-from pipelines.sources import Feature
+from pipelines.sources.table import Feature
+from pipelines.steps.methods import dump_impute, dump_normalize
 
 if TYPE_CHECKING:
     from pipelines.append import Appended

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.batches import Columns, Ragged
 from pipelines.errors import DataError
+from pipelines.reading.batches import Columns, Ragged
 from pipelines.resolve import ResolvedFeature
 
 if TYPE_CHECKING:

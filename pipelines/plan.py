@@ -22,7 +22,7 @@ from pipelines.config import DEFAULT_SPLITS, DatasetConfig
 from pipelines.custom import trace, untransformed
 from pipelines.errors import ConfigError
 from pipelines.resolve import Custom, ResolvedConfig, ResolvedFeature
-from pipelines.sources import Part, SourceTable
+from pipelines.sources.table import Part, SourceTable
 from pipelines.split_rules import (
     ColumnSplits,
     GroupSplits,

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import graph_ops
 from pipelines.config import RESERVED_SUFFIX
 from pipelines.fit import KEYS, Knowledge
-from pipelines.imputation import Fill, fills_integers
 from pipelines.missing import missing_in_graph
 from pipelines.resolve import ResolvedFeature
-from pipelines.steps import Constants, Shape, Step, Tensors, accepted
+from pipelines.steps import graph_ops
+from pipelines.steps.imputation import Fill, fills_integers
+from pipelines.steps.step import Constants, Shape, Step, Tensors, accepted
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from pipelines import files, fit, missing
 from pipelines.archive import dump_arrays, load_arrays
-from pipelines.columns import Columns, read_columns, take
-from pipelines.frequencies import Distinct, Frequencies
 from pipelines.plan import Plan, Span
+from pipelines.reading.columns import Columns, read_columns, take
+from pipelines.reading.splits import assign
 from pipelines.resolve import ResolvedFeature
-from pipelines.splits import assign
-from pipelines.statistics import Moments, as_columns, merge, moments
+from pipelines.statistics.frequencies import Distinct, Frequencies
+from pipelines.statistics.summary import Moments, as_columns, merge, moments
 
 STAGE = "profile"
 MAX_CLASSES = 65_536

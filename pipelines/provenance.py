@@ -12,7 +12,7 @@ from loaders.manifest import ManifestError
 from loaders.spec import FeatureSpec
 from pipelines import files
 from pipelines.errors import Problem
-from pipelines.sources import Part, SourceTable
+from pipelines.sources.table import Part, SourceTable
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

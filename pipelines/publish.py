@@ -34,7 +34,7 @@ from pipelines.output import (
 from pipelines.plan import Plan
 from pipelines.provenance import Provenance, raw_specs
 from pipelines.resolve import ResolvedFeature
-from pipelines.statistics import Statistics
+from pipelines.statistics.summary import Statistics
 from pipelines.write import Written
 
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from loaders.spec import FeatureSpec
 from pipelines.errors import ConfigError
-from pipelines.methods import dump_impute, dump_normalize
 from pipelines.split_rules import Rule
-from pipelines.statistics import Over, statistics_shape
-from pipelines.steps import Step, Value
+from pipelines.statistics.summary import Over, statistics_shape
+from pipelines.steps.methods import dump_impute, dump_normalize
+from pipelines.steps.step import Step, Value
 
 INDICATOR_SUFFIX = "_missing"
 

@@ -15,7 +15,7 @@ from pipelines.output import KEPT, SOURCES, TRANSFORM, Output
 from pipelines.plan import Plan, make_plan, resolve_config
 from pipelines.provenance import Provenance, looking, schema_differences
 from pipelines.resolve import Custom
-from pipelines.sources import SourceTable, scan
+from pipelines.sources.table import SourceTable, scan
 from pipelines.verify import read_manifest
 
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from loaders.spec import FeatureSpec
 from pipelines import files, preprocessing
-from pipelines.batches import Columns, Ragged
 from pipelines.errors import DataError
 from pipelines.fit import check_domain
+from pipelines.reading.batches import Columns, Ragged
 from pipelines.resolve import ResolvedConfig, ResolvedFeature
 
 

@@ -17,14 +17,14 @@ from pipelines import files
 from pipelines.archive import load_arrays
 from pipelines.build import option_value, pipeline_options, run_pipeline
 from pipelines.config import DatasetConfig, parse_config
-from pipelines.drift import CHANCE, Classes, compare, compare_classes
 from pipelines.errors import Problem
 from pipelines.output import STATISTICS
 from pipelines.plan import Plan, make_plan, resolve_config
 from pipelines.provenance import looking, schema_differences
 from pipelines.reuse import Existing, combine
-from pipelines.sources import SourceTable, scan
-from pipelines.statistics import Statistics, summarize
+from pipelines.sources.table import SourceTable, scan
+from pipelines.statistics.drift import CHANCE, Classes, compare, compare_classes
+from pipelines.statistics.summary import Statistics, summarize
 
 SHOWN_CLASSES = 10
 

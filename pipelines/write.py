@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.manifest import Shard
-from pipelines import files, progress, splits
-from pipelines.columns import Columns, read_columns, take
+from pipelines import files, progress
 from pipelines.encode import encode_records, encode_variable_records, is_variable, record_layout
 from pipelines.output import Output
 from pipelines.plan import Plan, Task
+from pipelines.reading import splits
+from pipelines.reading.columns import Columns, read_columns, take
 from pipelines.transform import apply_transform, load_transform
 
 STAGE = "write"

@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from pipelines import fit, preprocessing
 from pipelines.choose import resolve_feature
-from pipelines.columns import Ragged, take
 from pipelines.config import parse_config
+from pipelines.reading.columns import Ragged, take
 from pipelines.resolve import ResolvedConfig, ResolvedFeature
-from pipelines.sources import Feature
+from pipelines.sources.table import Feature
 from pipelines.transform import apply_transform
 
 

@@ -16,13 +16,13 @@ from pipelines import build as builds
 from pipelines.append import LaterParts, finish_append, plan_append
 from pipelines.build import build
 from pipelines.config import parse_config
-from pipelines.drift import Drift
 from pipelines.errors import ConfigError, DataError, SourceError
 from pipelines.growth import FeatureDrift
 from pipelines.output import Output, read_state
 from pipelines.provenance import PartRecord, Provenance, changed_parts
 from pipelines.reuse import open_existing
-from pipelines.sources import scan
+from pipelines.sources.table import scan
+from pipelines.statistics.drift import Drift
 from pipelines.verify import read_manifest, verify
 from tests.arrays import RamFileSystem, empty_ram, write_files
 

@@ -6,29 +6,29 @@ import pathlib
 ROOT = pathlib.Path(__file__).parent.parent
 STAGES = (
     ("errors", "quiet", "progress", "archive", "interrupt", "options"),
-    ("files", "npy", "batches", "split_rules", "report"),
+    ("files", "sources.npy", "reading.batches", "split_rules", "report"),
     # statistics, in NumPy alone
-    ("exact", "estimators"),
-    ("moments", "covariance"),
-    ("statistics",),
-    ("quantiles", "frequencies", "groups", "drift"),
+    ("statistics.exact", "statistics.estimators"),
+    ("statistics.moments", "statistics.covariance"),
+    ("statistics.summary",),
+    ("statistics.quantiles", "statistics.frequencies", "statistics.groups", "statistics.drift"),
     # steps
-    ("graph_ops",),
-    ("steps",),
-    ("imputation", "scaling", "ranking", "projection", "encoding"),
-    ("methods",),
+    ("steps.graph_ops",),
+    ("steps.step",),
+    ("steps.imputation", "steps.scaling", "steps.ranking", "steps.projection", "steps.encoding"),
+    ("steps.methods",),
     # configuration
     ("config", "resolve"),
     ("missing", "custom"),
     # sources
-    ("npz", "finite"),
-    ("headers", "layout"),
-    ("checks",),
-    ("sources",),
-    ("choose", "generated", "read", "provenance"),
+    ("sources.npz", "reading.finite"),
+    ("sources.headers", "sources.layout"),
+    ("sources.checks",),
+    ("sources.table",),
+    ("choose", "reading.generated", "reading.ranges", "provenance"),
     ("plan",),
-    ("columns", "output"),
-    ("splits",),
+    ("reading.columns", "output"),
+    ("reading.splits",),
     # passes
     ("fit",),
     ("preprocessing",),
@@ -39,7 +39,7 @@ STAGES = (
     ("golden",),
     ("publish", "verify", "leakage"),
     # again, and around
-    ("reuse", "worker_headers"),
+    ("reuse", "sources.worker_headers"),
     ("growth",),
     ("append",),
     ("build",),
@@ -47,6 +47,7 @@ STAGES = (
     ("inspect",),
     ("cli",),
 )
+PACKAGES = {"loaders", *("pipelines" + sub for sub in ("", ".sources", ".reading", ".statistics", ".steps"))}
 LOADERS = {"loaders.spec", "loaders.manifest", "loaders.order", "loaders.version", "loaders"}
 
 
@@ -54,7 +55,7 @@ def imported(path):
     """The modules of this project that a file imports, also inside its functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
-            if node.module in ("pipelines", "loaders"):
+            if node.module in PACKAGES:
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
             else:
                 yield node.module
@@ -64,11 +65,14 @@ def imported(path):
 
 def test_no_stage_imports_a_later_one():
     rank = {module: number for number, stage in enumerate(STAGES) for module in stage}
-    assert set(rank) == {path.stem for path in (ROOT / "pipelines").glob("*.py")} - {"__init__"}
+    root = ROOT / "pipelines"
+    modules = {".".join(path.relative_to(root).with_suffix("").parts): path for path in root.rglob("*.py")}
+    modules = {name: path for name, path in modules.items() if not name.endswith("__init__")}
+    assert set(rank) == set(modules)
     for module, own in rank.items():
-        for name in imported(ROOT / "pipelines" / f"{module}.py"):
+        for name in imported(modules[module]):
             if name.startswith("pipelines."):
-                assert rank[name.split(".")[1]] <= own, f"{module} imports {name}"
+                assert rank[name.removeprefix("pipelines.")] <= own, f"{module} imports {name}"
             elif name.startswith("loaders"):
                 assert name in LOADERS, f"{module} imports {name}"
 

@@ -491,7 +491,7 @@ def test_no_grouping_carries_rows(small):
 
     from pipelines.analyze import Analyze
     from pipelines.plan import make_plan, resolve_config
-    from pipelines.sources import scan
+    from pipelines.sources.table import scan
     from pipelines.write import WriteShards
 
     config = parse_config({})

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from pipelines.errors import ConfigError
-from pipelines.imputation import Constant, Mean
-from pipelines.methods import dump_impute, dump_normalize
-from pipelines.scaling import Scale
+from pipelines.steps.imputation import Constant, Mean
+from pipelines.steps.methods import dump_impute, dump_normalize
+from pipelines.steps.scaling import Scale
 from tests.fitting import resolve, resolve_one
 
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import strategies as st
 
 from pipelines import files
-from pipelines.columns import Ragged, encode_text, read_columns, take
 from pipelines.config import parse_config
 from pipelines.errors import DataError
 from pipelines.plan import Plan, Span, make_plan, resolve_config
-from pipelines.sources import scan
+from pipelines.reading.columns import Ragged, encode_text, read_columns, take
+from pipelines.sources.table import scan
 from tests.arrays import RamFileSystem, empty_ram, npy_bytes, npz_bytes, values, write_files
 
 

@@ -5,7 +5,7 @@ import yaml
 
 from pipelines.config import DatasetConfig, load_config
 from pipelines.errors import ConfigError
-from pipelines.scaling import MinMax
+from pipelines.steps.scaling import MinMax
 
 
 @pytest.mark.parametrize(

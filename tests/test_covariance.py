@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.decomposition import PCA
 
-from pipelines.covariance import Covariance, filled, nearest_psd, principal_components
-from pipelines.estimators import run
+from pipelines.statistics.covariance import Covariance, filled, nearest_psd, principal_components
+from pipelines.statistics.estimators import run
 
 R = np.random.default_rng(0)
 MIXED = R.standard_normal((6000, 5)) @ R.standard_normal((5, 5))

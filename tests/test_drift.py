@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.drift import CHANCE, compare, compare_classes
-from pipelines.statistics import moments, summarize
+from pipelines.statistics.drift import CHANCE, compare, compare_classes
+from pipelines.statistics.summary import moments, summarize
 
 VALUES = st.one_of(st.integers(-1000, 1000).map(lambda value: value / 8), st.just(np.nan))
 

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loaders.spec import FeatureSpec
-from pipelines.columns import Ragged
 from pipelines.encode import (
     delimit,
     encode_records,
@@ -19,6 +18,7 @@ from pipelines.encode import (
     record_bytes,
     record_layout,
 )
+from pipelines.reading.columns import Ragged
 from pipelines.wire import WireError, read_record
 from tests.arrays import DTYPES, values
 

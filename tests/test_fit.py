@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from pipelines import fit, preprocessing
-from pipelines.columns import Ragged
-from pipelines.quantiles import Quantiles
+from pipelines.reading.columns import Ragged
+from pipelines.statistics.quantiles import Quantiles
 from tests.fitting import Exported, fitted, learn, resolve, resolve_one, transform
 
 FLOATS = [

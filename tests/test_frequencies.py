@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.impute import SimpleImputer
 
-from pipelines.estimators import run
-from pipelines.frequencies import Frequencies, most_frequent, ranked
+from pipelines.statistics.estimators import run
+from pipelines.statistics.frequencies import Frequencies, most_frequent, ranked
 
 R = np.random.default_rng(0)
 

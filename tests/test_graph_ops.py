@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import graph_ops
+from pipelines.steps import graph_ops
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1000])

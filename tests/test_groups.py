@@ -6,9 +6,9 @@ import pickle
 import numpy as np
 import pytest
 
-from pipelines import groups
-from pipelines.groups import Grouped, GroupMoments
-from pipelines.statistics import moments, summarize
+from pipelines.statistics import groups
+from pipelines.statistics.groups import Grouped, GroupMoments
+from pipelines.statistics.summary import moments, summarize
 
 R = np.random.default_rng(0)
 

@@ -12,8 +12,8 @@ from pipelines.config import parse_config
 from pipelines.growth import dump_moments, load_moments, measure_drift, read_listed
 from pipelines.plan import resolve_config
 from pipelines.profile import FeatureProfile, profile_columns
-from pipelines.sources import scan
-from pipelines.statistics import moments, summarize
+from pipelines.sources.table import scan
+from pipelines.statistics.summary import moments, summarize
 from tests.arrays import write_files
 
 

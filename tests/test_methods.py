@@ -5,10 +5,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import encoding, imputation, projection, ranking, scaling
 from pipelines.config import load_config
 from pipelines.errors import ConfigError
-from pipelines.methods import NORMALIZE, dump_impute, dump_normalize, parse_impute, parse_normalize
+from pipelines.steps import encoding, imputation, projection, ranking, scaling
+from pipelines.steps.methods import NORMALIZE, dump_impute, dump_normalize, parse_impute, parse_normalize
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 PAIRS = st.tuples(FINITE, FINITE).filter(lambda pair: pair[0] < pair[1])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import missing
-from pipelines.columns import Ragged
+from pipelines.reading.columns import Ragged
 from tests.fitting import resolve_one, transform
 
 INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipelines import exact
-from pipelines.exact import ExactSum
-from pipelines.moments import Moments, column_moments, merge
-from pipelines.statistics import moments, summarize
+from pipelines.statistics import exact
+from pipelines.statistics.exact import ExactSum
+from pipelines.statistics.moments import Moments, column_moments, merge
+from pipelines.statistics.summary import moments, summarize
 
 R = np.random.default_rng(3)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from pipelines.npy import MAX_HEADER, Header, NpyError, leaves, read_header, record_dtype, record_text
+from pipelines.sources.npy import MAX_HEADER, Header, NpyError, leaves, read_header, record_dtype, record_text
 from tests.arrays import DTYPES, npy_bytes, values, with_header
 
 VERSIONS = [(1, 0), (2, 0), (3, 0)]

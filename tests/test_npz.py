@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from pipelines import npz
-from pipelines.npy import NpyError
-from pipelines.npz import Member, MemberStream, StreamCache, read_members
+from pipelines.sources import npz
+from pipelines.sources.npy import NpyError
+from pipelines.sources.npz import Member, MemberStream, StreamCache, read_members
 from tests.arrays import DTYPES, RamFileSystem, empty_ram, npy_bytes, npz_bytes, values, with_header
 
 X = np.arange(12, dtype="<f4").reshape(4, 3)

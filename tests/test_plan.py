@@ -20,8 +20,8 @@ from pipelines.plan import (
     resolve_config,
     stored_row_bytes,
 )
-from pipelines.sources import Feature, Part, Source, SourceTable
-from pipelines.splits import assign
+from pipelines.reading.splits import assign
+from pipelines.sources.table import Feature, Part, Source, SourceTable
 
 
 def make_table(rows, *, names=None, splits=None, shape=(4,), dtype="float32"):

@@ -9,9 +9,9 @@ from pipelines import profile
 from pipelines.config import parse_config
 from pipelines.plan import make_plan, resolve_config
 from pipelines.profile import Profile, dump_profile, load_profile, merge_profiles, profile_units, profiled
-from pipelines.sources import scan
-from pipelines.splits import assign
-from pipelines.statistics import summarize
+from pipelines.reading.splits import assign
+from pipelines.sources.table import scan
+from pipelines.statistics.summary import summarize
 from tests.arrays import write_files
 
 

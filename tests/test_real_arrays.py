@@ -14,8 +14,8 @@ import loaders
 from pipelines.build import build
 from pipelines.config import DatasetConfig
 from pipelines.plan import Span, make_plan, resolve_config
-from pipelines.sources import scan
-from pipelines.splits import assign
+from pipelines.reading.splits import assign
+from pipelines.sources.table import scan
 from pipelines.verify import verify
 
 TENSORLY = "tensorly/datasets/data"

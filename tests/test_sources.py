@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from pipelines.config import parse_config
 from pipelines.errors import SourceError
-from pipelines.headers import Chunk, read_headers
-from pipelines.layout import match_pattern, place
-from pipelines.sources import SourceTable, scan
+from pipelines.sources.headers import Chunk, read_headers
+from pipelines.sources.layout import match_pattern, place
+from pipelines.sources.table import SourceTable, scan
 from tests.arrays import RamFileSystem, empty_ram, npy_bytes, npz_bytes, with_header, write_files
 
 X = np.zeros((5, 3), np.float32)

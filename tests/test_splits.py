@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
 
 from loaders import order
-from pipelines import progress, splits
+from pipelines import progress
 from pipelines.config import parse_config
 from pipelines.errors import ConfigError, DataError
 from pipelines.plan import Span, make_plan, resolve_config
-from pipelines.sources import scan
-from pipelines.splits import SEGMENT_ROWS, assign, hash_values
+from pipelines.reading import splits
+from pipelines.reading.splits import SEGMENT_ROWS, assign, hash_values
+from pipelines.sources.table import scan
 from tests.arrays import write_files
 
 FRACTIONS = {"train": 0.6, "validation": 0.25, "test": 0.15}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.impute import SimpleImputer
 
-from pipelines.statistics import (
+from pipelines.statistics.summary import (
     Statistics,
     broadcast_shape,
     impute,

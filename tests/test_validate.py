@@ -10,10 +10,10 @@ from pipelines import cli
 from pipelines.archive import dump_arrays, load_arrays
 from pipelines.build import build
 from pipelines.config import parse_config
-from pipelines.drift import CHANCE
 from pipelines.errors import ConfigError, SourceError
 from pipelines.profile import profile_units, unit_count
 from pipelines.reuse import open_existing
+from pipelines.statistics.drift import CHANCE
 from pipelines.validate import Thresholds, Validation, measure, plan_validation
 from tests.arrays import write_files
 

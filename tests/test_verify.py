@@ -11,10 +11,10 @@ import loaders
 from loaders.manifest import Manifest, ManifestError
 from loaders.spec import FeatureSpec
 from pipelines.build import build
-from pipelines.columns import Ragged
 from pipelines.config import parse_config
 from pipelines.encode import encode_variable_records
 from pipelines.output import Output
+from pipelines.reading.columns import Ragged
 from pipelines.verify import read_manifest, verify
 from pipelines.write import _write_shard
 from tests.arrays import write_files

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipelines import worker_headers
 from pipelines.build import header_reader
 from pipelines.config import parse_config
 from pipelines.errors import SourceError
-from pipelines.headers import read_with_threads
-from pipelines.sources import scan
-from pipelines.worker_headers import read_on_workers
+from pipelines.sources import worker_headers
+from pipelines.sources.headers import read_with_threads
+from pipelines.sources.table import scan
+from pipelines.sources.worker_headers import read_on_workers
 from tests.arrays import write_files
 
 CONFIG = parse_config({"features": {"x": {"row_axes": 0}}})

@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from pipelines import files
 from pipelines.errors import DataError, Problem
-from pipelines.npy import NpyError, leaves, record_dtype
-from pipelines.npz import MemberStream, streams
-from pipelines.sources import Source
+from pipelines.sources.npy import NpyError, leaves, record_dtype
+from pipelines.sources.npz import MemberStream, streams
+from pipelines.sources.table import Source
 
 Array = npt.NDArray[Any]
 Box = tuple[slice, ...]

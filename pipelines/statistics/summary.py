@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.moments import Moments, column_moments, correctly_rounded, merge
+from pipelines.statistics.moments import Moments, column_moments, correctly_rounded, merge
 
 __all__ = ["Moments", "Over", "Statistics", "impute", "merge", "moments", "summarize"]
 

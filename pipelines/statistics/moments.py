@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import exact
-from pipelines.exact import SEGMENT_ROWS, Adder, ExactSum, Scaling
+from pipelines.statistics import exact
+from pipelines.statistics.exact import SEGMENT_ROWS, Adder, ExactSum, Scaling
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]

@@ -12,7 +12,7 @@ from typing import Any
 import apache_beam as beam
 
 from pipelines import files
-from pipelines.headers import Chunk, FileHeaders, HeaderReader, read_headers, read_with_threads
+from pipelines.sources.headers import Chunk, FileHeaders, HeaderReader, read_headers, read_with_threads
 
 MIN_FILES = 10_000
 """For fewer files a job that reads their headers takes longer to start than they take to read."""

@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines import files, progress
-from pipelines.batches import Columns as Columns
-from pipelines.batches import Ragged as Ragged
-from pipelines.batches import take as take
 from pipelines.errors import DataError, Problem
-from pipelines.finite import check_finite, find_infinite
-from pipelines.generated import generate
 from pipelines.plan import Plan, Span
-from pipelines.read import Wanted, read_together, value_dtype
+from pipelines.reading.batches import Columns as Columns
+from pipelines.reading.batches import Ragged as Ragged
+from pipelines.reading.batches import take as take
+from pipelines.reading.finite import check_finite, find_infinite
+from pipelines.reading.generated import generate
+from pipelines.reading.ranges import Wanted, read_together, value_dtype
 from pipelines.resolve import ResolvedFeature
-from pipelines.sources import Feature, SourceTable
+from pipelines.sources.table import Feature, SourceTable
 
 Array = npt.NDArray[Any]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.statistics import Over, as_columns, statistics_shape
+from pipelines.statistics.summary import Over, as_columns, statistics_shape
 
 I64 = npt.NDArray[np.int64]
 

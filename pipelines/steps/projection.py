@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pipelines import graph_ops
-from pipelines.covariance import Covariance, principal_components
-from pipelines.estimators import Estimator
-from pipelines.steps import Constants, PassStep, Shape, Tensors, Value, not_zero
+from pipelines.statistics.covariance import Covariance, principal_components
+from pipelines.statistics.estimators import Estimator
+from pipelines.steps import graph_ops
+from pipelines.steps.step import Constants, PassStep, Shape, Tensors, Value, not_zero
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from pipelines import graph_ops
-from pipelines.statistics import Statistics
-from pipelines.steps import Constants, MomentStep, Step, Tensors, Value, not_zero
+from pipelines.statistics.summary import Statistics
+from pipelines.steps import graph_ops
+from pipelines.steps.step import Constants, MomentStep, Step, Tensors, Value, not_zero
 
 if TYPE_CHECKING:
     import tensorflow as tf

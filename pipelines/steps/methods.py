@@ -9,9 +9,9 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pipelines import encoding, imputation, projection, ranking, scaling
 from pipelines.split_rules import read_number
-from pipelines.steps import Step
+from pipelines.steps import encoding, imputation, projection, ranking, scaling
+from pipelines.steps.step import Step
 
 NORMALIZE: dict[str, type[Step]] = {
     step.key: step

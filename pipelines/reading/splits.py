@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from loaders import order
 from pipelines import files
-from pipelines.columns import Columns, read_columns
 from pipelines.errors import DataError, Problem
 from pipelines.plan import Plan, Span
+from pipelines.reading.columns import Columns, read_columns
 from pipelines.split_rules import (
     ColumnSplits,
     GroupSplits,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pipelines import graph_ops
-from pipelines.estimators import Estimator
-from pipelines.frequencies import Frequencies, ranked
-from pipelines.steps import Constants, PassStep, Shape, Step, Tensors, Value
+from pipelines.statistics.estimators import Estimator
+from pipelines.statistics.frequencies import Frequencies, ranked
+from pipelines.steps import graph_ops
+from pipelines.steps.step import Constants, PassStep, Shape, Step, Tensors, Value
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import exact
-from pipelines.exact import Adder, ExactSum
+from pipelines.statistics import exact
+from pipelines.statistics.exact import Adder, ExactSum
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]

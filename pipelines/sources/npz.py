@@ -17,7 +17,7 @@ import zlib
 from typing import Any, BinaryIO, cast
 
 from pipelines import files
-from pipelines.npy import Header, NpyError, read_header
+from pipelines.sources.npy import Header, NpyError, read_header
 
 SUFFIX = ".npy"
 

@@ -18,7 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines import files
-from pipelines.checks import (
+from pipelines.config import ConstantSource, DatasetConfig
+from pipelines.errors import Problem, SourceError
+from pipelines.files import FileInfo
+from pipelines.sources.checks import (
     Located,
     check_class_tree,
     check_classes,
@@ -27,12 +30,9 @@ from pipelines.checks import (
     check_rows,
     locate_arrays,
 )
-from pipelines.config import ConstantSource, DatasetConfig
-from pipelines.errors import Problem, SourceError
-from pipelines.files import FileInfo
-from pipelines.headers import FileHeaders, HeaderReader, cut, read_with_threads
-from pipelines.layout import SUFFIXES, Entry, arrange, check_names, find_splits, fixed_directory, match_pattern
-from pipelines.npy import record_text
+from pipelines.sources.headers import FileHeaders, HeaderReader, cut, read_with_threads
+from pipelines.sources.layout import SUFFIXES, Entry, arrange, check_names, find_splits, fixed_directory, match_pattern
+from pipelines.sources.npy import record_text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.estimators import add_counts
-from pipelines.statistics import Over, as_columns, kept_axes, statistics_shape
+from pipelines.statistics.estimators import add_counts
+from pipelines.statistics.summary import Over, as_columns, kept_axes, statistics_shape
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.sources import Feature, SourceTable
+from pipelines.sources.table import Feature, SourceTable
 
 
 def generate(table: SourceTable, feature: Feature, runs: Sequence[tuple[int, int, int]]) -> npt.NDArray[Any]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.estimators import Estimator
-from pipelines.statistics import Over, Statistics, broadcast_shape
+from pipelines.statistics.estimators import Estimator
+from pipelines.statistics.summary import Over, Statistics, broadcast_shape
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.statistics import Statistics
+from pipelines.statistics.summary import Statistics
 
 F64 = npt.NDArray[np.float64]
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import graph_ops
-from pipelines.covariance import Covariance, nearest_psd
-from pipelines.estimators import Estimator
-from pipelines.frequencies import Frequencies, most_frequent
-from pipelines.quantiles import Quantiles
-from pipelines.statistics import Statistics, statistics_shape
-from pipelines.steps import Constants, MomentStep, PassStep, Shape, Step, Tensors, Value, not_zero
+from pipelines.statistics.covariance import Covariance, nearest_psd
+from pipelines.statistics.estimators import Estimator
+from pipelines.statistics.frequencies import Frequencies, most_frequent
+from pipelines.statistics.quantiles import Quantiles
+from pipelines.statistics.summary import Statistics, statistics_shape
+from pipelines.steps import graph_ops
+from pipelines.steps.step import Constants, MomentStep, PassStep, Shape, Step, Tensors, Value, not_zero
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import graph_ops
-from pipelines.estimators import Estimator
-from pipelines.quantiles import Quantiles
-from pipelines.steps import Constants, PassStep, Shape, Tensors, Value, not_zero
+from pipelines.statistics.estimators import Estimator
+from pipelines.statistics.quantiles import Quantiles
+from pipelines.steps import graph_ops
+from pipelines.steps.step import Constants, PassStep, Shape, Tensors, Value, not_zero
 
 if TYPE_CHECKING:
     import tensorflow as tf

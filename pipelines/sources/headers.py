@@ -6,8 +6,8 @@ import concurrent.futures
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pipelines import files
-from pipelines.npy import NpyError, read_header
-from pipelines.npz import Member, read_members
+from pipelines.sources.npy import NpyError, read_header
+from pipelines.sources.npz import Member, read_members
 
 ARCHIVE_SUFFIX = ".npz"
 

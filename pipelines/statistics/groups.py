@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import exact
-from pipelines.exact import SEGMENT_ROWS, Adder, ExactSum
-from pipelines.moments import Moments, empty, merge
-from pipelines.statistics import Over, as_columns, statistics_shape, summarize
+from pipelines.statistics import exact
+from pipelines.statistics.exact import SEGMENT_ROWS, Adder, ExactSum
+from pipelines.statistics.moments import Moments, empty, merge
+from pipelines.statistics.summary import Over, as_columns, statistics_shape, summarize
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from pipelines import finite, read
 from pipelines.config import DatasetConfig, parse_config
 from pipelines.errors import DataError
-from pipelines.finite import check_finite
-from pipelines.read import Wanted, boxes, read_rows, read_together, requests
-from pipelines.sources import Source, scan
+from pipelines.reading import finite, ranges
+from pipelines.reading.finite import check_finite
+from pipelines.reading.ranges import Wanted, boxes, read_rows, read_together, requests
+from pipelines.sources.table import Source, scan
 from tests.arrays import DTYPES, RamFileSystem, empty_ram, npy_bytes, npz_bytes, values, write_files
 
 
@@ -56,8 +56,8 @@ def test_equals_numpy(
     expected = loaded.reshape(-1, *array.shape[row_axes:])[start:stop].astype(array.dtype.newbyteorder("="))
     for root in (local, "ram://equals"):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(read, "GAP_BYTES", gap)
-            patch.setattr(read, "BUFFER_BYTES", buffer)
+            patch.setattr(ranges, "GAP_BYTES", gap)
+            patch.setattr(ranges, "BUFFER_BYTES", buffer)
             out = np.empty_like(expected, order="C") if given_out else None
             rows = read_rows(root, source_of(root, row_axes), start, stop, row_axes=row_axes, out=out)
         assert out is None or rows is out
@@ -131,12 +131,12 @@ def test_every_kind_of_array_in_every_container_equals_numpy(
         assert {source.compressed for source in sources.values()} == {container == "compressed"}
         outs = {}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(read, "SMALL_BYTES", small)
-            patch.setattr(read, "BUFFER_BYTES", buffer)
+            patch.setattr(ranges, "SMALL_BYTES", small)
+            patch.setattr(ranges, "BUFFER_BYTES", buffer)
             rows = 1 if row_axes == 0 else stop - start
             first, last = (0, 1) if row_axes == 0 else (start, stop)
             for field, source in sources.items():
-                outs[field] = np.empty((rows, *source.shape[row_axes:]), read.value_dtype(source))
+                outs[field] = np.empty((rows, *source.shape[row_axes:]), ranges.value_dtype(source))
             wanted = [Wanted(source=sources[field], row_axes=row_axes, out=out) for field, out in outs.items()]
             read_together(root, wanted, first, last)
             alone = {
@@ -251,8 +251,8 @@ def test_requests_cover_a_box_once_within_the_limits(data: st.DataObject, shape:
     gap, buffer = data.draw(st.integers(0, 100)), data.draw(st.integers(4, 400))
     grid = 4 * np.arange(np.prod(shape)).reshape(shape, order="F")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(read, "GAP_BYTES", gap)
-        patch.setattr(read, "BUFFER_BYTES", buffer)
+        patch.setattr(ranges, "GAP_BYTES", gap)
+        patch.setattr(ranges, "BUFFER_BYTES", buffer)
         found = [np.sort(grid[request].ravel()) for request in requests(shape, box, 4)]
     assert np.array_equal(np.sort(np.concatenate(found)), np.sort(grid[box].ravel()))
     assert [places[0] for places in found] == sorted(places[0] for places in found)

@@ -14,10 +14,10 @@ import numpy as np
 from pipelines.config import LABEL_NAMES, SPLIT_DIRECTORIES, DatasetConfig
 from pipelines.errors import Problem
 from pipelines.files import FileInfo
-from pipelines.headers import FileHeaders
-from pipelines.layout import ARCHIVE_SUFFIX, SUFFIX, Entry
-from pipelines.npy import Header, Leaf, leaves
-from pipelines.npz import Member
+from pipelines.sources.headers import FileHeaders
+from pipelines.sources.layout import ARCHIVE_SUFFIX, SUFFIX, Entry
+from pipelines.sources.npy import Header, Leaf, leaves
+from pipelines.sources.npz import Member
 
 Kind = tuple[np.dtype[Any], str, tuple[int | None, ...]]
 """What all arrays of a feature have in common: dtype (of strings without their width), unit, and shape of a row."""

@@ -1,0 +1,1 @@
+"""Rows of the sources: by range, as columns, and which split each belongs to."""

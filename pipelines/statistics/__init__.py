@@ -1,0 +1,1 @@
+"""Statistics of the training rows as exact monoids, in NumPy alone."""
