@@ -206,7 +206,7 @@ def test_follows_links_to_files(tmp_path: pathlib.Path) -> None:
             ["x.npy (feature x): expected a dtype without objects; found object (it would have to be unpickled)"],
         ),
         ({"x.npy": np.zeros(3, "M8")}, {}, ["datetime64/timedelta64 with a unit; found datetime64 (descr"]),
-        ({"x.npy": np.zeros(())}, {}, ["(feature x): expected at least 1 axis to count rows; found shape ()"]),
+        ({"x.npy": np.zeros(())}, {}, ["(feature x): expected at least 1 axis to count rows (`row_axes: 0` makes each file a row); found shape ()"]),
         ({"x.npy": X}, {"row_axes": 3}, ["expected at least 3 axes to count rows; found shape (5, 3)"]),
         ({"x.npy": np.zeros((5, 0))}, {}, ["(feature x): expected a row of at least 1 element; found shape (5, 0)"]),
         ({"x-0.npy": X[:0], "x-1.npy": X[:0]}, {}, ["ROOT: expected at least 1 row; found 2 files without rows"]),

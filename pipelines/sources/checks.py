@@ -183,10 +183,8 @@ def _check_axes(array: Located) -> Problem | None:
     """What is wrong with an array that cannot be cut into rows."""
     found, axes = f"shape {array.shape}", array.row_axes
     if len(array.header.shape) < axes:
-        expected = (
-            f"at least {axes} {'axis' if axes == 1 else 'axes'} to count rows (`row_axes: 0` makes each file a row)"
-        )
-        return array.problem(expected, found)
+        hint = "1 axis to count rows (`row_axes: 0` makes each file a row)"
+        return array.problem(f"at least {hint if axes == 1 else f'{axes} axes to count rows'}", found)
     if array.ragged and not array.shape:
         return array.problem("at least 1 axis, whose length varies", found)
     if 0 in array.row_shape:
