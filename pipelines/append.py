@@ -101,10 +101,18 @@ def finish_append(root: str) -> None:
     if state is None or "append_to" not in state or not files.exists(output.manifest):
         return
     if state["append_to"] != _digest(output):
-        _remove_unlisted(output, state["splits"])
-        files.remove_tree(output.build)
+        clear_append(root)
     elif files.exists(output.path("_build", "publish", "manifest.json")):
         _commit(output)
+
+
+def clear_append(root: str) -> None:
+    """Removes what an append that failed or was interrupted has left, if there is anything; no row was added."""
+    output = Output(files.absolute(root))
+    state = read_state(output)
+    if state is not None and "append_to" in state:
+        _remove_unlisted(output, state["splits"])
+        files.remove_tree(output.build)
 
 
 def plan_append(
@@ -259,7 +267,10 @@ def _new_manifest(
     described = {file.file: file for file in before.files}
     for name, data in staged.items():
         described[name] = File(file=name, bytes=len(data), crc32c=f"{google_crc32c.value(data):08x}")
-    skipped = [*before.skipped, *(dataclasses.asdict(problem) for problem in plan.table.skipped)]
+    root, parts = plan.table.root, plan.table.parts
+    mended = {files.absolute(files.locate(root, each.path)) for part in parts for each in part.sources.values()}
+    skipped = [problem for problem in before.skipped if files.absolute(problem["path"]) not in mended]
+    skipped += [dataclasses.asdict(problem) for problem in plan.table.skipped]
     sources = f"{before.source_fingerprint} {plan.table.fingerprint(modified=False)}"
     return dataclasses.replace(
         before,

@@ -11,10 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from loaders.manifest import Manifest
 from pipelines import files
-from pipelines.append import PROFILE, Addition, Appended, begin_append, finish_append, plan_append, publish_append
+from pipelines.append import (
+    PROFILE,
+    Addition,
+    Appended,
+    begin_append,
+    clear_append,
+    finish_append,
+    plan_append,
+    publish_append,
+)
 from pipelines.config import DatasetConfig
 from pipelines.errors import ConfigError, DataError
-from pipelines.output import Output, prepare
+from pipelines.output import Output, OutputError, prepare
 from pipelines.plan import Plan, make_plan, resolve_config
 from pipelines.reuse import Existing, copy_learned, open_existing, plan_reuse
 from pipelines.sources.headers import HeaderReader, read_with_threads
@@ -90,7 +99,10 @@ def append(
     finish_append(os.fspath(output))
     existing = open_existing(os.fspath(output))
     plan = plan_append(os.fspath(source), existing)
-    return None if plan is None else run_append(plan, existing, beam_options=beam_options)
+    if plan is None:
+        clear_append(os.fspath(output))
+        return None
+    return run_append(plan, existing, beam_options=beam_options)
 
 
 def run_build(
@@ -114,12 +126,14 @@ def run_build(
         The manifest of the finished data set.
 
     Raises:
-        OutputError: If the output holds something that may not be replaced.
+        OutputError: If the output holds something that may not be replaced, or the transform.
         DataError: If the sources hold values that cannot be used.
         ConfigError: If Beam does not know an option or the runner.
     """
     options = pipeline_options(beam_options)
     output = Output(files.absolute(root))
+    if transform is not None and _resolve_links(output.root) == _resolve_links(transform.root):
+        raise OutputError(f"{root}: expected another directory than that of the data set whose transform is used")
     fingerprint = None if transform is None else transform.fingerprint
     begin = prepare(output, plan, overwrite=overwrite, transform_from=fingerprint)
     if begin == "finished":
@@ -142,6 +156,10 @@ def run_build(
                 ready = pipeline | "Analyze" >> Analyze(plan, output)
         pipeline | "Write" >> WriteShards(plan, output, transform_ready=ready)
     return publish(plan, output, transform_from=fingerprint)
+
+
+def _resolve_links(root: str) -> str:
+    return os.path.realpath(root) if files.is_local(root) else root
 
 
 def run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[str] = ()) -> Appended:

@@ -129,7 +129,7 @@ def _show_built(options: argparse.Namespace, console: Console, manifest: Manifes
 def run_append_command(options: argparse.Namespace, console: Console) -> int:
     """Adds new files to a data set."""
     from pipelines import inspect
-    from pipelines.append import finish_append, plan_append, plan_refit
+    from pipelines.append import clear_append, finish_append, plan_append, plan_refit
     from pipelines.build import run_append, run_build
     from pipelines.reuse import open_existing
 
@@ -145,6 +145,7 @@ def run_append_command(options: argparse.Namespace, console: Console) -> int:
     existing = open_existing(options.output)
     addition = plan_append(options.source, existing, **_bad_files(options))
     if addition is None:
+        clear_append(options.output)
         console.print(f"{options.output} has all of {options.source} already; nothing was added", highlight=False)
         return 0
     with _showing(options, console, addition, profiles=True):
@@ -175,7 +176,11 @@ def run_validate(options: argparse.Namespace, console: Console) -> int:
         found = validate(planned, thresholds, beam_options=options.beam_options)
     inspect.show_validation(console, found)
     if options.json:
-        files.write_text(options.json, found.dumps())
+        try:
+            files.write_text(options.json, found.dumps())
+        except OSError as error:
+            found_there = error.strerror or str(error)
+            raise NpyflowError(f"{options.json}: expected a file that can be written; found {found_there}") from error
     return EXIT_FAILED if found.problems else 0
 
 

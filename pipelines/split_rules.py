@@ -26,6 +26,7 @@ RESERVED_NAMES = frozenset(
         "statistics.pb",
         "fitted.npz",
         "moments.npz",
+        "transform_moments.npz",
         "golden.npz",
         "sources.json",
     }

@@ -245,8 +245,26 @@ def test_a_failed_append_leaves_the_data_set_as_it_was(base, dataset, tmp_path, 
     assert read_manifest(str(dataset)) == before
     assert cli.main(["inspect", str(dataset)]) == 0
     assert "an append that is not finished" in capsys.readouterr().out
+    assert cli.main(["append", str(base / "src"), str(dataset)]) == 0  # the bad file is no longer to be added
+    assert not verify(str(dataset)).problems
+    with pytest.raises(DataError):
+        builds.append(tmp_path / "bad", dataset)
+    assert builds.append(base / "src", dataset) is None
+    assert not verify(str(dataset)).problems
     builds.append(base / "later", dataset)
     assert read_manifest(str(dataset)).splits == read_manifest(str(base / "grown")).splits
+
+
+@pytest.mark.slow
+def test_a_file_that_was_skipped_is_no_longer_listed_when_its_rows_are_added(base, dataset, tmp_path):
+    source = tmp_path / "src"
+    write_files(source, parts(3, 4) | {"x-004.npy": b"bad"})
+    run = ["append", str(source), str(dataset)]
+    assert cli.main([*run, "--on_error=skip"]) == 0
+    assert [problem["path"] for problem in read_manifest(str(dataset)).skipped] == [str(source / "x-004.npy")]
+    write_files(source, parts(4, 5) | {"raw-005.npy": b"bad"})
+    assert cli.main([*run, "--on_error=skip"]) == 0
+    assert [problem["path"] for problem in read_manifest(str(dataset)).skipped] == [str(source / "raw-005.npy")]
 
 
 @pytest.mark.slow

@@ -49,6 +49,16 @@ def test_build_inspect_verify(source, tmp_path, capsys):
     assert "schema.pbtxt: expected" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_inspect_shows_statistics_only_where_there_are_some(source, tmp_path, capsys):
+    assert run("build", source, tmp_path / "numbers") == 0
+    assert run("build", write_files(tmp_path / "text", {"w.npy": np.array(["a", "b"] * 9)}), tmp_path / "words") == 0
+    for name, shown in (("numbers", True), ("words", False)):
+        capsys.readouterr()
+        assert run("inspect", tmp_path / name) == 0
+        assert ("Statistics of the training rows" in capsys.readouterr().out) is shown
+
+
 def test_a_dry_run_writes_nothing_and_its_configuration_gives_the_same(source, tmp_path, capsys):
     assert run("build", source, tmp_path / "out", "--dry_run", "--set", "seed=9") == 0
     shown = capsys.readouterr()

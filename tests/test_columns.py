@@ -204,3 +204,23 @@ def test_an_infinity_in_a_ragged_row(tmp_path: pathlib.Path) -> None:
     )
     with pytest.raises(DataError, match=r"x-1.npy \(feature x\): .* found inf in row 0 at \(2, 1\)"):
         read_all(plan)
+
+
+@pytest.mark.parametrize("per_row", [False, True])
+def test_an_infinity_that_a_mask_hides_is_no_error(tmp_path: pathlib.Path, per_row: bool) -> None:
+    arrays = {"x.npy": np.ones((4, 2), "f4"), "m.npy": np.zeros(4 if per_row else (4, 2), "?")}
+    arrays["x.npy"][2, 1] = np.inf
+    arrays["m.npy"][2] = True
+    said = {"features": {"x": {"mask": "m"}}}
+    assert np.isinf(read_all(plan_of(write_files(tmp_path / "hidden", arrays), **said))["x"]).sum() == 1
+    arrays["x.npy"][3, 0] = -np.inf
+    with pytest.raises(DataError, match=r"x.npy \(feature x\): .* found -inf in row 3 at \(0,\)"):
+        read_all(plan_of(write_files(tmp_path / "seen", arrays), **said))
+
+
+def test_an_infinity_that_a_mask_hides_in_a_ragged_row(tmp_path: pathlib.Path) -> None:
+    arrays = {f"x-{n}.npy": np.ones((n + 2, 2), "f4") for n in range(3)}
+    arrays |= {f"m-{n}.npy": np.zeros((n + 2, 2), "?") for n in range(3)}
+    arrays["x-1.npy"][2, 1], arrays["m-1.npy"][2, 1] = np.inf, True
+    features = {"x": {"ragged": True, "over": "all", "mask": "m"}, "m": {"ragged": True}}
+    assert np.isinf(read_all(plan_of(write_files(tmp_path, arrays), features=features))["x"].values).sum() == 1

@@ -55,6 +55,16 @@ def test_the_transform_is_taken_as_it_is(base, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["from", "link"])
+def test_a_data_set_is_not_replaced_by_one_that_needs_its_transform(base, tmp_path, name):
+    source = pathlib.Path(shutil.copytree(base / "from", tmp_path / "from"))
+    (tmp_path / "link").symlink_to(source)
+    with pytest.raises(OutputError, match="another directory than that of the data set whose transform is used"):
+        build(base / "new", tmp_path / name, transform=source, overwrite=True)
+    assert not verify(str(source)).problems
+
+
+@pytest.mark.slow
 def test_an_interrupted_build_goes_on_unless_the_transform_changes(base, tmp_path, monkeypatch):
     source = pathlib.Path(shutil.copytree(base / "from", tmp_path / "from"))
     write = files.write_text

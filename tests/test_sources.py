@@ -21,6 +21,8 @@ from tests.arrays import RamFileSystem, empty_ram, npy_bytes, npz_bytes, with_he
 X = np.zeros((5, 3), np.float32)
 Y = np.zeros(5, np.int64)
 
+OUTPUT_ARCHIVES = ("statistics", "fitted", "moments", "transform_moments", "golden")
+
 
 @pytest.fixture
 def ram() -> Iterator[str]:
@@ -206,7 +208,14 @@ def test_follows_links_to_files(tmp_path: pathlib.Path) -> None:
             ["x.npy (feature x): expected a dtype without objects; found object (it would have to be unpickled)"],
         ),
         ({"x.npy": np.zeros(3, "M8")}, {}, ["datetime64/timedelta64 with a unit; found datetime64 (descr"]),
-        ({"x.npy": np.zeros(())}, {}, ["(feature x): expected at least 1 axis to count rows (`row_axes: 0` makes each file a row); found shape ()"]),
+        (
+            {"x.npy": np.zeros(())},
+            {},
+            [
+                "(feature x): expected at least 1 axis to count rows (`row_axes: 0` makes each file a row); "
+                "found shape ()"
+            ],
+        ),
         ({"x.npy": X}, {"row_axes": 3}, ["expected at least 3 axes to count rows; found shape (5, 3)"]),
         ({"x.npy": np.zeros((5, 0))}, {}, ["(feature x): expected a row of at least 1 element; found shape (5, 0)"]),
         ({"x-0.npy": X[:0], "x-1.npy": X[:0]}, {}, ["ROOT: expected at least 1 row; found 2 files without rows"]),
@@ -604,6 +613,22 @@ def test_skipping_goes_by_the_majority(tmp_path: pathlib.Path) -> None:
     assert found.features[0].shape == (3,)
 
 
+@pytest.mark.parametrize("marks", [("manifest.json", "schema.pbtxt"), ("_build/state.json",)])
+@pytest.mark.parametrize("place", ["out", "train/out", "."])
+def test_the_archives_of_an_output_below_the_sources_are_none(
+    tmp_path: pathlib.Path, place: str, marks: tuple[str, ...]
+) -> None:
+    learned = {f"{place}/{name}.npz": npz_bytes({"x/count": np.zeros(())}) for name in OUTPUT_ARCHIVES}
+    write_files(tmp_path, {"x.npy": X} | learned)
+    for mark in marks:
+        (tmp_path / place / mark).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place / mark).write_text("{}")
+    found = scan(str(tmp_path), parse_config({}))
+    assert [feature.name for feature in found.features] == ["x"]
+    (tmp_path / place / marks[-1]).unlink()  # what is no output holds arrays, whatever their names
+    assert len(problems(tmp_path, {}, splits={"train": 1.0})) >= len(OUTPUT_ARCHIVES)
+
+
 def test_what_is_no_fault_of_a_file_fails_all_the_same(tmp_path: pathlib.Path) -> None:
     assert (
         "a file of feature y in part '1'"
@@ -611,7 +636,7 @@ def test_what_is_no_fault_of_a_file_fails_all_the_same(tmp_path: pathlib.Path) -
     )
     assert "expected 5 rows" in problems(tmp_path / "b", {"x-0.npy": X, "y-0.npy": Y[:2]}, on_error="skip")[0]
     found = problems(tmp_path / "c", {"x-0.npy": b"nothing"}, on_error="skip")
-    assert "0 files without rows, and 1 problems in files that were skipped" in found[0]
+    assert "0 files without rows, and 1 problem in files that were skipped" in found[0]
     assert "x-0.npy" in found[1]
 
 

@@ -101,6 +101,23 @@ def test_a_few_rows_differ_by_chance(tmp_path):
     assert not found.problems
 
 
+@pytest.mark.parametrize("limit", [-1, float("nan")])
+def test_a_threshold_that_says_nothing(limit, tmp_path, capsys):
+    with pytest.raises(ConfigError, match=f"max_drift: expected a number that is not negative; found {limit}"):
+        Thresholds(drift=limit)
+    assert cli.main(["validate", str(tmp_path), f"--max_drift={limit}"]) == 2
+    assert "max_drift" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_report_that_cannot_be_written(tmp_path, capsys):
+    write_files(tmp_path / "src", arrays("train"))
+    assert cli.main(["validate", str(tmp_path / "src"), "--json", str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    assert "2,000 rows: no problem" in shown.out
+    assert f"npyflow: {tmp_path}: expected a file that can be written; found Is a directory" in shown.err
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     root = tmp_path_factory.mktemp("validate")

@@ -43,7 +43,7 @@ def read_columns(plan: Plan, spans: Sequence[Span], *, stage: str, features: Ite
 
     Raises:
         DataError: If a file changed since preflight or cannot be unpacked, text cannot be encoded, or a feature that
-            the transform uses holds an infinity that does not stand for a missing value.
+            the transform uses holds an infinity that neither stands for a missing value nor is masked.
     """
     names = None if features is None else set(features)
     chosen = [feature for feature in plan.config.features if names is None or feature.name in names]
@@ -51,8 +51,8 @@ def read_columns(plan: Plan, spans: Sequence[Span], *, stage: str, features: Ite
     rows = sum(span.rows for span in spans)
     columns = _read(plan.table, [known[feature.name] for feature in chosen], spans)
     for feature in chosen:
-        if feature.transformed:
-            _check_finite(plan.table, feature, columns[feature.name], spans)
+        if feature.transformed and (feature.mask is None or feature.mask in columns):
+            _check_finite(plan.table, feature, _without_masked(feature, columns), spans)
     row_bytes = plan.table.row_bytes if names is None else sum(known[feature.name].row_bytes for feature in chosen)
     progress.advance(stage, rows=rows, size=round(rows * row_bytes))
     return columns
@@ -159,6 +159,19 @@ def _check_text(table: SourceTable, feature: Feature, span: Span, piece: Array) 
             found = f"{error.reason} in row {span.start + row}"
             expected = "text that UTF-8 can encode"
             raise DataError(str(Problem(path=path, feature=feature.name, expected=expected, found=found))) from None
+
+
+def _without_masked(feature: ResolvedFeature, columns: Columns) -> Array | Ragged:
+    """A column with zeros where its mask says that a value is missing, whatever stands there."""
+    column: Array | Ragged = columns[feature.name]
+    values = column.values if isinstance(column, Ragged) else column
+    if feature.mask is None or values.dtype.kind != "f":
+        return column
+    mask = columns[feature.mask]
+    flags = (mask.values if isinstance(mask, Ragged) else mask) != 0
+    flags = flags.reshape(*flags.shape, *[1] * (values.ndim - flags.ndim))
+    values = np.where(flags, values.dtype.type(0), values)
+    return Ragged(values=values, lengths=column.lengths) if isinstance(column, Ragged) else values
 
 
 def _check_finite(table: SourceTable, feature: ResolvedFeature, column: Any, spans: Sequence[Span]) -> None:

@@ -6,10 +6,9 @@ import concurrent.futures
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pipelines import files
+from pipelines.sources.layout import ARCHIVE_SUFFIX
 from pipelines.sources.npy import NpyError, read_header
 from pipelines.sources.npz import Member, read_members
-
-ARCHIVE_SUFFIX = ".npz"
 
 OPEN_AT_ONCE = 16
 """Files read at a time: in an object store each waits tens of milliseconds."""

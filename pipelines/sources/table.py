@@ -20,7 +20,6 @@ import numpy.typing as npt
 from pipelines import files
 from pipelines.config import ConstantSource, DatasetConfig
 from pipelines.errors import Problem, SourceError
-from pipelines.files import FileInfo
 from pipelines.sources.checks import (
     Located,
     check_class_tree,
@@ -31,7 +30,8 @@ from pipelines.sources.checks import (
     locate_arrays,
 )
 from pipelines.sources.headers import FileHeaders, HeaderReader, cut, read_with_threads
-from pipelines.sources.layout import SUFFIXES, Entry, arrange, check_names, find_splits, fixed_directory, match_pattern
+from pipelines.sources.layout import Entry, arrange, check_names, find_splits
+from pipelines.sources.listing import list_sources
 from pipelines.sources.npy import record_text
 
 
@@ -238,7 +238,7 @@ def _without_collector() -> Iterator[None]:
 
 
 def _scan(root: str, config: DatasetConfig, read_headers: HeaderReader) -> SourceTable:
-    listing = _list(root, config)
+    listing = list_sources(root, config)
     entries, problems = arrange(listing, config)
     by_directory, split_problems = find_splits(entries, config)
     chunks = cut([(path, listing[path].size) for path in dict.fromkeys(entry.path for entry in entries)])
@@ -254,39 +254,13 @@ def _scan(root: str, config: DatasetConfig, read_headers: HeaderReader) -> Sourc
     if any(said.source == "directory" for said in config.features.values()):
         problems += check_classes(arrays, by_directory=by_directory)
     if not problems and not any(array.rows for array in arrays):
-        found = f"{len(arrays)} files without rows, and {len(skipped)} problems in files that were skipped"
-        problems.append(Problem(path="", expected="at least 1 row", found=found if skipped else found.split(",")[0]))
+        found = f"{len(arrays)} file{'s'[: len(arrays) != 1]} without rows"
+        more = f", and {len(skipped)} problem{'s'[: len(skipped) != 1]} in files that were skipped" if skipped else ""
+        problems.append(Problem(path="", expected="at least 1 row", found=found + more))
         problems += skipped
     if problems:
         raise SourceError(_under(root, problem) for problem in problems)
     return _table(root, arrays, config, by_directory=by_directory, skipped=[_under(root, each) for each in skipped])
-
-
-def _list(root: str, config: DatasetConfig) -> dict[str, FileInfo]:
-    """The files under the root by their paths from there, and those in other places by their absolute paths."""
-    patterns = [pattern for said in config.features.values() for pattern in said.files or ()]
-    elsewhere = [pattern for pattern in patterns if files.is_absolute(pattern)]
-    listing = {info.path: info for info in _list_directory(root)}
-    base = files.absolute(root)
-    for place in dict.fromkeys(map(fixed_directory, elsewhere)):
-        for info in _list_directory(place):
-            path = files.join(place, info.path)
-            if any(match_pattern(pattern, path) is not None for pattern in elsewhere):
-                if path.startswith(f"{base}/"):  # the same file, found under the root
-                    listing.pop(path.removeprefix(f"{base}/"), None)
-                listing[path] = dataclasses.replace(info, path=path)
-    if not listing:
-        raise SourceError([Problem(path=root, expected="at least one .npy or .npz file", found="none")])
-    return listing
-
-
-def _list_directory(directory: str) -> list[FileInfo]:
-    try:
-        return [info for info in files.list_files(directory) if info.path.endswith(SUFFIXES)]
-    except OSError as error:
-        found = error.strerror or str(error)
-        problem = Problem(path=error.filename or directory, expected="a directory that can be read", found=found)
-        raise SourceError([problem]) from error
 
 
 def _under(root: str, problem: Problem) -> Problem:

@@ -1,0 +1,69 @@
+"""Which files there are that may hold arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import posixpath
+from collections.abc import Set
+
+from pipelines import files
+from pipelines.config import RESERVED_NAMES, DatasetConfig
+from pipelines.errors import Problem, SourceError
+from pipelines.files import FileInfo
+from pipelines.sources.layout import ARCHIVE_SUFFIX, SUFFIXES, fixed_directory, match_pattern
+
+_OUTPUT_ARCHIVES = frozenset(name for name in RESERVED_NAMES if name.endswith(ARCHIVE_SUFFIX))
+"""What a data set keeps of its analysis, in archives that hold no sources."""
+
+
+def list_sources(root: str, config: DatasetConfig) -> dict[str, FileInfo]:
+    """Lists the files under the root and in the other places that patterns name.
+
+    Args:
+        root: The directory.
+        config: The user's patterns.
+
+    Returns:
+        The files by their paths from the root, and those in other places by their absolute paths. The archives of a
+        data set that lies there are left out: an output may be below its sources.
+
+    Raises:
+        SourceError: If a directory cannot be read, or there is no file.
+    """
+    patterns = [pattern for said in config.features.values() for pattern in said.files or ()]
+    elsewhere = [pattern for pattern in patterns if files.is_absolute(pattern)]
+    listing = {info.path: info for info in _list_directory(root)}
+    base = files.absolute(root)
+    for place in dict.fromkeys(map(fixed_directory, elsewhere)):
+        for info in _list_directory(place):
+            path = files.join(place, info.path)
+            if any(match_pattern(pattern, path) is not None for pattern in elsewhere):
+                if path.startswith(f"{base}/"):  # the same file, found under the root
+                    listing.pop(path.removeprefix(f"{base}/"), None)
+                listing[path] = dataclasses.replace(info, path=path)
+    if not listing:
+        raise SourceError([Problem(path=root, expected="at least one .npy or .npz file", found="none")])
+    return listing
+
+
+def _list_directory(directory: str) -> list[FileInfo]:
+    try:
+        listing = files.list_files(directory)
+        own = _own_archives(directory, {info.path for info in listing})
+    except OSError as error:
+        found = error.strerror or str(error)
+        problem = Problem(path=error.filename or directory, expected="a directory that can be read", found=found)
+        raise SourceError([problem]) from error
+    return [info for info in listing if info.path.endswith(SUFFIXES) and info.path not in own]
+
+
+def _own_archives(root: str, paths: Set[str]) -> set[str]:
+    """The archives of data sets that are built below the sources, whether they are finished or not."""
+    found = {path for path in paths if path.rpartition("/")[2] in _OUTPUT_ARCHIVES}
+    outputs = {directory for directory in map(posixpath.dirname, found) if _is_output(root, directory, paths)}
+    return {path for path in found if posixpath.dirname(path) in outputs}
+
+
+def _is_output(root: str, directory: str, paths: Set[str]) -> bool:
+    finished = {posixpath.join(directory, name) for name in ("manifest.json", "schema.pbtxt")}
+    return finished <= paths or files.exists(files.join(root, posixpath.join(directory, "_build", "state.json")))
