@@ -31,7 +31,7 @@ from loaders import decode, graph, order, ragged
 from loaders.chunks import Chunks, window_rows
 from loaders.manifest import Manifest, ManifestError
 from loaders.spec import FeatureSpec
-from loaders.transform import Transform
+from loaders.transform import INDICATOR_SUFFIX, Transform
 
 # Chunks of 1 MiB that are read and decoded at once, and windows of 32 MiB that are put in order at once. They bound
 # the memory.
@@ -172,7 +172,9 @@ def _decode(
         elif form == "ragged":
             batch[feature.name] = ragged.decode_ragged(values, feature)
         else:
-            boundaries = buckets.boundaries if buckets and buckets.feature == feature else ()
+            # An indicator has the shape of what it tells of.
+            same = buckets is not None and feature.name.removesuffix(INDICATOR_SUFFIX) == buckets.feature.name
+            boundaries = buckets.boundaries if buckets and (same or buckets.feature == feature) else ()
             batch |= ragged.decode_padded(values, feature, boundaries=boundaries)
     return batch
 

@@ -38,8 +38,8 @@ class Inverse:
 
         Args:
             name: The feature.
-            values: `np.ndarray` or `tf.Tensor` of transformed values, [batch, *shape].
-            keys: The groups of the rows, integers of shape [batch], where each group has constants of its own.
+            values: `np.ndarray`, `tf.Tensor` or `tf.RaggedTensor` of transformed values, [batch, *shape].
+            keys: The groups of the rows, integers or strings of shape [batch], where each group has its own constants.
 
         Returns:
             float64 raw values, of the same kind as `values`: [batch, *shape], where a projection gives the last axis
@@ -56,6 +56,8 @@ class Inverse:
             if method not in _INVERSES:
                 raise ValueError(f"feature {name}: expected steps that have an inverse; found {method} (step {number})")
         ops: _Numpy = _Numpy() if isinstance(values, np.ndarray | np.generic) else _TensorFlow()
+        if hasattr(values, "with_flat_values"):  # a tf.RaggedTensor, of which each step is inverted by itself
+            return values.with_flat_values(self(name, values.flat_values, keys))
         values = ops.float64(values)
         for number, (method, argument) in reversed(list(enumerate(steps))):
             constants = self._constants(name, number, keys, values, ops)
@@ -127,6 +129,8 @@ class _Numpy:
     def pick(self, array: npt.NDArray[Any], groups: npt.NDArray[Any], keys: Any, name: str) -> Any:
         """The constants of each row's group; those of the last place for a group that is not known, if there is one."""
         keys = np.asarray(keys)
+        if keys.dtype.kind in "SUO":
+            keys = _hashes(keys.astype(object)).numpy()
         places = np.minimum(np.searchsorted(groups, keys), len(groups) - 1)
         known = groups[places] == keys
         if len(array) > len(groups):
@@ -163,6 +167,13 @@ class _Numpy:
         return np.reshape(np.matmul(flat, components), (*values.shape[:-1], components.shape[-1]))
 
 
+def _hashes(strings: Any) -> Any:
+    """Strings as the keys that groups of strings have: FarmHash fingerprints, int64 from 0 on."""
+    import tensorflow as tf
+
+    return tf.strings.to_hash_bucket_fast(strings, 2**63 - 1)
+
+
 class _TensorFlow(_Numpy):
     """The same in TensorFlow."""
 
@@ -179,7 +190,9 @@ class _TensorFlow(_Numpy):
 
     def pick(self, array: npt.NDArray[Any], groups: npt.NDArray[Any], keys: Any, name: str) -> Any:
         tf = self._tf
-        keys, known_keys = tf.cast(keys, tf.int64), tf.constant(groups, tf.int64)
+        keys = tf.convert_to_tensor(keys)
+        keys = _hashes(keys) if keys.dtype == tf.string else tf.cast(keys, tf.int64)
+        known_keys = tf.constant(groups, tf.int64)
         places = tf.minimum(tf.searchsorted(known_keys, keys), len(groups) - 1)
         known = tf.gather(known_keys, places) == keys
         if len(array) > len(groups):

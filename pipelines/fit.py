@@ -401,15 +401,26 @@ def begin(features: Iterable[ResolvedFeature]) -> Knowledge:
 
 
 def check_domain(feature: ResolvedFeature, raw: npt.NDArray[Any], transformed: npt.NDArray[Any]) -> None:
-    """Looks for values that a step has no number for, which are infinite after it.
+    """Looks for values that a step has no number for.
+
+    Args:
+        feature: The feature.
+        raw: Its values with NaN for what is missing, as `missing.marked` gives them.
+        transformed: What the steps made of them: where a step other than the first had no number, an infinity.
 
     Raises:
         DataError: If there is one.
     """
-    if transformed.dtype.kind != "f" or not any(isinstance(step, Log1p) for step in feature.steps):
+    if not has_domain(feature):
         return
-    lost = np.isinf(transformed)
+    # Steps after it may make something else of the infinity.
+    lost = raw <= -1 if isinstance(feature.normalize[0], Log1p) else np.zeros(raw.shape, np.bool_)
     if lost.any():
-        first = raw.shape == transformed.shape and isinstance(feature.normalize[0], Log1p)
-        found = f" {raw[lost][0]}" if first else " others"
-        raise DataError(f"feature {feature.name}: expected values above -1 for log1p; found{found}")
+        raise DataError(f"feature {feature.name}: expected values above -1 for log1p; found {raw[lost][0]}")
+    if transformed.dtype.kind == "f" and np.isinf(transformed).any():
+        raise DataError(f"feature {feature.name}: expected values above -1 for log1p; found others")
+
+
+def has_domain(feature: ResolvedFeature) -> bool:
+    """Whether a step has no number for some values."""
+    return any(isinstance(step, Log1p) for step in feature.steps)

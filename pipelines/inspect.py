@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from rich.table import Table
 from loaders.manifest import Manifest
 from loaders.spec import FeatureSpec
 from pipelines import files
+from pipelines.archive import load_arrays
 from pipelines.output import STATISTICS, Output
 from pipelines.plan import Plan, describe
 from pipelines.report import show_bytes
@@ -156,11 +156,7 @@ def show_dataset(console: Console, root: str, manifest: Manifest) -> None:
     show_splits(console, manifest)
     show_left_out(console, manifest)
     console.print(f"\n{manifest.rows_per_record} rows a record, seed {manifest.seed}", highlight=False)
-    path = files.join(root, STATISTICS)
-    if files.exists(path):
-        of = "the training rows" if manifest.transform_from is None else "the rows that the transform was learned from"
-        console.print(f"\nStatistics of {of}, before the transform:\n", style="bold")
-        _show_statistics(console, files.read_bytes(path))
+    _show_statistics(console, root, manifest)
 
 
 def _show_specs(console: Console, specs: tuple[FeatureSpec, ...]) -> None:
@@ -280,13 +276,19 @@ def show_validation(console: Console, found: Validation) -> None:
     console.print(f"{sum(found.rows.values()):,} rows: {problems}", highlight=False)
 
 
-def _show_statistics(console: Console, data: bytes) -> None:
+def _show_statistics(console: Console, root: str, manifest: Manifest) -> None:
+    path = files.join(root, STATISTICS)
+    arrays = load_arrays(files.read_bytes(path)) if files.exists(path) else {}
+    names = [key.removesuffix("/count") for key in arrays if key.endswith("/count")]
+    if not names:
+        return
     shown = ("min", "max", "mean", "std")
     rows = _table("feature", "values:", "missing:", *(f"{key}:" for key in shown))
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        for name in [key.removesuffix("/count") for key in archive.files if key.endswith("/count")]:
-            counts = [f"{int(archive[f'{name}/{key}'].sum()):,}" for key in ("count", "missing")]
-            rows.add_row(name, *counts, *(_range(archive[f"{name}/{key}"]) for key in shown))
+    for name in names:
+        counts = [f"{int(arrays[f'{name}/{key}'].sum()):,}" for key in ("count", "missing")]
+        rows.add_row(name, *counts, *(_range(arrays[f"{name}/{key}"]) for key in shown))
+    of = "the training rows" if manifest.transform_from is None else "the rows that the transform was learned from"
+    console.print(f"\nStatistics of {of}, before the transform:\n", style="bold")
     console.print(rows)
 
 

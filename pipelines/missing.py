@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.errors import DataError
 from pipelines.reading.batches import Columns, Ragged
 from pipelines.resolve import ResolvedFeature
 
@@ -38,21 +37,12 @@ def marked(feature: ResolvedFeature, columns: Columns) -> npt.NDArray[Any]:
 
     Returns:
         `[rows, *shape]` in `marked_dtype`; of rows with lengths of their own, all steps one after the other.
-
-    Raises:
-        DataError: If a value that is not missing is infinite.
     """
     values = _values(columns[feature.name])
     if not feature.declares_missing:
         return values
     absent = _absent(feature, values, columns)
-    result = np.where(absent, np.array(np.nan, marked_dtype(feature)), values.astype(marked_dtype(feature), copy=False))
-    if feature.mask is not None and np.isinf(result).any():
-        found = f"{result[np.isinf(result)][0]}"
-        raise DataError(
-            f"feature {feature.name}: expected finite values or NaN where the mask says nothing; found {found}"
-        )
-    return result
+    return np.where(absent, np.array(np.nan, marked_dtype(feature)), values.astype(marked_dtype(feature), copy=False))
 
 
 def _values(column: npt.NDArray[Any] | Ragged) -> npt.NDArray[Any]:

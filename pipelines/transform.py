@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.spec import FeatureSpec
-from pipelines import files, preprocessing
+from pipelines import files, missing, preprocessing
 from pipelines.errors import DataError
-from pipelines.fit import check_domain
+from pipelines.fit import check_domain, has_domain
 from pipelines.reading.batches import Columns, Ragged
 from pipelines.resolve import ResolvedConfig, ResolvedFeature
+from pipelines.steps.scaling import Scale
 
 
 def load_transform(directory: str) -> Any:
@@ -40,7 +41,7 @@ def apply_transform(transform: Any, config: ResolvedConfig, columns: Columns) ->
     """Maps raw columns to columns of the stored dtypes, little-endian.
 
     Args:
-        transform: From `load_transform`; not used where no feature is stored transformed.
+        transform: From `load_transform`; not used where nothing is stored transformed or could fail later.
         config: The configuration.
         columns: `[rows, *shape]` for each feature, in the dtype of its sources.
 
@@ -53,14 +54,29 @@ def apply_transform(transform: Any, config: ResolvedConfig, columns: Columns) ->
     if config.custom is not None:
         found = _call(transform, config, columns)
         return {spec.name: _narrow(spec, found[spec.name], found[spec.name]) for spec in config.custom.specs}
-    changed = tuple(f for f in config.transformed if f.store == "transformed")
+    changed = tuple(f for f in config.transformed if f.store == "transformed" or may_fail(f))
     outputs = run_graph(transform, config, columns) if changed else {}
     stored: Columns = {}
     for feature in config.features:
-        for spec in feature.stored:
-            values = outputs[spec.name] if feature in changed else columns[feature.name]
-            stored[spec.name] = _store(feature, spec, columns[feature.name], values)
+        if feature in changed:
+            made = {spec.name: _check_and_cast(feature, spec, columns, outputs[spec.name]) for spec in feature.outputs}
+        if feature in changed and feature.store == "transformed":
+            stored |= made
+        else:
+            stored |= {spec.name: _cast(spec, columns[feature.name]) for spec in feature.stored}
     return stored
+
+
+def may_fail(feature: ResolvedFeature) -> bool:
+    """Whether a value could be outside what a step takes, or what it becomes outside the dtype.
+
+    Then the graph is run where the shards hold the raw values too: the loader would find infinities, or the wrong
+    integers, and could not say so. Small integers are always near what a step has learned.
+    """
+    small = feature.source_dtype in ("bool", "int8", "uint8", "int16", "uint16", "string")
+    unlimited = any(isinstance(step, Scale) for step in feature.steps)
+    narrow = feature.spec.dtype not in ("float32", "float64", "int64", feature.source_dtype)
+    return has_domain(feature) or not small or unlimited or narrow
 
 
 def run_graph(transform: Any, config: ResolvedConfig, columns: Columns) -> Columns:
@@ -107,27 +123,33 @@ def _as_tensor(feature: ResolvedFeature, column: npt.NDArray[Any] | Ragged) -> A
     return tf.constant(values.astype(feature.graph_dtype, copy=False))
 
 
-def _store(
-    feature: ResolvedFeature, spec: FeatureSpec, raw: npt.NDArray[Any] | Ragged, column: npt.NDArray[Any] | Ragged
+def _check_and_cast(
+    feature: ResolvedFeature, spec: FeatureSpec, columns: Columns, found: npt.NDArray[Any] | Ragged
 ) -> npt.NDArray[Any] | Ragged:
-    """Casts to the stored dtype.
+    """Casts what the graph gives to the dtype of a batch.
 
-    The values that a transform takes are finite, so what it gives is too, unless it overflowed. A feature that is not
-    transformed keeps the infinities that it has.
+    The values that a transform takes are finite, so what it gives is too, unless it overflowed.
     """
+    if isinstance(found, Ragged):
+        values = _check_and_cast(feature, spec, columns, found.values)
+        assert not isinstance(values, Ragged)
+        return Ragged(values=values, lengths=found.lengths)
+    if has_domain(feature):
+        check_domain(feature, missing.marked(feature, columns), found)
+    return _narrow(spec, found, None)
+
+
+def _cast(spec: FeatureSpec, column: npt.NDArray[Any] | Ragged) -> npt.NDArray[Any] | Ragged:
+    """Casts values that do not pass through the graph to the stored dtype; they keep the infinities that they have."""
     if isinstance(column, Ragged):
-        values = _store(feature, spec, raw.values if isinstance(raw, Ragged) else raw, column.values)
+        values = _cast(spec, column.values)
         assert not isinstance(values, Ragged)
         return Ragged(values=values, lengths=column.lengths)
     if spec.dtype == "string":
         return column
-    assert not isinstance(raw, Ragged)
-    transformed = feature.transformed and feature.store == "transformed"
-    if transformed:
-        check_domain(feature, raw, column)
-    if not transformed and not (column.dtype.kind == "f" and spec.numpy_dtype.itemsize < column.dtype.itemsize):
-        return column.astype(spec.numpy_dtype, copy=False)
-    return _narrow(spec, column, column if not transformed else None)
+    if column.dtype.kind == "f" and spec.numpy_dtype.itemsize < column.dtype.itemsize:
+        return _narrow(spec, column, column)
+    return column.astype(spec.numpy_dtype, copy=False)
 
 
 def _narrow(spec: FeatureSpec, column: npt.NDArray[Any], before: npt.NDArray[Any] | None) -> npt.NDArray[Any]:

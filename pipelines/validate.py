@@ -17,7 +17,7 @@ from pipelines import files
 from pipelines.archive import load_arrays
 from pipelines.build import option_value, pipeline_options, run_pipeline
 from pipelines.config import DatasetConfig, parse_config
-from pipelines.errors import Problem
+from pipelines.errors import ConfigError, Problem
 from pipelines.output import STATISTICS
 from pipelines.plan import Plan, make_plan, resolve_config
 from pipelines.provenance import looking, schema_differences
@@ -32,6 +32,8 @@ SHOWN_CLASSES = 10
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Thresholds:
     """What is still no problem. Differences that come by chance are taken off before.
+
+    A negative one is a ConfigError.
 
     Attributes:
         drift: The shift of a mean, in deviations of the reference.
@@ -48,6 +50,11 @@ class Thresholds:
     outside: float = 0.01
     new_classes: int = 0
     class_drift: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, limit in dataclasses.asdict(self).items():
+            if not limit >= 0:  # which NaN is not either; nothing would ever pass it
+                raise ConfigError(f"max_{name}: expected a number that is not negative; found {limit}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ STAGES = (
     ("errors", "quiet", "progress", "archive", "interrupt", "options"),
     ("files", "sources.npy", "reading.batches", "split_rules", "report"),
     # statistics, in NumPy alone
-    ("statistics.exact", "statistics.estimators"),
+    ("statistics.blas", "statistics.exact", "statistics.estimators"),
     ("statistics.moments", "statistics.covariance"),
     ("statistics.summary",),
     ("statistics.quantiles", "statistics.frequencies", "statistics.groups", "statistics.drift"),
@@ -23,7 +23,7 @@ STAGES = (
     # sources
     ("sources.npz", "reading.finite"),
     ("sources.headers", "sources.layout"),
-    ("sources.checks",),
+    ("sources.listing", "sources.checks"),
     ("sources.table",),
     ("choose", "reading.generated", "reading.ranges", "provenance"),
     ("plan",),

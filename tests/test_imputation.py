@@ -158,13 +158,6 @@ def test_a_mask_says_what_is_missing(kind):
     np.testing.assert_array_equal(found["m"], mask)
 
 
-def test_an_infinity_that_the_mask_does_not_hide_is_named():
-    with pytest.raises(
-        DataError, match="feature x: expected finite values or NaN where the mask says nothing; found inf"
-    ):
-        transform({"x": np.array([1.0, np.inf]), "m": np.array([True, False])}, {"x": {"mask": "m"}})
-
-
 @pytest.mark.parametrize("impute", ["mean", "none", "zero", "regression"])
 @pytest.mark.parametrize("dtype", ["float32", "int16"])
 def test_an_indicator_tells_what_was_missing(dtype, impute):

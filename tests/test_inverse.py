@@ -212,3 +212,26 @@ def test_a_data_set_has_an_inverse(tmp_path):
     assert json.loads((tmp_path / "manifest.json").read_text())["config"] == config
     with pytest.raises(ManifestError, match="not a finished data set"):
         loaders.inverse(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("normalize", ["zscore", {"pca": 2}])
+def test_rows_of_varying_length(normalize):
+    known = {"0/shift": [1.0, 2.0, 3.0], "0/divisor": [2.0, 3.0, 4.0]}
+    if normalize != "zscore":
+        known = {"0/mean": [1.0, 2.0, 3.0], "0/components": np.eye(3)[:2], "0/scale": [2.0, 3.0]}
+    inverse, width = make(normalize, known), 3 if normalize == "zscore" else 2
+    steps = np.random.default_rng(0).normal(size=(5, width))
+    found = inverse("x", tf.RaggedTensor.from_row_lengths(steps, [2, 0, 3]))
+    assert found.row_lengths().numpy().tolist() == [2, 0, 3]
+    np.testing.assert_allclose(found.flat_values, inverse("x", steps), rtol=1e-12)
+
+
+def test_groups_of_strings():
+    names = ["a", "ä", ""]
+    hashes = tf.strings.to_hash_bucket_fast(names, 2**63 - 1).numpy()
+    order = np.argsort(hashes)
+    constants = {"0/keys": hashes[order], "0/shift": np.append(order, 9.0), "0/divisor": np.ones(4)}
+    inverse = make("zscore", constants)
+    keys = np.array(["ä", "a", "unknown", ""])
+    for given in (keys, np.array([key.encode() for key in keys], object)):
+        assert both(inverse, np.zeros(4), keys=given).tolist() == [1.0, 0.0, 9.0, 2.0]

@@ -147,8 +147,9 @@ def test_an_error_in_a_worker_is_one_line(mode, tmp_path):
     shown, _ = process.communicate()
     assert process.returncode == 1
     *table, message = shown.splitlines()
-    assert message == "npyflow: x.npy (feature x): expected finite values or NaN; found inf in row 1 at (0,)"
-    assert len(table) == 5, shown
+    path = tmp_path / "src" / "x.npy"
+    assert message == f"npyflow: {path} (feature x): expected finite values or NaN; found inf in row 1 at (0,)"
+    assert not any("Traceback" in line or "Error" in line for line in table), shown
 
 
 def leaves(pid):
@@ -161,10 +162,12 @@ def leaves(pid):
 def peak_bytes(source, output):
     """The peak of resident memory of a build."""
     program = (
-        "import resource, sys\n"
+        "import pathlib, re, sys\n"
         "from pipelines import cli\n"
         "code = cli.main(sys.argv[1:])\n"
-        "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
+        # getrusage would count what the process that started this one held.
+        "status = pathlib.Path('/proc/self/status').read_text()\n"
+        "print('peak', int(re.search(r'VmHWM:\\s+(\\d+) kB', status)[1]) * 1024)\n"
         "sys.exit(code)\n"
     )
     command = [sys.executable, "-c", program, "build", str(source), str(output)]

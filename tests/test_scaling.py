@@ -8,7 +8,8 @@ from hypothesis.extra import numpy as hnp
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler, normalize
 
 from pipelines.errors import DataError
-from tests.fitting import columns, fitted, transform
+from pipelines.transform import apply_transform
+from tests.fitting import columns, fitted, resolve, transform
 
 KEEP = {"impute": "none", "dtype": "float64"}
 SCALERS = {
@@ -205,3 +206,36 @@ def test_the_dtype_is_that_asked_for(dtype):
     assert found.dtype == dtype
     expected = StandardScaler().fit_transform(x.astype(np.float64))
     np.testing.assert_allclose(found, expected, rtol=4 * np.finfo(dtype).eps, atol=1e-9 + np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("steps", [["log1p", {"row": "l2"}], ["log1p", {"buckets": [0.5]}]])
+def test_values_outside_log1p_are_named_whatever_follows(steps):
+    training = np.ones((5, 2), np.float32)
+    apply = fitted({"x": training}, {"x": {"normalize": steps, "impute": "mean"}})
+    apply({"x": training})
+    with pytest.raises(DataError, match=r"feature x: expected values above -1 for log1p; found -2\.0"):
+        apply({"x": np.array([[1.0, -2.0]], np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("x", "said", "message"),
+    [
+        (np.array([[1.0, -2.0]], np.float32), {"normalize": "log1p"}, "expected values above -1 for log1p; found -2"),
+        (np.array([[1.0, 1e5]]), {"normalize": {"scale": 10}, "dtype": "float16"}, "expected values that fit float16"),
+        (np.array([[1.0, 1e300]]), {"normalize": {"scale": 10}}, "expected values that fit float32"),
+        (np.arange(300)[:, None], {"normalize": "vocabulary", "dtype": "int8"}, "expected values that fit int8"),
+    ],
+)
+def test_values_that_the_loader_could_not_transform_are_named(x, said, message):
+    said = {"x": said | ({"impute": "none"} if x.dtype.kind == "f" else {})}
+    apply = fitted({"x": x if x.dtype.kind == "i" else np.ones((3, 2), x.dtype)}, {"x": said["x"] | {"store": "raw"}})
+    fits = x[:1, :1] if x.dtype.kind == "i" else np.ones((1, 2), x.dtype)
+    assert apply({"x": fits})["x"].tobytes() == fits.tobytes()
+    with pytest.raises(DataError, match=message):
+        apply({"x": x})
+
+
+def test_small_integers_that_are_stored_raw_need_no_graph():
+    x = np.arange(12, dtype=np.uint8).reshape(4, 3)
+    config = resolve({"x": x}, {"x": {"store": "raw", "normalize": "zscore"}})
+    assert apply_transform(None, config, {"x": x})["x"].tobytes() == x.tobytes()

@@ -245,3 +245,18 @@ def test_the_manifest_tells_what_a_batch_holds(tmp_path):
     assert [feature["name"] for feature in value["transformed"]] == sorted(
         ["done", "half", "half_missing", "image", "label", "plain", "wide"]
     )
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_an_indicator_is_padded_as_what_it_tells_of(tmp_path, raw):
+    indicator = FeatureSpec(name="steps_missing", dtype="bool", shape=(None, 2))
+    if raw:
+        write(tmp_path, (*FIXED, *VARIABLE))
+    else:
+        rows = make_rows()
+        rows["steps_missing"] = [row > 0 for row in rows["steps"]]
+        features = (VARIABLE[0], indicator)
+        shards.write(tmp_path, {"train": [rows]}, rows_per_record=3, features=features, chunk_records=2)
+    for batch in loaders.load(tmp_path, "train", batch_size=2, bucket_boundaries=[2, 5], bucket_by="steps"):
+        assert batch["steps"].shape[1] in (2, 5)
+        assert batch["steps_missing"].shape == batch["steps"].shape

@@ -61,43 +61,6 @@ def value_dtype(source: Source) -> np.dtype[Any]:
     return np.dtype(np.int64) if dtype.kind in "mM" else dtype.newbyteorder("=")
 
 
-def read_rows(
-    root: str, source: Source, start: int, stop: int, *, row_axes: int, out: Array | None = None
-) -> npt.NDArray[Any]:
-    """Reads consecutive rows. Row axes are flattened in C order, whatever the order of the file.
-
-    Args:
-        root: The directory of the sources.
-        source: The source.
-        start: The first row.
-        stop: One more than the last row.
-        row_axes: How many leading axes of the array count rows; 0 where the array is one row.
-        out: Where the rows go: C-contiguous, of the shape and dtype of the result. None makes a new array.
-
-    Returns:
-        The rows, [stop - start, *row shape], C-contiguous, of the file's dtype in this machine's byte order (times as
-        int64); `out` if given.
-
-    Raises:
-        DataError: If the file is not of the size that it had when the sources were checked, or cannot be unpacked.
-        IndexError: If the range is not within the file's rows.
-        ValueError: If `out` does not fit.
-        OSError: If the file cannot be read.
-    """
-    path = files.locate(root, source.path)
-    rows = math.prod(source.shape[:row_axes])
-    if not 0 <= start <= stop <= rows:
-        raise IndexError(f"{path}: expected a range within its {rows} rows; found {start} to {stop}")
-    shape, dtype = (stop - start, *source.shape[row_axes:]), value_dtype(source)
-    if out is None:
-        out = np.empty(shape, dtype)
-    elif out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous:
-        found = f"{out.dtype} of shape {out.shape}{'' if out.flags.c_contiguous else ', not contiguous'}"
-        raise ValueError(f"{path}: expected a C-contiguous array for {dtype} of shape {shape}; found {found}")
-    read_together(root, [Wanted(source=source, row_axes=row_axes, out=out)], start, stop)
-    return out
-
-
 def read_together(root: str, wanted: Sequence[Wanted], start: int, stop: int) -> None:
     """Reads the same rows of several sources that lie in one file, which is opened once.
 

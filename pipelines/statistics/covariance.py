@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.statistics import exact
+from pipelines.statistics.blas import one_thread
 from pipelines.statistics.exact import Adder, ExactSum
 
 F64 = npt.NDArray[np.float64]
@@ -21,8 +23,19 @@ BITS = 20
 ROWS = 4096
 """How many rows are multiplied at once."""
 
-USUAL_DIGITS = 4
-"""How many digits of a column are taken for all rows; rows with a value that needs more are added up apart."""
+MOST_TOGETHER = 4
+"""Up to how many digits are multiplied at once."""
+
+DIGITS = (2, 4, None)
+"""How many digits of a column are taken at most, first for all rows and then for those with a value that needs more.
+
+Two hold a float32 that is not below 2**-16 of its column's largest, four a float64 not below 2**-27. Twice the digits
+make four times the products.
+"""
+
+
+NARROW = 512
+"""Up to how many columns a product is too small to be worth threads of its own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +102,10 @@ class Covariance:
             ValueError: If a value is infinite.
         """
         rows = values.reshape(-1, self.width)
-        return self.merge(self.start(), sum_products(rows)) if rows.size else self.start()
+        if not rows.size:
+            return self.start()
+        with one_thread() if self.width <= NARROW else contextlib.nullcontext():
+            return self.merge(self.start(), sum_products(rows))
 
     def merge(self, a: Products, b: Products) -> Products:
         """The sums of two sets of observations together."""
@@ -142,18 +158,25 @@ def sum_products(values: npt.NDArray[Any]) -> Products:
     complete = bool(present.all())
     dense[~present] = 0.0
     tops = np.frexp(np.abs(dense).max(axis=0))[1].astype(np.int64)
-    total, product = Adder((width, width)), Adder((width, width))
+    # Of complete rows, a column's sum is the same whatever the other column.
+    total, product = Adder((width, 1 if complete else width)), Adder((width, width))
     count = np.full((width, width), len(values) if complete else 0, dtype=np.int64)
     for start in range(0, len(values), ROWS):
-        piece, mask = dense[start : start + ROWS], present[start : start + ROWS].astype(np.float64)
+        piece, mask = dense[start : start + ROWS], None
         if not complete:
+            mask = present[start : start + ROWS].astype(np.float64)
             count += (mask.T @ mask).astype(np.int64)
-        easy, hard = _digits(piece, tops, USUAL_DIGITS)
-        _add_products(total, product, easy, None if complete else mask)
-        if len(hard):
-            rest, _ = _digits(piece[hard], tops, None)
-            _add_products(total, product, rest, None if complete else mask[hard])
-    return Products(len(values), count, total.total(tops[:, None]), product.total(tops[:, None] + tops[None, :]))
+        for most in DIGITS if values.dtype.itemsize <= 4 else DIGITS[1:]:
+            digits, hard = _digits(piece, tops, most)
+            if 2 * len(hard) > len(piece):
+                continue
+            _add_products(total, product, digits, mask)
+            if not len(hard):
+                break
+            piece, mask = piece[hard], None if mask is None else mask[hard]
+    sums = total.total(tops[:, None])
+    sums = ExactSum(np.broadcast_to(sums.digits, (len(sums.digits), width, width)).copy(), sums.first)
+    return Products(len(values), count, sums, product.total(tops[:, None] + tops[None, :]))
 
 
 def _digits(values: F64, tops: I64, most: int | None) -> tuple[list[F64], I64]:
@@ -191,18 +214,18 @@ def _scaled(values: F64, exponents: npt.NDArray[np.int32]) -> F64:
 
 
 def _add_products(total: Adder, product: Adder, digits: list[F64], mask: F64 | None) -> None:
+    # Sums of products are at most 2**53, so that 512 of them fit where the adder holds 2,048 rows of at most 2**51.
     for i, j, sums in _blocks(digits):
-        product.add(sums, -BITS * (i + j + 2))
+        product.add(sums, -BITS * (i + j + 2), rows=4)
     for i, digit in enumerate(digits):
-        present = np.ones((len(digit), 1)) if mask is None else mask
-        sums = np.broadcast_to((digit.T @ present).astype(np.int64), total.shape).copy()
-        total.add(sums, -BITS * (i + 1))
+        columns = digit.sum(axis=0)[:, None] if mask is None else digit.T @ mask
+        total.add(columns.astype(np.int64), -BITS * (i + 1), rows=1)
 
 
 def _blocks(digits: list[F64]) -> Iterator[tuple[int, int, I64]]:
     """The products of each pair of digits, both orders together."""
     width = digits[0].shape[1]
-    if len(digits) <= USUAL_DIGITS:  # one product of all digits: BLAS then computes half of it
+    if len(digits) <= MOST_TOGETHER:  # one product of all digits: BLAS then computes half of it
         side_by_side = np.concatenate(digits, axis=1)
         whole = side_by_side.T @ side_by_side
         blocks = {

@@ -1,0 +1,64 @@
+"""Matrix products that stay in one thread."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from pipelines.statistics import blas
+from pipelines.statistics.covariance import NARROW, Covariance, sum_products
+
+
+@pytest.fixture
+def threads():
+    functions = blas._functions()
+    if functions is None:
+        pytest.skip("NumPy has another library than OpenBLAS")
+    get_threads, set_threads = functions
+    before = get_threads()
+    set_threads(3)
+    yield get_threads
+    set_threads(before)
+
+
+def test_the_number_of_threads_comes_back(threads):
+    def work():
+        with blas.one_thread():
+            assert threads() == 1
+            raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        work()
+    assert threads() == 3
+
+
+def test_users_that_overlap_share_the_limit(threads):
+    entered, leave = threading.Event(), threading.Event()
+
+    def work():
+        with blas.one_thread():
+            entered.set()
+            leave.wait(10)
+
+    other = threading.Thread(target=work)
+    with blas.one_thread():
+        other.start()
+        assert entered.wait(10)
+    assert threads() == 1
+    leave.set()
+    other.join()
+    assert threads() == 3
+
+
+@pytest.mark.parametrize("width", [2, NARROW + 1])
+def test_narrow_covariances_take_one_thread(threads, monkeypatch, width):
+    seen = []
+
+    def spy(values):
+        seen.append(threads())
+        return sum_products(values)
+
+    monkeypatch.setattr("pipelines.statistics.covariance.sum_products", spy)
+    estimator = Covariance(width=width)
+    estimator.accumulate(estimator.start(), np.ones((1, width)))
+    assert seen == [1 if width <= NARROW else 3]
