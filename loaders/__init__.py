@@ -1,11 +1,11 @@
-"""Loads data sets into `tf.data`.
+"""Loads data sets into `tf.data`; `loaders.numpy`, `loaders.torch` and `loaders.jax` read them without TensorFlow.
 
-Importing this package, `loaders.spec`, `loaders.manifest`, `loaders.order` or `loaders.chunks` imports no TensorFlow;
-the first call of `load` or `open` does.
+Importing this package imports no TensorFlow; the first call of `load` does, and `open` of a directory that is remote.
 """
 
 from __future__ import annotations
 
+import importlib
 import operator
 import os
 from collections.abc import Callable, Sequence
@@ -18,11 +18,29 @@ if TYPE_CHECKING:
 
     from loaders.info import DataSet
     from loaders.invert import Inverse
+    from loaders.streams import ShardOptions
 
-__all__ = ["AUTOTUNE", "ManifestError", "inverse", "load", "open"]
+__all__ = ["AUTOTUNE", "ManifestError", "ShardOptions", "inverse", "load", "open"]
 
 AUTOTUNE = -1
 """`tf.data.AUTOTUNE`, without importing TensorFlow."""
+
+
+_LAZY = {
+    "ShardOptions": "loaders.streams:ShardOptions",
+    "numpy": "loaders.numpy",
+    "torch": "loaders.torch",
+    "jax": "loaders.jax",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what only some programs use when it is first named: PyTorch and JAX are optional."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'loaders' has no attribute {name!r}")
+    module, _, attribute = _LAZY[name].partition(":")
+    found = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else found
 
 
 def open(root: str | os.PathLike[str]) -> DataSet:
@@ -49,7 +67,8 @@ def inverse(root: str | os.PathLike[str]) -> Inverse:
         root: The directory of a finished build, in any file system that TensorFlow reads.
 
     Returns:
-        A function `inverse(name, values)` of a feature's name and its transformed values, `np.ndarray` or `tf.Tensor`.
+        A function `inverse(name, values)` of a feature's name and its transformed values, `np.ndarray`,
+        `tf.Tensor` or `tf.RaggedTensor`.
 
     Raises:
         ManifestError: If it is not a finished data set, or is of a format version that this reader does not know.

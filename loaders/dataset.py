@@ -27,7 +27,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from loaders import decode, graph, order, ragged
+from loaders import decode, elements, graph, order, ragged
 from loaders.chunks import Chunks, window_rows
 from loaders.manifest import Manifest, ManifestError
 from loaders.spec import FeatureSpec
@@ -140,7 +140,7 @@ def make_form(root: str, manifest: Manifest, options: Options) -> Form:
     yielded = features if transform is None else transform.features
     lengths = {feature.name for feature in yielded if feature.ragged and options.ragged == "padded"}
     for feature in yielded:
-        if feature.name.removesuffix(decode.LENGTH_SUFFIX) in lengths - {feature.name}:
+        if feature.name.removesuffix(elements.LENGTH_SUFFIX) in lengths - {feature.name}:
             raise ValueError(
                 f"{feature.name}: the lengths of a padded feature have this name; ragged='ragged' has none"
             )
@@ -156,7 +156,7 @@ def make_form(root: str, manifest: Manifest, options: Options) -> Form:
         batch = _decode(block, read, options.ragged, buckets)
         return arrange(transform(batch) if transform else {name: batch[name] for name in batch if name in kept})
 
-    kept = {feature.name for feature in needed} | {name + decode.LENGTH_SUFFIX for name in lengths}
+    kept = {feature.name for feature in needed} | {name + elements.LENGTH_SUFFIX for name in lengths}
     return Form(features=read, arrange=lambda block: block, finish=finish, buckets=buckets)
 
 

@@ -11,12 +11,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from loaders import elements
 from loaders.spec import FeatureSpec
 
 Tensors = dict[str, Any]
-
-LENGTH_SUFFIX = "_length"
-"""The end of the name under which a padded feature's lengths are in a batch."""
 
 # tf.io.decode_raw has no kernel for these; the bits are the same.
 _DECODED_AS = {"uint32": "int32", "uint64": "int64"}
@@ -140,22 +138,5 @@ def arranger(
     """
     if not as_supervised:
         return tuple(features), lambda tensors: tensors
-    names: dict[str, list[str]] = {role: [] for role in ("input", "label", "weight")}
-    for feature in features:
-        if feature.role in names:
-            names[feature.role].append(feature.name)
-            if feature.name in lengths:
-                names[feature.role].append(feature.name + LENGTH_SUFFIX)
-    for role in ("input", "label"):
-        if not names[role]:
-            found = ", ".join(f"{f.name} ({f.role})" for f in features)
-            raise ValueError(f"as_supervised expects a feature with the role {role!r}; found {found}")
-
-    def arrange(tensors: Tensors) -> tuple[Any, ...]:
-        return tuple(
-            tensors[group[0]] if len(group) == 1 else {name: tensors[name] for name in group}
-            for group in names.values()
-            if group
-        )
-
-    return tuple(f for f in features if f.role in names), arrange
+    names, arrange = elements.roles(features, lengths=lengths)
+    return tuple(f for f in features if f.name in names), arrange

@@ -19,6 +19,8 @@ from loaders.spec import FeatureSpec
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from loaders.rows import Rows
+
 STATISTICS_FILE = "statistics.npz"
 
 
@@ -88,6 +90,17 @@ class DataSet:
 
         return loaders.load(self.root, split, **options)
 
+    def __getitem__(self, split: str) -> Rows:
+        """The rows of a split by their number, as NumPy arrays: `[i]`, slices, arrays of numbers, and `len`.
+
+        Raises:
+            ManifestError: If there is no such split.
+            ValueError: If the data set is not in a local directory.
+        """
+        from loaders import rows
+
+        return rows.Rows(self.root, self.manifest, split)
+
     def __repr__(self) -> str:
         splits = ", ".join(f"{split}: {rows:,} rows" for split, rows in self.splits.items())
         lines = [f"{f.name}: {f.dtype} {list(f.shape)}, {f.role}" for f in self.manifest.features]
@@ -122,6 +135,12 @@ def read_arrays(path: str) -> dict[str, npt.NDArray[Any]] | None:
 
 def _read(path: str) -> bytes | None:
     """The content of a file, or None where there is none."""
+    if "://" not in path:  # a local file needs no TensorFlow
+        try:
+            with open(path, "rb") as local:
+                return local.read()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
     import tensorflow as tf
 
     try:

@@ -109,3 +109,15 @@ def permute(key: int, index: npt.NDArray[Any], size: int) -> npt.NDArray[np.int6
         swap = stream(round_key, np.maximum(x, partner)) & np.uint64(1)
         x = np.where(swap == 1, partner, x)
     return x.astype(np.int64)
+
+
+def unpermute(key: int, index: npt.NDArray[Any], size: int) -> npt.NDArray[np.int64]:
+    """The inverse of `permute`: the same rounds in reverse, as each is its own inverse."""
+    x, n = index.astype(np.uint64), np.uint64(size)
+    for step in reversed(range(PERMUTE_ROUNDS)):
+        round_key = derive(key, step)
+        pivot = np.uint64(round_key % size)
+        partner = np.where(x <= pivot, pivot - x, pivot + (n - x))
+        swap = stream(round_key, np.maximum(x, partner)) & np.uint64(1)
+        x = np.where(swap == 1, partner, x)
+    return x.astype(np.int64)

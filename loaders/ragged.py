@@ -9,7 +9,8 @@ from typing import Literal
 
 import tensorflow as tf
 
-from loaders.decode import LENGTH_SUFFIX, Tensors
+from loaders.decode import Tensors
+from loaders.elements import LENGTH_SUFFIX
 from loaders.spec import FeatureSpec
 
 Form = Literal["padded", "ragged"]

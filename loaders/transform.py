@@ -8,7 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from loaders.decode import LENGTH_SUFFIX, Tensors
+from loaders.decode import Tensors
+from loaders.elements import LENGTH_SUFFIX
 from loaders.manifest import Manifest, ManifestError
 from loaders.spec import FeatureSpec
 

@@ -1,0 +1,239 @@
+"""Reads the rows of a split's shards from memory-mapped files."""
+
+from __future__ import annotations
+
+import collections
+import mmap
+import os
+import pathlib
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders import records
+from loaders.chunks import CHUNK_BYTES, Chunks
+from loaders.manifest import Manifest
+from loaders.records import Columns, RecordError
+from loaders.spec import FeatureSpec
+
+# An open map holds a file descriptor, of which a process may have some hundred.
+OPEN_FILES = 64
+
+
+class ShardError(OSError):
+    """A shard that is missing or damaged; the message names the file and the record."""
+
+
+class Shards:
+    """The rows of a split, read from local files, which are mapped when they are first read.
+
+    It can be pickled; the copy maps the files anew.
+
+    Args:
+        root: Where the data set is, a local directory.
+        manifest: What it holds.
+        split: The name of a split.
+        names: The features to read.
+    """
+
+    def __init__(self, root: str, manifest: Manifest, split: str, *, names: Sequence[str]) -> None:
+        self.chunks = Chunks.of(manifest, split)
+        self.features = tuple(feature for feature in manifest.features if feature.name in names)
+        self._all = manifest.features
+        self._shards = manifest.shards(split)
+        self._root = root
+        self._full = manifest.rows_per_record
+        self._names = frozenset(names)
+        self._good: dict[int, npt.NDArray[np.bool_]] = {}
+        self._reset()
+
+    def _reset(self) -> None:
+        self._open: collections.OrderedDict[int, npt.NDArray[np.uint8]] = collections.OrderedDict()
+        self._lock = threading.Lock()
+        self._last: tuple[int, int, Columns] = (-1, -1, {})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("_open", "_lock", "_last")}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    def empty(self, rows: int) -> Columns:
+        """Columns to read rows into, without values; strings are empty."""
+        return {spec.name: empty_column(spec, rows) for spec in self.features}
+
+    def read(self, shard: int, start: int, stop: int, target: Columns, at: int) -> None:
+        """Reads consecutive rows.
+
+        Args:
+            shard: The number of a shard.
+            start: Its first row to read.
+            stop: The row after the last one.
+            target: Columns to read into.
+            at: The row of `target` where they begin.
+
+        Raises:
+            ShardError: If the shard is missing, or a record is damaged.
+        """
+        full = self._full
+        if self.chunks.record_bytes is None:
+            for record, rows in self._parsed(shard, start // full, -(-stop // full)):
+                first = record * full
+                low, high = max(start, first), min(stop, first + full)
+                for name, values in rows.items():
+                    target[name][at + low - start : at + high - start] = values[low - first : high - first]
+            return
+        tail = int(self.chunks.rows[shard]) // full * full
+        if start < min(stop, tail):
+            self._read_fixed(shard, start, min(stop, tail), full, target, at)
+        if stop > tail:
+            low = max(start, tail)
+            self._read_fixed(shard, low, stop, int(self.chunks.rows[shard]) - tail, target, at + low - start)
+
+    def take(self, shard: int, rows: npt.NDArray[np.int64], target: Columns, places: npt.NDArray[np.int64]) -> None:
+        """Reads any rows; the checksum of a record is compared when it is first taken from.
+
+        Args:
+            shard: The number of a shard.
+            rows: Its rows to read, int64 of shape [n].
+            target: Columns to read into.
+            places: The rows of `target` where they go, int64 of shape [n].
+
+        Raises:
+            ShardError: If the shard is missing, or a record is damaged.
+        """
+        record, row = np.divmod(rows, self._full)
+        if self.chunks.record_bytes is None:
+            for number in np.unique(record).tolist():
+                held = record == number
+                columns = self._record(shard, number)
+                for name, values in columns.items():
+                    target[name][places[held]] = values[row[held]]
+            return
+        tail, rest = divmod(int(self.chunks.rows[shard]), self._full)
+        for count, held in ((self._full, record < tail), (rest, record == tail)):
+            if held.any():
+                first = 0 if count == self._full else tail
+                frames, layout = self._frames(shard, first, tail if count == self._full else tail + 1, count)
+                self._check_once(shard, first, frames, layout, np.unique(record[held]) - first)
+                for spec in self.features:
+                    found = records.gather_values(frames, layout, spec, record[held] - first, row[held])
+                    target[spec.name][places[held]] = found
+
+    def _record(self, shard: int, number: int) -> Columns:
+        """The columns of a record whose rows differ in size; the last one is kept, as the next row is often its."""
+        last = self._last
+        if last[:2] != (shard, number):
+            ((_, columns),) = self._parsed(shard, number, number + 1)
+            self._last = last = (shard, number, columns)
+        return last[2]
+
+    def _check_once(
+        self,
+        shard: int,
+        first: int,
+        frames: npt.NDArray[np.uint8],
+        layout: records.Layout,
+        numbers: npt.NDArray[np.int64],
+    ) -> None:
+        """Checks those of the frames that have not been checked yet."""
+        if shard not in self._good:
+            self._good[shard] = np.zeros(-(-int(self.chunks.rows[shard]) // self._full), dtype=np.bool_)
+        good = self._good[shard]
+        left = numbers[~good[numbers + first]]
+        # Many small records at once, and no more memory than a chunk.
+        step = max(1, CHUNK_BYTES // layout.frame_bytes)
+        for start in range(0, len(left), step):
+            some = left[start : start + step]
+            self._check(shard, first + some, frames[some], layout)
+            good[first + some] = True
+
+    def _read_fixed(self, shard: int, start: int, stop: int, rows: int, target: Columns, at: int) -> None:
+        """Reads rows of records of `rows` rows each: full ones, or the shorter one at the end of a shard."""
+        record, end = start // self._full, -(-stop // self._full)
+        frames, layout = self._frames(shard, record, end, rows)
+        self._check(shard, np.arange(record, end), frames, layout)
+        first, held = record * self._full, (end - record) * rows
+        for spec in self.features:
+            place = target[spec.name][at : at + stop - start]
+            if held == stop - start:
+                records.copy_values(frames, layout, spec, place)
+            else:
+                values = np.empty((held, *spec.inner_shape), dtype=spec.numpy_dtype)
+                records.copy_values(frames, layout, spec, values)
+                place[...] = values[start - first : stop - first]
+
+    def _frames(self, shard: int, record: int, end: int, rows: int) -> tuple[npt.NDArray[np.uint8], records.Layout]:
+        """The frames of records of `rows` rows each, a view of the file, and their layout."""
+        layout = records.layout_of(self._all, rows=rows, rows_per_record=self._full)
+        size, begin = layout.frame_bytes, record * (self.chunks.record_bytes or 0)
+        content = self._content(shard)[begin : begin + (end - record) * size]
+        if len(content) != (end - record) * size:
+            raise self._error(shard, record, f"expected {size} bytes a record; found the end of the file")
+        return content.reshape(end - record, size), layout
+
+    def _check(
+        self, shard: int, numbers: npt.NDArray[np.int64], frames: npt.NDArray[np.uint8], layout: records.Layout
+    ) -> None:
+        """Checks the frames of records, whose numbers in the shard are for messages."""
+        try:
+            records.check_frames(frames, layout)
+        except RecordError as error:
+            raise self._error(shard, int(numbers[error.record]), str(error)) from error
+
+    def _parsed(self, shard: int, start: int, stop: int) -> list[tuple[int, Columns]]:
+        """The numbers and the columns of consecutive records whose rows differ in size."""
+        chunks, content, result = self.chunks, self._content(shard), []
+        chunk = start // chunks.records
+        at, record = int(chunks.begins[chunks.starts[shard] + chunk]), chunk * chunks.records
+        try:
+            for record in range(record, stop):  # noqa: B020 - the message names the record that failed
+                data, at = records.frame_at(content, at, check=record >= start)
+                if record >= start:
+                    rows = min(self._full, int(chunks.rows[shard]) - record * self._full)
+                    columns = records.parse(data, self._all, names=self._names, rows=rows, rows_per_record=self._full)
+                    result.append((record, columns))
+        except RecordError as error:
+            raise self._error(shard, record, str(error)) from error
+        return result
+
+    def _content(self, shard: int) -> npt.NDArray[np.uint8]:
+        """The bytes of a shard, mapped."""
+        with self._lock:
+            content = self._open.pop(shard, None)
+            if content is None:
+                content = self._map(shard)
+                if len(self._open) == OPEN_FILES:
+                    self._open.popitem(last=False)
+            self._open[shard] = content
+            return content
+
+    def _map(self, shard: int) -> npt.NDArray[np.uint8]:
+        expected = self._shards[shard].bytes
+        try:
+            with open(self.path(shard), "rb") as file:
+                found = os.fstat(file.fileno()).st_size
+                # A map of fewer bytes would end the process where it is read beyond them.
+                if found == expected:
+                    return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
+        except OSError as error:
+            raise ShardError(f"{self.path(shard)}: expected a shard of {expected} bytes; found {error}") from error
+        raise ShardError(f"{self.path(shard)}: expected a shard of {expected} bytes; found {found}")
+
+    def path(self, shard: int) -> str:
+        """Where a shard is."""
+        return str(pathlib.Path(self._root, *self._shards[shard].file.split("/")))
+
+    def _error(self, shard: int, record: int, message: str) -> ShardError:
+        return ShardError(f"{self.path(shard)}: record {record}: {message}")
+
+
+def empty_column(spec: FeatureSpec, rows: int) -> npt.NDArray[Any]:
+    """A column of rows without values: what is in it is not said, but that strings are empty."""
+    if spec.variable:
+        return np.full((rows, *(() if spec.ragged else spec.inner_shape)), b"", dtype=object)
+    return np.empty((rows, *spec.inner_shape), dtype=spec.numpy_dtype)
