@@ -1,0 +1,36 @@
+"""The analysis of a build alone: what its workers do in pass 1, in one process and without Beam."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+
+import tensorflow as tf  # noqa: F401  # imported by the analysis; its time is not what is measured
+
+from peers.data import Data
+from pipelines.analyze import add_units, learning, unit_ranges
+from pipelines.config import DatasetConfig
+from pipelines.fit import begin, merge_accumulated, schedule, update
+from pipelines.plan import make_plan, resolve_config
+from pipelines.sources.headers import read_with_threads
+from pipelines.sources.table import scan
+
+PACKAGES = ("numpy",)
+
+
+def build(data: Data, out: pathlib.Path, *, variant: str) -> dict[str, float]:
+    """Learns what a build learns; returns how many seconds a row takes."""
+    config = DatasetConfig(splits={"train": 1.0}, row_axes=data.kind.row_axes)
+    plan = make_plan(
+        table := scan(str(data.root), config, read_headers=read_with_threads), resolve_config(config, table)
+    )
+    features = learning(plan)
+    began = time.perf_counter()
+    known = begin(features.values())
+    for needs in schedule(list(features.values())):
+        added = [add_units(units, plan, needs, known) for units in unit_ranges(plan)]
+        total = added[0]
+        for more in added[1:]:
+            total = merge_accumulated(features, total, more)
+        known = update(features, known, total)
+    return {"pace": (time.perf_counter() - began) / data.count}
