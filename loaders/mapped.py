@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from loaders import records
 from loaders.chunks import CHUNK_BYTES, Chunks
+from loaders.frames import RecordLayout, record_layout
 from loaders.manifest import Manifest
 from loaders.records import Columns, RecordError
 from loaders.spec import FeatureSpec
@@ -137,7 +138,7 @@ class Shards:
         shard: int,
         first: int,
         frames: npt.NDArray[np.uint8],
-        layout: records.Layout,
+        layout: RecordLayout,
         numbers: npt.NDArray[np.int64],
     ) -> None:
         """Checks those of the frames that have not been checked yet."""
@@ -167,9 +168,9 @@ class Shards:
                 records.copy_values(frames, layout, spec, values)
                 place[...] = values[start - first : stop - first]
 
-    def _frames(self, shard: int, record: int, end: int, rows: int) -> tuple[npt.NDArray[np.uint8], records.Layout]:
+    def _frames(self, shard: int, record: int, end: int, rows: int) -> tuple[npt.NDArray[np.uint8], RecordLayout]:
         """The frames of records of `rows` rows each, a view of the file, and their layout."""
-        layout = records.layout_of(self._all, rows=rows, rows_per_record=self._full)
+        layout = record_layout(self._all, rows=rows, rows_per_record=self._full)
         size, begin = layout.frame_bytes, record * (self.chunks.record_bytes or 0)
         content = self._content(shard)[begin : begin + (end - record) * size]
         if len(content) != (end - record) * size:
@@ -177,7 +178,7 @@ class Shards:
         return content.reshape(end - record, size), layout
 
     def _check(
-        self, shard: int, numbers: npt.NDArray[np.int64], frames: npt.NDArray[np.uint8], layout: records.Layout
+        self, shard: int, numbers: npt.NDArray[np.int64], frames: npt.NDArray[np.uint8], layout: RecordLayout
     ) -> None:
         """Checks the frames of records, whose numbers in the shard are for messages."""
         try:

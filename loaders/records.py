@@ -7,8 +7,6 @@ decodes last.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,19 +14,24 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders import checksum
-from loaders.spec import Encoding, FeatureSpec
+from loaders.frames import (
+    ENTRY_KEY,
+    ENTRY_VALUE,
+    EXAMPLE_FEATURES,
+    FOOTER_BYTES,
+    HEADER_BYTES,
+    LIST_TAG,
+    LIST_VALUE,
+    MAP_ENTRY,
+    VARINT64_BYTES,
+    RecordLayout,
+    element_bytes,
+    masked_crc32c,
+)
+from loaders.spec import FeatureSpec
 
 U8 = npt.NDArray[np.uint8]
 Columns = dict[str, npt.NDArray[Any]]
-
-HEADER_BYTES = 12  # the data's length, 8 bytes, and its masked CRC, 4 bytes
-FOOTER_BYTES = 4  # the data's masked CRC
-VARINT64_BYTES = 10
-
-# The field numbers and wire types of tf.train.Example (example.proto, feature.proto); all are length-delimited.
-EXAMPLE_FEATURES, MAP_ENTRY, ENTRY_KEY, ENTRY_VALUE = 0x0A, 0x0A, 0x0A, 0x12
-LIST_TAG: dict[Encoding, int] = {"bytes_list": 0x0A, "float_list": 0x12, "int64_list": 0x1A}
-LIST_VALUE = 0x0A
 
 
 class RecordError(Exception):
@@ -39,74 +42,7 @@ class RecordError(Exception):
         self.record = record
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Layout:
-    """Where everything stands in the frame of a record whose rows have one size.
-
-    Attributes:
-        rows: How many rows the record holds.
-        fixed: The pieces of the frame that never change: (offset, bytes).
-        values: For each feature's name, the offset and the number of bytes of its values.
-        frame_bytes: The size of the frame.
-    """
-
-    rows: int
-    fixed: tuple[tuple[int, bytes], ...]
-    values: dict[str, tuple[int, int]]
-    frame_bytes: int
-
-
-@functools.lru_cache(maxsize=64)
-def layout_of(features: tuple[FeatureSpec, ...], *, rows: int, rows_per_record: int) -> Layout:
-    """The layout of a record.
-
-    Args:
-        features: All features of the data set, sorted by name; none may be variable.
-        rows: How many rows the record holds, at least 1.
-        rows_per_record: How many a full record holds; decides the encoding.
-    """
-    entries: list[bytes | int] = []
-    for spec in features:
-        encoding = spec.encoding(rows_per_record)
-        values = _field(LIST_VALUE, rows * spec.row_elements * _width(spec, encoding))
-        entry_value = _field(ENTRY_VALUE, *_field(LIST_TAG[encoding], *values))
-        entries += _field(MAP_ENTRY, *_field(ENTRY_KEY, spec.name.encode()), *entry_value)
-    fixed, places, offset, piece = [], [], HEADER_BYTES, b""
-    for part in _field(EXAMPLE_FEATURES, *entries):
-        if isinstance(part, bytes):
-            piece += part
-            continue
-        fixed.append((offset, piece))
-        places.append((offset + len(piece), part))
-        offset, piece = offset + len(piece) + part, b""
-    length = (offset - HEADER_BYTES).to_bytes(8, "little")
-    return Layout(
-        rows=rows,
-        fixed=((0, length + _masked_crc(length).to_bytes(4, "little")), *fixed),
-        values=dict(zip((spec.name for spec in features), places, strict=True)),
-        frame_bytes=offset + FOOTER_BYTES,
-    )
-
-
-def _width(spec: FeatureSpec, encoding: Encoding) -> int:
-    return VARINT64_BYTES if encoding == "int64_list" else spec.numpy_dtype.itemsize
-
-
-def _field(tag: int, *parts: bytes | int) -> list[bytes | int]:
-    """A length-delimited field; a part that is a number stands for that many bytes of values."""
-    value = sum(part if isinstance(part, int) else len(part) for part in parts)
-    size = bytearray([tag])
-    while value > 0x7F:
-        size.append(value & 0x7F | 0x80)
-        value >>= 7
-    return [bytes([*size, value]), *parts]
-
-
-def _masked_crc(data: bytes) -> int:
-    return int(checksum.masked(checksum.crc32c(np.frombuffer(data, np.uint8)[np.newaxis]))[0])
-
-
-def check_frames(frames: U8, layout: Layout) -> None:
+def check_frames(frames: U8, layout: RecordLayout) -> None:
     """Compares frames with their layout and their checksums.
 
     Args:
@@ -133,7 +69,7 @@ def check_frames(frames: U8, layout: Layout) -> None:
         raise RecordError(f"expected checksum {stored[record]:08x}; found {crcs[record]:08x}", record=record)
 
 
-def copy_values(frames: U8, layout: Layout, spec: FeatureSpec, target: npt.NDArray[Any]) -> None:
+def copy_values(frames: U8, layout: RecordLayout, spec: FeatureSpec, target: npt.NDArray[Any]) -> None:
     """Copies the values of a feature out of frames.
 
     Args:
@@ -142,7 +78,7 @@ def copy_values(frames: U8, layout: Layout, spec: FeatureSpec, target: npt.NDArr
         spec: The feature.
         target: Where to: C-contiguous, of shape [records * layout.rows, *shape] in the feature's dtype.
     """
-    offset, size = layout.values[spec.name]
+    offset, size = layout.place(spec.name)
     values = frames[:, offset : offset + size]
     if size != layout.rows * spec.row_bytes:
         target[...] = varints(np.ascontiguousarray(values)).reshape(target.shape)
@@ -152,7 +88,7 @@ def copy_values(frames: U8, layout: Layout, spec: FeatureSpec, target: npt.NDArr
 
 
 def gather_values(
-    frames: U8, layout: Layout, spec: FeatureSpec, record: npt.NDArray[np.int64], row: npt.NDArray[np.int64]
+    frames: U8, layout: RecordLayout, spec: FeatureSpec, record: npt.NDArray[np.int64], row: npt.NDArray[np.int64]
 ) -> npt.NDArray[Any]:
     """Copies single rows of a feature out of frames.
 
@@ -166,7 +102,7 @@ def gather_values(
     Returns:
         The values, of shape [n, *shape].
     """
-    offset, size = layout.values[spec.name]
+    offset, size = layout.place(spec.name)
     values = frames[:, offset : offset + size].reshape(len(frames), layout.rows, size // layout.rows)
     found = np.ascontiguousarray(values[record, row])
     numbers = varints(found) if found.shape[1] != spec.row_bytes else found.reshape(-1).view(spec.numpy_dtype)
@@ -200,7 +136,7 @@ def frame_at(content: U8, at: int, *, check: bool) -> tuple[bytes, int]:
         RecordError: If there is no frame, or it is damaged.
     """
     header = content[at : at + HEADER_BYTES].tobytes()
-    if len(header) < HEADER_BYTES or _masked_crc(header[:8]) != int.from_bytes(header[8:], "little"):
+    if len(header) < HEADER_BYTES or masked_crc32c(header[:8]) != int.from_bytes(header[8:], "little"):
         raise RecordError(f"expected the header of a record at byte {at}; found other bytes")
     end = at + HEADER_BYTES + int.from_bytes(header[:8], "little")
     if end + FOOTER_BYTES > len(content):
@@ -208,7 +144,7 @@ def frame_at(content: U8, at: int, *, check: bool) -> tuple[bytes, int]:
     if not check:
         return b"", end + FOOTER_BYTES
     data = content[at + HEADER_BYTES : end].tobytes()
-    expected, found = int.from_bytes(content[end : end + FOOTER_BYTES].tobytes(), "little"), _masked_crc(data)
+    expected, found = int.from_bytes(content[end : end + FOOTER_BYTES].tobytes(), "little"), masked_crc32c(data)
     if expected != found:
         raise RecordError(f"expected checksum {expected:08x}; found {found:08x}")
     return data, end + FOOTER_BYTES
@@ -274,7 +210,7 @@ def _values(
     elements = rows * spec.row_elements
     if not spec.variable:
         begin, end = _content(data, begin, end, LIST_VALUE)
-        if end - begin != elements * _width(spec, encoding):
+        if end - begin != elements * element_bytes(spec, encoding):
             raise RecordError(f"expected {elements} values; found {end - begin} bytes")
         raw = np.frombuffer(data, np.uint8, end - begin, begin)
         flat = varints(raw) if encoding == "int64_list" else raw.view(spec.numpy_dtype)

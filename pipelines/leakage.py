@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from loaders import order
+from loaders.frames import FOOTER_BYTES, HEADER_BYTES, record_layout
 from loaders.manifest import Manifest, Shard
 from loaders.spec import FeatureSpec
 from pipelines import files
-from pipelines.encode import FOOTER_BYTES, HEADER_BYTES, record_layout
 from pipelines.errors import ConfigError, DataError, Problem
 from pipelines.verify import read_manifest
 

@@ -8,17 +8,10 @@ from typing import BinaryIO
 
 import google_crc32c
 
+from loaders.frames import FOOTER_BYTES, HEADER_BYTES, RecordLayout, masked_crc32c, record_layout
 from loaders.manifest import Manifest, ManifestError, Shard
 from pipelines import files
-from pipelines.encode import (
-    FOOTER_BYTES,
-    HEADER_BYTES,
-    RecordLayout,
-    is_variable,
-    masked_crc32c,
-    record_bytes,
-    record_layout,
-)
+from pipelines.encode import is_variable, record_bytes
 from pipelines.errors import Problem
 from pipelines.golden import check_golden
 from pipelines.output import GOLDEN, Output

@@ -5,16 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
+from loaders.frames import ENTRY_KEY, ENTRY_VALUE, EXAMPLE_FEATURES, LIST_TAG, LIST_VALUE, MAP_ENTRY, VARINT64_BYTES
 from loaders.spec import FeatureSpec
-from pipelines.encode import (
-    ENTRY_KEY,
-    ENTRY_VALUE,
-    EXAMPLE_FEATURES,
-    LIST_TAG,
-    LIST_VALUE,
-    MAP_ENTRY,
-    VARINT64_BYTES,
-)
 
 
 class WireError(Exception):

@@ -14,9 +14,10 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
+from loaders.frames import record_layout
 from loaders.manifest import Shard
 from pipelines import files, progress
-from pipelines.encode import encode_records, encode_variable_records, is_variable, record_layout
+from pipelines.encode import encode_records, encode_variable_records, is_variable
 from pipelines.output import Output
 from pipelines.plan import Plan, Task
 from pipelines.reading import splits

@@ -48,7 +48,7 @@ STAGES = (
     ("cli",),
 )
 PACKAGES = {"loaders", *("pipelines" + sub for sub in ("", ".sources", ".reading", ".statistics", ".steps"))}
-LOADERS = {"loaders.spec", "loaders.manifest", "loaders.order", "loaders.version", "loaders"}
+LOADERS = {"loaders.frames", "loaders.spec", "loaders.manifest", "loaders.order", "loaders.version", "loaders"}
 
 
 def imported(path):

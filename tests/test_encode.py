@@ -8,16 +8,9 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loaders.frames import masked_crc32c, record_layout
 from loaders.spec import FeatureSpec
-from pipelines.encode import (
-    delimit,
-    encode_records,
-    encode_variable_records,
-    masked_crc32c,
-    padded_varints,
-    record_bytes,
-    record_layout,
-)
+from pipelines.encode import delimit, encode_records, encode_variable_records, padded_varints, record_bytes
 from pipelines.reading.columns import Ragged
 from pipelines.wire import WireError, read_record
 from tests.arrays import DTYPES, values
