@@ -7,6 +7,7 @@ the same functions in words, and the tests hold golden values.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -100,21 +101,17 @@ def permute(key: int, index: npt.NDArray[Any], size: int) -> npt.NDArray[np.int6
     Returns:
         int64, the shape of `index`.
     """
-    x = index.astype(np.uint64)
-    n = np.uint64(size)
-    for step in range(PERMUTE_ROUNDS):
-        round_key = derive(key, step)
-        pivot = np.uint64(round_key % size)
-        partner = np.where(x <= pivot, pivot - x, pivot + (n - x))
-        swap = stream(round_key, np.maximum(x, partner)) & np.uint64(1)
-        x = np.where(swap == 1, partner, x)
-    return x.astype(np.int64)
+    return _swap_or_not(key, index, size, range(PERMUTE_ROUNDS))
 
 
 def unpermute(key: int, index: npt.NDArray[Any], size: int) -> npt.NDArray[np.int64]:
     """The inverse of `permute`: the same rounds in reverse, as each is its own inverse."""
+    return _swap_or_not(key, index, size, reversed(range(PERMUTE_ROUNDS)))
+
+
+def _swap_or_not(key: int, index: npt.NDArray[Any], size: int, rounds: Iterable[int]) -> npt.NDArray[np.int64]:
     x, n = index.astype(np.uint64), np.uint64(size)
-    for step in reversed(range(PERMUTE_ROUNDS)):
+    for step in rounds:
         round_key = derive(key, step)
         pivot = np.uint64(round_key % size)
         partner = np.where(x <= pivot, pivot - x, pivot + (n - x))
