@@ -21,18 +21,15 @@ from tfx_bsl.tfxio import tensor_adapter
 from pipelines import files, fit, preprocessing
 from pipelines.archive import dump_arrays, load_arrays
 from pipelines.custom import load_function
-from pipelines.fit import Accumulated, Knowledge, Need
+from pipelines.fit import Accumulated, Knowledge
+from pipelines.learn import add_units, learning, read_training_rows, unit_ranges
+from pipelines.local import Job, Workers
 from pipelines.output import FITTED, MOMENTS, STATISTICS, Output
 from pipelines.plan import Plan
-from pipelines.reading.columns import Columns, Ragged, read_columns, take
-from pipelines.reading.splits import assign
+from pipelines.reading.columns import Ragged
 from pipelines.resolve import ResolvedFeature
+from pipelines.spread import Spread
 from pipelines.statistics.summary import Statistics, summarize
-
-STAGE = "analyze"
-
-UNITS_TOGETHER = 16
-"""Units of analysis that one worker adds up before the sums travel."""
 
 
 class Analyze(beam.PTransform):  # type: ignore[misc]
@@ -43,16 +40,22 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
     Attributes:
         plan: The plan.
         output: Where the data set is written.
+        workers: Forked workers of this machine that have the plan, or None.
+        first_round: The first round, where it has been begun already.
     """
 
-    def __init__(self, plan: Plan, output: Output) -> None:
+    def __init__(
+        self, plan: Plan, output: Output, *, workers: Workers | None = None, first_round: Job | None = None
+    ) -> None:
         super().__init__()
         self.plan = plan
         self.output = output
+        self.workers = workers
+        self.first_round = first_round
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Any]:
         """Wires the pass."""
-        known = pipeline | "LearnFromRows" >> Learn(self.plan)
+        known = pipeline | "LearnFromRows" >> Learn(self.plan, workers=self.workers, first_round=self.first_round)
         kept = known | "KeepLearned" >> beam.Map(keep, self.plan, self.output.statistics)
         if self.plan.config.has_transform:
             kept = kept | "ExportTransform" >> Export(self.plan, self.output)
@@ -63,64 +66,33 @@ def _mark_done(_: object, output: Output) -> None:
     files.write_text(output.analysis_done, "")
 
 
-def learning(plan: Plan) -> dict[str, ResolvedFeature]:
-    """The features that something is learned of, by name."""
-    return {feature.name: feature for feature in plan.config.features if feature.learns}
-
-
-def rounds(plan: Plan) -> int:
-    """How many times the training rows are read."""
-    return len(fit.schedule(tuple(learning(plan).values())))
-
-
 class Learn(beam.PTransform):  # type: ignore[misc]
     """Learns from the training rows, in as many rounds as `fit.schedule` says.
 
     Expects a pipeline. Outputs a PCollection of one element, the `Knowledge`.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, workers: Workers | None, first_round: Job | None) -> None:
         super().__init__()
         self._plan = plan
+        self._workers = workers
+        self._first_round = first_round
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Knowledge]:
         """Wires the rounds; each reads the rows anew, so that no runner has to hold them."""
-        features = learning(self._plan)
+        plan, features = self._plan, learning(self._plan)
         known = pipeline | "KnowNothing" >> beam.Create([fit.begin(features.values())], reshuffle=False)
+        workers = self._first_round or self._workers
         for number, needs in enumerate(fit.schedule(tuple(features.values()))):
+            before = beam.pvalue.AsSingleton(known)
             added = (
                 pipeline
-                | f"ListUnits{number}" >> beam.Create(unit_ranges(self._plan))
-                | f"SpreadUnits{number}" >> beam.Reshuffle()
-                | f"AddUnits{number}" >> beam.Map(add_units, self._plan, needs, beam.pvalue.AsSingleton(known))
+                | f"AddUnits{number}" >> Spread(add_units, unit_ranges(plan), plan, needs, before, workers=workers)
                 | f"AddUp{number}" >> beam.CombineGlobally(AddUp(features))
             )
+            workers = self._workers
             known = added | f"LearnRound{number}" >> beam.Map(learn, features, beam.pvalue.AsSingleton(known))
         return known
-
-
-def unit_ranges(plan: Plan) -> list[tuple[int, int]]:
-    """The units of analysis in runs that are large enough for their sums to be small beside them."""
-    together = min(max(plan.analysis_units // 64, 1), UNITS_TOGETHER)
-    return [(first, min(first + together, plan.analysis_units)) for first in range(0, plan.analysis_units, together)]
-
-
-def add_units(units: tuple[int, int], plan: Plan, needs: Sequence[Need], known: Knowledge) -> Accumulated:
-    """What the training rows of some units of analysis add in one round."""
-    features = learning(plan)
-    names = fit.inputs_of(features[need.feature] for need in needs)
-    added = (
-        fit.accumulate(needs, features, known, read_training_rows(unit, plan, names=names)) for unit in range(*units)
-    )
-    return functools.reduce(functools.partial(fit.merge_accumulated, features), added)
-
-
-def read_training_rows(unit: int, plan: Plan, *, names: Sequence[str]) -> Columns:
-    """The training rows of one unit of analysis; there may be none."""
-    spans = plan.analysis_spans(unit)
-    training = assign(plan, spans) == plan.training_index
-    columns = read_columns(plan, spans, stage=STAGE, features=tuple(names))
-    return columns if training.all() else take(columns, training)
 
 
 class AddUp(beam.CombineFn):  # type: ignore[misc]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from loaders.manifest import Manifest
@@ -22,9 +23,12 @@ from pipelines.append import (
     publish_append,
 )
 from pipelines.config import DatasetConfig
-from pipelines.errors import ConfigError, DataError
+from pipelines.errors import ConfigError, DataError, NpyflowError, WorkerError
+from pipelines.learn import begin_first_round
+from pipelines.local import Workers, choose_workers, tensorflow_was_used
 from pipelines.output import Output, OutputError, prepare
 from pipelines.plan import Plan, make_plan, resolve_config
+from pipelines.quiet import quick_imports
 from pipelines.reuse import Existing, copy_learned, open_existing, plan_reuse
 from pipelines.sources.headers import HeaderReader, read_with_threads
 from pipelines.sources.table import scan
@@ -37,6 +41,9 @@ if TYPE_CHECKING:
 
 LOCAL_RUNNERS = ("directrunner", "fnapirunner")
 
+SHARED_BYTES = 64 * 2**20
+"""Sources below this are built by one process: the others would take longer to begin than to help."""
+
 
 def build(
     source: str | os.PathLike[str],
@@ -46,6 +53,7 @@ def build(
     overwrite: bool = False,
     transform: str | os.PathLike[str] | None = None,
     beam_options: Sequence[str] = (),
+    workers: int = 1,
 ) -> Manifest:
     """Builds a data set from a directory of `.npy` files.
 
@@ -57,6 +65,7 @@ def build(
         transform: A data set whose transform is used as it is, with its configuration of the features; where None, the
             transform is learned from the training rows.
         beam_options: As in `run_build`.
+        workers: As in `run_build`.
 
     Returns:
         The manifest of the finished data set.
@@ -71,14 +80,26 @@ def build(
     if transform is not None:
         existing = open_existing(os.fspath(transform))
         plan = plan_reuse(os.fspath(source), existing, config)
-        return run_build(plan, os.fspath(output), overwrite=overwrite, transform=existing, beam_options=beam_options)
-    table = scan(os.fspath(source), config, read_headers=header_reader(beam_options))
-    plan = make_plan(table, resolve_config(config, table))
-    return run_build(plan, os.fspath(output), overwrite=overwrite, beam_options=beam_options)
+    else:
+        existing = None
+        table = scan(os.fspath(source), config, read_headers=header_reader(beam_options))
+        plan = make_plan(table, resolve_config(config, table))
+    return run_build(
+        plan,
+        os.fspath(output),
+        overwrite=overwrite,
+        transform=existing,
+        beam_options=beam_options,
+        workers=workers,
+    )
 
 
 def append(
-    source: str | os.PathLike[str], output: str | os.PathLike[str], *, beam_options: Sequence[str] = ()
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    beam_options: Sequence[str] = (),
+    workers: int = 1,
 ) -> Appended | None:
     """Adds the new files of a directory to a data set; its transform stays as it is.
 
@@ -86,6 +107,7 @@ def append(
         source: A directory of `.npy` files; those that the data set has already are passed over.
         output: The data set.
         beam_options: As in `run_build`.
+        workers: As in `run_build`.
 
     Returns:
         The new manifest and how far the rows have drifted, or None where there was nothing new.
@@ -102,7 +124,7 @@ def append(
     if plan is None:
         clear_append(os.fspath(output))
         return None
-    return run_append(plan, existing, beam_options=beam_options)
+    return run_append(plan, existing, beam_options=beam_options, workers=workers)
 
 
 def run_build(
@@ -112,6 +134,7 @@ def run_build(
     overwrite: bool = False,
     transform: Existing | None = None,
     beam_options: Sequence[str] = (),
+    workers: int = 1,
 ) -> Manifest:
     """Runs a planned build, or what is left of it if it was interrupted.
 
@@ -121,6 +144,8 @@ def run_build(
         overwrite: Whether a data set or an unfinished build in the output is replaced.
         transform: The data set whose transform is used, if none is learned.
         beam_options: Command-line options of Beam; with no runner named, Beam's direct runner in this process.
+        workers: How many forked processes of this machine share the work; 1 for this process alone. Where it is more,
+            TensorFlow must not have been used in this process.
 
     Returns:
         The manifest of the finished data set.
@@ -128,9 +153,12 @@ def run_build(
     Raises:
         OutputError: If the output holds something that may not be replaced, or the transform.
         DataError: If the sources hold values that cannot be used.
-        ConfigError: If Beam does not know an option or the runner.
+        ConfigError: If Beam does not know an option or the runner, or workers are not possible.
+        WorkerError: If a forked process was killed.
     """
-    options = pipeline_options(beam_options)
+    check_workers(workers, plan, beam_options)
+    if beam_options:
+        pipeline_options(beam_options)  # before anything is written; importing Beam to check nothing would take seconds
     output = Output(files.absolute(root))
     if transform is not None and _resolve_links(output.root) == _resolve_links(transform.root):
         raise OutputError(f"{root}: expected another directory than that of the data set whose transform is used")
@@ -138,31 +166,38 @@ def run_build(
     begin = prepare(output, plan, overwrite=overwrite, transform_from=fingerprint)
     if begin == "finished":
         return Manifest.loads(files.read_text(output.manifest))
-
-    import tensorflow_transform.beam as tft_beam
-
-    from pipelines.analyze import Analyze
-    from pipelines.publish import publish
-    from pipelines.write import WriteShards
-
     analyzed = begin == "resume" and files.exists(output.analysis_done)
     if transform is not None and not analyzed:
         copy_learned(transform, output)
         analyzed = True
-    with run_pipeline(options) as pipeline:
-        ready = None
-        if not analyzed:
-            with tft_beam.Context(temp_dir=output.temporary("transform")):
-                ready = pipeline | "Analyze" >> Analyze(plan, output)
-        pipeline | "Write" >> WriteShards(plan, output, transform_ready=ready)
-    return publish(plan, output, transform_from=fingerprint)
+
+    with ExitStack() as stack:
+        first_round = None
+        if workers > 1 and not analyzed:
+            # While this process imports TensorFlow and Beam, which takes seconds, others read the rows.
+            first_round = begin_first_round(plan, stack.enter_context(Workers(workers - 1, plan)))
+        with quick_imports():
+            import tensorflow_transform.beam as tft_beam
+
+            from pipelines.analyze import Analyze
+            from pipelines.publish import publish
+            from pipelines.write import WriteShards
+
+        forked = stack.enter_context(forked_workers(workers, plan))
+        with run_pipeline(pipeline_options(beam_options)) as pipeline:
+            ready = None
+            if not analyzed:
+                with tft_beam.Context(temp_dir=output.temporary("transform")):
+                    ready = pipeline | "Analyze" >> Analyze(plan, output, workers=forked, first_round=first_round)
+            pipeline | "Write" >> WriteShards(plan, output, transform_ready=ready, workers=forked)
+        return publish(plan, output, transform_from=fingerprint)
 
 
 def _resolve_links(root: str) -> str:
     return os.path.realpath(root) if files.is_local(root) else root
 
 
-def run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[str] = ()) -> Appended:
+def run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[str] = (), workers: int = 1) -> Appended:
     """Runs a planned append, or what is left of it if it was interrupted.
 
     Until it is done the data set stays as it was: the new shards are in no manifest.
@@ -171,27 +206,74 @@ def run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[str
         plan: From `plan_append`.
         existing: The data set.
         beam_options: As in `run_build`.
+        workers: As in `run_build`.
 
     Returns:
         The new manifest, and how far the rows have drifted.
 
     Raises:
         DataError: If the sources hold values that cannot be used.
-        ConfigError: If Beam does not know an option or the runner.
+        ConfigError: If Beam does not know an option or the runner, or workers are not possible.
+        WorkerError: If a forked process was killed.
     """
+    check_workers(workers, plan, beam_options)
     options = pipeline_options(beam_options)
     output = Output(existing.root)
 
-    from pipelines.profile import WriteProfile
-    from pipelines.write import WriteShards
+    with quick_imports():
+        from pipelines.profile import WriteProfile
+        from pipelines.write import WriteShards
+
+        if workers > 1:
+            import tensorflow  # noqa: F401  # once for all workers
 
     profiled = begin_append(plan, output)
-    with run_pipeline(options) as pipeline:
+    with forked_workers(workers, plan) as forked, run_pipeline(options) as pipeline:
         if not profiled:
             path = files.join(output.statistics, PROFILE)
-            pipeline | "Profile" >> WriteProfile(plan, path, only=(plan.training_split,))
-        pipeline | "Write" >> WriteShards(plan, output, transform_ready=None)
+            pipeline | "Profile" >> WriteProfile(plan, path, only=(plan.training_split,), workers=forked)
+        pipeline | "Write" >> WriteShards(plan, output, transform_ready=None, workers=forked)
     return publish_append(plan, existing, output)
+
+
+def default_workers(plan: Plan, beam_options: Sequence[str]) -> int:
+    """How many processes share a build unless the user says: one for each core, where there is enough to do."""
+    try:
+        check_workers(2, plan, beam_options)
+    except ConfigError:
+        return 1
+    return choose_workers(sum(group.tasks for group in plan.groups)) if plan.table.nbytes >= SHARED_BYTES else 1
+
+
+def check_workers(workers: int, plan: Plan, beam_options: Sequence[str]) -> None:
+    """Checks that so many processes can share a build.
+
+    Raises:
+        ConfigError: If they cannot.
+    """
+    if workers < 1:
+        raise ConfigError(f"workers: expected at least 1; found {workers}")
+    if workers == 1:
+        return
+    placed = [option for option in beam_options if option.startswith(("--runner=", "--direct_"))]
+    if placed:
+        raise ConfigError(f"workers: expected 1 with {placed[0]}, where Beam places the work; found {workers}")
+    if tensorflow_was_used():  # also to trace a preprocessing_fn
+        raise ConfigError(f"workers: expected 1 where TensorFlow was used, which no fork survives; found {workers}")
+    if sys.platform != "linux":
+        raise ConfigError(
+            f"workers: expected 1 on {sys.platform}, where libraries do not survive a fork; found {workers}"
+        )
+
+
+@contextmanager
+def forked_workers(workers: int, plan: Plan) -> Iterator[Workers | None]:
+    """Forked processes that have a plan, or none where this process does the work."""
+    if workers == 1:
+        yield None
+        return
+    with Workers(workers, plan) as forked:
+        yield forked
 
 
 @contextmanager
@@ -290,12 +372,14 @@ def readable_failures() -> Iterator[None]:
 
     Raises:
         DataError: If the worker raised one.
+        WorkerError: If a forked worker was killed.
     """
     try:
         yield
     except Exception as error:
-        text = f"pipelines.errors.DataError: {error}" if isinstance(error, DataError) else str(error)
-        found = re.findall(r"^pipelines\.errors\.DataError: (.*?)(?: \[while running '.*'\])?$", text, re.M)
-        if found:
-            raise DataError(found[-1]) from error
+        text = f"pipelines.errors.{type(error).__name__}: {error}" if isinstance(error, NpyflowError) else str(error)
+        for kind in (DataError, WorkerError):
+            found = re.findall(rf"^pipelines\.errors\.{kind.__name__}: (.*?)(?: \[while running '.*'\])?$", text, re.M)
+            if found:
+                raise kind(found[-1]) from error
         raise

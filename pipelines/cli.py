@@ -112,6 +112,7 @@ def run_build_command(options: argparse.Namespace, console: Console) -> int:
             overwrite=options.overwrite,
             transform=existing,
             beam_options=options.beam_options,
+            workers=_workers(options, plan),
         )
     _show_built(options, console, manifest, begun)
     return 0
@@ -138,7 +139,13 @@ def run_append_command(options: argparse.Namespace, console: Console) -> int:
     if options.refit:
         plan = plan_refit(options.source, options.output, **_bad_files(options))
         with _showing(options, console, plan, analyzes=True):
-            manifest = run_build(plan, options.output, overwrite=True, beam_options=options.beam_options)
+            manifest = run_build(
+                plan,
+                options.output,
+                overwrite=True,
+                beam_options=options.beam_options,
+                workers=_workers(options, plan),
+            )
         _show_built(options, console, manifest, begun)
         return 0
     finish_append(options.output)
@@ -149,7 +156,8 @@ def run_append_command(options: argparse.Namespace, console: Console) -> int:
         console.print(f"{options.output} has all of {options.source} already; nothing was added", highlight=False)
         return 0
     with _showing(options, console, addition, profiles=True):
-        appended = run_append(addition, existing, beam_options=options.beam_options)
+        workers = _workers(options, addition)
+        appended = run_append(addition, existing, beam_options=options.beam_options, workers=workers)
     inspect.show_appended(console, existing.manifest, appended)
     console.print(f"\n{options.output} has grown in {time.monotonic() - begun:.1f} s", highlight=False)
     return 0
@@ -173,7 +181,8 @@ def run_validate(options: argparse.Namespace, console: Console) -> int:
     existing = open_existing(options.against) if options.against else None
     planned = plan_validation(options.source, _read_config(options), existing)
     with _showing(options, console, planned.plan, profiles=True, writes=False):
-        found = validate(planned, thresholds, beam_options=options.beam_options)
+        workers = _workers(options, planned.plan)
+        found = validate(planned, thresholds, beam_options=options.beam_options, workers=workers)
     inspect.show_validation(console, found)
     if options.json:
         try:
@@ -191,6 +200,12 @@ def run_leakage(options: argparse.Namespace, console: Console) -> int:
     leaks = find_leaks(options.path, features=options.features.split(",") if options.features else None)
     show_leaks(console, leaks)
     return EXIT_FAILED if leaks.distinct else 0
+
+
+def _workers(options: argparse.Namespace, plan: Plan) -> int:
+    from pipelines.build import default_workers
+
+    return default_workers(plan, options.beam_options) if options.workers is None else int(options.workers)
 
 
 def _check_beam_options(options: argparse.Namespace) -> None:
@@ -212,6 +227,7 @@ def _showing(
 ) -> Iterator[None]:
     """Shows the progress of what is run inside the context, and nothing else."""
     from pipelines import files, quiet
+    from pipelines.allocator import keep_freed_memory
     from pipelines.build import runs_here
     from pipelines.output import FinishedTasks, Output
     from pipelines.progress import Count
@@ -228,7 +244,8 @@ def _showing(
         if not options.debug and runs_here(options.beam_options):
             stack.enter_context(quiet.hidden_stderr())
             quiet.silence_worker_tracebacks()
-        quiet.import_tensorflow()
+        quiet.keep_off_gpus()
+        keep_freed_memory()
         totals = _totals(plan, analyzes=analyzes, profiles=profiles, writes=writes)
         # Listing a remote directory several times a second would be a burden.
         stack.enter_context(shown(console, totals, poll if writes and files.is_local(options.output) else dict))
@@ -239,7 +256,7 @@ def _totals(plan: Plan, *, analyzes: bool, profiles: bool, writes: bool) -> dict
     """How many rows each stage reads."""
     totals = {}
     if analyzes:
-        from pipelines.analyze import rounds
+        from pipelines.learn import rounds
 
         totals["analyze"] = plan.rows_to_analyze * (rounds(plan) + (plan.config.custom is not None))
     if profiles:

@@ -28,6 +28,10 @@ class DataError(NpyflowError):
     """Values in a source that cannot be used: an infinity, or a feature with no value at all."""
 
 
+class WorkerError(NpyflowError):
+    """A worker that ended before its work was done."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
     """One thing that is wrong with the sources.

@@ -76,6 +76,12 @@ def _add_command(
     beam = "Any other option --NAME=VALUE goes to Beam: --runner=FlinkRunner, --direct_num_workers=2 …"
     parser = commands.add_parser(name, parents=[common], help=says, allow_abbrev=False, epilog=beam)
     parser.add_argument("source", metavar="SRC", help="a directory of .npy files, in any file system that Beam reads")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes of this machine that share the work; one for each core if not given, where Beam has no runner",
+    )
     return parser
 
 

@@ -14,10 +14,12 @@ import numpy.typing as npt
 
 from pipelines import files, fit, missing
 from pipelines.archive import dump_arrays, load_arrays
+from pipelines.local import Workers
 from pipelines.plan import Plan, Span
 from pipelines.reading.columns import Columns, read_columns, take
 from pipelines.reading.splits import assign
 from pipelines.resolve import ResolvedFeature
+from pipelines.spread import Spread
 from pipelines.statistics.frequencies import Distinct, Frequencies
 from pipelines.statistics.summary import Moments, as_columns, merge, moments
 
@@ -221,16 +223,24 @@ class WriteProfile(beam.PTransform):  # type: ignore[misc]
         path: The file.
         bounds: As in `profile_columns`.
         only: As in `profile_units`.
+        workers: Forked workers of this machine that have the plan, or None.
     """
 
     def __init__(
-        self, plan: Plan, path: str, *, bounds: Bounds | None = None, only: Sequence[str] | None = None
+        self,
+        plan: Plan,
+        path: str,
+        *,
+        bounds: Bounds | None = None,
+        only: Sequence[str] | None = None,
+        workers: Workers | None = None,
     ) -> None:
         super().__init__()
         self.plan = plan
         self.path = path
         self.bounds = bounds or {}
         self.only = only
+        self.workers = workers
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[None]:
         """Wires the pass."""
@@ -239,9 +249,7 @@ class WriteProfile(beam.PTransform):  # type: ignore[misc]
         runs = [(first, min(first + together, units)) for first in range(0, units, together)]
         return (
             pipeline
-            | "ListUnits" >> beam.Create(runs)
-            | "SpreadUnits" >> beam.Reshuffle()
-            | "ProfileUnits" >> beam.Map(profile_units, self.plan, self.bounds, self.only)
+            | "ProfileUnits" >> Spread(profile_units, runs, self.plan, self.bounds, self.only, workers=self.workers)
             | "AddUpProfiles" >> beam.CombineGlobally(AddUpProfiles(profiled(self.plan)))
             | "KeepProfile" >> beam.Map(keep_profile, self.path)
         )

@@ -1,6 +1,7 @@
 """Counts of what has been done, from wherever in this process the work runs.
 
-Work in another process (a cluster's worker, `multi_processing`) is not seen here; `output.FinishedTasks` counts it.
+What the forked workers of `local` do is counted here when an item is done. Work in other processes (a cluster's worker,
+`multi_processing`) is not seen; `output.FinishedTasks` counts it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ class Counter:
         """What a stage has done so far."""
         with self._lock:
             return dataclasses.replace(self._counts.get(stage, Count()))
+
+    def counts(self) -> dict[str, Count]:
+        """What each stage has done so far."""
+        with self._lock:
+            return {stage: dataclasses.replace(count) for stage, count in self._counts.items()}
 
 
 _active: Counter | None = None

@@ -15,12 +15,13 @@ import numpy as np
 from loaders.spec import FeatureSpec
 from pipelines import files
 from pipelines.archive import load_arrays
-from pipelines.build import option_value, pipeline_options, run_pipeline
+from pipelines.build import check_workers, forked_workers, option_value, pipeline_options, run_pipeline
 from pipelines.config import DatasetConfig, parse_config
 from pipelines.errors import ConfigError, Problem
 from pipelines.output import STATISTICS
 from pipelines.plan import Plan, make_plan, resolve_config
 from pipelines.provenance import looking, schema_differences
+from pipelines.quiet import quick_imports
 from pipelines.reuse import Existing, combine
 from pipelines.sources.table import SourceTable, scan
 from pipelines.statistics.drift import CHANCE, Classes, compare, compare_classes
@@ -201,7 +202,11 @@ def _read_statistics(existing: Existing, names: Iterable[str]) -> tuple[dict[str
 
 
 def validate(
-    planned: ValidationPlan, thresholds: Thresholds | None = None, *, beam_options: Sequence[str] = ()
+    planned: ValidationPlan,
+    thresholds: Thresholds | None = None,
+    *,
+    beam_options: Sequence[str] = (),
+    workers: int = 1,
 ) -> Validation:
     """Reads all rows once, and measures them.
 
@@ -210,19 +215,23 @@ def validate(
         thresholds: What is still no problem; the defaults where None.
         beam_options: Command-line options of Beam. A runner whose workers share no local directory with this process
             needs `--temp_location`.
+        workers: As in `run_build`.
 
     Raises:
         DataError: If the sources hold values that cannot be used.
-        ConfigError: If Beam does not know an option or the runner.
+        ConfigError: If Beam does not know an option or the runner, or workers are not possible.
+        WorkerError: If a forked process was killed.
     """
-    from pipelines.profile import WriteProfile, load_profile
+    check_workers(workers, planned.plan, beam_options)
+    with quick_imports():
+        from pipelines.profile import WriteProfile, load_profile
 
     options = pipeline_options(beam_options)
     bounds = {name: (own.min, own.max) for name, own in planned.statistics.items()}
     with _temporary(beam_options) as directory:
         path = files.join(directory, "profile.npz")
-        with run_pipeline(options) as pipeline:
-            pipeline | "Profile" >> WriteProfile(planned.plan, path, bounds=bounds)
+        with forked_workers(workers, planned.plan) as forked, run_pipeline(options) as pipeline:
+            pipeline | "Profile" >> WriteProfile(planned.plan, path, bounds=bounds, workers=forked)
         profile = load_profile(files.read_bytes(path))
     return Validation(
         rows={split: profile.rows.get(split, 0) for split in planned.plan.splits},

@@ -18,14 +18,19 @@ from loaders.frames import record_layout
 from loaders.manifest import Shard
 from pipelines import files, progress
 from pipelines.encode import encode_records, encode_variable_records, is_variable
+from pipelines.local import Workers
 from pipelines.output import Output
 from pipelines.plan import Plan, Task
 from pipelines.reading import splits
 from pipelines.reading.columns import Columns, read_columns, take
+from pipelines.spread import Spread
 from pipelines.transform import apply_transform, load_transform
 
 STAGE = "write"
-BATCH_BYTES = 8 * 2**20
+
+BATCH_BYTES = 2 * 2**20
+"""Rows that are gathered, transformed and encoded together: what of them is in the processor's caches is not fetched
+again."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,22 +75,30 @@ class WriteShards(beam.PTransform):  # type: ignore[misc]
         output: Where the data set is written.
         transform_ready: A PCollection of one element, there when the transform has been written, or None where it is
             there already.
+        workers: Forked workers of this machine that have the plan, or None.
     """
 
-    def __init__(self, plan: Plan, output: Output, *, transform_ready: beam.PCollection[Any] | None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        output: Output,
+        *,
+        transform_ready: beam.PCollection[Any] | None,
+        workers: Workers | None = None,
+    ) -> None:
         super().__init__()
         self.plan = plan
         self.output = output
         self.transform_ready = transform_ready
+        self.workers = workers
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[None]:
         """Wires the pass."""
         wait = () if self.transform_ready is None else (beam.pvalue.AsList(self.transform_ready),)
+        tasks = list(self.plan.tasks())
         return (
             pipeline
-            | "ListTasks" >> beam.Create(list(self.plan.tasks()))
-            | "SpreadTasks" >> beam.Reshuffle()
-            | "WriteShards" >> beam.Map(_write_when_ready, self.plan, self.output, *wait).with_output_types(Written)
+            | "WriteShards" >> Spread(_write_when_ready, tasks, self.plan, self.output, *wait, workers=self.workers)
             | "GatherShards" >> beam.combiners.ToList()
             | "KeepShardList" >> beam.Map(keep_shard_list, self.output)
         )

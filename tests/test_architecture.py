@@ -5,7 +5,8 @@ import pathlib
 
 ROOT = pathlib.Path(__file__).parent.parent
 STAGES = (
-    ("errors", "quiet", "progress", "archive", "interrupt", "options"),
+    ("errors", "quiet", "progress", "archive", "interrupt", "options", "allocator"),
+    ("local",),
     ("files", "sources.npy", "reading.batches", "split_rules", "report"),
     # statistics, in NumPy alone
     ("statistics.blas", "statistics.exact", "statistics.estimators"),
@@ -30,8 +31,8 @@ STAGES = (
     ("reading.columns", "output"),
     ("reading.splits",),
     # passes
-    ("fit",),
-    ("preprocessing",),
+    ("fit", "spread"),
+    ("preprocessing", "learn"),
     ("analyze", "transform"),
     ("encode",),
     ("wire",),

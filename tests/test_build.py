@@ -475,6 +475,39 @@ def test_an_unknown_option_is_an_error(small, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("workers", "options", "message"),
+    [
+        (0, (), "expected at least 1; found 0"),
+        (2, (), "expected 1 where TensorFlow was used.*; found 2"),
+        (2, ("--runner=FlinkRunner",), "expected 1 with --runner=FlinkRunner.*; found 2"),
+        (2, ("--direct_num_workers=2",), "expected 1 with --direct_num_workers=2.*; found 2"),
+    ],
+)
+def test_workers_that_are_not_possible(workers, options, message, small, tmp_path):
+    tf.zeros(1)  # used, whatever ran before
+    with pytest.raises(ConfigError, match=f"workers: {message}"):
+        build(str(small[0] / "src"), str(tmp_path / "out"), beam_options=options, workers=workers)
+    assert not (tmp_path / "out").exists()
+
+
+def test_large_sources_are_shared_unless_beam_places_the_work(small, monkeypatch):
+    from pipelines import build as build_module
+    from pipelines.plan import make_plan, resolve_config
+    from pipelines.sources.table import scan
+
+    config = parse_config({"shard_bytes": 1000})
+    table = scan(str(small[0] / "src"), config)
+    plan = make_plan(table, resolve_config(config, table))
+    assert build_module.default_workers(plan, ()) == 1
+    monkeypatch.setattr(build_module, "SHARED_BYTES", 1)
+    monkeypatch.setattr(build_module, "tensorflow_was_used", lambda: False)
+    monkeypatch.setattr(build_module, "choose_workers", lambda tasks: tasks)
+    assert build_module.default_workers(plan, ()) == sum(1 for _ in plan.tasks()) > 1
+    assert build_module.default_workers(plan, ("--runner=FlinkRunner",)) == 1
+    assert build_module.default_workers(plan, ("--direct_num_workers=2",)) == 1
+
+
 def test_empty_splits_and_few_rows(tmp_path):
     write_files(tmp_path / "src", {"x.npy": np.array([[1.0], [3.0]]), "row.npy": np.arange(2)})
     manifest = make(tmp_path / "src", tmp_path / "out", features=IDS, splits={"train": 1 - 1e-9, "test": 1e-9})
@@ -503,6 +536,6 @@ def test_no_grouping_carries_rows(small):
     _ = pipeline | "Write" >> WriteShards(plan, output, transform_ready=ready)
     names = [t.unique_name for t in pipeline.to_runner_api().components.transforms.values()]
     grouping = {name for name in names if name.endswith("GroupByKey")}
-    carriers = ("SpreadUnits", "SpreadTasks", "AddUp", "GatherShards")
+    carriers = ("AddUnits0/Reshuffle", "WriteShards/Reshuffle", "AddUp", "GatherShards")
     assert grouping
     assert all(any(carrier in name for carrier in carriers) for name in grouping), grouping

@@ -5,12 +5,10 @@ from __future__ import annotations
 import pathlib
 import time
 
-import tensorflow as tf  # noqa: F401  # imported by the analysis; its time is not what is measured
-
 from peers.data import Data
-from pipelines.analyze import add_units, learning, unit_ranges
 from pipelines.config import DatasetConfig
 from pipelines.fit import begin, merge_accumulated, schedule, update
+from pipelines.learn import add_units, learning, unit_ranges
 from pipelines.plan import make_plan, resolve_config
 from pipelines.sources.headers import read_with_threads
 from pipelines.sources.table import scan

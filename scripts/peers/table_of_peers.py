@@ -35,9 +35,15 @@ class Peer:
 BUILDERS = (
     Peer(name="npyflow", module="npyflow", says="`npyflow build`"),
     Peer(
-        name="npyflow-2",
+        name="npyflow-1",
         module="npyflow",
-        says="`npyflow build`, two worker processes",
+        says="`npyflow build --workers=1`",
+        variant="--workers=1",
+    ),
+    Peer(
+        name="npyflow-beam",
+        module="npyflow",
+        says="`npyflow build` with two workers of Beam's own",
         variant="--direct_num_workers=2 --direct_running_mode=multi_processing",
     ),
     Peer(

@@ -1,0 +1,114 @@
+"""Forked workers."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pipelines import progress
+from pipelines.errors import DataError, WorkerError
+from pipelines.local import Job, Workers, choose_workers
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+
+
+def process_of(item, given, *arguments):
+    time.sleep(0.02)  # long enough that one process does not do all
+    return item, given, arguments, os.getpid()
+
+
+def count(item, given):
+    progress.advance("stage", rows=item, size=10 * item)
+    return item
+
+
+def fail_at_three(item, given):
+    if item == 3:
+        raise DataError(f"row {item}")
+    return item
+
+
+def end_at_three(item, given):
+    if item == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def sleep(item, given):
+    time.sleep(60)
+
+
+def test_processes_share_the_items_and_results_come_in_order():
+    given = object()  # cannot be equal to what was pickled
+    with Workers(3, [given, "given"]) as workers:
+        found = list(workers.share(process_of, range(20), "more"))
+    assert [item for item, *_ in found] == list(range(20))
+    assert {arguments for *_, arguments, _ in found} == {("more",)}
+    processes = {process for *_, process in found}
+    assert len(processes) == 3
+    assert os.getpid() not in processes
+
+
+def test_what_is_given_is_not_sent():
+    with Workers(1, lambda: "no function of a module, which pickle refuses") as workers:
+        assert list(workers.share(count, [1])) == [1]
+
+
+def test_work_there_is_counted_here():
+    with progress.counting() as counter, Workers(2, None) as workers:
+        assert sum(workers.share(count, [1, 2, 3])) == 6
+        assert counter.read("stage") == progress.Count(rows=6, size=60)
+
+
+def test_an_error_is_raised_in_its_place():
+    with Workers(2, None) as workers:
+        results = workers.share(fail_at_three, range(6))
+        assert [next(results) for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(DataError, match="row 3"):
+            next(results)
+
+
+def test_a_killed_worker_is_an_error_that_says_what_to_do():
+    with pytest.raises(WorkerError, match=r"killed.*--workers=1"), Workers(2, None) as workers:
+        list(workers.share(end_at_three, range(6)))
+
+
+def test_leaving_the_context_ends_the_processes_at_once():
+    began = time.monotonic()
+    with Workers(2, None) as workers:
+        results = workers.share(sleep, range(4))
+        processes = list(workers._pool._processes)
+    assert time.monotonic() - began < 10
+    assert results is not None
+    for process in processes:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+
+
+def test_a_job_that_was_begun_is_not_done_again():
+    with Workers(2, None) as workers:
+        begun = Job(workers, process_of, [1, 2]).begin("early")
+        later = Job(workers, process_of, [1, 2])
+        assert [arguments for *_, arguments, _ in Job.run(begun.number, "late")] == [("early",)] * 2
+        assert [arguments for *_, arguments, _ in Job.run(later.number, "late")] == [("late",)] * 2
+        with pytest.raises(KeyError):
+            Job.run(later.number)
+
+
+@pytest.mark.parametrize("use", ["pass", "tf.zeros(1)"])
+def test_whether_tensorflow_was_used(use):
+    program = f"import tensorflow as tf\nfrom pipelines.local import tensorflow_was_used\n{use}\n"
+    program += "print(tensorflow_was_used(), tensorflow_was_used(), int(tf.ones([])))"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    used = use != "pass"
+    assert shown == f"{used} {used} 1\n"
+
+
+def test_as_many_workers_as_cores_or_tasks():
+    cores = len(os.sched_getaffinity(0))
+    assert choose_workers(1) == 1
+    assert choose_workers(0) == 1
+    assert 1 <= choose_workers(10_000) <= cores
