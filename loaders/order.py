@@ -83,7 +83,33 @@ def shuffled(key: int, rows: int) -> npt.NDArray[np.int64]:
 
     The shift leaves 63 bits, which sort alike as signed and as unsigned numbers.
     """
-    return np.argsort(stream(key, np.arange(rows)) >> np.uint64(1), kind="stable")
+    return argsort_hashes(stream(key, np.arange(rows)) >> np.uint64(1))
+
+
+def argsort_hashes(hashes: U64) -> npt.NDArray[np.int64]:
+    """The stable argsort of hashes, several times as fast as `np.argsort(hashes, kind="stable")`.
+
+    The index of each hash takes the place of its lower bits, and the numbers that this makes are sorted: NumPy sorts
+    64-bit numbers with vector instructions, and index and hash need not be moved apart. Only where the upper bits of
+    neighbours are equal, as they seldom are, do the whole hashes have to be compared.
+
+    Args:
+        hashes: uint64 of shape [n]. Any numbers will do, but where most share their upper bits nothing is gained.
+
+    Returns:
+        int64 of shape [n].
+    """
+    bits = np.uint64((len(hashes) - 1).bit_length())
+    packed = (hashes >> bits << bits) | np.arange(len(hashes), dtype=np.uint64)
+    packed.sort()
+    tied = np.flatnonzero((packed[1:] ^ packed[:-1]) >> bits == 0)
+    packed &= np.uint64((1 << int(bits)) - 1)
+    index = packed.view(np.int64)
+    if tied.size:
+        # Equal upper bits lie together with their indexes ascending, so one stable sort mends all such runs in place.
+        places = np.union1d(tied, tied + 1)
+        index[places] = index[places][np.argsort(hashes[index[places]], kind="stable")]
+    return index
 
 
 def permute(key: int, index: npt.NDArray[Any], size: int) -> npt.NDArray[np.int64]:

@@ -311,7 +311,8 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
         if not equals and known.nargs != 0:
             # The next argument could as well be the directory of the sources.
             raise ConfigError(f"{name}: expected {name}=VALUE, in one argument")
-    result = PipelineOptions(list(arguments))
+    # Nobody but us wires the pipeline. Beam takes half a second to infer and compare its types.
+    result = PipelineOptions(["--no_pipeline_type_check", *arguments])
     _runner(result)
     return result
 

@@ -234,7 +234,7 @@ class Plan:
         if not spans:
             return np.zeros(0, dtype=np.int64)
         hashes = np.concatenate([self.row_hashes(order.SHARD_ROWS, span) for span in spans])
-        return np.argsort(hashes, kind="stable")
+        return order.argsort_hashes(hashes)
 
     def row_hashes(self, purpose: int, span: Span) -> order.U64:
         """The hash of each row of a span for a purpose, one of those of `loaders.order`."""

@@ -7,7 +7,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 STAGES = (
     ("errors", "quiet", "progress", "archive", "interrupt", "options", "allocator"),
     ("local",),
-    ("files", "sources.npy", "reading.batches", "split_rules", "report"),
+    ("files", "sources.npy", "reading.batches", "reading.boxes", "split_rules", "report"),
     # statistics, in NumPy alone
     ("statistics.blas", "statistics.exact", "statistics.estimators"),
     ("statistics.moments", "statistics.covariance"),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from loaders import graph, order
@@ -50,6 +50,33 @@ def test_unit_spans_zero_to_one():
 @given(key=KEYS, rows=st.integers(0, 200))
 def test_shuffled_is_a_permutation(key, rows):
     assert sorted(order.shuffled(key, rows)) == list(range(rows))
+
+
+@given(
+    hashes=st.lists(st.integers(0, 2**64 - 1), max_size=20),
+    repeats=st.lists(st.tuples(st.integers(0, 19), st.integers(0, 40)), max_size=60),
+)
+@example(hashes=[], repeats=[])
+@example(hashes=[2**63 + 5], repeats=[])
+@example(hashes=[2**64 - 1], repeats=[(0, 0)] * 40)
+@example(hashes=[2**63, 0, 2**64 - 1], repeats=[(0, 1), (0, 0), (2, 3), (0, 1)])
+def test_argsort_hashes_is_the_stable_argsort(hashes, repeats):
+    # Besides the hashes themselves, some that differ from them in the lower bits, or not at all.
+    numbers = hashes + [hashes[i % len(hashes)] ^ low for i, low in repeats if hashes]
+    array = np.array(numbers, dtype=np.uint64)
+
+    found = order.argsort_hashes(array)
+
+    assert found.dtype == np.int64
+    assert found.tolist() == np.argsort(array, kind="stable").tolist()
+    assert array.tolist() == numbers
+
+
+@pytest.mark.parametrize("kept", [2**64 - 1, 2**64 - 2**34, 2**64 - 2**62, 2**16 - 1, 0])
+def test_argsort_hashes_of_many_rows(kept):
+    hashes = order.stream(3, np.arange(300_001)) & np.uint64(kept)
+
+    np.testing.assert_array_equal(order.argsort_hashes(hashes), np.argsort(hashes, kind="stable"))
 
 
 @given(key=KEYS, size=st.integers(1, 300))

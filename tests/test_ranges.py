@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import pathlib
 import tracemalloc
 from collections.abc import Iterator
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 
 from pipelines.config import DatasetConfig, parse_config
 from pipelines.errors import DataError
-from pipelines.reading import finite, ranges
+from pipelines.reading import boxes, finite, ranges
+from pipelines.reading.boxes import of_range, requests
 from pipelines.reading.finite import check_finite
-from pipelines.reading.ranges import Wanted, boxes, read_together, requests, value_dtype
+from pipelines.reading.ranges import Wanted, read_ranges, read_together, value_dtype
 from pipelines.sources.table import Source, scan
 from tests.arrays import DTYPES, RamFileSystem, empty_ram, npy_bytes, npz_bytes, values, write_files
 
@@ -61,8 +63,8 @@ def test_equals_numpy(tmp_path_factory: pytest.TempPathFactory, case: tuple, gap
     expected = loaded.reshape(-1, *array.shape[row_axes:])[start:stop].astype(array.dtype.newbyteorder("="))
     for root in (local, "ram://equals"):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ranges, "GAP_BYTES", gap)
-            patch.setattr(ranges, "BUFFER_BYTES", buffer)
+            patch.setattr(boxes, "GAP_BYTES", gap)
+            patch.setattr(boxes, "BUFFER_BYTES", buffer)
             rows = read_rows(root, source_of(root, row_axes), start, stop, row_axes=row_axes)
         assert (rows.dtype, rows.shape) == (expected.dtype, expected.shape)
         assert rows.tobytes() == expected.tobytes()
@@ -111,9 +113,17 @@ def _fields(array: np.ndarray, prefix: str) -> dict[str, np.ndarray]:
     container=st.sampled_from(["npy", "stored", "compressed"]),
     small=st.sampled_from([0, 2**16]),
     buffer=st.integers(8, 200),
+    mapped=st.sampled_from([1, 50, 2**28]),
+    columns=st.sampled_from([1, 3, 1024]),
 )
 def test_every_kind_of_array_in_every_container_equals_numpy(
-    tmp_path_factory: pytest.TempPathFactory, case: tuple, container: str, small: int, buffer: int
+    tmp_path_factory: pytest.TempPathFactory,
+    case: tuple,
+    container: str,
+    small: int,
+    buffer: int,
+    mapped: int,
+    columns: int,
 ) -> None:
     array, row_axes, start, stop = case
     archive = {"x": array, "other": np.zeros(3)}
@@ -134,7 +144,10 @@ def test_every_kind_of_array_in_every_container_equals_numpy(
         outs = {}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ranges, "SMALL_BYTES", small)
-            patch.setattr(ranges, "BUFFER_BYTES", buffer)
+            patch.setattr(boxes, "BUFFER_BYTES", buffer)
+            patch.setattr(ranges, "MAPPED_BYTES", mapped)
+            patch.setattr(boxes, "TILE_COLUMNS", columns)
+            patch.setattr(ranges, "SWAPPED_BYTES", buffer)
             rows = 1 if row_axes == 0 else stop - start
             first, last = (0, 1) if row_axes == 0 else (start, stop)
             for field, source in sources.items():
@@ -152,6 +165,56 @@ def test_every_kind_of_array_in_every_container_equals_numpy(
             for found in (outs[field], alone[field]):
                 assert (found.dtype, found.shape) == (whole.dtype, whole.shape)
                 assert found.tobytes() == whole.tobytes()
+
+
+@hypothesis.settings(max_examples=100)
+@hypothesis.given(
+    case=columns_and_ranges(),
+    places=st.lists(st.floats(0, 1), max_size=4),
+    container=st.sampled_from(["npy", "stored", "compressed"]),
+    mapped=st.sampled_from([1, 50, 2**28]),
+    columns=st.sampled_from([1, 3, 1024]),
+)
+def test_several_ranges_of_several_arrays_of_one_file(
+    tmp_path_factory: pytest.TempPathFactory, case: tuple, places: list, container: str, mapped: int, columns: int
+) -> None:
+    array, row_axes, start, stop = case
+    array = array.reshape(1, *array.shape) if row_axes == 0 else array
+    row_axes = max(1, row_axes)
+    rows = int(np.prod(array.shape[:row_axes]))
+    kinds = {"x": array, "y": np.asfortranarray(values((*array.shape[:row_axes], 3), "<u2"))}
+    name, data = (
+        ("x.npy", npy_bytes(array))
+        if container == "npy"
+        else ("a.npz", npz_bytes(kinds, compressed=container == "compressed"))
+    )
+    expected = columns_of(array, "x") | ({} if container == "npy" else columns_of(kinds["y"], "y"))
+    config = parse_config({"row_axes": row_axes, "features": {field: {"files": name} for field in expected}})
+    local = write_files(tmp_path_factory.mktemp("several"), {name: data})
+    empty_ram()
+    remote = f"ram:/{local}"
+    RamFileSystem.contents[f"{remote}/{name}"] = data
+    bounds = [(start, stop), *((int(place * rows), rows) for place in places), (start, stop)]
+    for root in (local, remote):
+        sources = scan(root, config).parts[0].sources
+        reads = [
+            [
+                Wanted(source=s, row_axes=row_axes, out=np.empty((last - first, *s.shape[row_axes:]), value_dtype(s)))
+                for s in sources.values()
+            ]
+            for first, last in bounds
+        ]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ranges, "SMALL_BYTES", 0)
+            patch.setattr(ranges, "MAPPED_BYTES", mapped)
+            patch.setattr(boxes, "TILE_COLUMNS", columns)
+            read_ranges(root, [(wanted, *bound) for wanted, bound in zip(reads, bounds, strict=True)])
+        for wanted, (first, last) in zip(reads, bounds, strict=True):
+            for field, one in zip(sources, wanted, strict=True):
+                alone = read_rows(root, sources[field], first, last, row_axes=row_axes)
+                whole = expected[field].reshape(rows, *expected[field].shape[row_axes:])[first:last]
+                whole = whole.astype(whole.dtype.newbyteorder("="))
+                assert one.out.tobytes() == alone.tobytes() == whole.tobytes()
 
 
 def test_the_records_of_a_remote_table_are_read_once(ram: str) -> None:
@@ -239,7 +302,7 @@ def test_boxes_are_the_range_in_order(data: st.DataObject, shape: tuple[int, ...
     grid = np.arange(np.prod(shape)).reshape(shape)
     start = data.draw(st.integers(0, grid.size))
     stop = data.draw(st.integers(start, grid.size))
-    found = boxes(shape, start, stop)
+    found = of_range(shape, start, stop)
     assert [i for box in found for i in grid[box].ravel()] == list(range(start, stop))
     assert len(found) <= 2 * len(shape) - 1
 
@@ -253,8 +316,8 @@ def test_requests_cover_a_box_once_within_the_limits(data: st.DataObject, shape:
     gap, buffer = data.draw(st.integers(0, 100)), data.draw(st.integers(4, 400))
     grid = 4 * np.arange(np.prod(shape)).reshape(shape, order="F")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranges, "GAP_BYTES", gap)
-        patch.setattr(ranges, "BUFFER_BYTES", buffer)
+        patch.setattr(boxes, "GAP_BYTES", gap)
+        patch.setattr(boxes, "BUFFER_BYTES", buffer)
         found = [np.sort(grid[request].ravel()) for request in requests(shape, box, 4)]
     assert np.array_equal(np.sort(np.concatenate(found)), np.sort(grid[box].ravel()))
     assert [places[0] for places in found] == sorted(places[0] for places in found)
@@ -272,6 +335,53 @@ def test_large_arrays_with_the_real_limits(tmp_path: pathlib.Path, ram: str) -> 
         for place in (root, ram):
             rows = read_rows(place, source_of(place), start, stop, row_axes=1)
             assert rows.tobytes() == array[start:stop].astype("=f4").tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2", ">f4", "f8"])
+@pytest.mark.parametrize(
+    ("shape", "row_axes"), [((4000, 300), 1), ((300, 70, 50), 2), ((90, 40, 30, 8), 2), ((500, 700), 0)]
+)
+def test_fortran_arrays_with_the_real_limits(
+    tmp_path: pathlib.Path, dtype: str, shape: tuple[int, ...], row_axes: int
+) -> None:
+    array = np.asfortranarray(values(shape, dtype))
+    root = write_files(tmp_path, {"x.npy": array})
+    source = source_of(root, row_axes)
+    expected = array.astype(array.dtype.newbyteorder("=")).reshape(-1, *shape[row_axes:])
+    rows = len(expected) if row_axes else 1
+    for start, stop in [(0, rows), (rows // 3, rows // 2 + 1), (rows // 2, rows // 2 + 1)]:
+        start, stop = (start, stop) if row_axes else (0, 1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ranges, "MAPPED_BYTES", array.nbytes // 3)
+            found = read_rows(root, source, start, stop, row_axes=row_axes)
+        assert found.tobytes() == (expected[start:stop].tobytes() if row_axes else expected.tobytes())
+
+
+def test_little_of_a_large_file_is_mapped_at_a_time(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.asfortranarray(values((1000, 60, 4), "<f4"))
+    source = source_of(write_files(tmp_path, {"x.npy": array}), 2)
+    made, memmap = [], np.memmap
+    monkeypatch.setattr(ranges, "MAPPED_BYTES", 500_000)
+    monkeypatch.setattr(np, "memmap", lambda *args: made.append(memmap(*args)) or made[-1])
+    outs = [np.empty((2000, 4), np.float32) for _ in range(3)]
+    read_ranges(
+        str(tmp_path),
+        [
+            ([Wanted(source=source, row_axes=2, out=out)], first, first + 2000)
+            for out, first in zip(outs, (0, 9, 5000), strict=True)
+        ],
+    )
+    assert [window.shape for window in made] == [(1000, 60, 2), (1000, 60, 2)]
+    for out, first in zip(outs, (0, 9, 5000), strict=True):
+        assert out.tobytes() == array.reshape(-1, 4)[first : first + 2000].tobytes()
+
+
+def test_a_local_file_that_ends_while_it_is_read(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_files(tmp_path, {"x.npy": np.zeros((5000, 3))})
+    source = source_of(root)
+    monkeypatch.setattr(ranges, "_check_status", lambda *args: os.truncate(f"{root}/x.npy", 60_000))
+    with pytest.raises(DataError, match=r"x.npy: expected 120128 bytes; found the end of the file 60128 bytes before"):
+        read_rows(root, source, 0, 5000, row_axes=1)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

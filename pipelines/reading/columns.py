@@ -18,7 +18,7 @@ from pipelines.reading.batches import Ragged as Ragged
 from pipelines.reading.batches import take as take
 from pipelines.reading.finite import check_finite, find_infinite
 from pipelines.reading.generated import generate
-from pipelines.reading.ranges import Wanted, read_together, value_dtype
+from pipelines.reading.ranges import Range, Wanted, read_ranges, value_dtype
 from pipelines.resolve import ResolvedFeature
 from pipelines.sources.table import Feature, SourceTable
 
@@ -28,7 +28,7 @@ MAX_CODE_POINT = 0x10FFFF
 
 
 def read_columns(plan: Plan, spans: Sequence[Span], *, stage: str, features: Iterable[str] | None = None) -> Columns:
-    """Reads the rows of some spans, one after the other. Each file is opened once for each span.
+    """Reads the rows of some spans, one after the other. Each file is opened once.
 
     Args:
         plan: The plan, which knows the sources.
@@ -62,14 +62,17 @@ def _read(table: SourceTable, features: Sequence[Feature], spans: Sequence[Span]
     runs = [(span.part, span.start, span.stop) for span in spans]
     from_files = [feature for feature in features if feature.origin == "files"]
     targets = {feature.name: _allocate(table, feature, spans) for feature in from_files}
+    together: dict[str, list[Range]] = {}
     for number, span in enumerate(spans):
-        together: dict[str, list[Wanted]] = {}
+        of_span: dict[str, list[Wanted]] = {}
         for feature in from_files:
             source = table.parts[span.part].sources[feature.name]
             out = targets[feature.name].pieces[number]
-            together.setdefault(source.path, []).append(Wanted(source=source, row_axes=feature.row_axes, out=out))
-        for wanted in together.values():
-            read_together(table.root, wanted, span.start, span.stop)
+            of_span.setdefault(source.path, []).append(Wanted(source=source, row_axes=feature.row_axes, out=out))
+        for path, wanted in of_span.items():
+            together.setdefault(path, []).append((wanted, span.start, span.stop))
+    for ranges in together.values():
+        read_ranges(table.root, ranges)
     return {
         feature.name: _finish(table, feature, spans, targets.pop(feature.name))
         if feature.origin == "files"

@@ -1,12 +1,14 @@
 """Reads rows of sources by range, never a whole file.
 
-Small local files are read in one go, others through mmap, remote files by byte ranges, compressed members forward.
+Rows that lie together are read straight into their place. Fortran-ordered arrays are mapped where the file is local,
+and gathered from byte ranges where it is remote. Compressed members are read forward.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import io
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -17,22 +19,23 @@ import numpy.typing as npt
 
 from pipelines import files
 from pipelines.errors import DataError, Problem
+from pipelines.reading import boxes
+from pipelines.reading.boxes import Array, Box
 from pipelines.sources.npy import NpyError, leaves, record_dtype
 from pipelines.sources.npz import MemberStream, streams
 from pipelines.sources.table import Source
 
-Array = npt.NDArray[Any]
-Box = tuple[slice, ...]
-
-BUFFER_BYTES = 4 * 2**20
-"""The most that one request for a part of a Fortran-ordered file, or for the records of a table, reads."""
-
-GAP_BYTES = 256 * 2**10
-"""Bytes that are read and dropped rather than asked for separately: a request to an object store takes tens of
-milliseconds, and this much takes a few."""
+MAPPED_BYTES = 256 * 2**20
+"""About the most of a file that is mapped at a time: what is mapped and was touched counts as memory of the process."""
 
 SMALL_BYTES = 64 * 2**10
-"""Local files below this are read whole: a mapping would take longer than the bytes."""
+"""Less than this is read rather than mapped: a mapping would take longer than the bytes."""
+
+SWAPPED_BYTES = 128 * 2**10
+"""What is put into this machine's byte order at a time, so that NumPy's copy of it stays in the cache."""
+
+Range = tuple[Sequence["Wanted"], int, int]
+"""What is wanted, the first row, and one more than the last row, which are within the rows of each source."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,65 +65,41 @@ def value_dtype(source: Source) -> np.dtype[Any]:
 
 
 def read_together(root: str, wanted: Sequence[Wanted], start: int, stop: int) -> None:
-    """Reads the same rows of several sources that lie in one file, which is opened once.
+    """Reads the same rows of several sources that lie in one file: `read_ranges` of one range."""
+    read_ranges(root, [(wanted, start, stop)])
 
-    Fields of one table are read together: their records are read once.
+
+def read_ranges(root: str, ranges: Sequence[Range]) -> None:
+    """Reads rows of sources that lie in one file, which is opened once.
+
+    Fields of one table that are wanted of the same rows are read together: their records are read once. Ranges of one
+    Fortran-ordered array share its mapping: rows of several row axes may touch every page of the file, and then to
+    map it takes longer than to copy the rows.
 
     Args:
         root: The directory of the sources.
-        wanted: What is read, all of one path, and where it goes.
-        start: The first row.
-        stop: One more than the last row; the range is within the rows of each source.
+        ranges: What is read, all of one path, and where it goes.
 
     Raises:
         DataError: If the file is not of the size that it had when the sources were checked, or cannot be unpacked.
         OSError: If the file cannot be read.
     """
-    first = wanted[0].source
-    path = files.locate(root, first.path)
-    tables = _tables(wanted)
+    tables = [table for wanted, start, stop in ranges for table in _tables(wanted, start, stop)]
+    source = tables[0].source
+    path = files.locate(root, source.path)
     try:
         if all(table.source.compressed for table in tables):
             for table in tables:
-                _read_compressed(path, table, start, stop)
+                _read_compressed(path, table)
         elif files.is_local(path):
-            _read_local(path, tables, start, stop)
+            _read_local(path, tables)
         else:
             with files.open_input(path) as file:
-                _check_size(file.seek(0, os.SEEK_END), path, first)
+                _check_size(file.seek(0, os.SEEK_END), path, source)
                 for table in tables:
-                    table.read(cast(_Reader, file), start, stop)
+                    table.read(cast(_Reader, file))
     except NpyError as error:
         raise DataError(str(Problem(path=path, expected=error.expected, found=error.found))) from None
-
-
-def boxes(shape: tuple[int, ...], start: int, stop: int) -> list[Box]:
-    """Cuts a range of flat indices, in C order, into boxes.
-
-    Args:
-        shape: The axes that are counted, at least one.
-        start: The first flat index.
-        stop: One more than the last flat index.
-
-    Returns:
-        At most `2 * len(shape) - 1` boxes; their elements, each box in C order, are the range in order.
-    """
-    if start >= stop:
-        return []
-    if len(shape) == 1:
-        return [(slice(start, stop),)]
-    step = math.prod(shape[1:])
-    first, head = divmod(start, step)
-    last, tail = divmod(stop, step)
-    if first == last:
-        return [(slice(first, first + 1), *box) for box in boxes(shape[1:], head, tail)]
-    found: list[Box] = []
-    if head:
-        found += [(slice(first, first + 1), *box) for box in boxes(shape[1:], head, step)]
-        first += 1
-    if first < last:
-        found.append((slice(first, last), *(slice(0, length) for length in shape[1:])))
-    return found + [(slice(last, last + 1), *box) for box in boxes(shape[1:], 0, tail)]
 
 
 def _check_size(size: int, path: str, source: Source) -> None:
@@ -154,98 +133,115 @@ class _Field:
         values = elements
         for name in self.path:
             values = values[name]
-        np.copyto(target[inner], values.view(self.dtype) if values.dtype.kind in "mM" else values)
+        values = values.view(self.dtype) if values.dtype.kind in "mM" else values
+        target = target[inner]
+        for tile in boxes.tiles(elements):
+            np.copyto(target[tile], values[tile])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Table:
-    """An array in a file, of numbers or of records, and what is wanted of its elements."""
+    """An array in a file, of numbers or of records, and what is wanted of the elements of its rows `[start, stop)`."""
 
     source: Source
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     row_axes: int
+    start: int
+    stop: int
     fields: tuple[_Field, ...]
 
-    def copy(self, elements: Array, start: int, stop: int) -> None:
-        """Copies rows from the whole array, in memory or mapped."""
-        for done, box in self._boxes(start, stop):
-            lengths = [axis.stop - axis.start for axis in box[: self.row_axes]]
-            for field in self.fields:
-                field.put(done, lengths, (), elements[box])
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to read."""
+        return self.start == self.stop or 0 in self.shape
 
-    def _boxes(self, start: int, stop: int) -> Iterator[tuple[int, Box]]:
-        """The boxes of a range of rows, over all axes of the array, each with the number of rows before it."""
+    @property
+    def scattered(self) -> bool:
+        """Whether the values of a row lie apart."""
+        return self.source.fortran and len(self.shape) > 1
+
+    def _boxes(self) -> Iterator[tuple[int, Box]]:
+        """The boxes of the rows, over all axes of the array, each with the number of rows before it."""
         done = 0
-        for box in boxes(self.shape[: self.row_axes], start, stop):
+        for box in boxes.of_range(self.shape[: self.row_axes], self.start, self.stop):
             yield done, (*box, *(slice(0, length) for length in self.shape[self.row_axes :]))
             done += math.prod(axis.stop - axis.start for axis in box)
 
-    def read(self, file: _Reader, start: int, stop: int) -> None:
-        """Reads rows by byte ranges, which ascend where the rows lie together."""
-        if start == stop or 0 in self.shape:
-            return
-        if self.source.fortran and len(self.shape) > 1:
-            self._read_fortran(file, start, stop)
-        elif self.source.record:
-            self._read_records(file, start, stop)
-        else:
-            self._read_contiguous(file, start)
+    def copy(self, window: Array, first: int) -> None:
+        """Copies what is wanted from `window`: the part of a Fortran-ordered array from `first` on of its last axis."""
+        for done, box in self._boxes():
+            low, high = max(box[-1].start, first), min(box[-1].stop, first + window.shape[-1])
+            if low < high:
+                elements = window[(*box[:-1], slice(low - first, high - first))]
+                self._put(done, box, (*box[:-1], slice(low, high)), elements)
 
-    def _read_contiguous(self, file: _Reader, start: int) -> None:
+    def _put(self, done: int, box: Box, part: Box, elements: Array) -> None:
+        """Copies the values of `elements`, which are a part of a box that has `done` rows before it."""
+        lengths = [axis.stop - axis.start for axis in box[: self.row_axes]]
+        inner = tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))
+        for field in self.fields:
+            field.put(done, lengths, inner, elements)
+
+    def read(self, file: _Reader) -> None:
+        """Reads rows by byte ranges, which ascend where the rows lie together."""
+        if self.empty:
+            return
+        if self.scattered:
+            self._read_fortran(file)
+        elif self.source.record:
+            self._read_records(file)
+        else:
+            self._read_contiguous(file)
+
+    def _read_contiguous(self, file: _Reader) -> None:
         """Reads rows of numbers that lie together straight into their place."""
         (field,) = self.fields
-        file.seek(self.source.offset + start * (field.out.nbytes // len(field.out)))
+        file.seek(self.source.offset + self.start * (field.out.nbytes // len(field.out)))
         _read_into(file, field.out.reshape(-1).view(np.uint8), self.source)
         if not field.dtype.isnative:
-            field.out.byteswap(inplace=True)
+            _swap(field.out.reshape(-1), field.dtype)
 
-    def _read_records(self, file: _Reader, start: int, stop: int) -> None:
+    def _read_records(self, file: _Reader) -> None:
         """Reads rows of records that lie together, some at a time."""
         shape = self.shape[self.row_axes :]
         row_bytes = math.prod(shape) * self.dtype.itemsize
-        step = max(1, BUFFER_BYTES // row_bytes)
-        records = np.empty((min(step, stop - start), *shape), self.dtype)
-        file.seek(self.source.offset + start * row_bytes)
-        for first in range(start, stop, step):
-            some = records[: min(step, stop - first)]
+        step = max(1, boxes.BUFFER_BYTES // row_bytes)
+        records = np.empty((min(step, self.stop - self.start), *shape), self.dtype)
+        file.seek(self.source.offset + self.start * row_bytes)
+        for first in range(self.start, self.stop, step):
+            some = records[: min(step, self.stop - first)]
             _read_into(file, some.reshape(-1).view(np.uint8), self.source)
             for field in self.fields:
-                field.put(first - start, (len(some),), (), some)
+                field.put(first - self.start, (len(some),), (), some)
 
-    def _read_fortran(self, file: _Reader, start: int, stop: int) -> None:
+    def _read_fortran(self, file: _Reader) -> None:
         """Gathers rows from the columns of the file, one request at a time."""
         itemsize = self.dtype.itemsize
-        strides = _fortran_strides(self.shape, itemsize)
+        strides = boxes.fortran_strides(self.shape, itemsize)
         largest = itemsize * math.prod(self.shape)
-        buffer = np.empty(min(max(BUFFER_BYTES, itemsize), largest), np.uint8)
-        for done, box in self._boxes(start, stop):
-            rows = [axis.stop - axis.start for axis in box[: self.row_axes]]
-            for request in requests(self.shape, box, itemsize):
+        buffer = np.empty(min(max(boxes.BUFFER_BYTES, itemsize), largest), np.uint8)
+        for done, box in self._boxes():
+            for request in boxes.requests(self.shape, box, itemsize):
                 lengths = tuple(axis.stop - axis.start for axis in request)
                 first = sum(axis.start * stride for axis, stride in zip(request, strides, strict=True))
                 file.seek(self.source.offset + first)
-                _read_into(file, buffer[: _extent(lengths, strides, itemsize)], self.source)
+                _read_into(file, buffer[: boxes.extent(lengths, strides, itemsize)], self.source)
                 elements: Array = np.ndarray(lengths, self.dtype, buffer=buffer.data, strides=strides)
-                inner = tuple(
-                    slice(part.start - whole.start, part.stop - whole.start)
-                    for part, whole in zip(request, box, strict=True)
-                )
-                for field in self.fields:
-                    field.put(done, rows, inner, elements)
+                self._put(done, box, request, elements)
 
 
-def _tables(wanted: Sequence[Wanted]) -> list[_Table]:
+def _tables(wanted: Sequence[Wanted], start: int, stop: int) -> list[_Table]:
     """The arrays that hold what is wanted; the fields of one array are together."""
     groups: dict[tuple[str, int], list[Wanted]] = {}
     for one in wanted:
         # Several features may be one plain array, but each goes to its own place.
         key = one.source.member if one.source.record else f"{one.source.member}/{len(groups)}"
         groups.setdefault((key, one.row_axes), []).append(one)
-    return [_table(group) for group in groups.values()]
+    return [_table(group, start, stop) for group in groups.values()]
 
 
-def _table(wanted: Sequence[Wanted]) -> _Table:
+def _table(wanted: Sequence[Wanted], start: int, stop: int) -> _Table:
     source, axes = wanted[0].source, wanted[0].row_axes
     if source.record:
         dtype = record_dtype(source.record)
@@ -260,6 +256,8 @@ def _table(wanted: Sequence[Wanted]) -> _Table:
         # An array that is one row has one row axis more than it has axes.
         shape=shape if axes else (1, *shape),
         row_axes=max(1, axes),
+        start=start,
+        stop=stop,
         fields=tuple(
             _Field(path=paths[one.source.field], dtype=_as_integer(np.dtype(one.source.dtype)), out=one.out)
             for one in wanted
@@ -272,34 +270,51 @@ def _as_integer(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.int64).newbyteorder(dtype.byteorder) if dtype.kind in "mM" else dtype
 
 
-def _read_local(path: str, tables: Sequence[_Table], start: int, stop: int) -> None:
-    """Copies from a small file read whole, or from a mapping for this read only, so that its pages are let go."""
-    source = tables[0].source
+def _read_local(path: str, tables: Sequence[_Table]) -> None:
+    scattered: dict[tuple[str, int], list[_Table]] = {}
     with open(path, "rb", buffering=0) as file:
-        _check_status(os.fstat(file.fileno()), path, source)
-        if start == stop:
-            return
-        content: Array | None = None
+        _check_status(os.fstat(file.fileno()), path, tables[0].source)
         for table in tables:
+            if table.empty:
+                continue
             if table.source.compressed:
-                _read_compressed(path, table, start, stop)
-            elif 0 not in table.shape:
-                if content is None:
-                    content = _content(file, source)
-                order: Any = "F" if table.source.fortran else "C"
-                elements: Array = np.ndarray(table.shape, table.dtype, content, table.source.offset, order=order)
-                table.copy(elements, start, stop)
+                _read_compressed(path, table)
+            elif table.scattered:
+                scattered.setdefault((table.source.member, table.row_axes), []).append(table)
+            else:
+                table.read(file)
+        for together in scattered.values():
+            _read_mapped(file, together)
 
 
-def _content(file: Any, source: Source) -> Array:
-    if source.size >= SMALL_BYTES:
-        return np.memmap(file, np.uint8, mode="r", shape=(source.size,))
-    content = np.empty(source.size, np.uint8)
-    _read_into(file, content, source)
-    return content
+def _read_mapped(file: io.FileIO, tables: Sequence[_Table]) -> None:
+    """Copies rows of one Fortran-ordered array from mappings of its parts, one after the other."""
+    shape, dtype = tables[0].shape, tables[0].dtype
+    plane = math.prod(shape[:-1]) * dtype.itemsize
+    step = max(1, MAPPED_BYTES // plane)
+    for first in range(0, shape[-1], step):
+        lengths = (*shape[:-1], min(step, shape[-1] - first))
+        offset = tables[0].source.offset + first * plane
+        window: Array
+        if lengths[-1] * plane < SMALL_BYTES:
+            window = np.empty(lengths, dtype, order="F")
+            file.seek(offset)
+            _read_into(file, window.reshape(-1, order="F").view(np.uint8), tables[0].source)
+        else:
+            window = np.asarray(np.memmap(file, dtype, "r", offset, lengths, "F"))  # a plain array is cut faster
+        for table in tables:
+            table.copy(window, first)
 
 
-def _read_compressed(path: str, table: _Table, start: int, stop: int) -> None:
+def _swap(values: Array, dtype: np.dtype[Any]) -> None:
+    """Gives values, read as they are in the file, this machine's byte order; `byteswap` would take twice as long."""
+    step = max(1, SWAPPED_BYTES // dtype.itemsize)
+    for first in range(0, len(values), step):
+        some = values[first : first + step]
+        np.copyto(some, some.view(dtype))
+
+
+def _read_compressed(path: str, table: _Table) -> None:
     """Reads on in a stream that another read has left open, or in a new one."""
     source = table.source
     if files.is_local(path):
@@ -310,56 +325,11 @@ def _read_compressed(path: str, table: _Table, start: int, stop: int) -> None:
         stream = MemberStream(path, source.member)
     try:
         _check_size(stream.size, path, source)
-        table.read(stream, start, stop)
+        table.read(stream)
     except BaseException:
         stream.close()
         raise
     streams.give(key, stream)
-
-
-def _fortran_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    return tuple(itemsize * math.prod(shape[:axis]) for axis in range(len(shape)))
-
-
-def _extent(lengths: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> int:
-    """The bytes from the first element of a box to the end of its last."""
-    return itemsize + sum((length - 1) * stride for length, stride in zip(lengths, strides, strict=True))
-
-
-def requests(shape: tuple[int, ...], box: Box, itemsize: int) -> Iterator[Box]:
-    """Cuts a box of a Fortran-ordered array into boxes that one request each can read.
-
-    Args:
-        shape: The shape of the array.
-        box: The part of it that is wanted, not empty.
-        itemsize: The bytes of an element.
-
-    Yields:
-        Boxes that together are `box`, in the order of the file. Each extends over at most `BUFFER_BYTES`, and holds no
-        gap of more than `GAP_BYTES`.
-    """
-    strides = _fortran_strides(shape, itemsize)
-    lengths = tuple(axis.stop - axis.start for axis in box)
-    slowest = max((axis for axis, length in enumerate(lengths) if length > 1), default=None)
-    if slowest is None:
-        yield box
-        return
-    stride = strides[slowest]
-    inner = _extent(lengths[:slowest], strides[:slowest], itemsize)
-    # Axes that lie inside have smaller gaps than this one, but not always small ones.
-    gaps = [stride - inner] + [
-        strides[axis] - _extent(lengths[:axis], strides[:axis], itemsize)
-        for axis, length in enumerate(lengths[:slowest])
-        if length > 1
-    ]
-    step = 1 if max(gaps) > GAP_BYTES else max(1, (BUFFER_BYTES - inner) // stride + 1)
-    if step >= lengths[slowest]:
-        yield box
-        return
-    whole = box[slowest]
-    for first in range(whole.start, whole.stop, step):
-        cut = slice(first, min(first + step, whole.stop))
-        yield from requests(shape, (*box[:slowest], cut, *box[slowest + 1 :]), itemsize)
 
 
 def _read_into(file: _Reader, target: npt.NDArray[np.uint8], source: Source) -> None:
