@@ -39,13 +39,15 @@ def begin_first_round(plan: Plan, workers: Workers) -> Job | None:
     """Begins the first reading of the training rows, which needs nothing that takes time to import.
 
     Returns:
-        What `Analyze` takes, or None where nothing is learned.
+        What `Analyze` takes, or None where there is nothing to read.
     """
     features = learning(plan)
     schedule = fit.schedule(tuple(features.values()))
-    if not schedule:
+    units = unit_ranges(plan)
+    if not schedule or not units:
         return None
-    return Job(workers, add_units, unit_ranges(plan)).begin(schedule[0], fit.begin(features.values()))
+    merge = functools.partial(fit.merge_accumulated, features)
+    return Job(workers, add_units, units).begin(schedule[0], fit.begin(features.values()), merge=merge)
 
 
 def add_units(units: tuple[int, int], plan: Plan, needs: Sequence[Need], known: Knowledge) -> Accumulated:

@@ -15,8 +15,9 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ClassVar, Self
 
@@ -104,7 +105,7 @@ class Workers:
             What the calls return, in the order of the items. An error of a call is raised in its place, and a
             WorkerError where a process ended that should not have.
         """
-        return _results([self._submit(function, item, arguments) for item in items])
+        return _results(deque(self._submit(function, item, arguments) for item in items))
 
     def _submit(self, function: Call, item: Any, arguments: Sequence[Any]) -> Future[Any]:
         future = self._pool.submit(_call, function, item, arguments)
@@ -112,10 +113,11 @@ class Workers:
         return future
 
 
-def _results(futures: Sequence[Future[Any]]) -> Iterator[Any]:
+def _results(futures: deque[Future[Any]]) -> Iterator[Any]:
+    """Hands results on without keeping them."""
     try:
-        for future in futures:
-            yield future.result()[0]
+        while futures:
+            yield futures.popleft().result()[0]
     except BrokenProcessPool as error:
         raise WorkerError(
             "a worker process was killed; where memory ran out, --workers=1 needs the least. "
@@ -175,17 +177,23 @@ class Job:
 
     def __init__(self, workers: Workers, function: Call, items: Sequence[Any]) -> None:
         self._share = functools.partial(workers.share, function, items)
-        self._begun: Iterator[Any] | None = None
+        self._begun: Future[Any] | None = None
         self.number = next(Job._numbers)
         Job._jobs[self.number] = self
 
-    def begin(self, *arguments: Any) -> Self:
-        """Begins with arguments that are known already, before the pipeline is there."""
-        self._begun = self._share(*arguments)
+    def begin(self, *arguments: Any, merge: Callable[[Any, Any], Any]) -> Self:
+        """Begins before the pipeline is there, with arguments that are known already.
+
+        Results are merged as they come, by a thread: nobody else takes them yet, and all of them might be large.
+        """
+        thread = ThreadPoolExecutor(1)
+        results = self._share(*arguments)
+        self._begun = thread.submit(lambda: functools.reduce(merge, results))
+        thread.shutdown(wait=False)
         return self
 
     @staticmethod
     def run(number: int, *arguments: Any) -> Iterator[Any]:
-        """Runs a job, or waits for one that was begun; it is run once."""
+        """Runs a job, or waits for one that was begun and yields what all of it came to; it is run once."""
         job = Job._jobs.pop(number)
-        return job._share(*arguments) if job._begun is None else job._begun
+        return job._share(*arguments) if job._begun is None else iter([job._begun.result()])

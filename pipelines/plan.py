@@ -37,6 +37,9 @@ TRAINING_NAMES = ("train", "training")
 BLOCKS_PER_SHARD = 128
 MAX_BLOCK_BYTES = 2**20
 ANALYSIS_BYTES = 16 * 2**20
+ANALYSIS_ROWS = 64
+"""Rows of a unit of analysis even where they are large, so that its sums are small beside it."""
+
 RECORD_BYTES = 128 * 2**10
 CHUNK_BYTES = 2**20
 MAX_RECORD_BYTES = 2**30  # protobuf messages end at 2 GiB
@@ -376,7 +379,7 @@ def make_plan(table: SourceTable, config: ResolvedConfig) -> Plan:
         config=config,
         groups=tuple(groups),
         block_rows=block_rows,
-        analysis_rows=max(ANALYSIS_BYTES // table.row_bytes, 1),
+        analysis_rows=max(ANALYSIS_BYTES // table.row_bytes, min(ANALYSIS_ROWS, TASK_BYTES // table.row_bytes), 1),
     )
 
 

@@ -32,6 +32,10 @@ BATCH_BYTES = 2 * 2**20
 """Rows that are gathered, transformed and encoded together: what of them is in the processor's caches is not fetched
 again."""
 
+BATCH_ROWS, LARGEST_BATCH_BYTES = 16, 16 * 2**20
+"""Rows of a batch even where they are large: the constants of the transform, as many as a row has elements, are read
+for each batch."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Written:
@@ -199,7 +203,8 @@ def _frames(
         How many rows the frames hold, and the frames.
     """
     size = plan.rows_per_record
-    batch = max(BATCH_BYTES // plan.table.row_bytes // size, 1) * size
+    batch = max(BATCH_BYTES // plan.table.row_bytes, min(BATCH_ROWS, LARGEST_BATCH_BYTES // plan.table.row_bytes), 1)
+    batch = max(batch // size, 1) * size
     for start in range(0, len(rows), batch):
         numbers = rows[start : start + batch]
         stored = apply_transform(transform, plan.config, take(columns, numbers))

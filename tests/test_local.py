@@ -88,14 +88,29 @@ def test_leaving_the_context_ends_the_processes_at_once():
             os.kill(process, 0)
 
 
-def test_a_job_that_was_begun_is_not_done_again():
+def join(a, b):
+    return a + b
+
+
+def argument(item, given, said):
+    return [(item, said)]
+
+
+def test_a_job_that_was_begun_is_not_done_again_and_is_merged():
     with Workers(2, None) as workers:
-        begun = Job(workers, process_of, [1, 2]).begin("early")
-        later = Job(workers, process_of, [1, 2])
-        assert [arguments for *_, arguments, _ in Job.run(begun.number, "late")] == [("early",)] * 2
-        assert [arguments for *_, arguments, _ in Job.run(later.number, "late")] == [("late",)] * 2
+        begun = Job(workers, argument, [1, 2, 3]).begin("early", merge=join)
+        later = Job(workers, argument, [1, 2])
+        assert list(Job.run(begun.number, "late")) == [[(1, "early"), (2, "early"), (3, "early")]]
+        assert list(Job.run(later.number, "late")) == [[(1, "late")], [(2, "late")]]
         with pytest.raises(KeyError):
             Job.run(later.number)
+
+
+def test_an_error_of_a_job_that_was_begun_is_raised_where_it_is_run():
+    with Workers(2, None) as workers:
+        begun = Job(workers, fail_at_three, [2, 3, 4]).begin(merge=join)
+        with pytest.raises(DataError, match="row 3"):
+            Job.run(begun.number)
 
 
 @pytest.mark.parametrize("use", ["pass", "tf.zeros(1)"])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipelines.statistics import exact
+from pipelines.statistics import moments as moments_module
 from pipelines.statistics.exact import ExactSum
 from pipelines.statistics.moments import Moments, column_moments, merge
 from pipelines.statistics.summary import moments, summarize
@@ -217,3 +218,14 @@ def test_a_signalling_nan_hides_no_value(dtype):
     column[[0, 2]] = np.array([bits] * 2, f"uint{np.dtype(dtype).itemsize * 8}").view(dtype)
     found = summarize(moments(column, "element"))
     assert (found.count, found.missing, found.min, found.max, found.mean) == (2, 2, 2, 5, 3.5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+def test_wide_rows_are_cut_into_bands(dtype, monkeypatch):
+    columns = np.random.default_rng(5).integers(-1000, 1000, (9, 23)).astype(dtype)
+    whole = column_moments(columns).to_arrays()
+    monkeypatch.setattr(moments_module, "BAND", 5)
+    cut = column_moments(columns).to_arrays()
+    assert whole.keys() == cut.keys()
+    for name, array in whole.items():
+        np.testing.assert_array_equal(cut[name], array)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.statistics.moments import Moments, column_moments, correctly_rounded, merge
+from pipelines.statistics.moments import Moments, column_moments, merge
 
 __all__ = ["Moments", "Over", "Statistics", "impute", "merge", "moments", "summarize"]
 
@@ -126,7 +126,7 @@ class Statistics:
 def summarize(values: Moments) -> Statistics:
     """Rounds moments to statistics: mean and variance are the float64 nearest to the exact ones."""
     known = values.count > 0
-    mean, std = correctly_rounded(values)
+    mean, std = values.mean_and_std
     return Statistics(
         count=values.count,
         missing=values.missing,

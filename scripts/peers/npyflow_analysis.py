@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import time
 
@@ -26,9 +27,6 @@ def build(data: Data, out: pathlib.Path, *, variant: str) -> dict[str, float]:
     began = time.perf_counter()
     known = begin(features.values())
     for needs in schedule(list(features.values())):
-        added = [add_units(units, plan, needs, known) for units in unit_ranges(plan)]
-        total = added[0]
-        for more in added[1:]:
-            total = merge_accumulated(features, total, more)
-        known = update(features, known, total)
+        added = (add_units(units, plan, needs, known) for units in unit_ranges(plan))
+        known = update(features, known, functools.reduce(functools.partial(merge_accumulated, features), added))
     return {"pace": (time.perf_counter() - began) / data.count}
