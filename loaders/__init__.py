@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from loaders.info import DataSet
     from loaders.invert import Inverse
     from loaders.streams import ShardOptions
+    from loaders.views import fold
 
-__all__ = ["AUTOTUNE", "ManifestError", "ShardOptions", "inverse", "load", "open"]
+__all__ = ["AUTOTUNE", "ManifestError", "ShardOptions", "fold", "inverse", "load", "open"]
 
 AUTOTUNE = -1
 """`tf.data.AUTOTUNE`, without importing TensorFlow."""
@@ -31,6 +32,11 @@ _LAZY = {
     "numpy": "loaders.numpy",
     "torch": "loaders.torch",
     "jax": "loaders.jax",
+    "augment": "loaders.augment",
+    "views": "loaders.views",
+    "fold": "loaders.views:fold",
+    "mixture": "loaders.mixture",
+    "weighted": "loaders.weighted",
 }
 
 

@@ -91,11 +91,13 @@ class DataSet:
         return loaders.load(self.root, split, **options)
 
     def __getitem__(self, split: str) -> Rows:
-        """The rows of a split by their number, as NumPy arrays: `[i]`, slices, arrays of numbers, and `len`.
+        """The rows of a split, or of a part of one (`train[:10%]`), by their number, as NumPy arrays.
+
+        What is returned takes `[i]`, slices, arrays of numbers, and `len`.
 
         Raises:
             ManifestError: If there is no such split.
-            ValueError: If the data set is not in a local directory.
+            ValueError: If `split` means no rows, or the data set is not in a local directory.
         """
         from loaders import rows
 

@@ -55,9 +55,12 @@ class Shards:
         self._open: collections.OrderedDict[int, npt.NDArray[np.uint8]] = collections.OrderedDict()
         self._lock = threading.Lock()
         self._last: tuple[int, int, Columns] = (-1, -1, {})
+        self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_open", "_lock", "_last")}
+        return {
+            key: value for key, value in self.__dict__.items() if key not in ("_open", "_lock", "_last", "_process")
+        }
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
@@ -204,6 +207,9 @@ class Shards:
 
     def _content(self, shard: int) -> npt.NDArray[np.uint8]:
         """The bytes of a shard, mapped."""
+        if self._process != os.getpid():
+            # A thread of the process that was forked may have held the lock.
+            self._reset()
         with self._lock:
             content = self._open.pop(shard, None)
             if content is None:

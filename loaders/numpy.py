@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from loaders import elements, info, order, state
+from loaders import AUTOTUNE, elements, info, order, state, views
+from loaders import augment as augmentations
+from loaders.ahead import Ahead
+from loaders.augment import Augmentation
 from loaders.chunks import window_rows
 from loaders.mapped import Shards
 from loaders.records import Columns
@@ -17,8 +21,13 @@ from loaders.rows import local_root
 from loaders.spec import FeatureSpec
 from loaders.streams import Deal, Position, Remainder, ShardOptions, window
 from loaders.streams import Sequence as RowSequence
+from loaders.views import ViewChunks
 
 __all__ = ["Loader", "ShardOptions"]
+
+# With steps of a millisecond and rows of 136 bytes, 2 batches ahead left a third of the time to waiting for windows, 16
+# a tenth; more gained little and would be memory.
+MOST_AHEAD = 16
 
 
 class Loader:
@@ -33,7 +42,8 @@ class Loader:
 
     Args:
         root: The directory of a finished build, a local one: shards are memory-mapped.
-        split: The name of a split.
+        split: The name of a split, or rows of it as they are stored: "train[:10%]", "train[100:200]+train[-50:]",
+            "train+test"; see `loaders.views.resolve`. An epoch then has these rows alone.
         batch_size: The rows of a batch of all hosts together; a multiple of `streams`. No batch has rows of two epochs.
         shuffle: Whether each epoch has its own order; otherwise rows come as they are stored.
         seed: The seed of the order.
@@ -49,11 +59,15 @@ class Loader:
             each. A state can be loaded with any number of hosts that divides it.
         as_supervised: As in `loaders.load`.
         features: The names of the features to read; None for all.
+        augment: Functions that change batches, one after the other, such as those of `loaders.augment`: each takes a
+            dict of arrays and a `loaders.augment.Random` and returns a dict. They see no row that pads a batch.
+        prefetch: How many batches a thread keeps ready; `AUTOTUNE` (-1) takes those of a window, 16 at most, and 0 has
+            no thread. No batch and no state depends on it.
 
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.
         TypeError: If a number is not an integer.
-        ValueError: If an option's value is not allowed, or `root` is not a local directory.
+        ValueError: If an option's value is not allowed, `split` means no rows, or `root` is not a local directory.
     """
 
     def __init__(
@@ -71,14 +85,16 @@ class Loader:
         streams: int = 1,
         as_supervised: bool = False,
         features: Sequence[str] | None = None,
+        augment: Sequence[Augmentation] = (),
+        prefetch: int = AUTOTUNE,
     ) -> None:
         path = local_root(root)
         manifest = info.read(path).manifest
-        rows = manifest.rows(split)
+        view = views.resolve(manifest, split)
         if drop_remainder and remainder == "pad":
             raise ValueError("remainder is 'keep' or 'drop' with drop_remainder; found 'pad'")
         self._deal = Deal(
-            rows=rows,
+            rows=view.rows,
             batch_size=operator.index(batch_size),
             streams=operator.index(streams),
             shard=shard,
@@ -87,15 +103,20 @@ class Loader:
         if epochs is not None and operator.index(epochs) < 1:
             raise ValueError(f"epochs is at least 1, or None for ever; found {epochs}")
         self._epochs = epochs
-        chosen = _choose(manifest.features, features)
+        chosen = choose(manifest.features, features)
         elements.check_names(chosen, mask=remainder == "pad")
-        self._arrange: _Arrange | None = _Arrange(chosen, mask=remainder == "pad") if as_supervised else None
+        self._arrange: Arrange | None = Arrange(chosen, mask=remainder == "pad") if as_supervised else None
         names = self._arrange.needed if self._arrange else tuple(feature.name for feature in chosen)
-        self._shards = Shards(path, manifest, split, names=names)
-        self._window_rows = window_rows(manifest, split)
+        self._shards = Shards(path, view.manifest, view.split, names=names)
+        self._chunks = ViewChunks.of(self._shards.chunks, view.ranges)
+        self._window_rows = window_rows(view.manifest, view.split)
+        self._augment, self._augment_seed = tuple(augment), operator.index(seed) & order.MASK
+        if operator.index(prefetch) < AUTOTUNE:
+            raise ValueError(f"prefetch is a number of batches, or AUTOTUNE (-1); found {prefetch}")
+        self._prefetch = prefetch
         self._identity = state.Identity(
             fingerprint=state.fingerprint(manifest),
-            split=split,
+            split=view.name,
             shuffle=shuffle,
             seed=operator.index(seed) & order.MASK if shuffle else 0,
             streams=self._deal.streams,
@@ -120,6 +141,11 @@ class Loader:
     def epoch(self) -> int:
         """How many epochs are over: the number of the one that goes on, or that is next."""
         return self._position.epoch
+
+    @property
+    def epochs(self) -> int | None:
+        """How many epochs an iteration has; None if it has no end."""
+        return self._epochs
 
     @property
     def shard(self) -> ShardOptions:
@@ -156,12 +182,15 @@ class Loader:
         """The first epoch of the iteration after the one that has an epoch."""
         return epoch + 1 if self._epochs is None else (epoch // self._epochs + 1) * self._epochs
 
-    def iterate(self, *, first: int = 0, stride: int = 1) -> Iterator[tuple[dict[str, Any], Any]]:
+    def iterate(
+        self, *, first: int = 0, stride: int = 1, prefetch: int | None = None
+    ) -> Iterator[tuple[dict[str, Any], Any]]:
         """An iteration that yields states too, for those who read ahead.
 
         Args:
             first: The number of the first batch to yield, counted from where the loader is.
             stride: How many batches to go on from one to the next.
+            prefetch: As in the loader; None for the loader's.
 
         Returns:
             Pairs of the state after a batch, and the batch.
@@ -171,32 +200,96 @@ class Loader:
             self._position = Position(epoch=self._begin)
         self._resumes = False
         self._iteration = iteration = object()
-        return self._run(iteration, self._position, first, stride)
-
-    def _run(self, iteration: object, start: Position, first: int, stride: int) -> Iterator[tuple[dict[str, Any], Any]]:
         end = None if self._epochs is None else self._begin + self._epochs
-        reader = _Reader(self._shards, self._deal, self._window_rows, self._identity)
-        number = first
-        while (at := self._deal.advance(start, number, end=end)) is not None:
-            batch = self._finish(reader.batch(at))
-            after = Position(epoch=at.epoch, rows=at.rows + self._deal.stream_batch)
+        batches = self._batches(self._position, end, first, stride)
+        depth = self._depth(self._prefetch if prefetch is None else prefetch)
+        return self._run(iteration, Ahead(batches, depth=depth) if depth else batches, end)
+
+    def _depth(self, prefetch: int) -> int:
+        if prefetch != AUTOTUNE:
+            return prefetch
+        own = self._deal.stream_batch * len(self._deal.own)
+        return min(MOST_AHEAD, max(1, self._window_rows // own))
+
+    def _run(
+        self, iteration: object, batches: Iterator[tuple[Position, Any]], end: int | None
+    ) -> Iterator[tuple[dict[str, Any], Any]]:
+        for after, batch in batches:
             if iteration is self._iteration:
                 self._position = after
             yield state.dump(self._identity, after), batch
-            number += stride
         if iteration is self._iteration and end is not None:
             self._begin, self._position, self._resumes = end, Position(epoch=end), True
 
-    def _finish(self, columns: Columns) -> Any:
-        mask = columns.pop(elements.MASK, None) if self._deal.remainder == "pad" else None
-        batch = elements.decode(columns, self._shards.features)
-        if mask is not None:
-            batch[elements.MASK] = mask
+    def _batches(self, start: Position, end: int | None, first: int, stride: int) -> Iterator[tuple[Position, Any]]:
+        """The batches of an iteration, each with the position after it; a thread may run it."""
+        reader = _Reader(self._shards, self._chunks, self._deal, self._window_rows, self._identity)
+        number = first
+        while (at := self._deal.advance(start, number, end=end)) is not None:
+            yield Position(epoch=at.epoch, rows=at.rows + self._deal.stream_batch), self._finish(reader.batch(at))
+            number += stride
+
+    def _finish(self, made: _Made) -> Any:
+        # A host that has no row in a padded batch needs the shapes that one would have.
+        made = made if len(made.rows) else made.of_zeros(self._shards.empty(1))
+        batch = augmentations.apply(
+            self._augment,
+            elements.decode(made.columns, self._shards.features),
+            seed=self._augment_seed,
+            epoch=made.epoch,
+            rows=made.rows,
+            groups=made.groups,
+        )
+        if made.mask is not None:
+            if not made.mask.all():
+                batch = {name: _padded(values, made.mask) for name, values in batch.items()}
+            batch[elements.MASK] = made.mask
         return self._arrange(batch) if self._arrange else batch
 
 
-class _Arrange:
-    """Makes `(inputs, labels)` of a batch; an object and no closure, so that a loader can be pickled."""
+def _padded(values: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Values at the places where the mask is True, and zeros, or empty strings, at the others."""
+    filled = np.full((len(mask), *values.shape[1:]), b"" if values.dtype == object else 0, dtype=values.dtype)
+    filled[mask] = values[: int(mask.sum())]
+    return filled
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Made:
+    """A batch as it is read.
+
+    Attributes:
+        epoch: The number of its epoch.
+        columns: The columns of its rows.
+        rows: The number of each row in the split as it is stored, int64 of shape [rows].
+        groups: How many of them each stream has.
+        mask: Which rows of the padded batch they are, bool of shape [batch]; None where batches are not padded.
+    """
+
+    epoch: int
+    columns: Columns
+    rows: np.ndarray[Any, np.dtype[np.int64]]
+    groups: tuple[int, ...]
+    mask: np.ndarray[Any, np.dtype[np.bool_]] | None
+
+    def of_zeros(self, columns: Columns) -> _Made:
+        """This batch with one row of zeros, for which `columns` has a place."""
+        for values in columns.values():
+            if values.dtype != object:
+                values[...] = 0
+        return dataclasses.replace(self, columns=columns, rows=np.zeros(1, np.int64), groups=(1,))
+
+
+class Arrange:
+    """Makes `(inputs, labels)` of a batch; an object and no closure, so that a loader can be pickled.
+
+    Args:
+        features: The features to choose from; `needed` has the names of those that have a role in it.
+        mask: Whether the mask of a padded batch comes last.
+
+    Raises:
+        ValueError: If there is no input or no label.
+    """
 
     def __init__(self, features: Sequence[FeatureSpec], *, mask: bool) -> None:
         self._features, self._mask = features, mask
@@ -211,7 +304,12 @@ class _Arrange:
         return (*arrange(batch), batch[elements.MASK]) if self._mask else arrange(batch)
 
 
-def _choose(features: Sequence[FeatureSpec], names: Sequence[str] | None) -> tuple[FeatureSpec, ...]:
+def choose(features: Sequence[FeatureSpec], names: Sequence[str] | None) -> tuple[FeatureSpec, ...]:
+    """The features of some names; all where `names` is None.
+
+    Raises:
+        ValueError: If there is none of a name, or no name.
+    """
     if names is None:
         return tuple(features)
     unknown = set(names) - {feature.name for feature in features}
@@ -224,41 +322,44 @@ def _choose(features: Sequence[FeatureSpec], names: Sequence[str] | None) -> tup
 class _Reader:
     """Reads the batches of one iteration; it holds a window of each of the host's streams."""
 
-    def __init__(self, shards: Shards, deal: Deal, rows: int, identity: state.Identity) -> None:
-        self._shards, self._deal = shards, deal
+    def __init__(self, shards: Shards, chunks: ViewChunks, deal: Deal, rows: int, identity: state.Identity) -> None:
+        self._shards, self._chunks, self._deal = shards, chunks, deal
+        self._size = max(1, rows // deal.streams)
         self._rows = rows
         self._seed = identity.seed if identity.shuffle else None
-        self._epoch, self._sequence = -1, RowSequence(shards.chunks, None)
+        self._epoch = -1
+        self._firsts = np.cumsum(shards.chunks.rows) - shards.chunks.rows
         self._windows = {stream: _Window() for stream in deal.own}
 
-    def batch(self, at: Position) -> Columns:
-        """The columns of the batch at a position, and the mask of a padded one."""
+    def batch(self, at: Position) -> _Made:
+        """The batch at a position."""
         if at.epoch != self._epoch:
             key = None if self._seed is None else order.derive(self._seed, order.CHUNKS, at.epoch)
-            self._epoch, self._sequence = at.epoch, RowSequence(self._shards.chunks, key)
-        deal, pieces, mask = self._deal, [], []
+            self._epoch = at.epoch
+            self._sequence = RowSequence(self._shards.chunks, key, view=self._chunks)
+        deal, pieces, groups = self._deal, [_Piece(self._shards.empty(0), np.arange(0))], []
         for stream in deal.own:
             first, end = deal.bounds(stream)
             stop = min(at.rows + deal.stream_batch, end - first)
             pieces += self._take(stream, at.rows, stop)
-            if deal.remainder == "pad":
-                filled = at.rows + deal.stream_batch - max(stop, at.rows)
-                mask.append(np.arange(deal.stream_batch) < deal.stream_batch - filled)
-                if filled:
-                    pieces.append(self._zeros(filled))
-        names = [spec.name for spec in self._shards.features]
-        columns = pieces[0] if len(pieces) == 1 else {n: np.concatenate([p[n] for p in pieces]) for n in names}
-        return columns | {elements.MASK: np.concatenate(mask)} if mask else columns
+            groups.append(max(0, stop - at.rows))
+        pieces = pieces[1:] if len(pieces) > 1 else pieces
+        mask = None
+        if deal.remainder == "pad":
+            mask = (np.arange(deal.stream_batch) < np.array(groups)[:, np.newaxis]).reshape(-1)
+        joined = pieces[0] if len(pieces) == 1 else _Piece.join(pieces)
+        return _Made(epoch=at.epoch, columns=joined.columns, rows=joined.rows, groups=tuple(groups), mask=mask)
 
-    def _take(self, stream: int, start: int, stop: int) -> list[Columns]:
+    def _take(self, stream: int, start: int, stop: int) -> list[_Piece]:
         """The rows from `start` up to `stop` of a stream's order."""
-        size, pieces = max(1, self._rows // self._deal.streams), []
+        size, pieces = self._size, []
         while start < stop:
             number = start // size
             end = min(stop, (number + 1) * size)
             found = self._window(stream, number, start - number * size)
             places = found.places[start - number * size : end - number * size]
-            pieces.append({name: values.take(places, axis=0) for name, values in found.columns.items()})
+            columns = {name: values.take(places, axis=0) for name, values in found.columns.items()}
+            pieces.append(_Piece(columns, found.rows[places]))
             start = end
         return pieces
 
@@ -271,22 +372,29 @@ class _Reader:
         first, end = self._deal.bounds(stream)
         if not held.columns:
             # One place for all windows: fresh memory costs as much as filling it.
-            held.columns = self._shards.empty(min(end - first, max(1, self._rows // self._deal.streams)))
+            held.columns = self._shards.empty(min(end - first, self._size))
+            held.rows = np.empty(min(end - first, self._size), dtype=np.int64)
         # In the order of a permutation, any row of the window may come next.
         at = start if self._seed is None else 0
         held.name = (-1, -1)
         for run in self._sequence.runs(found.start + at, found.stop):
             self._shards.read(run.shard, run.start, run.stop, held.columns, at)
-            at += run.stop - run.start
+            begin, at = at, at + run.stop - run.start
+            held.rows[begin:at] = self._firsts[run.shard] + np.arange(run.start, run.stop)
         held.name, held.places = (self._epoch, number), found.places
         return held
 
-    def _zeros(self, rows: int) -> Columns:
-        columns = self._shards.empty(rows)
-        for spec in self._shards.features:
-            if not spec.variable:
-                columns[spec.name][...] = 0
-        return columns
+
+class _Piece:
+    """Some rows of a batch: their columns, and their numbers in the split as it is stored."""
+
+    def __init__(self, columns: Columns, rows: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+        self.columns, self.rows = columns, rows
+
+    @classmethod
+    def join(cls, pieces: Sequence[_Piece]) -> _Piece:
+        columns = {name: np.concatenate([piece.columns[name] for piece in pieces]) for name in pieces[0].columns}
+        return cls(columns, np.concatenate([piece.rows for piece in pieces]))
 
 
 class _Window:
@@ -295,4 +403,4 @@ class _Window:
     def __init__(self) -> None:
         self.name = (-1, -1)
         self.columns: Columns = {}
-        self.places: np.ndarray[Any, np.dtype[np.int64]] = np.arange(0)
+        self.rows = self.places = np.arange(0)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders import elements
+from loaders import elements, views
 from loaders.manifest import Manifest
 from loaders.mapped import Shards
 
@@ -28,7 +28,7 @@ def local_root(root: str | os.PathLike[str]) -> str:
 
 
 class Rows:
-    """The rows of a split by their number: row i is the i-th one that is stored.
+    """The rows of a split by their number: row i is the i-th one that is stored, or the i-th one of a view.
 
     It is what PyTorch calls a map-style data set, and Grain a source. It can be pickled. The checksum of a record is
     compared when the record is first read.
@@ -36,22 +36,25 @@ class Rows:
     Args:
         root: Where the data set is, a local directory.
         manifest: What it holds.
-        split: The name of a split.
+        split: The name of a split, or rows of some; see `loaders.views.resolve`.
+
+        features: The names of the features to read; None for all.
 
     Raises:
         ManifestError: If there is no such split.
-        ValueError: If `root` is not a local directory.
+        ValueError: If `root` is not a local directory, or `split` means no rows.
     """
 
-    def __init__(self, root: str, manifest: Manifest, split: str) -> None:
-        names = [feature.name for feature in manifest.features]
+    def __init__(self, root: str, manifest: Manifest, split: str, *, features: Sequence[str] | None = None) -> None:
+        names = [feature.name for feature in manifest.features] if features is None else features
         elements.check_names(manifest.features, mask=False)
-        self._shards = Shards(local_root(root), manifest, split, names=names)
+        self._view = view = views.resolve(manifest, split)
+        self._shards = Shards(local_root(root), view.manifest, view.split, names=names)
         self._ends = np.cumsum(self._shards.chunks.rows)
         self._split = split
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return self._view.rows
 
     def __repr__(self) -> str:
         return f"Rows({self._split}: {len(self):,} rows)"
@@ -110,8 +113,8 @@ class Rows:
         return elements.decode(self._shards_take(index), self._shards.features)
 
     def _shards_take(self, index: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
-        """The columns of rows, in the order of their numbers in `index`."""
-        columns = self._shards.empty(len(index))
+        """The columns of rows of the view, in the order of their numbers in `index`."""
+        columns, index = self._shards.empty(len(index)), self._view.stored(index)
         shard = np.searchsorted(self._ends, index, side="right")
         for number in np.unique(shard).tolist():
             places = np.flatnonzero(shard == number)

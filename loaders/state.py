@@ -24,7 +24,7 @@ class Identity:
 
     Attributes:
         fingerprint: A digest of the data set; see `fingerprint`.
-        split: The name of the split.
+        split: The name of the split, or of the rows of it; see `loaders.views.View`.
         shuffle: Whether each epoch has its own order.
         seed: The seed of the order; 0 where there is none.
         streams: How many streams there are.

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from loaders import order
 from loaders.chunks import Chunks
+from loaders.views import ViewChunks, chunk_rows
 
 I64 = npt.NDArray[np.int64]
 Remainder = Literal["keep", "drop", "pad"]
@@ -149,18 +150,17 @@ class Sequence:
     Args:
         chunks: The chunks of the split.
         key: The key of the chunks' permutation; None for the chunks as they are stored.
+        view: The chunks of the view of which the epoch is; None for the whole split.
     """
 
-    def __init__(self, chunks: Chunks, key: int | None) -> None:
-        self._chunks, self._key = chunks, key
+    def __init__(self, chunks: Chunks, key: int | None, *, view: ViewChunks | None = None) -> None:
+        self._chunks, self._key, self._view = chunks, key, view or ViewChunks.of(chunks)
         self._full = chunks.records * chunks.rows_per_record
-        # All chunks have as many rows but the last one of each shard, so places follow from where those are.
-        missing = -chunks.rows % self._full
-        short = np.flatnonzero(missing)
-        numbers = chunks.starts[short + 1] - 1
-        positions = numbers if key is None or not len(numbers) else order.unpermute(key, numbers, chunks.size)
+        # All chunks have as many rows but few, so places follow from where those are.
+        missing, short = self._full - self._view.rows, self._view.short
+        positions = short if key is None or not len(short) else order.unpermute(key, short, self._view.size)
         ranks = np.argsort(positions)
-        self._missing = np.concatenate([[0], np.cumsum(missing[short][ranks])]).astype(np.int64)
+        self._missing = np.concatenate([[0], np.cumsum(missing[ranks])]).astype(np.int64)
         # The row of the sequence at which the chunk after each short one begins.
         self._after = (positions[ranks] + 1) * self._full - self._missing[1:]
 
@@ -169,19 +169,19 @@ class Sequence:
         if start >= stop:
             return
         first, last = (int(self._position(row)) for row in (start, stop - 1))
-        numbers = np.arange(first, last + 1)
+        places = np.arange(first, last + 1)
         if self._key is not None:
-            numbers = order.permute(self._key, numbers, self._chunks.size)
-        shards, records, _ = self._chunks.locate(numbers)
-        begins = records * self._chunks.rows_per_record
-        ends = np.minimum(begins + self._full, self._chunks.rows[shards])
-        skipped = start - self._begin(first)
-        left = stop - start
-        for shard, begin, end in zip(shards.tolist(), begins.tolist(), ends.tolist(), strict=True):
-            low = begin + skipped
-            high = min(end, low + left)
-            yield Run(shard=shard, start=low, stop=high)
-            skipped, left = 0, left - (high - low)
+            places = order.permute(self._key, places, self._view.size)
+        numbers = self._view.in_split(places)
+        chunks = (column.tolist() for column in (numbers, *chunk_rows(self._chunks, numbers)))
+        skip, left = start - self._begin(first), stop - start
+        for number, shard, begin, end in zip(*chunks, strict=True):
+            for low, high in self._view.parts.get(number, ((begin, end),)):
+                skipped = min(skip, high - low)
+                rows = min(left, high - low - skipped)
+                if rows:
+                    yield Run(shard=shard, start=low + skipped, stop=low + skipped + rows)
+                skip, left = skip - skipped, left - rows
 
     def _position(self, row: int) -> int:
         """The position of the chunk that holds a row of the sequence."""

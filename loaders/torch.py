@@ -78,7 +78,8 @@ class Loader(IterableDataset):  # type: ignore[misc]  # torch is optional, so my
 
     def _run(self, worker: Any) -> Iterator[Any]:
         first = self._yielded * worker.num_workers + worker.id
-        for _, batch in self._loader.iterate(first=first, stride=worker.num_workers):
+        # The `DataLoader` itself asks for some batches ahead.
+        for _, batch in self._loader.iterate(first=first, stride=worker.num_workers, prefetch=0):
             self._yielded += 1
             yield tensors(batch)
         self._start, self._yielded = self._loader.state_dict(), 0

@@ -1,4 +1,4 @@
-"""Measures npyflow against other tools, on data that it makes: `scripts/benchmark.py build`, `load` and `table`.
+"""Measures npyflow against other tools, on data that it makes: `scripts/benchmark.py build`, `load`, `sizes`.
 
 Every figure is a ratio: the tools run one after the other, several times, on the same rows on the same machine, and
 medians are compared. Each is first checked to deliver the same rows. `scripts/benchmark_peers.sh` makes the
@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from peers import data as arrays  # noqa: E402  # found by the line above
-from peers import digest, tables  # noqa: E402
+from peers import digest, plots, tables  # noqa: E402
 from peers.measured import FailedError, Measured, alternate, compare, say  # noqa: E402
 from peers.process import Ran, memory_cap, run  # noqa: E402
 from peers.table_of_peers import BUILDERS, LOADERS, Peer  # noqa: E402
@@ -252,6 +252,30 @@ def run_shards(bench: Bench, options: argparse.Namespace) -> list[dict[str, Any]
     return compare(measured)
 
 
+def run_sizes(bench: Bench, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measures npyflow's builds of tables of several sizes: in files of up to 256 MiB, in one, and of one row each."""
+    out, results = bench.work / "built", []
+    for layout in ("tabular", *arrays.LAYOUTS):
+        row_bytes = arrays.TABULAR.row_bytes
+        sizes = [rows * row_bytes for rows in options.files] if layout == "one-row-a-file" else options.bytes
+        measured = []
+        for size in sizes:
+            made = arrays.make(bench.work, layout, size)
+            warm(made)
+            peer = dataclasses.replace(BUILDERS[0], says=f"{layout.replace('-', ' ')}, {made.count:,} rows")
+            measured.append(
+                Measured(peer=peer, kind=layout, batch=0, bytes=made.count * row_bytes, rows=made.count, startup=[0.0])
+            )
+
+        def once(one: Measured) -> Ran:
+            return build_once(bench, one.peer, arrays.make(bench.work, one.kind, one.bytes), out)
+
+        alternate(measured, once, runs=options.runs, patience=options.patience)
+        results += [one.record() for one in measured]
+    shutil.rmtree(out, ignore_errors=True)
+    return results
+
+
 def warm(data: arrays.Data) -> None:
     """Reads the sources, so that they are in the page cache as far as it goes."""
     for path in data.root.iterdir():
@@ -287,6 +311,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     options.work.mkdir(parents=True, exist_ok=True)
     with memory_cap(options.memory) as cap:
         bench = Bench(work=options.work.resolve(), environments=options.environments, seconds=options.seconds, cap=cap)
+        if options.command == "sizes":
+            return described(options, run_sizes(bench, options), {})
         peers, missing = chosen(bench, known, options.peers)
         one_kind = run_build if options.command == "build" else run_load
         results = []
@@ -294,9 +320,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             results += one_kind(bench, options, kind, [peer for peer in peers if kind in peer.kinds])
         if options.command == "load" and options.shards:
             results += run_shards(bench, options)
+    return described(options, results, missing)
+
+
+def described(options: argparse.Namespace, results: list[dict[str, Any]], missing: dict[str, str]) -> dict[str, Any]:
+    """Results with the conditions in which they were measured."""
     return {
         "command": options.command,
-        "size": options.size,
+        "size": getattr(options, "size", ""),
         "runs": options.runs,
         "memory": options.memory,
         "load_average": os.getloadavg()[0],
@@ -330,22 +361,33 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("--size", choices=[*arrays.SIZES][1:], default="medium")
         command.add_argument("--kinds", type=_names([*arrays.KINDS]), default=[*arrays.KINDS], metavar="NAME,…")
         command.add_argument("--peers", type=_names([peer.name for peer in known]), default=[], metavar="NAME,…")
-        command.add_argument("--runs", type=int, default=5)
-        command.add_argument("--patience", type=float, default=300, help="a run of more seconds is not repeated")
-        command.add_argument("--memory", type=int, metavar="BYTES", help="cap of the memory of a timed run")
-        command.add_argument("--work", type=pathlib.Path, default=ROOT / "out" / "benchmark", metavar="DIR")
-        command.add_argument("--environments", type=pathlib.Path, default=ROOT / "out" / "peers", metavar="DIR")
-        command.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the results here too")
-        command.set_defaults(seconds=0.0)
+        _add_common(command)
     load = commands.choices["load"]
     load.add_argument("--seconds", type=float, default=20, help="how long an epoch goes on after its first batch")
     load.add_argument("--batches", type=_numbers, default=[256, 1024], metavar="N,…", help="sizes of batches")
     load.add_argument(
         "--shards", type=_numbers, default=[], metavar="N,…", help="also time the first batch of so many shards"
     )
+    sizes = commands.add_parser("sizes", help="measure builds of several sizes, and of few and many files")
+    sizes.add_argument("--bytes", type=_numbers, default=[125 * 10**6 * 2**i for i in range(5)], metavar="N,…")
+    sizes.add_argument("--files", type=_numbers, default=[12_500, 25_000, 50_000, 100_000], metavar="N,…")
+    _add_common(sizes)
+    plot = commands.add_parser("plot", help="draw results that were written before")
+    plot.add_argument("file", type=pathlib.Path)
+    plot.add_argument("image", type=pathlib.Path, help="the drawing, .svg or .png")
     table = commands.add_parser("table", help="print the tables of results that were written before")
     table.add_argument("files", type=pathlib.Path, nargs="+")
     return parser
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--runs", type=int, default=5)
+    command.add_argument("--patience", type=float, default=300, help="a run of more seconds is not repeated")
+    command.add_argument("--memory", type=int, metavar="BYTES", help="cap of the memory of a timed run")
+    command.add_argument("--work", type=pathlib.Path, default=ROOT / "out" / "benchmark", metavar="DIR")
+    command.add_argument("--environments", type=pathlib.Path, default=ROOT / "out" / "peers", metavar="DIR")
+    command.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the results here too")
+    command.set_defaults(seconds=0.0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -353,6 +395,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     if options.command == "table":
         print("\n\n".join(tables.show(json.loads(path.read_text())) for path in options.files))
+        return 0
+    if options.command == "plot":
+        plots.draw(json.loads(options.file.read_text()), options.image)
         return 0
     found = measure(options)
     if options.json:

@@ -223,7 +223,7 @@ def test_the_first_batch_costs_the_same_everywhere(tmp_path, monkeypatch):
     )
     costs = set()
     for rows in range(0, 3000, 250):
-        loader = Loader(tmp_path / "out", "train", batch_size=10)
+        loader = Loader(tmp_path / "out", "train", batch_size=10, prefetch=0)
         loader.load_state_dict(loader.state_dict() | {"rows": rows, "epoch": 10**12})
         read.clear()
         next(iter(loader))

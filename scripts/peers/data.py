@@ -18,8 +18,6 @@ Block = tuple[Values, Labels]
 
 SIZES = {"nothing": 0, "tiny": 5 * 10**6, "small": 10**8, "medium": 10**9, "large": 10**10}
 """Bytes of the sources; "nothing" has as few rows as can be, to tell what a start costs."""
-PARTS = 8
-PART_BYTES = 256 * 2**20
 CLASSES = 10
 CUBE_WIDTH = 128
 BLOCK_BYTES = 2**22
@@ -35,6 +33,8 @@ class Kind:
         shape: Its shape in a row.
         channels: How many statistics it has, each of the elements of one place on the last axis.
         row_axes: How many axes of its arrays count rows; with two the arrays are in Fortran order.
+        part_bytes: The largest file; None for one row a file.
+        parts: The fewest files.
     """
 
     feature: str
@@ -42,6 +42,8 @@ class Kind:
     shape: tuple[int, ...]
     channels: int
     row_axes: int = 1
+    part_bytes: int | None = 256 * 2**20
+    parts: int = 8
 
     @property
     def row_bytes(self) -> int:
@@ -49,12 +51,20 @@ class Kind:
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize + 8
 
 
+TABULAR = Kind(feature="features", dtype="float32", shape=(32,), channels=32)
+
 KINDS = {
-    "tabular": Kind(feature="features", dtype="float32", shape=(32,), channels=32),
+    "tabular": TABULAR,
     "images": Kind(feature="images", dtype="uint8", shape=(64, 64, 3), channels=3),
     "cube": Kind(feature="pixels", dtype="uint16", shape=(200,), channels=200, row_axes=2),
     "wide": Kind(feature="features", dtype="float32", shape=(2**18,), channels=2**18),
 }
+
+LAYOUTS = {
+    "one-file": dataclasses.replace(TABULAR, part_bytes=2**50, parts=1),
+    "one-row-a-file": dataclasses.replace(TABULAR, part_bytes=None),
+}
+"""Tabular rows in other files."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,7 +107,7 @@ class Data:
     @property
     def kind(self) -> Kind:
         """What a row is."""
-        return KINDS[self.name]
+        return (KINDS | LAYOUTS)[self.name]
 
     @property
     def count(self) -> int:
@@ -106,7 +116,7 @@ class Data:
 
     def paths(self, part: int) -> tuple[pathlib.Path, pathlib.Path]:
         """The files of one part: values, labels."""
-        return self.root / f"{self.kind.feature}-{part:03d}.npy", self.root / f"labels-{part:03d}.npy"
+        return _paths(self.root, self.kind, part)
 
     def arrays(self, part: int) -> tuple[Values, Labels]:
         """The memory-mapped arrays of one part, as they are in their files."""
@@ -194,20 +204,26 @@ def normalise(
     return scores
 
 
-def make(root: pathlib.Path, name: str, size: str) -> Data:
+def _paths(root: pathlib.Path, kind: Kind, part: int) -> tuple[pathlib.Path, pathlib.Path]:
+    number = f"{part:03d}" if kind.part_bytes else f"{part:06d}"
+    return root / f"{kind.feature}-{number}.npy", root / f"labels-{number}.npy"
+
+
+def make(root: pathlib.Path, name: str, size: str | int) -> Data:
     """Makes the arrays of one kind and size under `root`, unless they are there already.
 
     Args:
         root: Where `<name>-<size>` is.
-        name: One of `KINDS`.
-        size: One of `SIZES`.
+        name: One of `KINDS` or `LAYOUTS`.
+        size: One of `SIZES`, or bytes.
     """
     directory = root / f"{name}-{size}"
     said = directory / "data.json"
     if not said.exists():
         source = directory / "source"
         source.mkdir(parents=True, exist_ok=True)
-        counts = [_make_part(source, name, part, rows) for part, rows in enumerate(_plan(KINDS[name], SIZES[size]))]
+        entries = _plan((KINDS | LAYOUTS)[name], SIZES[size] if isinstance(size, str) else size)
+        counts = [_make_part(source, name, part, rows) for part, rows in enumerate(entries)]
         said.write_text(json.dumps({"name": name, "counts": counts}))
     return open_data(directory)
 
@@ -220,18 +236,19 @@ def open_data(directory: pathlib.Path) -> Data:
 
 def _plan(kind: Kind, size: int) -> list[int]:
     """How many entries the first axis of each part has."""
-    rows = max(PARTS, size // kind.row_bytes)
-    parts = max(PARTS, -(-size // PART_BYTES))
+    rows = max(kind.parts, size // kind.row_bytes)
+    parts = max(kind.parts, -(-size // kind.part_bytes)) if kind.part_bytes else rows
     per_entry = CUBE_WIDTH if kind.row_axes == 2 else 1
     return [max(1, (rows * (i + 1) // parts - rows * i // parts) // per_entry) for i in range(parts)]
 
 
 def _make_part(source: pathlib.Path, name: str, part: int, entries: int) -> int:
     """Writes one part; returns its rows."""
-    kind, rng = KINDS[name], np.random.default_rng([part, *name.encode()])
+    kind, rng = (KINDS | LAYOUTS)[name], np.random.default_rng([part, *name.encode()])
+    values_path, labels_path = _paths(source, kind, part)
     leading = (entries,) if kind.row_axes == 1 else (entries, CUBE_WIDTH)
     values = np.lib.format.open_memmap(
-        source / f"{kind.feature}-{part:03d}.npy",
+        values_path,
         mode="w+",
         dtype=kind.dtype,
         shape=(*leading, *kind.shape),
@@ -244,11 +261,11 @@ def _make_part(source: pathlib.Path, name: str, part: int, entries: int) -> int:
             numbers = rng.standard_normal(block.shape, np.float32)
             numbers *= np.linspace(0.5, 20, kind.shape[-1], dtype=np.float32)
             numbers += 100
-            if name == "tabular":
+            if kind.shape == TABULAR.shape:
                 numbers[rng.random(block.shape, np.float32) < 0.05] = np.nan
             block[...] = numbers
         else:
             block[...] = rng.integers(0, 256 if kind.dtype == "uint8" else 4096, block.shape, kind.dtype)
     values.flush()
-    np.save(source / f"labels-{part:03d}.npy", rng.integers(0, CLASSES, leading))
+    np.save(labels_path, rng.integers(0, CLASSES, leading))
     return math.prod(leading)

@@ -38,7 +38,7 @@ def _conditions(found: Mapping[str, Any]) -> str:
 
 
 def _table(records: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> list[str]:
-    start = "start-up s" if found["command"] == "build" else "first batch s"
+    start = "first batch s" if found["command"] == "load" else "start-up s"
     head = ["", "npyflow is so many times as fast", "without start-up", "rows/s", "MB/s", "seconds", start, "peak MB"]
     rows = [head, ["---", *["---:"] * (len(head) - 1)], *(_row(record, found["runs"]) for record in records)]
     return ["| " + " | ".join(row) + " |" for row in rows]
