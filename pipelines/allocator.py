@@ -9,7 +9,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST_BYTES = 32 * 2**20
 """The largest block that glibc takes from the heap."""
 
-KEPT_BYTES = 256 * 2**20
+KEPT_BYTES = 128 * 2**20
 
 
 def keep_freed_memory() -> None:

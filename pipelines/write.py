@@ -32,7 +32,7 @@ BATCH_BYTES = 2 * 2**20
 """Rows that are gathered, transformed and encoded together: what of them is in the processor's caches is not fetched
 again."""
 
-BATCH_ROWS, LARGEST_BATCH_BYTES = 16, 16 * 2**20
+BATCH_ROWS, LARGEST_BATCH_BYTES = 8, 8 * 2**20
 """Rows of a batch even where they are large: the constants of the transform, as many as a row has elements, are read
 for each batch."""
 

@@ -67,6 +67,17 @@ class Moments:
             squares=ExactSum.from_arrays(arrays, "squares"),
         )
 
+    def band(self, start: int, stop: int) -> Moments:
+        """The moments of some columns, where the shape has one axis."""
+        return Moments(
+            count=self.count[start:stop],
+            missing=self.missing[start:stop],
+            low=self.low[start:stop],
+            high=self.high[start:stop],
+            total=ExactSum(self.total.digits[:, start:stop], self.total.first),
+            squares=ExactSum(self.squares.digits[:, start:stop], self.squares.first),
+        )
+
     def reshape(self, *shape: int) -> Moments:
         """The same moments in another shape."""
         return Moments(
@@ -252,6 +263,16 @@ def correctly_rounded(values: Moments) -> tuple[F64, F64]:
         The means and the standard deviations; NaN where no value is present, and for a deviation where a value is
         infinite. A variance beyond float64 is infinite.
     """
+    shape, size = values.count.shape, values.count.size
+    if size <= BAND:
+        return _rounded(values)
+    flat = values.reshape(size)  # Python's integers take much memory
+    bands = [_rounded(flat.band(start, start + BAND)) for start in range(0, size, BAND)]
+    mean, std = (np.concatenate(arrays).reshape(shape) for arrays in zip(*bands, strict=True))
+    return mean, std
+
+
+def _rounded(values: Moments) -> tuple[F64, F64]:
     total, total_scale = values.total.integers()
     squares, squares_scale = values.squares.integers()
     count = values.count.astype(object)

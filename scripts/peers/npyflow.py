@@ -15,6 +15,7 @@ PACKAGES = ("tensorflow", "apache-beam", "tensorflow-transform", "numpy")
 
 
 def load(rows: Rows, out: pathlib.Path, *, batch: int, variant: str) -> Iterator[Any]:
-    """An epoch of `loaders.load`."""
-    for features in loaders.load(out, "train", batch_size=batch, shuffle=True, seed=1):
+    """An epoch of `loaders.load`, or of `loaders.numpy.Loader` where `variant` says so."""
+    load: Any = loaders.numpy.Loader if variant == "numpy" else loaders.load  # type: ignore[attr-defined]
+    for features in load(out, "train", batch_size=batch, shuffle=True, seed=1):
         yield features[rows.feature], features["labels"]
