@@ -48,10 +48,31 @@ def derive(seed: int, *words: int) -> int:
     `key = mix64(seed + GAMMA)`, and then `key = mix64((key ^ word) + GAMMA)` for each word, both modulo 2**64.
     """
     # Unless the seed were mixed first, seed 0 with word 1 and seed 1 with word 0 would give one key.
-    key = mix64(np.array([seed & MASK], dtype=np.uint64) + np.uint64(GAMMA))
+    key = _mix(seed + GAMMA)
     for word in words:
-        key = mix64((key ^ np.uint64(word & MASK)) + np.uint64(GAMMA))
-    return int(key[0])
+        key = _mix((key ^ (word & MASK)) + GAMMA)
+    return key
+
+
+def derive_each(key: int, words: U64) -> U64:
+    """`derive(seed, *before, word)` for each of many last words, where `key` is `derive(seed, *before)`.
+
+    Args:
+        key: 64 bits.
+        words: uint64, any shape.
+
+    Returns:
+        uint64, the shape of `words`.
+    """
+    return mix64((np.uint64(key) ^ words) + np.uint64(GAMMA))
+
+
+def _mix(x: int) -> int:
+    """`mix64` of one number modulo 2**64, for which arrays would take 50 times as long."""
+    x &= MASK
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & MASK
+    return x ^ (x >> 31)
 
 
 def text_key(text: str) -> int:
@@ -59,18 +80,18 @@ def text_key(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def stream(key: int, index: npt.NDArray[Any]) -> U64:
+def stream(key: int | U64, index: npt.NDArray[Any]) -> U64:
     """The hashes `mix64(key + (index + 1) * GAMMA)`: output number `index` of splitmix64 seeded with `key`.
 
     Args:
-        key: 64 bits.
+        key: 64 bits, or a key for each index.
         index: Non-negative integers, any shape.
 
     Returns:
         uint64, the shape of `index`.
     """
     steps = (index.astype(np.uint64) + np.uint64(1)) * np.uint64(GAMMA)
-    return mix64(steps + np.uint64(key))
+    return mix64(steps + np.asarray(key, dtype=np.uint64))
 
 
 def unit(hashes: U64) -> npt.NDArray[np.float64]:

@@ -24,6 +24,7 @@ from pipelines.append import (
 )
 from pipelines.config import DatasetConfig
 from pipelines.errors import ConfigError, DataError, NpyflowError, WorkerError
+from pipelines.kept import keep
 from pipelines.learn import begin_first_round
 from pipelines.local import Workers, choose_workers, tensorflow_was_used
 from pipelines.output import Output, OutputError, prepare
@@ -171,6 +172,7 @@ def run_build(
         copy_learned(transform, output)
         analyzed = True
 
+    plan = keep(plan, output.plan)
     with ExitStack() as stack:
         first_round = None
         if workers > 1 and not analyzed:
@@ -228,6 +230,7 @@ def run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[str
             import tensorflow  # noqa: F401  # once for all workers
 
     profiled = begin_append(plan, output)
+    plan = keep(plan, output.plan)
     with forked_workers(workers, plan) as forked, run_pipeline(options) as pipeline:
         if not profiled:
             path = files.join(output.statistics, PROFILE)

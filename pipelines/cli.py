@@ -1,4 +1,4 @@
-"""The command line: `npyflow inspect`, `build`, `append`, `validate`, `verify` and `leakage`."""
+"""The command line: `npyflow inspect`, `build`, `append`, `validate`, `verify`, `leakage` and `bench`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipelines.plan import Plan
 
 RUN_BY_BEAM = ("build", "append", "validate")
+SHUFFLED_EPOCHS = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +70,10 @@ def run_inspect(options: argparse.Namespace, console: Console) -> int:
     from pipelines.output import Output, read_state
     from pipelines.verify import read_manifest
 
+    if options.shuffle:
+        return _inspect_shuffle(options, console)
+    if options.batch_size is not None:
+        raise ConfigError("--batch_size: expected --shuffle with it; found none")
     output = Output(options.path)
     state = read_state(output)
     if files.exists(output.manifest):
@@ -78,6 +83,34 @@ def run_inspect(options: argparse.Namespace, console: Console) -> int:
     if state is not None:
         inspect.show_unfinished(console, output, state)
     return 0
+
+
+def _inspect_shuffle(options: argparse.Namespace, console: Console) -> int:
+    """Shows how well the epochs of the training split mix its classes."""
+    from loaders import info, mixing
+    from pipelines import inspect
+    from pipelines.plan import is_training
+
+    manifest = info.read(options.path).manifest
+    split = next((name for name in manifest.splits if is_training(name)), next(iter(manifest.splits)))
+    batch_size, found, problems = options.batch_size or 256, {}, []
+    for label in mixing.class_labels(manifest.features):
+        for epoch in range(SHUFFLED_EPOCHS):
+            try:
+                found[label, epoch] = mixing.epoch_mixing(
+                    options.path, split, label=label, batch_size=batch_size, epoch=epoch
+                )
+            except ValueError as error:
+                problems.append(f"{label}, batches of {batch_size} rows of {split}: {error}")
+                break
+    if not found:
+        have = ", ".join(f"{f.name} ({f.role}, {f.dtype}, {inspect.show_shape(f.shape)})" for f in manifest.features)
+        expected = "expected a label that tells the class of a row, one value that is no float"
+        raise ConfigError(f"{options.path}: " + ("\n".join(problems) if problems else f"{expected}; found {have}"))
+    inspect.show_shuffle(console, found, split=split, batch_size=batch_size)
+    for problem in problems:
+        console.print(f"Not compared: {problem}", highlight=False, markup=False)
+    return 0 if all(each.mixed for each in found.values()) else EXIT_FAILED
 
 
 def run_build_command(options: argparse.Namespace, console: Console) -> int:
@@ -170,7 +203,7 @@ def _bad_files(options: argparse.Namespace) -> dict[str, Any]:
 
 def run_validate(options: argparse.Namespace, console: Console) -> int:
     """Validates arrays."""
-    from pipelines import files, inspect
+    from pipelines import inspect
     from pipelines.reuse import open_existing
     from pipelines.validate import Thresholds, plan_validation, validate
 
@@ -185,12 +218,47 @@ def run_validate(options: argparse.Namespace, console: Console) -> int:
         found = validate(planned, thresholds, beam_options=options.beam_options, workers=workers)
     inspect.show_validation(console, found)
     if options.json:
-        try:
-            files.write_text(options.json, found.dumps())
-        except OSError as error:
-            found_there = error.strerror or str(error)
-            raise NpyflowError(f"{options.json}: expected a file that can be written; found {found_there}") from error
+        _write_report(options.json, found.dumps())
     return EXIT_FAILED if found.problems else 0
+
+
+def _write_report(path: str, text: str) -> None:
+    from pipelines import files
+
+    try:
+        files.write_text(path, text)
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise NpyflowError(f"{path}: expected a file that can be written; found {found}") from error
+
+
+def run_bench(options: argparse.Namespace, console: Console) -> int:
+    """Measures a loader."""
+    from loaders import bench
+    from pipelines import inspect, quiet
+
+    quiet.keep_off_gpus()
+    with ExitStack() as stack:
+        stack.enter_context(console.status("measuring …"))
+        if not options.debug:
+            stack.enter_context(quiet.hidden_stderr())
+        try:
+            found = bench.measure(
+                options.path,
+                options.split,
+                batch_size=options.batch_size,
+                loader=options.loader,
+                step_ms=options.step_ms,
+                seconds=options.seconds,
+            )
+        except ManifestError:
+            raise
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    inspect.show_bench(console, found)
+    if options.json:
+        _write_report(options.json, json.dumps(found.to_json(), indent=1) + "\n")
+    return 0
 
 
 def run_leakage(options: argparse.Namespace, console: Console) -> int:
@@ -335,6 +403,7 @@ _RUN: Mapping[str, Callable[[argparse.Namespace, Console], int]] = {
     "validate": run_validate,
     "verify": run_verify,
     "leakage": run_leakage,
+    "bench": run_bench,
 }
 
 if __name__ == "__main__":

@@ -14,14 +14,17 @@ from loaders.manifest import Manifest
 from loaders.spec import FeatureSpec
 from pipelines import files
 from pipelines.archive import load_arrays
+from pipelines.forecast import describe
 from pipelines.output import STATISTICS, Output
-from pipelines.plan import Plan, describe
+from pipelines.plan import Plan
 from pipelines.report import show_bytes
 from pipelines.resolve import ResolvedConfig, ResolvedFeature
 from pipelines.sources.table import Feature
 from pipelines.steps.methods import dump_impute, dump_normalize
 
 if TYPE_CHECKING:
+    from loaders.bench import Bench
+    from loaders.mixing import Mixing
     from pipelines.append import Appended
     from pipelines.validate import Validation
 
@@ -296,3 +299,82 @@ def _range(values: np.ndarray[Any, Any]) -> str:
     """One number, or the range of several."""
     low, high = np.fmin.reduce(values, None), np.fmax.reduce(values, None)
     return f"{low:.6g}" if low == high or np.isnan(low) else f"{low:.4g} … {high:.4g}"
+
+
+def show_shuffle(console: Console, found: Mapping[tuple[str, int], Mixing], *, split: str, batch_size: int) -> None:
+    """Shows how well epochs mix classes.
+
+    Args:
+        console: Where to.
+        found: For a label and the number of an epoch, what was found.
+        split: The name of the split.
+        batch_size: The rows of a batch.
+    """
+    console.print(f"The classes in batches of {batch_size:,} rows of {split}, shuffled:\n", style="bold")
+    rows = _table("label", "epoch:", "batches:", "classes:", "chi-square:", "by chance:", "p:", "mixed")
+    for (label, epoch), one in found.items():
+        chance = f"{one.expected:,.1f} ± {one.deviation:,.1f}"
+        p = f"{one.p:.4f}" if one.mixed else f"{one.p:.1e}"
+        numbers = (f"{epoch}", f"{one.batches:,}", f"{one.classes:,}", f"{one.chi_square:,.1f}")
+        rows.add_row(label, *numbers, chance, p, "yes" if one.mixed else "no")
+    console.print(rows)
+    console.print(
+        "\nChi-square is how unevenly the batches have the classes, and p how many of all permutations of the rows "
+        "have them as unevenly.\n",
+        highlight=False,
+    )
+    worse = {key: one for key, one in found.items() if not one.mixed}
+    for (label, epoch), one in worse.items():
+        console.print(
+            f"{label}, epoch {epoch}: the classes differ between batches {one.chi_square / one.expected:.2f} times as "
+            "much as by chance",
+            highlight=False,
+            markup=False,
+        )
+    if not worse:
+        console.print("Batches have their classes as those of a true permutation have", highlight=False)
+
+
+def show_bench(console: Console, found: Bench) -> None:
+    """Shows how fast a loader was, where its time goes, and what would change it."""
+    name = {"tf": "loaders.load", "numpy": "loaders.numpy.Loader"}[found.loader]
+    console.print(f"{name}, batches of {found.batch_size:,} rows of {found.split}, shuffled:\n", style="bold")
+    for what, value in (
+        ("speed", f"{found.rows_per_second:,.0f} rows/s, {found.bytes_per_second / 1e6:,.1f} MB/s of the shards"),
+        ("a batch", f"{_milliseconds(found.batch_seconds)}, the shortest step that it can feed"),
+        ("first batch", f"after {found.first_batch_seconds:.2f} s, imports not counted"),
+        (
+            "memory",
+            f"{show_bytes(found.peak_bytes)} at most, {show_bytes(found.base_bytes)} of it before the loader was made",
+        ),
+    ):
+        console.print(f"{what:<13}{value}", highlight=False)
+    rows = _table("stage", "time:", "a million rows:")
+    for stage in found.stages:
+        rows.add_row(stage.name, f"{stage.share:.0%}", f"{stage.seconds_per_row * 1e6:.3g} s")
+    console.print()
+    console.print(rows)
+    console.print(f"\nHow the time was measured: {found.stages_how}.", highlight=False)
+    if found.step is not None:
+        verdict = "it would starve" if found.step.starves else "it would not starve"
+        console.print(
+            f"\nA training step of {_milliseconds(found.step.seconds)} would wait for its batches "
+            f"{found.step.waiting:.1%} of the time: {verdict}. Measured with {found.step.steps:,} steps that sleep.",
+            highlight=False,
+        )
+        if not found.step.starves:
+            return
+    _show_advice(console, found)
+
+
+def _show_advice(console: Console, found: Bench) -> None:
+    if not found.advice:
+        console.print("\nNothing that was tried makes it faster", highlight=False)
+        return
+    console.print("\nWhat makes it faster, each measured alone:\n", style="bold")
+    for advice in found.advice:
+        console.print(f"{advice.factor:6.2f} times: {advice.change}", highlight=False, markup=False)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.3g} ms"

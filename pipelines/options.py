@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from loaders.version import VERSION
 
 EPILOG = """exit codes:
   0    done
   1    the work failed: values that cannot be used, a data set that does not verify or whose splits share rows, rows
-       that do not pass validation, a runner that failed
+       that do not pass validation, epochs that do not mix the classes, a runner that failed
   2    nothing was begun: bad sources, configuration, options or output directory
   130  interrupted; the same command goes on where it stopped
 """
@@ -32,6 +33,12 @@ def make_parser() -> argparse.ArgumentParser:
         "inspect", parents=[common], help="show what a directory of arrays, or a data set, holds", allow_abbrev=False
     )
     inspect.add_argument("path", metavar="PATH", help="a directory of .npy files, or a data set")
+    inspect.add_argument(
+        "--shuffle",
+        action="store_true",
+        help="compare the classes in the batches of a data set's training epochs with those of a true permutation",
+    )
+    inspect.add_argument("--batch_size", type=_count, metavar="N", help="with --shuffle: the rows of a batch (256)")
     _add_config_options(inspect)
 
     build = _add_command(commands, common, "build", "build a data set from a directory of arrays")
@@ -66,7 +73,57 @@ def make_parser() -> argparse.ArgumentParser:
     )
     leakage.add_argument("path", metavar="OUT", help="a data set")
     leakage.add_argument("--features", metavar="NAME,…", help="the features that are compared; all inputs if not given")
+
+    bench = commands.add_parser(
+        "bench",
+        parents=[common],
+        help="measure how fast a data set feeds a training, and what would change it",
+        allow_abbrev=False,
+    )
+    _add_bench_options(bench)
     return parser
+
+
+def _add_bench_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="OUT", help="a data set")
+    parser.add_argument("--split", default="train", metavar="NAME", help="the split that is read (train)")
+    parser.add_argument("--batch_size", type=_count, default=256, metavar="N", help="the rows of a batch (256)")
+    parser.add_argument(
+        "--step_ms",
+        type=_amount,
+        metavar="MS",
+        help="the length of a training step: whether one would wait for batches",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=_amount,
+        default=5.0,
+        metavar="S",
+        help="how long the loader is measured, and the step; each stage, and each change, for 0.4 of that (5)",
+    )
+    parser.add_argument(
+        "--loader",
+        choices=("tf", "numpy"),
+        default="tf",
+        help="loaders.load, which is a tf.data pipeline (tf), or loaders.numpy.Loader",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the numbers for machines")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1; found {text!r}")
+    return int(text)
+
+
+def _amount(text: str) -> float:
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    if not 0 < amount < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0; found {text!r}")
+    return amount
 
 
 def _add_command(

@@ -101,6 +101,11 @@ class Output:
         """A file that is there when the transform and the statistics are."""
         return self.path("_build", "analysis.done")
 
+    @property
+    def plan(self) -> str:
+        """The plan, for the workers."""
+        return self.path("_build", "plan.pickle")
+
     def task_record(self, task: Task) -> str:
         """The file that is there when a task's shards are."""
         return self.path("_build", "tasks", f"{task.group}-{task.index:05d}.json")

@@ -9,8 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +20,11 @@ from pipelines.choose import resolve_feature
 from pipelines.config import DEFAULT_SPLITS, DatasetConfig
 from pipelines.custom import trace, untransformed
 from pipelines.errors import ConfigError
+from pipelines.kept import Kept
 from pipelines.resolve import Custom, ResolvedConfig, ResolvedFeature
 from pipelines.sources.table import Part, SourceTable
 from pipelines.split_rules import (
-    ColumnSplits,
-    GroupSplits,
     Rule,
-    StratifiedSplits,
-    TimeSplits,
     check_filter,
     check_rule,
 )
@@ -94,7 +90,7 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Plan(Kept):
     """Which rows feed which shard, in which order; see `make_plan`.
 
     Attributes:
@@ -232,17 +228,18 @@ class Plan:
         rows = [self.table.parts[part].rows for part in self._training_group.parts]
         return np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
 
-    def row_order(self, spans: list[Span]) -> npt.NDArray[np.int64]:
+    def row_order(self, spans: Sequence[Span]) -> npt.NDArray[np.int64]:
         """The order of the rows of a task's blocks in its shards: the stable argsort of their hashes."""
-        if not spans:
-            return np.zeros(0, dtype=np.int64)
-        hashes = np.concatenate([self.row_hashes(order.SHARD_ROWS, span) for span in spans])
-        return order.argsort_hashes(hashes)
+        return order.argsort_hashes(self.row_hashes(order.SHARD_ROWS, spans))
 
-    def row_hashes(self, purpose: int, span: Span) -> order.U64:
-        """The hash of each row of a span for a purpose, one of those of `loaders.order`."""
-        part = order.text_key(self.table.parts[span.part].name)
-        return order.stream(order.derive(self.config.seed, purpose, part), np.arange(span.start, span.stop))
+    def row_hashes(self, purpose: int, spans: Sequence[Span]) -> order.U64:
+        """The hash of each row of some spans for a purpose, one of those of `loaders.order`."""
+        parts = np.array([order.text_key(self.table.parts[span.part].name) for span in spans], np.uint64)
+        keys = order.derive_each(order.derive(self.config.seed, purpose), parts)
+        rows = np.array([span.rows for span in spans], np.int64)
+        starts = np.array([span.start for span in spans], np.int64)
+        shifts = starts - np.cumsum(rows) + rows  # from the number over all spans to that in the part
+        return order.stream(np.repeat(keys, rows), np.arange(rows.sum()) + np.repeat(shifts, rows))
 
 
 def _part_block_rows(table: SourceTable, block_rows: int) -> tuple[int, ...]:
@@ -365,7 +362,7 @@ def make_plan(table: SourceTable, config: ResolvedConfig) -> Plan:
     block_rows = max(block_bytes // max(table.row_bytes, stored), 1)
     part_block_rows = _part_block_rows(table, block_rows)
     groups = []
-    for splits, parts in _split_groups(table.parts, config.splits):
+    for splits, parts in split_groups(table.parts, config.splits):
         largest = max(1.0 if share is None else share for share in splits.values())
         rows = sum(table.parts[part].rows for part in parts)
         blocks = int(_block_starts(table, parts, part_block_rows)[-1])
@@ -383,7 +380,7 @@ def make_plan(table: SourceTable, config: ResolvedConfig) -> Plan:
     )
 
 
-def _split_groups(
+def split_groups(
     parts: tuple[Part, ...], splits: str | Mapping[str, float] | Rule
 ) -> list[tuple[dict[str, float | None], tuple[int, ...]]]:
     """The splits that each group of parts goes to, each with its share of the rows; None where only values tell."""
@@ -400,43 +397,3 @@ def _split_groups(
 def choose_rows_per_record(row_bytes: int) -> int:
     """The power of two that makes a record nearest to 128 KiB, and at least 1."""
     return int(2 ** max(round(math.log2(RECORD_BYTES / row_bytes)), 0))
-
-
-def describe(plan: Plan) -> dict[str, Any]:
-    """A forecast of the output: rows, bytes and shards of each split, and the bytes of rows that a task holds.
-
-    Rows and bytes of a split are None where only the values of a feature tell; `note` says what kind of numbers the
-    others are.
-    """
-    stored = stored_row_bytes(plan.config.features, plan.table, plan.config.custom)
-    splits: dict[str, dict[str, int | None]] = {}
-    for group, (shares, parts) in zip(plan.groups, _split_groups(plan.table.parts, plan.config.splits), strict=True):
-        rows = sum(plan.table.parts[part].rows for part in parts)
-        for split, share in shares.items():
-            expected = None if share is None else round(rows * share)
-            size = None if expected is None else expected * stored
-            splits[split] = {"rows": expected, "bytes": size, "shards": group.tasks}
-    task_rows = max(sum(plan.table.parts[p].rows for p in group.parts) / group.tasks for group in plan.groups)
-    return {
-        "rows": plan.table.rows,
-        "source_bytes": plan.table.nbytes,
-        "task_bytes": round(task_rows * plan.table.row_bytes),
-        "note": _forecast_note(plan.config),
-        "splits": splits,
-    }
-
-
-def _forecast_note(config: ResolvedConfig) -> str:
-    match config.splits:
-        case str():
-            note = ""
-        case GroupSplits(group=feature):
-            note = f"expected; the split of each group of equal {feature} is drawn by its hash"
-        case StratifiedSplits(stratify=feature):
-            note = f"expected; every class of {feature} has the same fractions"
-        case ColumnSplits(column=feature) | TimeSplits(time=feature):
-            note = f"the values of {feature} tell each row's split"
-        case _:
-            note = "expected; each row's split is drawn by its hash"
-    dropped = "" if config.filter is None else "before rows are dropped by the filter"
-    return ", ".join(filter(None, (note, dropped)))

@@ -32,7 +32,7 @@ class PartRecord:
     @classmethod
     def of(cls, part: Part) -> PartRecord:
         """The record of a part."""
-        sources = {feature: dataclasses.asdict(source) for feature, source in part.sources.items()}
+        sources = {feature: source.to_json() for feature, source in part.sources.items()}
         text = json.dumps([part.name, part.split, part.directory, part.rows, sources], sort_keys=True)
         digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         return cls(name=part.name, rows=part.rows, fingerprint=digest)
@@ -57,7 +57,7 @@ class Provenance:
 
     def dumps(self) -> str:
         """The text of `sources.json`: a line for each part."""
-        lines = ",\n".join(json.dumps(dataclasses.asdict(part), ensure_ascii=False) for part in self.parts)
+        lines = ",\n".join(json.dumps(vars(part), ensure_ascii=False) for part in self.parts)
         directories = json.dumps(self.directories, ensure_ascii=False)
         return f'{{"directories": {directories},\n"parts": [\n{lines}\n]}}\n'
 

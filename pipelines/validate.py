@@ -18,6 +18,7 @@ from pipelines.archive import load_arrays
 from pipelines.build import check_workers, forked_workers, option_value, pipeline_options, run_pipeline
 from pipelines.config import DatasetConfig, parse_config
 from pipelines.errors import ConfigError, Problem
+from pipelines.kept import keep
 from pipelines.output import STATISTICS
 from pipelines.plan import Plan, make_plan, resolve_config
 from pipelines.provenance import looking, schema_differences
@@ -230,8 +231,9 @@ def validate(
     bounds = {name: (own.min, own.max) for name, own in planned.statistics.items()}
     with _temporary(beam_options) as directory:
         path = files.join(directory, "profile.npz")
-        with forked_workers(workers, planned.plan) as forked, run_pipeline(options) as pipeline:
-            pipeline | "Profile" >> WriteProfile(planned.plan, path, bounds=bounds, workers=forked)
+        plan = keep(planned.plan, files.join(directory, "plan.pickle"))
+        with forked_workers(workers, plan) as forked, run_pipeline(options) as pipeline:
+            pipeline | "Profile" >> WriteProfile(plan, path, bounds=bounds, workers=forked)
         profile = load_profile(files.read_bytes(path))
     return Validation(
         rows={split: profile.rows.get(split, 0) for split in planned.plan.splits},

@@ -10,7 +10,9 @@ import yaml
 
 import loaders
 from pipelines import cli, files
+from tests import shards
 from tests.arrays import write_files
+from tests.test_dataset import small_chunks, write_numbered
 
 
 def run(*arguments):
@@ -187,6 +189,64 @@ def test_leaks_are_exit_code_1(tmp_path, capsys):
     assert run("leakage", tmp_path / "src1") == 1
 
 
+def test_the_shuffle_of_sources_that_were_sorted_by_class(tmp_path, capsys):
+    labels = np.repeat(np.arange(5, dtype=np.int32), 800)
+    source = write_files(tmp_path / "src", {"labels.npy": labels, "x.npy": np.arange(8000.0).reshape(4000, 2)})
+    assert run("build", source, tmp_path / "out", "--set", "splits={train: 1}") == 0
+    capsys.readouterr()
+    assert run("inspect", tmp_path / "out", "--shuffle", "--batch_size", 64) == 0
+    shown = capsys.readouterr().out
+    lines = [line.split() for line in shown.splitlines() if line.startswith("labels")]
+    assert [line[:4] for line in lines] == [["labels", "0", "62", "5"], ["labels", "1", "62", "5"]]
+    assert [line[-1] for line in lines] == ["yes", "yes"]
+    assert "Batches have their classes as those of a true permutation have" in shown
+    assert run("inspect", tmp_path / "out", "--shuffle", "--batch_size", 4000) == 2
+    assert "labels, batches of 4000 rows of train: expected two batches" in capsys.readouterr().err
+
+
+def write_sorted_by_class(root, monkeypatch):
+    rows = {"y": np.repeat(np.arange(10, dtype=np.int32), 2000)}
+    shards.write(root, {"train": [rows]}, rows_per_record=20, features=shards.specs(rows, {"y": "label"}))
+    small_chunks(monkeypatch, chunk_bytes=200 * 5, window_bytes=6400 * 4)
+
+
+def test_a_shuffle_that_does_not_mix_is_exit_code_1(tmp_path, monkeypatch, capsys):
+    write_sorted_by_class(tmp_path / "out", monkeypatch)
+    assert run("inspect", tmp_path / "out", "--shuffle") == 1
+    shown = capsys.readouterr().out
+    lines = [line.split() for line in shown.splitlines() if line.startswith("y ")]
+    assert [line[-1] for line in lines] == ["no", "no"]
+    assert "y, epoch 1: the classes differ between batches" in shown
+
+
+def test_a_shuffle_is_told_of_labels_with_classes_only(source, tmp_path, capsys):
+    rows = {"x": np.ones((9, 2), np.float32), "y": np.ones(9, np.float32)}
+    shards.write(tmp_path / "out", {"a": [rows]}, rows_per_record=2, features=shards.specs(rows, {"y": "label"}))
+    assert run("inspect", tmp_path / "out", "--shuffle") == 2
+    found = "found x (input, float32, 2), y (label, float32, one value)"
+    assert f"expected a label that tells the class of a row, one value that is no float; {found}" in (
+        capsys.readouterr().err
+    )
+    assert run("inspect", source, "--shuffle") == 2
+    assert "not a finished data set" in capsys.readouterr().err
+    assert run("inspect", source, "--batch_size", 3) == 2
+    assert "--batch_size: expected --shuffle" in capsys.readouterr().err
+
+
+def test_bench_shows_and_writes_what_it_measured(tmp_path, capsys):
+    write_numbered(tmp_path / "out", [40, 60], rows_per_record=4)
+    options = ("--loader", "numpy", "--batch_size", 10, "--seconds", 0.02)
+    assert run("bench", tmp_path / "out", *options, "--step_ms", 40, "--json", tmp_path / "bench.json") == 0
+    shown = capsys.readouterr().out
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert f"{found['rows_per_second']:,.0f} rows/s" in shown
+    for stage in found["stages"]:
+        assert f"{stage['name']} " in shown
+    assert f"A training step of 40 ms would wait for its batches {found['step']['waiting']:.1%} of the time" in shown
+    assert run("bench", tmp_path / "out", *options, "--json", tmp_path) == 1
+    assert f"{tmp_path}: expected a file that can be written" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "messages"),
     [
@@ -211,6 +271,12 @@ def test_leaks_are_exit_code_1(tmp_path, capsys):
         (["validate", "SRC", "--against", "OUT"], ["expected a finished data set"]),
         (["validate", "SRC", "--max_drift", "much"], ["--max_drift", "'much'"]),
         (["inspect", "SRC", "--sed", "3"], ["--sed"]),
+        (["inspect", "SRC", "--shuffle", "--batch_size", "0"], ["--batch_size", "'0'"]),
+        (["bench", "SRC"], ["expected manifest.json"]),
+        (["bench", "SRC", "--batch_size", "1.5"], ["--batch_size", "'1.5'"]),
+        (["bench", "SRC", "--step_ms", "nan"], ["--step_ms", "'nan'"]),
+        (["bench", "SRC", "--loader", "torch"], ["--loader", "'torch'"]),
+        (["bench", "gs://bucket/out", "--loader", "numpy"], ["expected a local directory"]),
         (["biuld", "SRC"], ["biuld"]),
     ],
 )
@@ -268,12 +334,15 @@ def test_help_names_the_exit_codes(capsys):
         run("--help")
     assert exit.value.code == 0
     shown = capsys.readouterr().out
-    for text in ("exit codes", "inspect", "build", "append", "validate", "verify", "leakage", "130"):
+    for text in ("exit codes", "inspect", "build", "append", "validate", "verify", "leakage", "bench", "130"):
         assert text in shown
 
 
-def test_neither_help_nor_inspect_loads_heavy_packages(source):
-    for arguments in (["--help"], ["inspect", source]):
+def test_neither_help_nor_inspect_loads_heavy_packages(source, tmp_path, monkeypatch):
+    write_sorted_by_class(tmp_path / "out", monkeypatch)
+    out = str(tmp_path / "out")
+    bench = ["bench", out, "--loader", "numpy", "--seconds", "0.01"]
+    for arguments in (["--help"], ["inspect", source], ["inspect", out, "--shuffle"], bench):
         program = (
             "import contextlib, sys\n"
             "from pipelines import cli\n"

@@ -8,7 +8,19 @@ OPTIONAL = {"torch", "jax"}  # each imports the package of its name, which need 
 NAMES = {path.stem for path in pathlib.Path(loaders.__file__).parent.glob("*.py")} - OPTIONAL
 MODULES = sorted(f"loaders.{name}" for name in NAMES if name[0] != "_")
 CONTRACT = ("spec", "manifest", "order", "chunks", "frames", "info", "invert")
-NUMPY_READER = ("numpy", "rows", "mapped", "records", "streams", "state", "elements", "checksum", "mixing")
+NUMPY_READER = (
+    "bench",
+    "timing",
+    "numpy",
+    "rows",
+    "mapped",
+    "records",
+    "streams",
+    "state",
+    "elements",
+    "checksum",
+    "mixing",
+)
 WITHOUT_TENSORFLOW = ["loaders", *(f"loaders.{name}" for name in CONTRACT + NUMPY_READER)]
 
 

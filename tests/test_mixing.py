@@ -1,5 +1,7 @@
 """Batches of data that were sorted by class have the class counts of a true permutation."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -12,25 +14,45 @@ from tests.test_dataset import small_chunks
 ROWS, CLASSES = 20_000, 10
 
 
-def test_the_mean_over_permutations_is_the_closed_form():
+@pytest.mark.parametrize(
+    ("labels", "batch_size"), [([0, 0, 1, 1, 1, 2], 2), ([0, 1, 1, 1, 1, 1, 2], 3), ([0, 0, 1, 1], 2)]
+)
+def test_mean_and_deviation_are_those_of_all_permutations(labels, batch_size):
+    expected = np.bincount(labels) / len(labels)
+    ends = [*range(batch_size, len(labels) - batch_size + 1, batch_size), len(labels)]
+
+    def by_hand(order):
+        tables = [np.bincount(part, minlength=len(expected)) for part in np.split(np.array(order), ends[:-1])]
+        return sum(((table - table.sum() * expected) ** 2 / (table.sum() * expected)).sum() for table in tables)
+
+    values = [by_hand(order) for order in itertools.permutations(labels)]
+    found = mixing(np.array(labels), batch_size=batch_size)
+
+    assert found.chi_square == pytest.approx(by_hand(labels))
+    assert (found.expected, found.deviation) == pytest.approx((np.mean(values), np.std(values)))
+    assert (found.batches, found.classes) == (len(ends), len(expected))
+
+
+@pytest.mark.parametrize("batch_size", [30, 400])
+def test_p_is_how_often_a_permutation_is_as_uneven(batch_size):
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 5, 1000) ** 2
-    found = [mixing(generator.permutation(labels), batch_size=30, draws=20) for _ in range(300)]
+    p = np.array([mixing(generator.permutation(labels), batch_size=batch_size).p for _ in range(2000)])
 
-    chi_squares = np.array([one.chi_square for one in found])
-    assert abs(chi_squares.mean() - found[0].expected) < 4 * chi_squares.std() / np.sqrt(300)
-    deviations = np.array([one.deviation for one in found])
-    assert abs(deviations.mean() / chi_squares.std() - 1) < 0.2
+    for level in (0.01, 0.1, 0.5, 0.9):
+        assert abs((p < level).mean() - level) < 4 * np.sqrt(level * (1 - level) / len(p)) + 0.1 * level
 
 
 def test_it_tells_what_is_too_even_and_too_uneven_from_chance():
     labels = np.repeat(np.arange(CLASSES), 200)
 
-    assert mixing(labels, batch_size=50).z > 100
-    assert mixing(labels.reshape(CLASSES, -1).T.ravel(), batch_size=50).z < -10
-    chance = [mixing(np.random.default_rng(seed).permutation(labels), batch_size=50) for seed in range(20)]
-    assert max(abs(one.z) for one in chance) < 4
-    assert 0.2 < np.mean([one.p for one in chance]) < 0.8
+    sorted_by_class = mixing(labels, batch_size=50)
+    assert sorted_by_class.z > 100
+    assert not sorted_by_class.mixed
+    in_turns = mixing(labels.reshape(CLASSES, -1).T.ravel(), batch_size=50)
+    assert in_turns.z < -10
+    assert in_turns.p > 0.9999
+    assert in_turns.mixed
 
 
 def test_sources_that_were_sorted_by_class(tmp_path, monkeypatch):
@@ -48,6 +70,7 @@ def test_sources_that_were_sorted_by_class(tmp_path, monkeypatch):
     ]
 
     assert max(abs(one.z) for one in found) < 4
+    assert all(one.mixed for one in found)
     assert len({one.chi_square for one in found}) > 1
 
 
@@ -60,9 +83,17 @@ def test_shards_that_are_sorted_by_class(tmp_path, monkeypatch):
     found = epoch_mixing(tmp_path / "out", "train", label="y", batch_size=64)
 
     assert 4 < found.z < mixing(rows["y"], batch_size=64).z / 10
+    assert not found.mixed
 
 
-@pytest.mark.parametrize("labels", [np.zeros(100), np.arange(2).repeat(5)])
-def test_what_cannot_be_compared_is_named(labels):
-    with pytest.raises(ValueError, match="expected two batches and two classes; found"):
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.zeros(100), "expected two batches and two classes; found 16 and 1"),
+        (np.arange(2).repeat(5), "expected two batches and two classes; found 1 and 2"),
+        (np.arange(60), "expected classes and batches of several rows; found 60 classes of 60 rows"),
+    ],
+)
+def test_what_cannot_be_compared_is_named(labels, message):
+    with pytest.raises(ValueError, match=message):
         mixing(labels, batch_size=6)

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from pipelines.config import DatasetConfig, parse_config
 from pipelines.errors import ConfigError
+from pipelines.forecast import describe
 from pipelines.plan import (
     COMPRESSED_BLOCK_BYTES,
     Span,
     Task,
     choose_rows_per_record,
-    describe,
     make_plan,
     resolve_config,
     stored_row_bytes,

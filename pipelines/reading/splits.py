@@ -117,8 +117,7 @@ def _by_hash(plan: Plan, spans: Sequence[Span]) -> Splits:
     if isinstance(plan.config.splits, str):
         return np.zeros(sum(span.rows for span in spans), dtype=np.intp)
     assert not isinstance(plan.config.splits, Rule), "rules go by values"
-    hashes = np.concatenate([plan.row_hashes(order.SPLIT, span) for span in spans])
-    return _cut(order.unit(hashes), plan.config.splits)
+    return _cut(order.unit(plan.row_hashes(order.SPLIT, spans)), plan.config.splits)
 
 
 def _cut(positions: npt.NDArray[np.float64], fractions: Mapping[str, float]) -> Splits:
@@ -228,7 +227,7 @@ def _stratify(plan: Plan, rule: StratifiedSplits, span: Span, segment: int) -> n
         rows = rows[_kept(plan, columns)]
     seed, name = plan.config.seed, order.text_key(plan.table.parts[span.part].name)
     classes = hash_values(columns[rule.feature], order.derive(seed, order.SPLIT, _CLASSES))[rows]
-    by_class = np.lexsort((plan.row_hashes(order.SPLIT, span)[rows], classes))
+    by_class = np.lexsort((plan.row_hashes(order.SPLIT, [span])[rows], classes))
     classes = classes[by_class]
     starts = np.flatnonzero(np.concatenate([[True], classes[1:] != classes[:-1]])[: len(classes)])
     counts = np.diff(starts, append=len(classes))
