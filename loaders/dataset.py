@@ -25,23 +25,25 @@ import posixpath
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from loaders import decode, elements, graph, order, ragged
 from loaders.chunks import Chunks, window_rows
 from loaders.manifest import Manifest, ManifestError
+from loaders.places import Places, Reads
+from loaders.places import Sequence as RowSequence
 from loaders.spec import FeatureSpec
 from loaders.transform import INDICATOR_SUFFIX, Transform
 
-# Chunks of 1 MiB that are read and decoded at once, and windows of 32 MiB that are put in order at once. They bound
-# the memory.
+# Chunks of 1 MiB that are read at once for a window, and windows of 32 MiB that are decoded and put in order at once.
+# They bound the memory.
 PARALLEL_CHUNKS = 4
 PARALLEL_WINDOWS = 2
-PAGE = 4096
-# Chunks whose place is computed by one call; it takes about a millisecond.
-POSITIONS = 256
+# How many chunks make a block of rows that stay as they are stored: to begin one takes 2 ms.
+STORED_CHUNKS = 8
 
-GPU = "/gpu:0"
+HOST, GPU = "/cpu:0", "/gpu:0"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,7 @@ def build(root: str, manifest: Manifest, split: str, *, options: Options) -> tf.
     reader = Reader(root=root, manifest=manifest, split=split, form=form)
     # AutoGraph has nothing to convert before map_fn, and would take longer to find out than all the tracing.
     epochs = tf.autograph.experimental.do_not_convert(_epochs)
-    return _deliver(epochs(reader, rows, options), options)
+    return deliver(epochs(reader, rows, options), options)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -217,7 +219,7 @@ def epoch_numbers(epochs: int | None) -> tf.data.Dataset:
         `epochs` consecutive numbers, the first iterator's from 0 and each further iterator's from where the one made
         before it ends. Without an end, iterator number i begins at i.
     """
-    with tf.device("/cpu:0"):
+    with tf.device(HOST):
         counter = tf.Variable(0, dtype=tf.int64, trainable=False, name="epochs")
     step = epochs or 1
 
@@ -234,12 +236,25 @@ class Reader:
     def __init__(self, *, root: str, manifest: Manifest, split: str, form: Form) -> None:
         self.form = form
         self._chunks = Chunks.of(manifest, split)
-        self._files = [posixpath.join(root, *shard.file.split("/")) for shard in manifest.shards(split)]
+        self._rows = manifest.rows(split)
         self._window_rows = window_rows(manifest, split)
+        shards = manifest.shards(split)
+        files = [posixpath.join(root, *shard.file.split("/")) for shard in shards]
+        # Tensors and no constants of a graph: each function would have a copy of its own.
+        with tf.device(HOST):
+            self._files = tf.constant(files, tf.string, shape=[len(files)])
+            self._places = Places(self._chunks, [shard.bytes for shard in shards])
 
     def stored(self) -> tf.data.Dataset:
-        """The rows as they are stored, in blocks of any size."""
-        return self._read(lambda position: position)
+        """The rows as they are stored, in blocks of some chunks."""
+        rows = STORED_CHUNKS * self._chunks.records * self._chunks.rows_per_record
+        starts = tf.data.Dataset.range(0, self._rows, rows)
+
+        def read(start: tf.Tensor) -> Any:
+            end = tf.minimum(start + rows, self._rows)
+            return self._block(start, end, tf.range(end - start), self._places.stored)
+
+        return starts.map(read, num_parallel_calls=PARALLEL_WINDOWS, deterministic=True)
 
     def shuffled(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
         """The rows of an epoch in its order, in blocks of a window.
@@ -248,81 +263,84 @@ class Reader:
             seed: The seed of the order.
             epoch: The number of the epoch, an int64 scalar.
         """
+        sequence, window_key = self._sequence(seed, epoch)
+        size = self._window_rows
+        windows = tf.data.Dataset.range(-(-self._rows // size))
 
-        def derive(purpose: int, *words: tf.Tensor) -> tf.Tensor:
-            return graph.derive(graph.u64(seed), tf.constant(purpose, tf.int64), epoch, *words)
+        def read(window: tf.Tensor) -> Any:
+            start = window * size
+            end = tf.minimum(start + size, self._rows)
+            places = graph.shuffled(graph.extend(window_key, window), end - start)
+            return self._block(start, end, places, sequence)
 
-        def shuffle_window(window: tf.Tensor, rows: Any) -> Any:
-            count = tf.shape(tf.nest.flatten(rows)[0], out_type=tf.int64)[0]
-            places = graph.shuffled(derive(order.WINDOW_ROWS, window), count)
-            return tf.nest.map_structure(lambda values: tf.gather(values, places), rows)
+        return windows.map(read, num_parallel_calls=PARALLEL_WINDOWS, deterministic=True)
 
-        windows = self._read(lambda at: graph.permute(derive(order.CHUNKS), at, self._chunks.size))
-        windows = _numbered(windows.rebatch(self._window_rows))
-        return windows.map(shuffle_window, num_parallel_calls=PARALLEL_WINDOWS, deterministic=True)
+    def _sequence(self, seed: int, epoch: tf.Tensor) -> tuple[RowSequence, tf.Tensor]:
+        """The sequence of an epoch, and the key of its windows."""
+        purposes = [order.derive(seed, purpose) for purpose in (order.CHUNKS, order.WINDOW_ROWS)]
+        # A list of Python numbers, some above 2**63, would pass through float64.
+        keys = graph.extend(tf.constant(np.array(purposes, dtype=np.uint64)), epoch)
+        chunk_key, window_key = tf.unstack(keys)
+        return self._places.shuffled(chunk_key), window_key
 
-    def _read(self, chunk_at: Callable[[tf.Tensor], tf.Tensor]) -> tf.data.Dataset:
-        """Reads chunk `chunk_at(p)` for each position p in order; the function maps int64 tensors of any shape."""
-        files = tf.constant(self._files, tf.string, shape=[len(self._files)])
-        positions = tf.data.Dataset.range(self._chunks.size).batch(POSITIONS)
-        places = positions.map(lambda position: self._locate(chunk_at(position))).prefetch(1).unbatch()
+    def _block(self, start: tf.Tensor, end: tf.Tensor, places: tf.Tensor, sequence: RowSequence) -> Any:
+        """Reads the rows from `start` up to `end` of a sequence: row j of the block is row `places[j]` of these."""
+        reads, skip = self._places.reads(sequence, start, end)
+        records, features, full = self._records(reads), self.form.features, self._chunks.rows_per_record
+        if full == 1:
+            rows = decode.parse_single_rows(records, features=features)
+        else:
+            # The last record may hold more than the block.
+            held = tf.raw_ops.Sum(input=reads.rows, axis=tf.constant(0))
+            rows = decode.parse_row_groups(records, held, features=features, full=full)
+        places = places + tf.cast(skip, places.dtype)
+        return self.form.arrange({name: tf.gather(values, places) for name, values in rows.items()})
+
+    def _records(self, reads: Reads) -> tf.Tensor:
+        """The records of chunks one after the other: strings of shape [records]."""
         single = self._chunks.rows_per_record == 1
-        return places.interleave(
-            lambda shard, *place: self._read_chunk(files[shard], *place),
+        axis = tf.constant(0)
+        total = tf.raw_ops.Sum(input=reads.records, axis=axis)
+        files = tf.raw_ops.GatherV2(params=self._files, indices=reads.shard, axis=axis)
+        chunks = tf.data.Dataset.from_tensor_slices((files, reads.begin, reads.size, reads.records))
+        together = self._places.together
+        found = chunks.batch(together).interleave(
+            lambda *several: _read_chunks(*several, as_one=single),
             cycle_length=PARALLEL_CHUNKS,
             # A whole chunk before the next one: that is the order.
-            block_length=1 if single else self._chunks.records,
+            block_length=1 if single else self._chunks.records * together,
             num_parallel_calls=PARALLEL_CHUNKS,
             deterministic=True,
         )
-
-    def _locate(self, chunk: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """The shard of each chunk, and the arguments of `_read_chunk`; `Chunks.locate` in the graph."""
-        chunks, full = self._chunks, self._chunks.rows_per_record
-        starts = tf.constant(chunks.starts)
-        shard = tf.searchsorted(starts, chunk, side="right", out_type=tf.int64) - 1
-        first = (chunk - tf.gather(starts, shard)) * chunks.records
-        rows = tf.gather(tf.constant(chunks.rows), shard) - first * full
-        records = tf.minimum(tf.constant(chunks.records, tf.int64), -(-rows // full))
-        if chunks.record_bytes is None:
-            begin = tf.gather(tf.constant(chunks.begins), chunk)
-            return shard, begin, tf.gather(tf.constant(chunks.ends), chunk) - begin, records, rows
-        # A full record may be larger than all that a short chunk holds.
-        held = tf.minimum(rows, records * full)
-        return shard, first * chunks.record_bytes, -(-held * chunks.record_bytes // full), records, rows
-
-    def _read_chunk(
-        self, file: tf.Tensor, begin: tf.Tensor, size: tf.Tensor, records: tf.Tensor, rows: tf.Tensor
-    ) -> tf.data.Dataset:
-        """The rows of `records` records in `size` bytes from byte `begin` on, where `rows` are left in the shard."""
-        full, features, arrange = self._chunks.rows_per_record, self.form.features, self.form.arrange
-        variant = tf.raw_ops.TFRecordDatasetV2(
-            filenames=tf.reshape(file, [1]),
-            compression_type="",
-            # One request for the whole chunk, and nothing beyond its last page.
-            buffer_size=-(-size // PAGE) * PAGE,
-            byte_offsets=tf.reshape(begin, [1]),
-        )
-        raw = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).take(records)
-        # A shard that lost its last records would make a shorter epoch, and no error.
-        raw = raw.apply(tf.data.experimental.assert_cardinality(records))
-        if full == 1:
-            return raw.batch(records).map(lambda strings: arrange(decode.parse_single_rows(strings, features=features)))
-
-        def parse(number: tf.Tensor, record: tf.Tensor) -> Any:
-            count = tf.minimum(tf.constant(full, tf.int64), rows - number * full)
-            return arrange(decode.parse_row_group(record, count, features=features, full=full))
-
-        return _numbered(raw).map(parse)
+        if single:  # small records, and so many that they pass in batches; large ones are moved, where these are copied
+            return found.rebatch(total).get_single_element()
+        return _counted(found, total).batch(total).get_single_element()
 
 
-def _numbered(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Pairs of 0, 1, 2, … and an element."""
-    # Dataset.enumerate would rewrite its graph each time it is made inside another dataset: 5 ms for each chunk.
-    return tf.data.Dataset.zip(tf.data.Dataset.range(tf.int64.max), dataset)
+def _read_chunks(
+    files: tf.Tensor, begins: tf.Tensor, sizes: tf.Tensor, records: tf.Tensor, *, as_one: bool
+) -> tf.data.Dataset:
+    """The records of a chunk, or of several each of which ends its file: one by one, or as one element."""
+    axis = tf.constant(0)
+    variant = tf.raw_ops.TFRecordDatasetV2(
+        filenames=files,
+        compression_type="",
+        # One request for a whole chunk.
+        buffer_size=tf.raw_ops.Max(input=sizes, axis=axis),
+        byte_offsets=begins,
+    )
+    total = tf.raw_ops.Sum(input=records, axis=axis)
+    found = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).take(total)
+    return _counted(found, total).batch(total) if as_one else found
 
 
-def _deliver(dataset: tf.data.Dataset, options: Options) -> tf.data.Dataset:
+def _counted(records: tf.data.Dataset, total: tf.Tensor) -> tf.data.Dataset:
+    # A shard that lost its last records would make a shorter epoch, and no error.
+    return records.apply(tf.data.experimental.assert_cardinality(total))
+
+
+def deliver(dataset: tf.data.Dataset, options: Options) -> tf.data.Dataset:
+    """The last steps of a pipeline: the user's function, prefetching, and the copy to a device."""
     if options.map_fn is not None:
         dataset = dataset.map(options.map_fn, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     if options.prefetch:

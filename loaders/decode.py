@@ -16,6 +16,9 @@ from loaders.spec import FeatureSpec
 
 Tensors = dict[str, Any]
 
+SMALL_BYTES = 64
+"""Up to how many bytes of a row a copy costs less than tracing how to do without it."""
+
 # tf.io.decode_raw has no kernel for these; the bits are the same.
 _DECODED_AS = {"uint32": "int32", "uint64": "int64"}
 
@@ -34,40 +37,61 @@ def decode_bytes(strings: tf.Tensor, dtype: str) -> tf.Tensor:
     return tf.bitcast(values, dtype) if dtype in _DECODED_AS else values
 
 
-def parse_row_group(record: tf.Tensor, rows: tf.Tensor, *, features: Sequence[FeatureSpec], full: int) -> Tensors:
-    """Parses one record that holds many rows.
+def parse_row_groups(records: tf.Tensor, rows: tf.Tensor, *, features: Sequence[FeatureSpec], full: int) -> Tensors:
+    """Parses records that hold many rows each, all at once.
 
     Args:
-        record: A serialized `tf.train.Example`, a string scalar.
-        rows: How many rows it holds, an int64 scalar.
+        records: Serialized `tf.train.Example`s, strings of shape [records].
+        rows: How many rows they hold together, an int64 scalar.
         features: The features to read; those left out are not decoded.
-        full: How many rows a full record holds, at least 2.
+        full: How many rows a full record holds, at least 2; any may hold fewer.
 
     Returns:
-        The block of its rows.
+        The block of their rows.
 
     Raises:
         tf.errors.InvalidArgumentError: When run, if a feature is missing or holds another number of elements.
     """
-    whole, listed = {}, {}
+    whole: dict[str, FeatureSpec] = {}
+    listed: list[tuple[str, tf.DType]] = []
     for feature in features:
         count, dtype = _list_of(feature, full)
         if count is None:
-            whole[feature.name] = tf.io.FixedLenFeature([], tf.string)
+            whole[feature.name] = feature
         else:
-            listed[feature.name] = (full * count, dtype)
-    # A known length is parsed by one copy, at more than twice the speed of an unknown one.
-    fixed = {name: tf.io.FixedLenFeature([count], dtype) for name, (count, dtype) in listed.items()}
-    short = {name: tf.io.FixedLenSequenceFeature([], dtype, allow_missing=True) for name, (_, dtype) in listed.items()}
-    if listed:
-        parsed = tf.cond(
-            rows == full,
-            lambda: tf.io.parse_single_example(record, whole | fixed),
-            lambda: tf.io.parse_single_example(record, whole | short),
-        )
-    else:
-        parsed = tf.io.parse_single_example(record, whole)
-    return {feature.name: _as_rows(parsed[feature.name], feature, rows) for feature in features}
+            listed.append((feature.name, dtype))
+    # The values of a list come one after the other, however many each record has.
+    parsed = tf.raw_ops.ParseExampleV2(
+        serialized=records,
+        names=tf.constant([], tf.string),
+        sparse_keys=tf.constant([], tf.string),
+        dense_keys=tf.constant([*whole], tf.string),
+        ragged_keys=tf.constant([name for name, _ in listed], tf.string),
+        dense_defaults=[tf.constant([], tf.string)] * len(whole),
+        num_sparse=0,
+        sparse_types=[],
+        ragged_value_types=[dtype for _, dtype in listed],
+        ragged_split_types=[tf.int64] * len(listed),
+        dense_shapes=[[]] * len(whole),
+    )
+    names = [*whole, *(name for name, _ in listed)]
+    values = dict(zip(names, [*parsed.dense_values, *parsed.ragged_values], strict=True))
+    for name, feature in whole.items():
+        values[name] = _values_of_records(values[name], rows, feature, full=full)
+    return {feature.name: _as_rows(values[feature.name], feature, rows) for feature in features}
+
+
+def _values_of_records(strings: tf.Tensor, rows: tf.Tensor, feature: FeatureSpec, *, full: int) -> tf.Tensor:
+    """The values of records that hold one string of bytes each."""
+
+    def joined() -> tf.Tensor:
+        return decode_bytes(tf.raw_ops.ReduceJoin(inputs=strings, reduction_indices=tf.constant([0])), feature.dtype)
+
+    if feature.row_bytes <= SMALL_BYTES:
+        return joined()
+    # Strings of one length are decoded without the copy.
+    same = tf.equal(rows, tf.size(strings, out_type=tf.int64) * full)
+    return tf.cond(same, lambda: tf.reshape(decode_bytes(strings, feature.dtype), [-1]), joined)
 
 
 def parse_single_rows(records: tf.Tensor, *, features: Sequence[FeatureSpec]) -> Tensors:
@@ -113,9 +137,8 @@ def block_shape(feature: FeatureSpec) -> tuple[int, ...]:
 def _as_rows(values: tf.Tensor, feature: FeatureSpec, rows: tf.Tensor) -> tf.Tensor:
     if values.dtype == tf.string and not feature.variable:
         values = decode_bytes(values, feature.dtype)
-    shape = block_shape(feature)
-    shaped = tf.reshape(values, tf.concat([[rows], tf.constant(shape, tf.int64)], 0))
-    return tf.ensure_shape(shaped, [None, *shape])
+    shape = [rows, *(tf.constant(size, tf.int64) for size in block_shape(feature))]
+    return tf.raw_ops.Reshape(tensor=values, shape=tf.raw_ops.Pack(values=shape))
 
 
 def arranger(

@@ -116,10 +116,10 @@ def test_epochs_equal_the_oracle(
 
 
 def test_many_chunks_keep_their_order(tmp_path, monkeypatch):
-    # More chunks than one call computes the places of, and chunks of several records.
+    # Many windows of chunks of several records.
     small_chunks(monkeypatch, chunk_bytes=200, window_bytes=3000)
     manifest = write_numbered(tmp_path / "out", [2000, 3, 1500], rows_per_record=2)
-    assert chunks.Chunks.of(manifest, "train").size > 2 * dataset.POSITIONS
+    assert chunks.Chunks.of(manifest, "train").size > 500
     assert chunks.Chunks.of(manifest, "train").records > 1
 
     shuffled = loaders.load(tmp_path / "out", "train", batch_size=100, seed=3)
@@ -302,10 +302,12 @@ def test_a_chunk_is_read_alone(tmp_path, monkeypatch):
     form = dataset.Form(features=manifest.features, arrange=lambda block: block, finish=None, buckets=None)
     reader = dataset.Reader(root=str(tmp_path / "out"), manifest=manifest, split="train", form=form)
 
+    @tf.function
+    def block(start):
+        return reader._block(start, start + 8, tf.range(8), reader._places.stored)
+
     def chunk(number):
-        place = (2 * number * manifest.record_bytes, 2 * manifest.record_bytes, 2, 40 - 8 * number)
-        places = tf.data.Dataset.from_tensors(tuple(tf.constant(value, tf.int64) for value in place))
-        return numbers(places.flat_map(lambda *values: reader._read_chunk(tf.constant(str(path)), *values)))
+        return numbers([block(tf.constant(8 * number, tf.int64))])
 
     assert [chunk(number) for number in (0, 2, 4)] == [[*range(8)], [*range(16, 24)], [*range(32, 40)]]
     with pytest.raises(tf.errors.DataLossError):
@@ -319,6 +321,19 @@ def test_a_shard_that_lost_its_end_is_an_error(tmp_path, shuffle):
     path.write_bytes(path.read_bytes()[: 3 * manifest.record_bytes])
 
     with pytest.raises((tf.errors.FailedPreconditionError, tf.errors.DataLossError)):
+        list(loaders.load(tmp_path / "out", "train", batch_size=10, shuffle=shuffle))
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("lost", range(12))
+def test_one_of_many_small_shards_that_lost_its_end_is_an_error(tmp_path, monkeypatch, shuffle, lost):
+    # The last file of those that are read together has more records than the window needs.
+    manifest = write_numbered(tmp_path / "out", [6] * 12, rows_per_record=2)
+    small_chunks(monkeypatch, chunk_bytes=12 * manifest.record_bytes, window_bytes=16 * 10)
+    path = tmp_path / "out" / manifest.splits["train"][lost].file
+    path.write_bytes(path.read_bytes()[: 2 * manifest.record_bytes])
+
+    with pytest.raises(tf.errors.FailedPreconditionError, match="expected to contain"):
         list(loaders.load(tmp_path / "out", "train", batch_size=10, shuffle=shuffle))
 
 
