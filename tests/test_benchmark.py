@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import benchmark  # noqa: E402  # found by the line above
-from peers import arrays, digest, process, tables  # noqa: E402
+from peers import arrays, digest, plots, process, tables  # noqa: E402
 from peers import data as sources  # noqa: E402
 from peers.measured import FailedError, Measured, compare  # noqa: E402
 from peers.table_of_peers import BUILDERS, LOADERS, Peer  # noqa: E402
@@ -44,6 +44,30 @@ def test_blocks_are_the_rows_of_the_files(tmp_path, name):
     assert values.dtype == kind.dtype
     assert values.shape == (data.count, *kind.shape)
     assert sources.open_data(data.root.parent) == data
+
+
+def test_layouts_hold_the_rows_in_one_file_or_in_one_each(tmp_path):
+    size = 40 * sources.TABULAR.row_bytes
+    one, many = (sources.make(tmp_path, name, size) for name in sources.LAYOUTS)
+    assert one.counts == (40,)
+    assert many.counts == (1,) * 40
+    assert len(list(many.root.iterdir())) == 80
+    values, _ = whole(many.raw())
+    assert values.shape == (40, 32)
+
+
+def test_results_are_drawn(tmp_path):
+    results = compare([measured("npyflow", ran(4.0), startup=[1.0]), measured("other", ran(8.0), startup=[1.0])])
+    plots.draw({"command": "build", "results": results}, tmp_path / "bars.svg")
+    drawn = (tmp_path / "bars.svg").read_text()
+    assert "the tool other" in drawn
+    for record, layout in zip(results, ("tabular", "one-row-a-file"), strict=True):
+        record["kind"] = layout
+    plots.draw({"command": "sizes", "results": results}, tmp_path / "lines.svg")
+    again = (tmp_path / "lines.svg").read_text()
+    assert "one row a file" in again
+    plots.draw({"command": "sizes", "results": results}, tmp_path / "lines.svg")
+    assert (tmp_path / "lines.svg").read_text() == again
 
 
 def test_small_data_has_the_size_that_it_is_called_by_and_missing_values(tmp_path):

@@ -1,3 +1,4 @@
+import os
 import pathlib
 import subprocess
 import sys
@@ -39,3 +40,17 @@ def test_loaders_import_nothing_of_the_build():
 def test_the_contract_imports_no_tensorflow():
     assert set(WITHOUT_TENSORFLOW) <= {"loaders", *MODULES}
     assert not imported_by(WITHOUT_TENSORFLOW) & {"tensorflow", "keras"}
+
+
+def test_quick_imports_leave_keras_3_and_the_collector_out():
+    code = (
+        "import gc, sys\n"
+        "from pipelines.quiet import quick_imports\n"
+        "with quick_imports():\n"
+        "    resting = not gc.isenabled()\n"
+        "    import tensorflow\n"
+        "print(resting, gc.isenabled(), 'keras.src' in sys.modules)"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "TF_USE_LEGACY_KERAS"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "True True False\n"

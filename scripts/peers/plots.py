@@ -18,7 +18,8 @@ def draw(found: Mapping[str, Any], image: pathlib.Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "npyflow"  # the same bytes for the same results
+    # The same bytes for the same results, and text that stays text.
+    matplotlib.rcParams |= {"svg.hashsalt": "npyflow", "svg.fonttype": "none"}
     import matplotlib.pyplot as plt
 
     figure = _sizes(plt, found) if found["command"] == "sizes" else _bars(plt, found)
