@@ -18,16 +18,19 @@ if TYPE_CHECKING:
 
     from loaders.info import DataSet
     from loaders.invert import Inverse
+    from loaders.loader import Loader
     from loaders.streams import ShardOptions
     from loaders.views import fold
 
-__all__ = ["AUTOTUNE", "ManifestError", "ShardOptions", "fold", "inverse", "load", "open"]
+__all__ = ["AUTOTUNE", "Loader", "ManifestError", "ShardOptions", "fold", "inverse", "load", "open"]
 
 AUTOTUNE = -1
 """`tf.data.AUTOTUNE`, without importing TensorFlow."""
 
 
 _LAZY = {
+    "Loader": "loaders.loader:Loader",
+    "training": "loaders.training",
     "ShardOptions": "loaders.streams:ShardOptions",
     "numpy": "loaders.numpy",
     "torch": "loaders.torch",

@@ -11,6 +11,7 @@ MODULES = sorted(f"loaders.{name}" for name in NAMES if name[0] != "_")
 CONTRACT = ("spec", "manifest", "order", "chunks", "frames", "info", "invert")
 NUMPY_READER = (
     "bench",
+    "cursor",
     "timing",
     "numpy",
     "rows",

@@ -25,6 +25,16 @@ def _kill(self, columns):
 _Loader._finish = _kill
 """
 
+KILL_TENSORFLOW = """
+import os, signal
+from loaders import cursor as _cursor
+_after, _left = _cursor._after, [{batches}]
+def _kill(*args):
+    _left[0] -= 1
+    return _after(*args) if _left[0] else os.kill(os.getpid(), signal.SIGKILL)
+_cursor._after = _kill
+"""
+
 
 def script(name):
     (text,) = (block for block in BLOCKS if block.startswith(f"# train_{name}.py"))
@@ -71,7 +81,7 @@ def test_the_short_blocks_run(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize("name", ["numpy", "tensorflow", "keras", "torch", "jax"])
 def test_a_training_that_was_killed_gives_the_same_weights(tmp_path, name):
     for package in NEEDS.get(name, ()):
         pytest.importorskip(package)
@@ -80,7 +90,8 @@ def test_a_training_that_was_killed_gives_the_same_weights(tmp_path, name):
     assert float(whole.stdout.removeprefix("accuracy ")) > 0.95
 
     for batches in (23, 9):  # of 72, or of a worker's share of them
-        killed = run(KILL.format(batches=batches) + script(name), tmp_path / "killed")
+        kill = KILL_TENSORFLOW if name in ("tensorflow", "keras") else KILL
+        killed = run(kill.format(batches=batches) + script(name), tmp_path / "killed")
         assert killed.returncode != 0
     resumed = run(script(name), tmp_path / "killed")
 
@@ -93,6 +104,8 @@ def weights(directory, name):
     if name == "numpy":
         with np.load(directory / "numpy.npz") as checkpoint:
             return checkpoint["weights"]
+    if name in ("tensorflow", "keras"):
+        return np.frombuffer((directory / "weights.bin").read_bytes(), np.float32)
     if name == "jax":
         import pickle
 

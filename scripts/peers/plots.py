@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
+LONG = 100
+"""Bars that differ by more are drawn on a logarithmic axis, as the short ones could not be seen."""
+
 
 def draw(found: Mapping[str, Any], image: pathlib.Path) -> None:
     """Draws the results of `build` and `load` as bars, those of `sizes` as lines.
@@ -58,9 +61,9 @@ def _bars(plt: Any, found: Mapping[str, Any]) -> Any:
         rates = [one["bytes"] / one["median"] / 1e6 for one in records]
         bars = axis.barh([one["peer"]["says"].replace("`", "") for one in records], rates, color=own)
         axis.bar_label(bars, [f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}" for rate in rates], padding=3, fontsize=8)
-        axis.set_xscale("log")
-        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
-        axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+        if max(rates) > LONG * min(rates):
+            axis.set_xscale("log")
+            axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
         axis.set_xlabel("MB/s, start-up included")
         axis.set_title(f"{found['command']}, {kind}" + (f", batches of {batch:,}" if batch else ""), fontsize=10)
         axis.tick_params(axis="y", labelsize=8)

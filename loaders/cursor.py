@@ -1,0 +1,123 @@
+"""Where a loader is: the rows that its loop has consumed, and where an iteration ends. Pure NumPy."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from loaders import state
+from loaders.streams import Deal, Position
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """What an iteration reads.
+
+    Attributes:
+        start: Where it begins.
+        end: The epoch before which it ends; None for no end.
+    """
+
+    start: Position
+    end: int | None
+
+
+class Cursor:
+    """A position that iterations move.
+
+    The one after an iteration begins with the next epochs, also where the iteration was left; after `load` it goes on
+    at the state, to where the iteration would have ended that the state is of.
+
+    Args:
+        deal: How rows are dealt to batches.
+        identity: What the order depends on.
+        epochs: How many epochs an iteration has; None for no end.
+    """
+
+    def __init__(self, deal: Deal, identity: state.Identity, epochs: int | None) -> None:
+        self.deal, self.identity, self.epochs = deal, identity, epochs
+        self.position = Position()
+        self._begin, self._resumes = 0, True
+        self._iteration: object = None
+
+    def dump(self) -> dict[str, Any]:
+        """The state; see `loaders.state`."""
+        return state.dump(self.identity, self.position)
+
+    def load(self, value: Mapping[str, Any]) -> None:
+        """Goes to where a state is.
+
+        Raises:
+            StateError: If it is of another data set or order.
+        """
+        self._go(state.load(value, self.identity))
+
+    def next(self) -> Stretch:
+        """What the next iteration reads."""
+        begin = self._begin if self._resumes else self._begin + (self.epochs or 1)
+        start = self.position if self._resumes else Position(epoch=begin)
+        return Stretch(start=start, end=None if self.epochs is None else begin + self.epochs)
+
+    def begin(self) -> tuple[Stretch, object]:
+        """Begins an iteration.
+
+        Returns:
+            What it reads, and a token; what an older token's iteration tells is ignored.
+        """
+        stretch, self._iteration = self.next(), object()
+        if not self._resumes:
+            self._begin, self.position = stretch.start.epoch, stretch.start
+        self._resumes = False
+        return stretch, self._iteration
+
+    def consume(self, stretch: Stretch, number: int, iteration: object) -> None:
+        """Goes to after batch `number`, from 0, of an iteration."""
+        if iteration is self._iteration:
+            self.position = _after(self.deal, stretch.start, number)
+
+    def close(self, stretch: Stretch, iteration: object) -> None:
+        """Goes to the end of an iteration that is over."""
+        if iteration is self._iteration and stretch.end is not None:
+            self._go(Position(epoch=stretch.end))
+
+    def advance(self, batches: int, *, batch_size: int | None = None) -> None:
+        """Goes on by some batches, over the ends of epochs and iterations.
+
+        Args:
+            batches: How many.
+            batch_size: Of which size; None for the loader's.
+
+        Raises:
+            ValueError: If there is no batch in an epoch, or their number is negative.
+        """
+        deal = self.deal if batch_size is None else dataclasses.replace(self.deal, batch_size=batch_size)
+        if batches < 0 or (batches and not deal.batches()):
+            raise ValueError(f"expected a number of batches that the loader has; found {batches}")
+        if batches:
+            self._go(_after(deal, self.position, batches - 1))
+
+    def over(self) -> bool:
+        """Whether the iteration that the position is in has no batch left."""
+        stretch = self.next()
+        return self.deal.advance(stretch.start, 0, end=stretch.end) is None
+
+    def skip_iteration(self) -> None:
+        """Goes to where the next iteration begins."""
+        self._go(Position(epoch=self._begin + (self.epochs or 1)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy goes on where this one is, as if it had loaded the state.
+        return self.__dict__ | {"_resumes": True, "_iteration": None}
+
+    def _go(self, position: Position) -> None:
+        self._begin = position.epoch if self.epochs is None else position.epoch // self.epochs * self.epochs
+        self.position, self._resumes, self._iteration = position, True, None
+
+
+def _after(deal: Deal, start: Position, number: int) -> Position:
+    """The position after batch `number`, from 0, of those from a position on."""
+    # It is where that batch ends, not where the next one begins: these differ at the end of an epoch.
+    at = deal.advance(start, number, end=None)
+    assert at is not None
+    return Position(epoch=at.epoch, rows=at.rows + deal.stream_batch)
