@@ -131,11 +131,6 @@ def _copied(*parts: Any) -> Any:
     return tf.nest.map_structure(lambda values: tf.gather(values, tf.range(tf.shape(values)[0])), rows)
 
 
-def _no_rows(spec: tf.TensorSpec) -> tf.Tensor:
-    # `tf.zeros` cannot make strings of none.
-    return tf.fill([0, *spec.shape[1:]], tf.zeros([], spec.dtype))
-
-
 def _of_size(values: Any, size: int) -> Any:
     return values if isinstance(values, tf.RaggedTensor) else tf.ensure_shape(values, [size, *values.shape[1:]])
 
