@@ -1,6 +1,7 @@
-"""What all tests share: quiet TensorFlow, repeatable properties, slow tests last."""
+"""What all tests share: quiet TensorFlow, repeatable properties, slow tests last, the data sets of the loaders."""
 
 import os
+import pathlib
 
 # TensorFlow reads it when it is imported, so it is set before any test module is.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -17,3 +18,25 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts slow tests last, each half in its own order, so that a broken piece shows early."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture
+def root(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """53 rows in four shards, one of them empty, in small chunks and windows."""
+    from tests.test_dataset import small_chunks, write_numbered  # TensorFlow, which many tests do without
+
+    small_chunks(monkeypatch, chunk_bytes=300, window_bytes=200)
+    write_numbered(tmp_path / "out", [20, 0, 30, 3], rows_per_record=4)
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def ragged_root(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """53 rows of several lengths in four shards, one of them empty, in small windows."""
+    from loaders import chunks
+    from tests import test_ragged
+
+    monkeypatch.setattr(chunks, "WINDOW_BYTES", 2000)
+    lengths = test_ragged.lengths_of(53)
+    test_ragged.write(tmp_path / "ragged", [lengths[:20], [], lengths[20:50], lengths[50:]])
+    return tmp_path / "ragged"

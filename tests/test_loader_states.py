@@ -13,32 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loaders import chunks, mapped, records
+from loaders import mapped, records
 from loaders.manifest import FILE_NAME
 from loaders.mapped import ShardError
 from loaders.numpy import Loader, ShardOptions
 from loaders.state import StateError
-from tests import shards, test_ragged
+from tests import shards
 from tests.test_dataset import numbers, small_chunks, write_numbered
 from tests.test_numpy_loader import assert_same, assert_same_batch, damage
 
 ROOT = pathlib.Path(__file__).parent.parent
-
-
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    """53 rows in four shards, one of them empty, in small chunks and windows."""
-    small_chunks(monkeypatch, chunk_bytes=300, window_bytes=200)
-    write_numbered(tmp_path / "out", [20, 0, 30, 3], rows_per_record=4)
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def ragged_root(tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks, "WINDOW_BYTES", 2000)
-    lengths = test_ragged.lengths_of(53)
-    test_ragged.write(tmp_path / "ragged", [lengths[:20], [], lengths[20:50], lengths[50:]])
-    return tmp_path / "ragged"
 
 
 @pytest.mark.parametrize("remainder", ["keep", "drop", "pad"])

@@ -20,22 +20,6 @@ from tests.test_decode import DTYPES, SHAPES, any_bits
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    """53 rows in four shards, one of them empty, in small chunks and windows."""
-    small_chunks(monkeypatch, chunk_bytes=300, window_bytes=200)
-    write_numbered(tmp_path / "out", [20, 0, 30, 3], rows_per_record=4)
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def ragged_root(tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks, "WINDOW_BYTES", 2000)
-    lengths = test_ragged.lengths_of(53)
-    test_ragged.write(tmp_path / "ragged", [lengths[:20], [], lengths[20:50], lengths[50:]])
-    return tmp_path / "ragged"
-
-
 def assert_same_batch(found, expected):
     assert type(found) is type(expected)
     if isinstance(found, tuple):
