@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -115,7 +115,24 @@ def _need_share(augmentation: Any, name: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FlipLeftRight(_Features):
+class _Flip(_Features):
+    """Mirrors rows of shape [height, width, ...] along one of these axes."""
+
+    mirrored: ClassVar[tuple[slice, ...]]
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        _need_share(self, "probability")
+
+    def _change(self, values: Array, rng: Random) -> Array:
+        _need_images(self, values)
+        flipped = rng.uniform("flip") < self.probability
+        values[flipped] = values[flipped][self.mirrored]
+        return values
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FlipLeftRight(_Flip):
     """Mirrors images left to right: rows of shape [height, width, ...], any dtype, which stays.
 
     Attributes:
@@ -123,20 +140,11 @@ class FlipLeftRight(_Features):
         probability: How likely a row is mirrored.
     """
 
-    probability: float = 0.5
-
-    def __post_init__(self) -> None:
-        _need_share(self, "probability")
-
-    def _change(self, values: Array, rng: Random) -> Array:
-        _need_images(self, values)
-        flipped = rng.uniform("flip") < self.probability
-        values[flipped] = values[flipped][:, :, ::-1]
-        return values
+    mirrored: ClassVar[tuple[slice, ...]] = (slice(None), slice(None), slice(None, None, -1))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FlipUpDown(_Features):
+class FlipUpDown(_Flip):
     """Mirrors images upside down: rows of shape [height, width, ...], any dtype, which stays.
 
     Attributes:
@@ -144,16 +152,7 @@ class FlipUpDown(_Features):
         probability: How likely a row is mirrored.
     """
 
-    probability: float = 0.5
-
-    def __post_init__(self) -> None:
-        _need_share(self, "probability")
-
-    def _change(self, values: Array, rng: Random) -> Array:
-        _need_images(self, values)
-        flipped = rng.uniform("flip") < self.probability
-        values[flipped] = values[flipped][:, ::-1]
-        return values
+    mirrored: ClassVar[tuple[slice, ...]] = (slice(None), slice(None, None, -1))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
