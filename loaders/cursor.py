@@ -71,10 +71,10 @@ class Cursor:
         self._resumes = False
         return stretch, self._iteration
 
-    def consume(self, stretch: Stretch, number: int, iteration: object) -> None:
-        """Goes to after batch `number`, from 0, of an iteration."""
+    def consume(self, position: Position, iteration: object) -> None:
+        """Goes to the position after a batch of an iteration."""
         if iteration is self._iteration:
-            self.position = _after(self.deal, stretch.start, number)
+            self.position = position
 
     def close(self, stretch: Stretch, iteration: object) -> None:
         """Goes to the end of an iteration that is over."""
@@ -95,7 +95,7 @@ class Cursor:
         if batches < 0 or (batches and not deal.batches()):
             raise ValueError(f"expected a number of batches that the loader has; found {batches}")
         if batches:
-            self._go(_after(deal, self.position, batches - 1))
+            self._go(after(deal, self.position, batches - 1))
 
     def over(self) -> bool:
         """Whether the iteration that the position is in has no batch left."""
@@ -115,7 +115,7 @@ class Cursor:
         self.position, self._resumes, self._iteration = position, True, None
 
 
-def _after(deal: Deal, start: Position, number: int) -> Position:
+def after(deal: Deal, start: Position, number: int) -> Position:
     """The position after batch `number`, from 0, of those from a position on."""
     # It is where that batch ends, not where the next one begins: these differ at the end of an epoch.
     at = deal.advance(start, number, end=None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from loaders import AUTOTUNE, elements, info, order, ragged, resume, state, views
 from loaders import dataset as pipeline
-from loaders.cursor import Cursor, Stretch
+from loaders.cursor import Cursor, Stretch, after
 from loaders.manifest import Manifest
 from loaders.streams import Deal, Remainder, ShardOptions
 
@@ -222,7 +222,7 @@ class Loader:
             dataset, variable = self._pipeline()
             resume.set_start(variable, stretch)
             for number, batch in enumerate(dataset):
-                self._cursor.consume(stretch, number, iteration)
+                self._cursor.consume(after(self._cursor.deal, stretch.start, number), iteration)
                 yield batch
         self._cursor.close(stretch, iteration)
 

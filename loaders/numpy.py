@@ -15,6 +15,7 @@ from loaders import augment as augmentations
 from loaders.ahead import Ahead
 from loaders.augment import Augmentation
 from loaders.chunks import window_rows
+from loaders.cursor import Cursor, Stretch
 from loaders.mapped import Shards
 from loaders.records import Columns
 from loaders.rows import local_root
@@ -102,7 +103,6 @@ class Loader:
         )
         if epochs is not None and operator.index(epochs) < 1:
             raise ValueError(f"epochs is at least 1, or None for ever; found {epochs}")
-        self._epochs = epochs
         chosen = choose(manifest.features, features)
         elements.check_names(chosen, mask=remainder == "pad")
         self._arrange: Arrange | None = Arrange(chosen, mask=remainder == "pad") if as_supervised else None
@@ -121,8 +121,7 @@ class Loader:
             seed=operator.index(seed) & order.MASK if shuffle else 0,
             streams=self._deal.streams,
         )
-        self._begin, self._position, self._resumes = 0, Position(), True
-        self._iteration: object = None
+        self._cursor = Cursor(self._deal, self._identity, epochs)
 
     def __iter__(self) -> Iterator[Any]:
         return (batch for _, batch in self.iterate())
@@ -133,19 +132,19 @@ class Loader:
         Raises:
             TypeError: If it has no end.
         """
-        if self._epochs is None:
+        if self.epochs is None:
             raise TypeError("a loader with epochs=None has no length")
-        return self._epochs * self._deal.batches()
+        return self.epochs * self._deal.batches()
 
     @property
     def epoch(self) -> int:
         """How many epochs are over: the number of the one that goes on, or that is next."""
-        return self._position.epoch
+        return self._cursor.position.epoch
 
     @property
     def epochs(self) -> int | None:
         """How many epochs an iteration has; None if it has no end."""
-        return self._epochs
+        return self._cursor.epochs
 
     @property
     def shard(self) -> ShardOptions:
@@ -159,7 +158,7 @@ class Loader:
             JSON values, under 1 KB, the same on every host. They hold no number of hosts and no batch size: both may
             be others when the state is loaded, and no row is lost or repeated.
         """
-        return state.dump(self._identity, self._position)
+        return self._cursor.dump()
 
     def load_state_dict(self, value: Mapping[str, Any]) -> None:
         """Lets the next iteration go on with the batch after the state. What is consumed is not read.
@@ -170,17 +169,11 @@ class Loader:
         Raises:
             StateError: If it is of another data set or order; it is a `ValueError`.
         """
-        position = state.load(value, self._identity)
-        self._begin = position.epoch if self._epochs is None else position.epoch // self._epochs * self._epochs
-        self._position, self._resumes, self._iteration = position, True, None
-
-    def __getstate__(self) -> dict[str, Any]:
-        # The copy goes on where this one is, as if it had loaded the state.
-        return self.__dict__ | {"_resumes": True, "_iteration": None}
+        self._cursor.load(value)
 
     def next_epoch(self, epoch: int) -> int:
         """The first epoch of the iteration after the one that has an epoch."""
-        return epoch + 1 if self._epochs is None else (epoch // self._epochs + 1) * self._epochs
+        return epoch + 1 if self.epochs is None else (epoch // self.epochs + 1) * self.epochs
 
     def iterate(
         self, *, first: int = 0, stride: int = 1, prefetch: int | None = None
@@ -195,15 +188,10 @@ class Loader:
         Returns:
             Pairs of the state after a batch, and the batch.
         """
-        if not self._resumes:
-            self._begin += self._epochs or 1
-            self._position = Position(epoch=self._begin)
-        self._resumes = False
-        self._iteration = iteration = object()
-        end = None if self._epochs is None else self._begin + self._epochs
-        batches = self._batches(self._position, end, first, stride)
+        stretch, iteration = self._cursor.begin()
+        batches = self._batches(stretch, first, stride)
         depth = self._depth(self._prefetch if prefetch is None else prefetch)
-        return self._run(iteration, Ahead(batches, depth=depth) if depth else batches, end)
+        return self._run(stretch, iteration, Ahead(batches, depth=depth) if depth else batches)
 
     def _depth(self, prefetch: int) -> int:
         if prefetch != AUTOTUNE:
@@ -212,20 +200,18 @@ class Loader:
         return min(MOST_AHEAD, max(1, self._window_rows // own))
 
     def _run(
-        self, iteration: object, batches: Iterator[tuple[Position, Any]], end: int | None
+        self, stretch: Stretch, iteration: object, batches: Iterator[tuple[Position, Any]]
     ) -> Iterator[tuple[dict[str, Any], Any]]:
         for after, batch in batches:
-            if iteration is self._iteration:
-                self._position = after
+            self._cursor.consume(after, iteration)
             yield state.dump(self._identity, after), batch
-        if iteration is self._iteration and end is not None:
-            self._begin, self._position, self._resumes = end, Position(epoch=end), True
+        self._cursor.close(stretch, iteration)
 
-    def _batches(self, start: Position, end: int | None, first: int, stride: int) -> Iterator[tuple[Position, Any]]:
+    def _batches(self, stretch: Stretch, first: int, stride: int) -> Iterator[tuple[Position, Any]]:
         """The batches of an iteration, each with the position after it; a thread may run it."""
         reader = _Reader(self._shards, self._chunks, self._deal, self._window_rows, self._identity)
         number = first
-        while (at := self._deal.advance(start, number, end=end)) is not None:
+        while (at := self._deal.advance(stretch.start, number, end=stretch.end)) is not None:
             yield Position(epoch=at.epoch, rows=at.rows + self._deal.stream_batch), self._finish(reader.batch(at))
             number += stride
 
