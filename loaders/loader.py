@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -211,7 +212,7 @@ class Loader:
 
     def __getstate__(self) -> dict[str, Any]:
         # The copy goes on where this one is; a pipeline cannot be pickled.
-        return self.__dict__ | {"_built": None, "_form": None}
+        return self.__dict__ | {"_built": None, "_form": None, "_cursor": copy.copy(self._cursor)}
 
     def __setstate__(self, values: dict[str, Any]) -> None:
         self.__dict__.update(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import operator
 import os
@@ -170,6 +171,10 @@ class Loader:
             StateError: If it is of another data set or order; it is a `ValueError`.
         """
         self._cursor.load(value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy goes on where this one is, and then its own way.
+        return self.__dict__ | {"_cursor": copy.copy(self._cursor)}
 
     def next_epoch(self, epoch: int) -> int:
         """The first epoch of the iteration after the one that has an epoch."""
