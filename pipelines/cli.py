@@ -271,14 +271,14 @@ def run_leakage(options: argparse.Namespace, console: Console) -> int:
 
 
 def _workers(options: argparse.Namespace, plan: Plan) -> int:
-    from pipelines.build import default_workers
+    from pipelines.running import default_workers
 
     return default_workers(plan, options.beam_options) if options.workers is None else int(options.workers)
 
 
 def _check_beam_options(options: argparse.Namespace) -> None:
     if options.beam_options:  # before anything else: importing Beam to check them takes seconds
-        from pipelines.build import pipeline_options
+        from pipelines.running import pipeline_options
 
         pipeline_options(options.beam_options)
 
@@ -296,10 +296,10 @@ def _showing(
     """Shows the progress of what is run inside the context, and nothing else."""
     from pipelines import files, quiet
     from pipelines.allocator import keep_freed_memory
-    from pipelines.build import runs_here
     from pipelines.output import FinishedTasks, Output
     from pipelines.progress import Count
     from pipelines.report import shown
+    from pipelines.running import runs_here
 
     finished = FinishedTasks(Output(options.output)) if writes else None
 
@@ -361,8 +361,8 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
 
 def _plan(source: str, options: argparse.Namespace) -> Plan:
     """Reads the configuration, checks the sources and plans."""
-    from pipelines.build import header_reader
     from pipelines.plan import make_plan, resolve_config
+    from pipelines.running import header_reader
     from pipelines.sources.table import scan
 
     config = _read_config(options)

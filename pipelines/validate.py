@@ -15,7 +15,6 @@ import numpy as np
 from loaders.spec import FeatureSpec
 from pipelines import files
 from pipelines.archive import load_arrays
-from pipelines.build import check_workers, forked_workers, option_value, pipeline_options, run_pipeline
 from pipelines.config import DatasetConfig, parse_config
 from pipelines.errors import ConfigError, Problem
 from pipelines.kept import keep
@@ -24,6 +23,7 @@ from pipelines.plan import Plan, make_plan, resolve_config
 from pipelines.provenance import looking, schema_differences
 from pipelines.quiet import quick_imports
 from pipelines.reuse import Existing, combine
+from pipelines.running import check_workers, forked_workers, option_value, pipeline_options, run_pipeline
 from pipelines.sources.table import SourceTable, scan
 from pipelines.statistics.drift import CHANCE, Classes, compare, compare_classes
 from pipelines.statistics.summary import Statistics, summarize

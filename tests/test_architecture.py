@@ -44,6 +44,7 @@ STAGES = (
     ("reuse", "sources.worker_headers"),
     ("growth",),
     ("append",),
+    ("running",),
     ("build",),
     ("validate",),
     ("inspect",),

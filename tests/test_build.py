@@ -492,20 +492,20 @@ def test_workers_that_are_not_possible(workers, options, message, small, tmp_pat
 
 
 def test_large_sources_are_shared_unless_beam_places_the_work(small, monkeypatch):
-    from pipelines import build as build_module
+    from pipelines import running
     from pipelines.plan import make_plan, resolve_config
     from pipelines.sources.table import scan
 
     config = parse_config({"shard_bytes": 1000})
     table = scan(str(small[0] / "src"), config)
     plan = make_plan(table, resolve_config(config, table))
-    assert build_module.default_workers(plan, ()) == 1
-    monkeypatch.setattr(build_module, "SHARED_BYTES", 1)
-    monkeypatch.setattr(build_module, "tensorflow_was_used", lambda: False)
-    monkeypatch.setattr(build_module, "choose_workers", lambda tasks: tasks)
-    assert build_module.default_workers(plan, ()) == sum(1 for _ in plan.tasks()) > 1
-    assert build_module.default_workers(plan, ("--runner=FlinkRunner",)) == 1
-    assert build_module.default_workers(plan, ("--direct_num_workers=2",)) == 1
+    assert running.default_workers(plan, ()) == 1
+    monkeypatch.setattr(running, "SHARED_BYTES", 1)
+    monkeypatch.setattr(running, "tensorflow_was_used", lambda: False)
+    monkeypatch.setattr(running, "choose_workers", lambda tasks: tasks)
+    assert running.default_workers(plan, ()) == sum(1 for _ in plan.tasks()) > 1
+    assert running.default_workers(plan, ("--runner=FlinkRunner",)) == 1
+    assert running.default_workers(plan, ("--direct_num_workers=2",)) == 1
 
 
 def test_empty_splits_and_few_rows(tmp_path):

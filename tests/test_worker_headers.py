@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipelines.build import header_reader
 from pipelines.config import parse_config
 from pipelines.errors import SourceError
+from pipelines.running import header_reader
 from pipelines.sources import worker_headers
 from pipelines.sources.headers import read_with_threads
 from pipelines.sources.table import scan
