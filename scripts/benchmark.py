@@ -213,7 +213,8 @@ def run_load(bench: Bench, options: argparse.Namespace, kind: str, peers: Sequen
 
         def once(one: Measured) -> Ran:
             out = stored / f"{one.peer.storage or one.peer.module}-{data.count}"
-            ran = bench.ask(one.peer, one.peer.module, data, out, action="load", batch=one.batch)
+            asked = {"batch": one.batch, "epochs": options.epochs}
+            ran = bench.ask(one.peer, one.peer.module, data, out, action="load", **asked)
             if ran.result["complete"] and (ran.result["rows"], ran.result["labels"]) != (
                 expected.rows,
                 expected.labels,
@@ -330,6 +331,7 @@ def described(options: argparse.Namespace, results: list[dict[str, Any]], missin
         "size": getattr(options, "size", ""),
         "runs": options.runs,
         "memory": options.memory,
+        "epochs": getattr(options, "epochs", 1),
         "load_average": os.getloadavg()[0],
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
@@ -364,6 +366,9 @@ def make_parser() -> argparse.ArgumentParser:
         _add_common(command)
     load = commands.choices["load"]
     load.add_argument("--seconds", type=float, default=20, help="how long an epoch goes on after its first batch")
+    load.add_argument(
+        "--epochs", type=int, default=1, help="the epoch that is measured; those before it count as start-up"
+    )
     load.add_argument("--batches", type=_numbers, default=[256, 1024], metavar="N,…", help="sizes of batches")
     load.add_argument(
         "--shards", type=_numbers, default=[], metavar="N,…", help="also time the first batch of so many shards"

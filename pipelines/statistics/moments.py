@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.statistics import exact
+from pipelines.statistics import exact, extended
 from pipelines.statistics.exact import SEGMENT_ROWS, Adder, ExactSum, Scaling
 
 F64 = npt.NDArray[np.float64]
@@ -67,15 +67,15 @@ class Moments:
             squares=ExactSum.from_arrays(arrays, "squares"),
         )
 
-    def band(self, start: int, stop: int) -> Moments:
+    def take(self, columns: I64) -> Moments:
         """The moments of some columns, where the shape has one axis."""
         return Moments(
-            count=self.count[start:stop],
-            missing=self.missing[start:stop],
-            low=self.low[start:stop],
-            high=self.high[start:stop],
-            total=ExactSum(self.total.digits[:, start:stop], self.total.first),
-            squares=ExactSum(self.squares.digits[:, start:stop], self.squares.first),
+            count=self.count[columns],
+            missing=self.missing[columns],
+            low=self.low[columns],
+            high=self.high[columns],
+            total=ExactSum(self.total.digits[:, columns], self.total.first),
+            squares=ExactSum(self.squares.digits[:, columns], self.squares.first),
         )
 
     def reshape(self, *shape: int) -> Moments:
@@ -264,15 +264,18 @@ def correctly_rounded(values: Moments) -> tuple[F64, F64]:
         infinite. A variance beyond float64 is infinite.
     """
     shape, size = values.count.shape, values.count.size
-    if size <= BAND:
-        return _rounded(values)
-    flat = values.reshape(size)  # Python's integers take much memory
-    bands = [_rounded(flat.band(start, start + BAND)) for start in range(0, size, BAND)]
-    mean, std = (np.concatenate(arrays).reshape(shape) for arrays in zip(*bands, strict=True))
-    return mean, std
+    flat = values.reshape(size)
+    mean, std, sure = extended.mean_and_std(flat.total, flat.squares, flat.count)
+    infinite = np.isinf(flat.low) | np.isinf(flat.high)
+    unsure = np.flatnonzero(~sure | infinite | (flat.count == 0))
+    for start in range(0, len(unsure), BAND):  # Python's integers take much memory
+        band = unsure[start : start + BAND]
+        mean[band], std[band] = _rounded(flat.take(band))
+    return mean.reshape(shape), std.reshape(shape)
 
 
 def _rounded(values: Moments) -> tuple[F64, F64]:
+    """`correctly_rounded` of columns by integer arithmetic, whatever they hold."""
     total, total_scale = values.total.integers()
     squares, squares_scale = values.squares.integers()
     count = values.count.astype(object)

@@ -14,6 +14,7 @@ def show(found: Mapping[str, Any]) -> str:
         rows = list(records)
         what = f"{kind}, {rows[0]['rows']:,} rows, {rows[0]['bytes'] / 1e6:,.0f} MB"
         title = f"{found['command']}, {what}" + (f", shuffled, batches of {batch:,}" if batch else "")
+        title += f", epoch {found['epochs']}" if found.get("epochs", 1) > 1 else ""
         lines += ["", f"**{title}**", "", *_table(rows, found)]
     lines += ["", *(f"- {name}: not measured: {why}" for name, why in found["missing"].items())]
     return "\n".join(lines).rstrip()

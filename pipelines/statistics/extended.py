@@ -1,0 +1,74 @@
+"""Means and deviations of exact sums, where 64-bit significands tell which float64 is the nearest.
+
+Python's integers take microseconds a column. Here each number is an interval that holds the exact one, and where both
+ends round to the same float64, so does the exact number: the result is that of integer arithmetic, bit for bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.statistics.exact import DIGIT, ExactSum, normalized
+
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+Extended = npt.NDArray[np.longdouble]
+
+SIGNIFICAND_BITS = 64
+AVAILABLE = np.finfo(np.longdouble).nmant in (63, 112)
+"""Whether `np.longdouble` is IEEE arithmetic of at least so many bits."""
+
+UNIT = np.longdouble(2.0) ** -SIGNIFICAND_BITS
+"""The relative error of one operation."""
+
+SMALLEST = np.float64(2.0**-1000)
+"""A variance below it may be no normal float64, and its root would lose digits."""
+
+
+def mean_and_std(total: ExactSum, squares: ExactSum, count: I64) -> tuple[F64, F64, npt.NDArray[np.bool_]]:
+    """The mean and the deviation of the population of columns.
+
+    Args:
+        total: The sums, of shape [columns].
+        squares: The sums of the squares.
+        count: How many values each column has.
+
+    Returns:
+        Means, deviations, and where both are known to be what integer arithmetic gives; elsewhere they mean nothing.
+        The deviation is the root of the float64 that is nearest to the variance, as in `exact.ratio`.
+    """
+    if not AVAILABLE:  # as on ARM and under Windows
+        return np.zeros(count.shape), np.zeros(count.shape), np.zeros(count.shape, dtype=bool)
+    with np.errstate(all="ignore"):  # what comes of it is not sure
+        n = count.astype(np.longdouble)
+        (sums, sums_error), (powers, powers_error) = _near(total), _near(squares)
+        mean, mean_sure = _rounded(sums, sums_error, n)
+        # n**2 times the variance
+        spread = n * powers - sums * sums
+        error = n * powers_error + (2 * np.abs(sums) + sums_error) * sums_error
+        error += 3 * UNIT * (n * powers + sums * sums)
+        variance, variance_sure = _rounded(spread, error, n * n)
+        std = np.sqrt(variance)
+    return mean, std, mean_sure & variance_sure & (variance > SMALLEST)
+
+
+def _near(value: ExactSum) -> tuple[Extended, Extended]:
+    """Numbers and bounds of their errors."""
+    negative = value.digits[-1] < 0
+    # Of a small number below zero all digits are large, and would cancel.
+    positive = normalized(np.where(negative, -value.digits, value.digits), value.first) if negative.any() else value
+    result = np.zeros(value.shape, dtype=np.longdouble)
+    for digit in positive.digits[::-1]:
+        result = result * np.longdouble(2.0) ** DIGIT + digit
+    result *= np.ldexp(np.longdouble(1), DIGIT * positive.first)
+    return np.where(negative, -result, result), len(positive.digits) * UNIT * result
+
+
+def _rounded(numerator: Extended, error: Extended, denominator: Extended) -> tuple[F64, npt.NDArray[np.bool_]]:
+    """The float64 nearest to a ratio, and where it is known to be."""
+    # The ends, the division and the denominator are rounded too.
+    slack = 1 + 8 * UNIT * np.sign(numerator)
+    low = ((numerator - error) / denominator / slack).astype(np.float64)
+    high = ((numerator + error) / denominator * slack).astype(np.float64)
+    return low, (low == high) & np.isfinite(low)
