@@ -113,7 +113,7 @@ def load(
 
     Args:
         root: The directory of a finished build, in any file system that TensorFlow reads.
-        split: The name of a split.
+        split: The name of a split, or rows of it, such as "train[:10%]"; see `loaders.views.resolve`.
         batch_size: The rows of a batch. No batch has rows of two epochs.
         shuffle: Whether each epoch has its own order; otherwise rows come as they are stored.
         seed: The seed of the order.
@@ -144,11 +144,13 @@ def load(
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.
         TypeError: If `batch_size` or `seed` is not an integer.
-        ValueError: If an option's value is not allowed, or `as_supervised` lacks an input or a label.
+        ValueError: If an option's value is not allowed, `as_supervised` lacks an input or a label, or `split` means no
+            rows.
     """
     from loaders import dataset
+    from loaders.form import Options
 
-    options = dataset.Options(
+    options = Options(
         batch_size=operator.index(batch_size),
         shuffle=shuffle,
         seed=operator.index(seed),

@@ -18,7 +18,7 @@ from loaders import info, timing
 from loaders.chunks import Chunks, window_rows
 from loaders.manifest import Manifest
 from loaders.numpy import Loader
-from loaders.rows import local_root
+from loaders.store import is_remote
 from loaders.timing import CHECKSUM, DECODE, READ, Step
 
 LoaderName = Literal["tf", "numpy"]
@@ -186,6 +186,18 @@ def measure(
     tried = _try(subject, bench, PROBE_SHARE * seconds)
     advice = sorted((each for each in tried if each.factor >= WORTHWHILE), key=lambda each: -each.factor)
     return dataclasses.replace(bench, advice=tuple(advice))
+
+
+def local_root(root: str | os.PathLike[str]) -> str:
+    """A directory of local files.
+
+    Raises:
+        ValueError: If it is one of another file system.
+    """
+    path = os.fspath(root)
+    if is_remote(path):
+        raise ValueError(f"{path}: expected a local directory, whose shards are mapped; --loader tf reads others")
+    return path
 
 
 def _row_bytes(manifest: Manifest, split: str) -> float:

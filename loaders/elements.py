@@ -114,3 +114,18 @@ def check_names(features: Sequence[FeatureSpec], *, mask: bool) -> None:
     for feature in features:
         if feature.name in beside:
             raise ValueError(f"{feature.name}: {beside[feature.name]} have this name in a batch; found a feature of it")
+
+
+def choose(features: Sequence[FeatureSpec], names: Sequence[str] | None) -> tuple[FeatureSpec, ...]:
+    """The features of some names; all where `names` is None.
+
+    Raises:
+        ValueError: If there is none of a name, or no name.
+    """
+    if names is None:
+        return tuple(features)
+    unknown = set(names) - {feature.name for feature in features}
+    if unknown or not names or isinstance(names, str):
+        known = ", ".join(feature.name for feature in features)
+        raise ValueError(f"features is a list of names of {known}; found {names!r}")
+    return tuple(feature for feature in features if feature.name in names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -104,3 +105,26 @@ def record_layout(features: tuple[FeatureSpec, ...], *, rows: int, rows_per_reco
             fixed.append((offset, part))
             offset += len(part)
     return RecordLayout(features, rows, rows_per_record, tuple(fixed), tuple(places), offset + FOOTER_BYTES)
+
+
+def empty_record(features: Sequence[FeatureSpec], *, rows: int, rows_per_record: int) -> bytes:
+    """A serialized `tf.train.Example` of rows of zeros, empty strings and ragged rows of no length.
+
+    Args:
+        features: The features, sorted by name.
+        rows: How many rows the record holds.
+        rows_per_record: How many a full record holds.
+    """
+    entries: list[bytes | int] = []
+    for spec in features:
+        encoding = spec.encoding(rows_per_record)
+        if spec.variable:
+            strings = rows * (1 if spec.ragged else spec.row_elements)
+            values: list[bytes | int] = [bytes([LIST_VALUE, 0]) * strings]
+        else:
+            # A varint of zero is a byte.
+            element = 1 if encoding == "int64_list" else spec.numpy_dtype.itemsize
+            values = _field(LIST_VALUE, bytes(rows * spec.row_elements * element))
+        entry = _field(ENTRY_VALUE, *_field(LIST_TAG[encoding], *values))
+        entries += _field(MAP_ENTRY, *_field(ENTRY_KEY, spec.name.encode()), *entry)
+    return b"".join(part for part in _field(EXAMPLE_FEATURES, *entries) if isinstance(part, bytes))

@@ -76,7 +76,7 @@ def _swap_or_not(step: tf.Tensor, x: tf.Tensor, keys: tf.Tensor, pivots: tf.Tens
     return [tf.raw_ops.AddV2(x=step, y=tf.constant(1)), x, keys, pivots, size]
 
 
-def _unfinished(step: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
+def _unfinished(step: tf.Tensor, *carried: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.Less(x=step, y=tf.constant(PERMUTE_ROUNDS))
 
 

@@ -97,7 +97,7 @@ class DataSet:
 
         Raises:
             ManifestError: If there is no such split.
-            ValueError: If `split` means no rows, or the data set is not in a local directory.
+            ValueError: If `split` means no rows.
         """
         from loaders import rows
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 import copy
 import operator
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from loaders import AUTOTUNE, elements, info, order, ragged, resume, state, views
+from loaders import AUTOTUNE, elements, info, order, ragged, resume, skipped, state, views
 from loaders import dataset as pipeline
+from loaders.augment import Augmentation
+from loaders.changes import Changes, sample
 from loaders.cursor import Cursor, Stretch, after
+from loaders.form import LOST, ROWS, Form, Options, make_form
 from loaders.manifest import Manifest
+from loaders.salvage import Salvage
+from loaders.skipped import Damage, OnCorrupt
+from loaders.store import make_cache
 from loaders.streams import Deal, Remainder, ShardOptions
 
 if TYPE_CHECKING:
@@ -28,7 +34,8 @@ class Loader:
 
     Args:
         root: The directory of a finished build, in any file system that TensorFlow reads.
-        split: The name of a split.
+        split: The name of a split, or rows of it as they are stored: "train[:10%]", "train[100:200]+train[-50:]",
+            "train+test"; see `loaders.views.resolve`. An epoch then has these rows alone.
         batch_size: The rows of a batch of all hosts together; a multiple of `streams`. No batch has rows of two epochs.
         shuffle: Whether each epoch has its own order; otherwise rows come as they are stored.
         seed: The seed of the order.
@@ -48,12 +55,18 @@ class Loader:
         device: As in `loaders.load`; no state depends on it.
         ragged: As in `loaders.load`.
         transform: As in `loaders.load`.
+        features: The names of the features to yield; None for all.
+        augment: As in `loaders.numpy.Loader`, with the same results; it sees what the transform gives, and `map_fn`
+            sees what it gives. Functions are tried on some rows first, and run in several threads at once.
+        on_corrupt: As in `loaders.numpy.Loader`.
+        cache_dir: As in `loaders.numpy.Loader`.
+        cache_bytes: As in `loaders.numpy.Loader`.
 
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.
         TypeError: If a number is not an integer.
-        ValueError: If an option's value is not allowed, `as_supervised` lacks an input or a label, or `split` is a part
-            of a split, which `loaders.numpy.Loader` reads.
+        ValueError: If an option's value is not allowed, `as_supervised` lacks an input or a label, or `split` means no
+            rows.
     """
 
     def __init__(
@@ -75,11 +88,16 @@ class Loader:
         device: str | None = None,
         ragged: ragged.Form = "padded",
         transform: bool = True,
+        features: Sequence[str] | None = None,
+        augment: Sequence[Augmentation] = (),
+        on_corrupt: OnCorrupt = "error",
+        cache_dir: str | os.PathLike[str] | None = None,
+        cache_bytes: int | None = None,
     ) -> None:
         if drop_remainder and remainder == "pad":
             raise ValueError("remainder is 'keep' or 'drop' with drop_remainder; found 'pad'")
         remainder = "drop" if drop_remainder else remainder
-        self._options = pipeline.Options(
+        self._options = Options(
             batch_size=operator.index(batch_size),
             shuffle=shuffle,
             seed=operator.index(seed) & order.MASK,
@@ -93,11 +111,13 @@ class Loader:
             bucket_boundaries=None,
             bucket_by=None,
             transform=transform,
+            features=features,
         )
         found = info.read(root)
-        self._root, self._manifest, self._split = found.root, found.manifest, _whole(found.root, found.manifest, split)
+        self._root, self._manifest = found.root, found.manifest
+        self._view = views.resolve(found.manifest, split)
         deal = Deal(
-            rows=found.manifest.rows(split),
+            rows=self._view.rows,
             batch_size=self._options.batch_size,
             streams=operator.index(streams),
             shard=shard,
@@ -105,18 +125,29 @@ class Loader:
         )
         identity = state.Identity(
             fingerprint=state.fingerprint(found.manifest),
-            split=split,
+            split=self._view.name,
             shuffle=shuffle,
             seed=self._options.seed if shuffle else 0,
             streams=deal.streams,
         )
         self._cursor = Cursor(deal, identity, self._options.epochs)
-        self._form = pipeline.make_form(found.root, found.manifest, self._options)
+        self._augment, self._skipped = tuple(augment), skipped.make(on_corrupt, remainder=remainder)
+        self._cache = make_cache(cache_dir, cache_bytes)
+        self._form = self._make_form()
         if remainder == "pad":
             _check_mask(found.manifest, self._options)
+        self._salvage: Salvage | None = None
         self._built: tuple[tf.data.Dataset, tf.Variable] | None = None
 
     def __iter__(self) -> Iterator[Any]:
+        return (batch for _, batch in self.iterate())
+
+    def iterate(self) -> Iterator[tuple[dict[str, Any], Any]]:
+        """An iteration that yields states too.
+
+        Returns:
+            Pairs of the state after a batch, and the batch.
+        """
         return self._run(*self._cursor.begin())
 
     def __len__(self) -> int:
@@ -148,6 +179,11 @@ class Loader:
     def shard(self) -> ShardOptions:
         """Which host of how many this is."""
         return self._cursor.deal.shard
+
+    @property
+    def skipped(self) -> tuple[Damage, ...]:
+        """The records that were left out so far, with `on_corrupt="skip"`; of all chunks that were read, also ahead."""
+        return () if self._skipped is None else self._skipped.found()
 
     def state_dict(self) -> dict[str, Any]:
         """Which rows are consumed: those of all batches that the last iterator of this loader has yielded.
@@ -212,54 +248,72 @@ class Loader:
 
     def __getstate__(self) -> dict[str, Any]:
         # The copy goes on where this one is; a pipeline cannot be pickled.
-        return self.__dict__ | {"_built": None, "_form": None, "_cursor": copy.copy(self._cursor)}
+        return self.__dict__ | {"_built": None, "_form": None, "_salvage": None, "_cursor": copy.copy(self._cursor)}
 
     def __setstate__(self, values: dict[str, Any]) -> None:
         self.__dict__.update(values)
-        self._form = pipeline.make_form(self._root, self._manifest, self._options)
+        self._form = self._make_form()
 
-    def _run(self, stretch: Stretch, iteration: object) -> Iterator[Any]:
+    def _make_form(self) -> Form:
+        beside = [ROWS] * bool(self._augment) + [LOST] * (self._skipped is not None)
+        return make_form(self._root, self._manifest, self._options, beside=beside)
+
+    def _run(self, stretch: Stretch, iteration: object) -> Iterator[tuple[dict[str, Any], Any]]:
         if self._cursor.deal.advance(stretch.start, 0, end=stretch.end) is not None:
             dataset, variable = self._pipeline()
             resume.set_start(variable, stretch)
-            for number, batch in enumerate(dataset):
-                self._cursor.consume(after(self._cursor.deal, stretch.start, number), iteration)
-                yield batch
+            for number, batch in enumerate(self._named(dataset)):
+                position = after(self._cursor.deal, stretch.start, number)
+                self._cursor.consume(position, iteration)
+                yield state.dump(self._cursor.identity, position), batch
         self._cursor.close(stretch, iteration)
+
+    def _named(self, dataset: tf.data.Dataset) -> Iterator[Any]:
+        """The elements of the pipeline; where a shard cannot be read, the error of it and not TensorFlow's."""
+        assert self._salvage is not None
+        self._salvage.error = None
+        try:
+            yield from dataset
+        except Exception:
+            if self._salvage.error is not None:
+                raise self._salvage.error from None
+            raise
 
     def _point(self) -> None:
         if self._built is not None:
             resume.set_start(self._built[1], self._cursor.next())
 
+    def _changes(self) -> Changes | None:
+        if not self._augment:
+            return None
+        rows = sample(self._root, self._view, self._form, skips=self._skipped is not None)
+        return Changes(self._augment, seed=self._options.seed, deal=self._cursor.deal, sample=rows)
+
     def _pipeline(self) -> tuple[tf.data.Dataset, tf.Variable]:
         if self._built is None:
             options, deal = self._options, self._cursor.deal
+            self._salvage = Salvage(
+                self._root,
+                self._view,
+                cache=self._cache,
+                data_set=self._cursor.identity.fingerprint,
+                skipped=self._skipped,
+            )
             reader = resume.Resuming(
                 root=self._root,
-                manifest=self._manifest,
-                split=self._split,
+                view=self._view,
                 form=self._form,
+                salvage=self._salvage,
                 deal=deal,
                 seed=options.seed if options.shuffle else None,
             )
             variable = resume.start_variable()
-            batches = resume.build(reader, variable, epochs=options.epochs, deal=deal)
+            batches = resume.build(reader, variable, epochs=options.epochs, deal=deal, changes=self._changes())
             self._built = resume.counted(pipeline.deliver(batches, options), options.epochs, deal), variable
         return self._built
 
 
-def _whole(root: str, manifest: Manifest, split: str) -> str:
-    """The name of a split, if that is what `split` is."""
-    if split not in manifest.splits:
-        view = views.resolve(manifest, split)  # tells what is wrong with one that means nothing
-        raise ValueError(
-            f"{root}: expected the name of a split, one of {', '.join(manifest.splits)}; found {view.name!r}, a part "
-            "of one or several, which loaders.numpy.Loader reads"
-        )
-    return split
-
-
-def _check_mask(manifest: Manifest, options: pipeline.Options) -> None:
+def _check_mask(manifest: Manifest, options: Options) -> None:
     features = manifest.transformed if options.transform and manifest.transformed is not None else manifest.features
     if any(feature.name == elements.MASK for feature in features):
         raise ValueError(f"{elements.MASK}: the mask of padded batches has this name; found a feature of it")

@@ -1,14 +1,9 @@
-"""Reads the rows of a split's shards from memory-mapped files."""
+"""Reads the rows of a split's shards, from memory-mapped files where they are local."""
 
 from __future__ import annotations
 
-import collections
-import mmap
-import os
-import pathlib
-import threading
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,52 +14,49 @@ from loaders.frames import RecordLayout, record_layout
 from loaders.manifest import Manifest
 from loaders.records import Columns, RecordError
 from loaders.spec import FeatureSpec
+from loaders.store import ShardError, Store
 
-# An open map holds a file descriptor, of which a process may have some hundred.
-OPEN_FILES = 64
+if TYPE_CHECKING:
+    from loaders.cache import Cache
 
-
-class ShardError(OSError):
-    """A shard that is missing or damaged; the message names the file and the record."""
+__all__ = ["ShardError", "Shards", "empty_column"]
 
 
 class Shards:
-    """The rows of a split, read from local files, which are mapped when they are first read.
+    """The rows of a split, read from files, which are mapped when they are first read, or copied to a cache.
 
     It can be pickled; the copy maps the files anew.
 
     Args:
-        root: Where the data set is, a local directory.
+        root: Where the data set is.
         manifest: What it holds.
         split: The name of a split.
         names: The features to read.
+        cache: Where copies of the shards are kept, or None.
+        data_set: The name of the data set in the cache.
     """
 
-    def __init__(self, root: str, manifest: Manifest, split: str, *, names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        root: str,
+        manifest: Manifest,
+        split: str,
+        *,
+        names: Sequence[str],
+        cache: Cache | None = None,
+        data_set: str = "",
+    ) -> None:
         self.chunks = Chunks.of(manifest, split)
         self.features = tuple(feature for feature in manifest.features if feature.name in names)
         self._all = manifest.features
-        self._shards = manifest.shards(split)
-        self._root = root
+        self.store = Store(root, manifest.shards(split), cache=cache, data_set=data_set)
         self._full = manifest.rows_per_record
         self._names = frozenset(names)
         self._good: dict[int, npt.NDArray[np.bool_]] = {}
-        self._reset()
-
-    def _reset(self) -> None:
-        self._open: collections.OrderedDict[int, npt.NDArray[np.uint8]] = collections.OrderedDict()
-        self._lock = threading.Lock()
         self._last: tuple[int, int, Columns] = (-1, -1, {})
-        self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            key: value for key, value in self.__dict__.items() if key not in ("_open", "_lock", "_last", "_process")
-        }
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._reset()
+        return self.__dict__ | {"_last": (-1, -1, {})}
 
     def empty(self, rows: int) -> Columns:
         """Columns to read rows into, without values; strings are empty."""
@@ -83,6 +75,15 @@ class Shards:
         Raises:
             ShardError: If the shard is missing, or a record is damaged.
         """
+        try:
+            self._read(shard, start, stop, target, at)
+        except ShardError:
+            # A copy that is damaged is made anew.
+            if not self.store.discard(shard):
+                raise
+            self._read(shard, start, stop, target, at)
+
+    def _read(self, shard: int, start: int, stop: int, target: Columns, at: int) -> None:
         full = self._full
         if self.chunks.record_bytes is None:
             for record, rows in self._parsed(shard, start // full, -(-stop // full)):
@@ -110,6 +111,15 @@ class Shards:
         Raises:
             ShardError: If the shard is missing, or a record is damaged.
         """
+        try:
+            self._take(shard, rows, target, places)
+        except ShardError:
+            if not self.store.discard(shard):
+                raise
+            self._good.pop(shard, None)
+            self._take(shard, rows, target, places)
+
+    def _take(self, shard: int, rows: npt.NDArray[np.int64], target: Columns, places: npt.NDArray[np.int64]) -> None:
         record, row = np.divmod(rows, self._full)
         if self.chunks.record_bytes is None:
             for number in np.unique(record).tolist():
@@ -120,13 +130,20 @@ class Shards:
             return
         tail, rest = divmod(int(self.chunks.rows[shard]), self._full)
         for count, held in ((self._full, record < tail), (rest, record == tail)):
-            if held.any():
-                first = 0 if count == self._full else tail
-                frames, layout = self._frames(shard, first, tail if count == self._full else tail + 1, count)
-                self._check_once(shard, first, frames, layout, np.unique(record[held]) - first)
+            if not held.any():
+                continue
+            numbers = np.unique(record[held])
+            # All from one view of the file, or a request for each record.
+            runs = [(int(numbers[0]), int(numbers[-1]) + 1)]
+            if not self.store.in_memory(shard):
+                runs = [(number, number + 1) for number in numbers.tolist()]
+            for first, end in runs:
+                inside = held & (record >= first) & (record < end)
+                frames, layout = self._frames(shard, first, end, count)
+                self._check_once(shard, first, frames, layout, numbers[(numbers >= first) & (numbers < end)] - first)
                 for spec in self.features:
-                    found = records.gather_values(frames, layout, spec, record[held] - first, row[held])
-                    target[spec.name][places[held]] = found
+                    found = records.gather_values(frames, layout, spec, record[inside] - first, row[inside])
+                    target[spec.name][places[inside]] = found
 
     def _record(self, shard: int, number: int) -> Columns:
         """The columns of a record whose rows differ in size; the last one is kept, as the next row is often its."""
@@ -175,9 +192,9 @@ class Shards:
         """The frames of records of `rows` rows each, a view of the file, and their layout."""
         layout = record_layout(self._all, rows=rows, rows_per_record=self._full)
         size, begin = layout.frame_bytes, record * (self.chunks.record_bytes or 0)
-        content = self._content(shard)[begin : begin + (end - record) * size]
+        content = self.store.read(shard, begin, begin + (end - record) * size)
         if len(content) != (end - record) * size:
-            raise self._error(shard, record, f"expected {size} bytes a record; found the end of the file")
+            raise self.store.error(shard, record, f"expected {size} bytes a record; found the end of the file")
         return content.reshape(end - record, size), layout
 
     def _check(
@@ -187,13 +204,15 @@ class Shards:
         try:
             records.check_frames(frames, layout)
         except RecordError as error:
-            raise self._error(shard, int(numbers[error.record]), str(error)) from error
+            raise self.store.error(shard, int(numbers[error.record]), str(error)) from error
 
     def _parsed(self, shard: int, start: int, stop: int) -> list[tuple[int, Columns]]:
         """The numbers and the columns of consecutive records whose rows differ in size."""
-        chunks, content, result = self.chunks, self._content(shard), []
-        chunk = start // chunks.records
-        at, record = int(chunks.begins[chunks.starts[shard] + chunk]), chunk * chunks.records
+        chunks, result = self.chunks, []
+        chunk, last = start // chunks.records, int(chunks.starts[shard]) + (stop - 1) // chunks.records
+        begin = int(chunks.begins[chunks.starts[shard] + chunk])
+        content = self.store.read(shard, begin, int(chunks.ends[last]))
+        at, record = 0, chunk * chunks.records
         try:
             for record in range(record, stop):  # noqa: B020 - the message names the record that failed
                 data, at = records.frame_at(content, at, check=record >= start)
@@ -202,41 +221,8 @@ class Shards:
                     columns = records.parse(data, self._all, names=self._names, rows=rows, rows_per_record=self._full)
                     result.append((record, columns))
         except RecordError as error:
-            raise self._error(shard, record, str(error)) from error
+            raise self.store.error(shard, record, str(error)) from error
         return result
-
-    def _content(self, shard: int) -> npt.NDArray[np.uint8]:
-        """The bytes of a shard, mapped."""
-        if self._process != os.getpid():
-            # A thread of the process that was forked may have held the lock.
-            self._reset()
-        with self._lock:
-            content = self._open.pop(shard, None)
-            if content is None:
-                content = self._map(shard)
-                if len(self._open) == OPEN_FILES:
-                    self._open.popitem(last=False)
-            self._open[shard] = content
-            return content
-
-    def _map(self, shard: int) -> npt.NDArray[np.uint8]:
-        expected = self._shards[shard].bytes
-        try:
-            with open(self.path(shard), "rb") as file:
-                found = os.fstat(file.fileno()).st_size
-                # A map of fewer bytes would end the process where it is read beyond them.
-                if found == expected:
-                    return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
-        except OSError as error:
-            raise ShardError(f"{self.path(shard)}: expected a shard of {expected} bytes; found {error}") from error
-        raise ShardError(f"{self.path(shard)}: expected a shard of {expected} bytes; found {found}")
-
-    def path(self, shard: int) -> str:
-        """Where a shard is."""
-        return str(pathlib.Path(self._root, *self._shards[shard].file.split("/")))
-
-    def _error(self, shard: int, record: int, message: str) -> ShardError:
-        return ShardError(f"{self.path(shard)}: record {record}: {message}")
 
 
 def empty_column(spec: FeatureSpec, rows: int) -> npt.NDArray[Any]:

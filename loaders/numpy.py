@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from loaders import AUTOTUNE, elements, info, order, state, views
+from loaders import AUTOTUNE, elements, info, order, skipped, state, views
 from loaders import augment as augmentations
 from loaders.ahead import Ahead
 from loaders.augment import Augmentation
 from loaders.chunks import window_rows
 from loaders.cursor import Cursor, Stretch
 from loaders.mapped import Shards
-from loaders.records import Columns
-from loaders.rows import local_root
+from loaders.reading import Made, Reader
+from loaders.skipped import Damage, OnCorrupt
 from loaders.spec import FeatureSpec
-from loaders.streams import Deal, Position, Remainder, ShardOptions, window
-from loaders.streams import Sequence as RowSequence
+from loaders.store import make_cache
+from loaders.streams import Deal, Position, Remainder, ShardOptions
 from loaders.views import ViewChunks
 
 __all__ = ["Loader", "ShardOptions"]
@@ -43,7 +42,8 @@ class Loader:
     TensorFlow graph.
 
     Args:
-        root: The directory of a finished build, a local one: shards are memory-mapped.
+        root: The directory of a finished build. Local shards are memory-mapped; of other file systems, which TensorFlow
+            reads, `cache_dir` keeps copies.
         split: The name of a split, or rows of it as they are stored: "train[:10%]", "train[100:200]+train[-50:]",
             "train+test"; see `loaders.views.resolve`. An epoch then has these rows alone.
         batch_size: The rows of a batch of all hosts together; a multiple of `streams`. No batch has rows of two epochs.
@@ -65,11 +65,17 @@ class Loader:
             dict of arrays and a `loaders.augment.Random` and returns a dict. They see no row that pads a batch.
         prefetch: How many batches a thread keeps ready; `AUTOTUNE` (-1) takes those of a window, 16 at most, and 0 has
             no thread. No batch and no state depends on it.
+        on_corrupt: What becomes of a record that is damaged, or whose shard is missing: "error" raises a `ShardError`;
+            "skip" leaves its rows out, which `skipped` tells, and warns. It needs `remainder="pad"`: the rows are
+            False in the batch's mask, and all others come in the batches in which they come anyway.
+        cache_dir: A directory for copies of the shards, each of which is made when the shard is first read. Processes
+            may share it.
+        cache_bytes: How many bytes the copies may have; None for no limit. What does not fit is read where it is.
 
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.
         TypeError: If a number is not an integer.
-        ValueError: If an option's value is not allowed, `split` means no rows, or `root` is not a local directory.
+        ValueError: If an option's value is not allowed, or `split` means no rows.
     """
 
     def __init__(
@@ -89,9 +95,11 @@ class Loader:
         features: Sequence[str] | None = None,
         augment: Sequence[Augmentation] = (),
         prefetch: int = AUTOTUNE,
+        on_corrupt: OnCorrupt = "error",
+        cache_dir: str | os.PathLike[str] | None = None,
+        cache_bytes: int | None = None,
     ) -> None:
-        path = local_root(root)
-        manifest = info.read(path).manifest
+        path, manifest = os.fspath(root), info.read(root).manifest
         view = views.resolve(manifest, split)
         if drop_remainder and remainder == "pad":
             raise ValueError("remainder is 'keep' or 'drop' with drop_remainder; found 'pad'")
@@ -104,11 +112,19 @@ class Loader:
         )
         if epochs is not None and operator.index(epochs) < 1:
             raise ValueError(f"epochs is at least 1, or None for ever; found {epochs}")
-        chosen = choose(manifest.features, features)
+        chosen = elements.choose(manifest.features, features)
         elements.check_names(chosen, mask=remainder == "pad")
         self._arrange: Arrange | None = Arrange(chosen, mask=remainder == "pad") if as_supervised else None
         names = self._arrange.needed if self._arrange else tuple(feature.name for feature in chosen)
-        self._shards = Shards(path, view.manifest, view.split, names=names)
+        self._skipped = skipped.make(on_corrupt, remainder=self._deal.remainder)
+        self._shards = Shards(
+            path,
+            view.manifest,
+            view.split,
+            names=names,
+            cache=make_cache(cache_dir, cache_bytes),
+            data_set=state.fingerprint(manifest),
+        )
         self._chunks = ViewChunks.of(self._shards.chunks, view.ranges)
         self._window_rows = window_rows(view.manifest, view.split)
         self._augment, self._augment_seed = tuple(augment), operator.index(seed) & order.MASK
@@ -148,9 +164,19 @@ class Loader:
         return self._cursor.epochs
 
     @property
+    def batch_size(self) -> int:
+        """The rows of a batch of all hosts together."""
+        return self._deal.batch_size
+
+    @property
     def shard(self) -> ShardOptions:
         """Which host of how many this is."""
         return self._deal.shard
+
+    @property
+    def skipped(self) -> tuple[Damage, ...]:
+        """The records that were left out so far, with `on_corrupt="skip"`."""
+        return () if self._skipped is None else self._skipped.found()
 
     def state_dict(self) -> dict[str, Any]:
         """Which rows are consumed: those of all batches that the last iterator has yielded.
@@ -171,6 +197,18 @@ class Loader:
             StateError: If it is of another data set or order; it is a `ValueError`.
         """
         self._cursor.load(value)
+
+    def advance(self, batches: int, *, batch_size: int | None = None) -> None:
+        """Counts batches as consumed, which the next iteration begins after.
+
+        Args:
+            batches: How many batches of this host.
+            batch_size: The rows that they had; None for the loader's.
+
+        Raises:
+            ValueError: If `batches` is negative, or an epoch has no batch.
+        """
+        self._cursor.advance(operator.index(batches), batch_size=batch_size)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy goes on where this one is, and then its own way.
@@ -214,13 +252,15 @@ class Loader:
 
     def _batches(self, stretch: Stretch, first: int, stride: int) -> Iterator[tuple[Position, Any]]:
         """The batches of an iteration, each with the position after it; a thread may run it."""
-        reader = _Reader(self._shards, self._chunks, self._deal, self._window_rows, self._identity)
+        reader = Reader(
+            self._shards, self._chunks, self._deal, self._window_rows, self._identity, skipped=self._skipped
+        )
         number = first
         while (at := self._deal.advance(stretch.start, number, end=stretch.end)) is not None:
             yield Position(epoch=at.epoch, rows=at.rows + self._deal.stream_batch), self._finish(reader.batch(at))
             number += stride
 
-    def _finish(self, made: _Made) -> Any:
+    def _finish(self, made: Made) -> Any:
         # A host that has no row in a padded batch needs the shapes that one would have.
         made = made if len(made.rows) else made.of_zeros(self._shards.empty(1))
         batch = augmentations.apply(
@@ -245,32 +285,6 @@ def _padded(values: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> np.ndar
     return filled
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Made:
-    """A batch as it is read.
-
-    Attributes:
-        epoch: The number of its epoch.
-        columns: The columns of its rows.
-        rows: The number of each row in the split as it is stored, int64 of shape [rows].
-        groups: How many of them each stream has.
-        mask: Which rows of the padded batch they are, bool of shape [batch]; None where batches are not padded.
-    """
-
-    epoch: int
-    columns: Columns
-    rows: np.ndarray[Any, np.dtype[np.int64]]
-    groups: tuple[int, ...]
-    mask: np.ndarray[Any, np.dtype[np.bool_]] | None
-
-    def of_zeros(self, columns: Columns) -> _Made:
-        """This batch with one row of zeros, for which `columns` has a place."""
-        for values in columns.values():
-            if values.dtype != object:
-                values[...] = 0
-        return dataclasses.replace(self, columns=columns, rows=np.zeros(1, np.int64), groups=(1,))
-
-
 class Arrange:
     """Makes `(inputs, labels)` of a batch; an object and no closure, so that a loader can be pickled.
 
@@ -293,105 +307,3 @@ class Arrange:
     def __call__(self, batch: Mapping[str, Any]) -> tuple[Any, ...]:
         _, arrange = self._roles()
         return (*arrange(batch), batch[elements.MASK]) if self._mask else arrange(batch)
-
-
-def choose(features: Sequence[FeatureSpec], names: Sequence[str] | None) -> tuple[FeatureSpec, ...]:
-    """The features of some names; all where `names` is None.
-
-    Raises:
-        ValueError: If there is none of a name, or no name.
-    """
-    if names is None:
-        return tuple(features)
-    unknown = set(names) - {feature.name for feature in features}
-    if unknown or not names or isinstance(names, str):
-        known = ", ".join(feature.name for feature in features)
-        raise ValueError(f"features is a list of names of {known}; found {names!r}")
-    return tuple(feature for feature in features if feature.name in names)
-
-
-class _Reader:
-    """Reads the batches of one iteration; it holds a window of each of the host's streams."""
-
-    def __init__(self, shards: Shards, chunks: ViewChunks, deal: Deal, rows: int, identity: state.Identity) -> None:
-        self._shards, self._chunks, self._deal = shards, chunks, deal
-        self._size = max(1, rows // deal.streams)
-        self._rows = rows
-        self._seed = identity.seed if identity.shuffle else None
-        self._epoch = -1
-        self._firsts = np.cumsum(shards.chunks.rows) - shards.chunks.rows
-        self._windows = {stream: _Window() for stream in deal.own}
-
-    def batch(self, at: Position) -> _Made:
-        """The batch at a position."""
-        if at.epoch != self._epoch:
-            key = None if self._seed is None else order.derive(self._seed, order.CHUNKS, at.epoch)
-            self._epoch = at.epoch
-            self._sequence = RowSequence(self._shards.chunks, key, view=self._chunks)
-        deal, pieces, groups = self._deal, [_Piece(self._shards.empty(0), np.arange(0))], []
-        for stream in deal.own:
-            first, end = deal.bounds(stream)
-            stop = min(at.rows + deal.stream_batch, end - first)
-            pieces += self._take(stream, at.rows, stop)
-            groups.append(max(0, stop - at.rows))
-        pieces = pieces[1:] if len(pieces) > 1 else pieces
-        mask = None
-        if deal.remainder == "pad":
-            mask = (np.arange(deal.stream_batch) < np.array(groups)[:, np.newaxis]).reshape(-1)
-        joined = pieces[0] if len(pieces) == 1 else _Piece.join(pieces)
-        return _Made(epoch=at.epoch, columns=joined.columns, rows=joined.rows, groups=tuple(groups), mask=mask)
-
-    def _take(self, stream: int, start: int, stop: int) -> list[_Piece]:
-        """The rows from `start` up to `stop` of a stream's order."""
-        size, pieces = self._size, []
-        while start < stop:
-            number = start // size
-            end = min(stop, (number + 1) * size)
-            found = self._window(stream, number, start - number * size)
-            places = found.places[start - number * size : end - number * size]
-            columns = {name: values.take(places, axis=0) for name, values in found.columns.items()}
-            pieces.append(_Piece(columns, found.rows[places]))
-            start = end
-        return pieces
-
-    def _window(self, stream: int, number: int, start: int) -> _Window:
-        """A window of a stream, of which the order's places from `start` on are needed."""
-        held = self._windows[stream]
-        if held.name == (self._epoch, number):
-            return held
-        found = window(self._deal, stream, number, rows=self._rows, seed=self._seed, epoch=self._epoch)
-        first, end = self._deal.bounds(stream)
-        if not held.columns:
-            # One place for all windows: fresh memory costs as much as filling it.
-            held.columns = self._shards.empty(min(end - first, self._size))
-            held.rows = np.empty(min(end - first, self._size), dtype=np.int64)
-        # In the order of a permutation, any row of the window may come next.
-        at = start if self._seed is None else 0
-        held.name = (-1, -1)
-        for run in self._sequence.runs(found.start + at, found.stop):
-            self._shards.read(run.shard, run.start, run.stop, held.columns, at)
-            begin, at = at, at + run.stop - run.start
-            held.rows[begin:at] = self._firsts[run.shard] + np.arange(run.start, run.stop)
-        held.name, held.places = (self._epoch, number), found.places
-        return held
-
-
-class _Piece:
-    """Some rows of a batch: their columns, and their numbers in the split as it is stored."""
-
-    def __init__(self, columns: Columns, rows: np.ndarray[Any, np.dtype[np.int64]]) -> None:
-        self.columns, self.rows = columns, rows
-
-    @classmethod
-    def join(cls, pieces: Sequence[_Piece]) -> _Piece:
-        columns = {name: np.concatenate([piece.columns[name] for piece in pieces]) for name in pieces[0].columns}
-        return cls(columns, np.concatenate([piece.rows for piece in pieces]))
-
-
-class _Window:
-    """A window as it is held: its epoch and number, its rows as they were read, and their places in the order."""
-
-    def __init__(self) -> None:
-        self.name = (-1, -1)
-        self.columns: Columns = {}
-        self.rows = self.places = np.arange(0)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from loaders import graph
 from loaders.chunks import Chunks
+from loaders.views import ViewChunks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class Reads:
         size: No fewer bytes than the records have.
         records: How many records.
         rows: How many rows these hold.
+        first: The number in its shard of the first record.
     """
 
     shard: tf.Tensor
@@ -45,6 +47,7 @@ class Reads:
     size: tf.Tensor
     records: tf.Tensor
     rows: tf.Tensor
+    first: tf.Tensor
 
 
 class Places:
@@ -55,26 +58,33 @@ class Places:
     Args:
         chunks: The chunks.
         sizes: The bytes of each shard.
+        view: The chunks of the part of the split that is meant; None for the whole split.
     """
 
-    def __init__(self, chunks: Chunks, sizes: Values[int]) -> None:
+    def __init__(self, chunks: Chunks, sizes: Values[int], *, view: ViewChunks | None = None) -> None:
         self._chunks = chunks
         self._full = chunks.records * chunks.rows_per_record
-        self._size = tf.constant(chunks.size, tf.int64)
+        self._size = tf.constant(chunks.size if view is None else view.size, tf.int64)
         self._starts = tf.constant(chunks.starts[np.newaxis, 1:])
         # For each shard: the number of its first chunk, its rows, its bytes.
         self._shards = tf.constant(np.stack([chunks.starts[:-1], chunks.rows, np.array(sizes, np.int64)], axis=1))
         if chunks.record_bytes is None:
             self._extents = tf.constant(np.stack([chunks.begins, chunks.ends - chunks.begins], axis=1))
         counts = np.diff(chunks.starts)
-        missing = counts * self._full - chunks.rows
-        shards = np.flatnonzero(missing)
-        short, missing = chunks.starts[1:][shards] - 1, missing[shards]
+        if view is None:
+            missing = counts * self._full - chunks.rows
+            shards = np.flatnonzero(missing)
+            short, missing = chunks.starts[1:][shards] - 1, missing[shards]
+        else:
+            short, missing = view.short, self._full - view.rows
+            self._runs = tf.constant(view.starts[np.newaxis, 1:]), tf.constant(view.numbers - view.starts[:-1])
+        self._view = view
         self._short, self._missing = tf.constant(short), tf.constant(missing)
         held = counts[counts > 0]
         # Where no shard has two chunks, each chunk ends its file, and one operation reads many.
         rows = int(chunks.rows.sum())
-        self.together = max(1, self._full * len(held) // max(1, rows)) if held.size and held.max() == 1 else 1
+        whole_files = view is None and held.size and held.max() == 1
+        self.together = max(1, self._full * len(held) // max(1, rows)) if whole_files else 1
         lacking = np.cumsum(missing)
         self.stored = Sequence(
             keys=None,
@@ -84,7 +94,7 @@ class Places:
 
     def shuffled(self, key: tf.Tensor) -> Sequence:
         """The sequence of the chunks under the permutation of a key."""
-        if not self._chunks.size:
+        if not (self._chunks if self._view is None else self._view).size:
             return self.stored
         keys, pivots = graph.round_keys(key, self._size)
         if not self._short.shape[0]:
@@ -130,6 +140,8 @@ class Places:
         number = ops.Range(start=first, limit=ops.AddV2(x=last, y=one), delta=one)
         if sequence.keys is not None:
             number = graph.rounds(*sequence.keys, number, self._size)
+        if self._view is not None:
+            number = self._in_split(number, axis)
         # The chunks, and the row of the block at which each begins.
         shard = _above(self._starts, number, axis)
         first_of, rows_of, bytes_of = ops.Unpack(
@@ -137,25 +149,37 @@ class Places:
         )
         local = ops.Sub(x=number, y=first_of)
         rows = ops.Minimum(x=ops.Sub(x=rows_of, y=ops.Mul(x=local, y=chunk_rows)), y=chunk_rows)
-        begin = ops.Sub(x=ops.Cumsum(x=rows, axis=axis, exclusive=True), y=skip)
-        # Of files that are read together each is read to its end: else one that lost its end would be made up for by
-        # more of the last.
-        left = ops.Sub(x=ops.Sub(x=end, y=start), y=begin)
-        wanted = ops.Minimum(x=rows, y=left) if self.together == 1 else rows
+        wanted, before = rows, None
+        if self._view is None:
+            begin = ops.Sub(x=ops.Cumsum(x=rows, axis=axis, exclusive=True), y=skip)
+            # Of files that are read together each is read to its end: else one that lost its end would be made up for
+            # by more of the last.
+            if self.together == 1:
+                wanted = ops.Minimum(x=rows, y=ops.Sub(x=ops.Sub(x=end, y=start), y=begin))
+            # It is known where a record of a fixed size begins: whole ones before the first row are not read.
+            if chunks.record_bytes is not None:
+                before = ops.FloorDiv(x=ops.Maximum(x=ops.Neg(x=begin), y=zero), y=full)
+        # Of a view chunks are read whole, as the rows of one are chosen by their numbers.
         records = ops.FloorDiv(x=ops.AddV2(x=wanted, y=ops.Sub(x=full, y=one)), y=full)
+        record = ops.Mul(x=local, y=tf.constant(chunks.records, tf.int64))
+        if before is not None:
+            records, rows = ops.Sub(x=records, y=before), ops.Sub(x=rows, y=ops.Mul(x=before, y=full))
+            record, skip = ops.AddV2(x=record, y=before), ops.FloorMod(x=skip, y=full)
         if chunks.record_bytes is None:
             extents = ops.GatherV2(params=self._extents, indices=number, axis=axis)
             at, size = ops.Unpack(value=extents, num=2, axis=1)
         else:
-            # It is known where a record begins: whole ones before the first row are not read.
-            before = ops.FloorDiv(x=ops.Maximum(x=ops.Neg(x=begin), y=zero), y=full)
-            records, rows = ops.Sub(x=records, y=before), ops.Sub(x=rows, y=ops.Mul(x=before, y=full))
-            skip = ops.FloorMod(x=skip, y=full)
-            record_bytes, per_chunk = tf.constant(chunks.record_bytes, tf.int64), tf.constant(chunks.records, tf.int64)
-            at = ops.Mul(x=ops.AddV2(x=ops.Mul(x=local, y=per_chunk), y=before), y=record_bytes)
+            record_bytes = tf.constant(chunks.record_bytes, tf.int64)
+            at = ops.Mul(x=record, y=record_bytes)
             size = ops.Minimum(x=ops.Mul(x=records, y=record_bytes), y=ops.Sub(x=bytes_of, y=at))
         rows = ops.Minimum(x=rows, y=ops.Mul(x=records, y=full))
-        return Reads(shard=shard, begin=at, size=size, records=records, rows=rows), skip
+        return Reads(shard=shard, begin=at, size=size, records=records, rows=rows, first=record), skip
+
+    def _in_split(self, number: tf.Tensor, axis: tf.Tensor) -> tf.Tensor:
+        """The numbers in the split of chunks of the view."""
+        ends, shifts = self._runs
+        run = _above(ends, number, axis)
+        return tf.raw_ops.AddV2(x=number, y=tf.raw_ops.GatherV2(params=shifts, indices=run, axis=axis))
 
 
 def _above(bounds: tf.Tensor, values: tf.Tensor, axis: tf.Tensor) -> tf.Tensor:

@@ -137,7 +137,7 @@ def frame_at(content: U8, at: int, *, check: bool) -> tuple[bytes, int]:
     """
     header = content[at : at + HEADER_BYTES].tobytes()
     if len(header) < HEADER_BYTES or masked_crc32c(header[:8]) != int.from_bytes(header[8:], "little"):
-        raise RecordError(f"expected the header of a record at byte {at}; found other bytes")
+        raise RecordError("expected the header of a record; found other bytes")
     end = at + HEADER_BYTES + int.from_bytes(header[:8], "little")
     if end + FOOTER_BYTES > len(content):
         raise RecordError(f"expected {end - len(content) + FOOTER_BYTES} more bytes; found the end of the file")

@@ -12,9 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from loaders import elements, graph
+from loaders.blocks import HOST, PARALLEL_WINDOWS, STORED_CHUNKS, Reader
+from loaders.changes import Changes, apart
 from loaders.cursor import Stretch
-from loaders.dataset import HOST, PARALLEL_WINDOWS, STORED_CHUNKS, Reader
-from loaders.places import Sequence
+from loaders.places import Sequence as RowSequence
 from loaders.streams import Deal
 
 ENDLESS = tf.int64.max
@@ -77,7 +78,13 @@ class Resuming(Reader):
         return tf.data.Dataset.range(start, end, size).map(read, **self._parallel())
 
     def _windows(
-        self, first: tf.Tensor, end: tf.Tensor, start: tf.Tensor, stream: tf.Tensor, sequence: Sequence, key: tf.Tensor
+        self,
+        first: tf.Tensor,
+        end: tf.Tensor,
+        start: tf.Tensor,
+        stream: tf.Tensor,
+        sequence: RowSequence,
+        key: tf.Tensor,
     ) -> tf.data.Dataset:
         """The rows of the stream `[first, end)` from its row `start` on, in the order of its windows."""
         size = max(1, self._window_rows // self._deal.streams)
@@ -102,27 +109,23 @@ class Resuming(Reader):
             "deterministic": True,
         }
 
-    def padded(self, batches: tf.data.Dataset, start: tf.Tensor) -> tf.data.Dataset:
-        """Fills batches up to their full size, and puts the mask of what was there beside them.
+    def padded(self, batch: Any, consumed: tf.Tensor, good: tf.Tensor | None = None) -> tuple[Any, tf.Tensor]:
+        """A batch filled up to its full size, and the mask of what was there.
 
         Args:
-            batches: What is made of those of `batches`.
-            start: How many rows of each stream are consumed, an int64 scalar.
+            batch: What is made of one of `batches`, without the rows that are lost.
+            consumed: How many rows of each stream came before, an int64 scalar.
+            good: Which of the rows that were dealt are not lost; None for all.
         """
         deal = self._deal
         lengths = np.array([end - first for first, end in map(deal.bounds, deal.own)], dtype=np.int64)[:, np.newaxis]
-        longest = -(-deal.rows // deal.streams)
         size = deal.stream_batch * len(deal.own)
-
-        def fill(batch: Any, consumed: tf.Tensor) -> Any:
-            each = tf.range(deal.stream_batch, dtype=tf.int64)
-            mask = tf.reshape(each < lengths - consumed, [size])
-            batch = tf.cond(tf.reduce_all(mask), lambda: batch, lambda: _filled(batch, mask))
-            batch = tf.nest.map_structure(lambda values: _of_size(values, size), batch)
-            return batch | {elements.MASK: mask} if isinstance(batch, dict) else (*batch, mask)
-
-        consumed = tf.data.Dataset.range(start, longest, deal.stream_batch)
-        return tf.data.Dataset.zip(batches, consumed).map(fill, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        each = tf.range(deal.stream_batch, dtype=tf.int64)
+        mask = tf.reshape(each < lengths - consumed, [size])
+        if good is not None:
+            mask = tf.tensor_scatter_nd_update(mask, tf.where(mask), good)
+        batch = tf.cond(tf.reduce_all(mask), lambda: batch, lambda: _filled(batch, mask))
+        return tf.nest.map_structure(lambda values: _of_size(values, size), batch), mask
 
 
 def _copied(*parts: Any) -> Any:
@@ -164,7 +167,9 @@ def set_start(variable: tf.Variable, stretch: Stretch) -> None:
     variable.assign([stretch.start.epoch, end, stretch.start.rows])
 
 
-def build(reader: Resuming, variable: tf.Variable, *, epochs: int | None, deal: Deal) -> tf.data.Dataset:
+def build(
+    reader: Resuming, variable: tf.Variable, *, epochs: int | None, deal: Deal, changes: Changes | None
+) -> tf.data.Dataset:
     """The batches from where the variable says on; the iterator after one begins with the next epochs.
 
     Args:
@@ -172,10 +177,10 @@ def build(reader: Resuming, variable: tf.Variable, *, epochs: int | None, deal: 
         variable: Of `start_variable`.
         epochs: How many epochs an iterator has; None for no end.
         deal: How rows are dealt to batches.
+        changes: What changes batches, or None.
     """
-    finish = reader.form.finish
 
-    def begin(_: tf.Tensor) -> tf.data.Dataset:
+    def begin(one: tf.Tensor) -> tf.data.Dataset:
         epoch, end, rows = tf.unstack(variable.read_value())
         after = [epoch + 1, end] if epochs is None else [end, end + epochs]
         variable.assign(tf.stack([*after, tf.zeros_like(rows)]))
@@ -191,13 +196,50 @@ def build(reader: Resuming, variable: tf.Variable, *, epochs: int | None, deal: 
                 lambda spec: tf.zeros([0, *spec.shape[1:]], spec.dtype), batches.element_spec
             )
             batches = batches.concatenate(tf.data.Dataset.from_tensors(nothing))
-        if finish is not None:
-            batches = batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        return reader.padded(batches, start) if deal.remainder == "pad" else batches
+        return _changed(reader, batches, epoch, start, deal=deal, changes=changes)
 
     # AutoGraph has nothing to convert here, and would take longer to find out than all the tracing.
     plain = tf.autograph.experimental.do_not_convert
     return tf.data.Dataset.range(1).flat_map(plain(begin)).flat_map(plain(epoch_batches))
+
+
+def _changed(
+    reader: Resuming,
+    batches: tf.data.Dataset,
+    epoch: tf.Tensor,
+    start: tf.Tensor,
+    *,
+    deal: Deal,
+    changes: Changes | None,
+) -> tf.data.Dataset:
+    """The batches of an epoch as they are yielded."""
+    form, pads = reader.form, deal.remainder == "pad"
+    parallel: dict[str, Any] = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+    if not form.beside and form.finish is not None:
+        batches = batches.map(form.finish, **parallel)
+    if not form.beside and not pads:
+        return batches
+    consumed = tf.data.Dataset.range(start, -(-deal.rows // deal.streams), deal.stream_batch)
+    if not form.beside:
+        return tf.data.Dataset.zip(batches, consumed).map(
+            lambda batch, consumed: _with_mask(*reader.padded(batch, consumed)), **parallel
+        )
+    finished = batches.map(lambda block: apart(form, block), **parallel)
+
+    def change(parts: Any, consumed: tf.Tensor) -> Any:
+        batch, numbers, good = parts
+        if changes is not None:
+            batch = changes(batch, numbers, good, epoch, consumed)
+        if pads:
+            batch, mask = reader.padded(batch, consumed, good)
+        batch = batch if form.present is None else form.present(batch)
+        return _with_mask(batch, mask) if pads else batch
+
+    return tf.data.Dataset.zip(finished, consumed).map(change, **parallel)
+
+
+def _with_mask(batch: Any, mask: tf.Tensor) -> Any:
+    return batch | {elements.MASK: mask} if isinstance(batch, dict) else (*batch, mask)
 
 
 def counted(dataset: tf.data.Dataset, epochs: int | None, deal: Deal) -> tf.data.Dataset:

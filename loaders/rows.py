@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import operator
-import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from loaders import elements, views
+from loaders import elements, state, views
 from loaders.manifest import Manifest
 from loaders.mapped import Shards
 
-
-def local_root(root: str | os.PathLike[str]) -> str:
-    """A directory of local files.
-
-    Raises:
-        ValueError: If it is one of another file system.
-    """
-    path = os.fspath(root)
-    if "://" in path:
-        raise ValueError(f"{path}: expected a local directory, as shards are memory-mapped; loaders.load reads others")
-    return path
+if TYPE_CHECKING:
+    from loaders.cache import Cache
 
 
 class Rows:
@@ -34,22 +24,32 @@ class Rows:
     compared when the record is first read.
 
     Args:
-        root: Where the data set is, a local directory.
+        root: Where the data set is.
         manifest: What it holds.
         split: The name of a split, or rows of some; see `loaders.views.resolve`.
-
         features: The names of the features to read; None for all.
+        cache: Where copies of the shards are kept, or None.
 
     Raises:
         ManifestError: If there is no such split.
-        ValueError: If `root` is not a local directory, or `split` means no rows.
+        ValueError: If `split` means no rows.
     """
 
-    def __init__(self, root: str, manifest: Manifest, split: str, *, features: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        manifest: Manifest,
+        split: str,
+        *,
+        features: Sequence[str] | None = None,
+        cache: Cache | None = None,
+    ) -> None:
         names = [feature.name for feature in manifest.features] if features is None else features
         elements.check_names(manifest.features, mask=False)
         self._view = view = views.resolve(manifest, split)
-        self._shards = Shards(local_root(root), view.manifest, view.split, names=names)
+        self._shards = Shards(
+            root, view.manifest, view.split, names=names, cache=cache, data_set=state.fingerprint(manifest)
+        )
         self._ends = np.cumsum(self._shards.chunks.rows)
         self._split = split
 
@@ -93,7 +93,7 @@ class Rows:
             IndexError: If there is no such row.
             ShardError: If a shard is missing, or a record is damaged.
         """
-        columns = self._shards_take(self._checked(np.asarray(indices, dtype=np.int64)))
+        columns = self.columns(self._view.stored(self._checked(np.asarray(indices, dtype=np.int64))))
         return [
             {spec.name: elements.row_of(columns[spec.name][row], spec) for spec in self._shards.features}
             for row in range(len(indices))
@@ -110,11 +110,11 @@ class Rows:
         return np.where(index < 0, index + rows, index)
 
     def _batch(self, index: npt.NDArray[np.int64]) -> dict[str, Any]:
-        return elements.decode(self._shards_take(index), self._shards.features)
+        return elements.decode(self.columns(self._view.stored(index)), self._shards.features)
 
-    def _shards_take(self, index: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
-        """The columns of rows of the view, in the order of their numbers in `index`."""
-        columns, index = self._shards.empty(len(index)), self._view.stored(index)
+    def columns(self, index: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
+        """The columns of rows by their numbers over the shards as they are stored, in this order."""
+        columns = self._shards.empty(len(index))
         shard = np.searchsorted(self._ends, index, side="right")
         for number in np.unique(shard).tolist():
             places = np.flatnonzero(shard == number)

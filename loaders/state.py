@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from loaders.manifest import Manifest
 from loaders.streams import Position
 
@@ -56,16 +58,23 @@ def dump(identity: Identity, position: Position) -> dict[str, Any]:
     return {"version": STATE_VERSION, **dataclasses.asdict(identity), **dataclasses.asdict(position)}
 
 
+def _plain(value: Any) -> Any:
+    """A value as JSON has it, of one that a checkpoint gave back as NumPy's: a scalar, or an array of no axis."""
+    return value.item() if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0 else value
+
+
 def load(state: Mapping[str, Any], identity: Identity) -> Position:
     """The position that a state tells.
 
     Args:
-        state: What `dump` gave, of the same data set and order.
+        state: What `dump` gave, of the same data set and order; values may be NumPy's scalars.
         identity: What the loader has.
 
     Raises:
         StateError: If it is of another data set or order, or no state at all.
     """
+    if isinstance(state, Mapping):
+        state = {name: _plain(value) for name, value in state.items()}
     if not isinstance(state, Mapping) or state.get("version") != STATE_VERSION:
         found = state.get("version") if isinstance(state, Mapping) else state
         raise StateError(f"expected the state of a loader, of version {STATE_VERSION}; found {found!r}")

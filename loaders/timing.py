@@ -221,7 +221,7 @@ class TimedShards(Shards):
         chunk = chunks.starts[shard] + start // chunks.records
         last = chunks.starts[shard] + (stop - 1) // chunks.records
         with self._clock.stage(READ):
-            self._touch(self._content(shard)[int(chunks.begins[chunk]) : int(chunks.ends[last])])
+            self._touch(self.store.read(shard, int(chunks.begins[chunk]), int(chunks.ends[last])))
         return super()._parsed(shard, start, stop)
 
     def _touch(self, content: U8) -> None:

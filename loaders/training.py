@@ -11,6 +11,7 @@ import keras  # type: ignore[import-untyped]
 import tensorflow as tf
 
 from loaders.loader import Loader
+from loaders.mixture import Mixture
 from loaders.state import StateError
 
 STATES_KEPT = 100
@@ -83,7 +84,7 @@ class KerasState(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has n
             epoch.
     """
 
-    def __init__(self, loader: Loader, path: str | os.PathLike[str]) -> None:
+    def __init__(self, loader: Loader | Mixture, path: str | os.PathLike[str]) -> None:
         super().__init__()
         self._loader, self._path = loader, pathlib.Path(path)
         self._saved: list[dict[str, Any]] = []
@@ -143,7 +144,7 @@ class KerasState(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has n
             raise StateError(f"{self._path}: expected a state of step {step} or before; found {saved[0]['step']}")
         last, loader = before[-1], self._loader
         loader.load_state_dict(last["state"])
-        first = loader.epoch
+        first = loader.epoch if loader.epochs is not None else 0
         loader.advance(step - last["step"], batch_size=last["batch_size"])
         if loader.epochs is not None:
             held = last["epoch"] + loader.epoch // loader.epochs - first // loader.epochs

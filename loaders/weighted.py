@@ -1,4 +1,7 @@
-"""Batches of rows that are drawn by weight, with replacement: balanced classes, rare rows more often. NumPy only."""
+"""Batches of rows that are drawn by weight, with replacement: balanced classes, rare rows more often.
+
+TensorFlow is imported only by `WeightedLoader.dataset`.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,23 @@ import hashlib
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from loaders import augment as augmentations
-from loaders import info, order, state, views
+from loaders import elements, info, order, state, views
 from loaders.ahead import Ahead
 from loaders.augment import Augmentation
-from loaders.numpy import MOST_AHEAD, Arrange, Loader, choose
-from loaders.rows import Rows, local_root
+from loaders.numpy import MOST_AHEAD, Arrange, Loader
+from loaders.rows import Rows
 from loaders.state import StateError
+from loaders.store import make_cache
 from loaders.streams import ShardOptions
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 __all__ = ["ShardOptions", "WeightedLoader", "balanced"]
 
@@ -38,7 +45,7 @@ class WeightedLoader:
     than the windows of `loaders.numpy.Loader`: the checksum of a record is compared when it is first read.
 
     Args:
-        root: The directory of a finished build, a local one.
+        root: The directory of a finished build, as in `loaders.numpy.Loader`.
         split: The name of a split, or rows of it, as in `loaders.numpy.Loader`.
         weights: A number of at least 0 for each of these rows as they are stored, of shape [rows]; see `balanced`.
         batch_size: The rows of a batch of all hosts together; a multiple of their number.
@@ -49,11 +56,13 @@ class WeightedLoader:
         augment: As in `loaders.numpy.Loader`; random numbers come from the number of the draw, in epoch 0, so that a
             row that is drawn twice is changed in two ways.
         prefetch: How many batches a thread keeps ready; 0 has no thread.
+        cache_dir: As in `loaders.numpy.Loader`.
+        cache_bytes: As in `loaders.numpy.Loader`.
 
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.
         TypeError: If a number is not an integer.
-        ValueError: If an option's value is not allowed, `split` means no rows, or `root` is not a local directory.
+        ValueError: If an option's value is not allowed, or `split` means no rows.
     """
 
     def __init__(
@@ -69,13 +78,14 @@ class WeightedLoader:
         features: Sequence[str] | None = None,
         augment: Sequence[Augmentation] = (),
         prefetch: int = MOST_AHEAD,
+        cache_dir: str | os.PathLike[str] | None = None,
+        cache_bytes: int | None = None,
     ) -> None:
-        path = local_root(root)
-        manifest = info.read(path).manifest
-        chosen = choose(manifest.features, features)
+        path, manifest = os.fspath(root), info.read(root).manifest
+        chosen = elements.choose(manifest.features, features)
         self._arrange = Arrange(chosen, mask=False) if as_supervised else None
         names = self._arrange.needed if self._arrange else tuple(feature.name for feature in chosen)
-        self._rows = Rows(path, manifest, split, features=names)
+        self._rows = Rows(path, manifest, split, features=names, cache=make_cache(cache_dir, cache_bytes))
         if operator.index(batch_size) < 1 or batch_size % shard.count:
             raise ValueError(f"batch_size is a multiple of the {shard.count} hosts, and above 0; found {batch_size}")
         if operator.index(prefetch) < 0:
@@ -103,6 +113,57 @@ class WeightedLoader:
             if iteration is self._iteration:
                 self._drawn = drawn
             yield batch
+
+    @property
+    def epochs(self) -> None:
+        """How many epochs an iteration has: it has no end."""
+        return None
+
+    @property
+    def batch_size(self) -> int:
+        """The rows of a batch of all hosts together."""
+        return self._batch_size
+
+    def dataset(self) -> tf.data.Dataset:
+        """A `tf.data.Dataset` of these batches, for Keras and other TensorFlow loops.
+
+        Returns:
+            A data set, each iterator of which begins where the loader is then; `advance` tells what a loop has
+            consumed. Batches are made in Python and handed over.
+        """
+        from loaders import handed
+
+        return handed.build(self._ahead, self._first_batch, self._augment, self._arrange)
+
+    def _ahead(self) -> Iterator[Any]:
+        batches = self._batches(self._drawn)
+        return (batch for _, batch in (Ahead(batches, depth=self._prefetch) if self._prefetch else batches))
+
+    def _first_batch(self) -> dict[str, Any]:
+        """A batch before it is augmented."""
+        return self._rows[self._at(np.arange(self._batch_size // self._shard.count))]
+
+    def advance(self, batches: int, *, batch_size: int | None = None) -> None:
+        """Counts batches as consumed, after which the next iteration begins.
+
+        Args:
+            batches: How many batches.
+            batch_size: The rows that they had; None for the loader's.
+
+        Raises:
+            ValueError: If `batches` is negative.
+        """
+        if operator.index(batches) < 0:
+            raise ValueError(f"expected a number of batches; found {batches}")
+        self._drawn += batches * (self._batch_size if batch_size is None else batch_size)
+        self._iteration = None
+
+    def is_over(self) -> bool:
+        """Whether no batch is left: one always is."""
+        return False
+
+    def skip_iteration(self) -> None:
+        """Goes to the next iteration, which goes on as this one does."""
 
     def _batches(self, drawn: int) -> Iterator[tuple[int, Any]]:
         own = self._batch_size // self._shard.count
@@ -173,7 +234,7 @@ def balanced(root: str | os.PathLike[str], split: str, *, label: str) -> npt.NDA
     It reads the labels of all rows once.
 
     Args:
-        root: The directory of a finished build, a local one.
+        root: The directory of a finished build, as in `loaders.numpy.Loader`.
         split: The name of a split, or rows of it, as in `loaders.numpy.Loader`.
         label: The feature that tells the class of a row, one value a row.
 

@@ -156,7 +156,7 @@ def test_a_forked_process_reads_on_its_own(root):
     loader = Loader(root, "train", batch_size=5, epochs=2, prefetch=4)
     iterator = iter(loader)
     first = next(iterator)
-    with loader._shards._lock:
+    with loader._shards.store._lock:
         queue = context.Queue()
         child = context.Process(target=consume, args=(pickle_copy(loader), queue))
         shared = context.Process(target=consume_shared, args=(loader, iterator, queue))
@@ -218,7 +218,7 @@ def test_workers_of_pytorch_have_no_thread_and_take_no_lock(root):
     whole = Loader(root, "train", batch_size=5, epochs=2)
     here = iter(loader)
     assert next(here)["threads"].all()
-    with loader._loader._shards._lock:
+    with loader._loader._shards.store._lock:
         loader.load_state_dict(loader.state_dict() | {"epoch": 0, "rows": 0})
         found = list(data.DataLoader(loader, batch_size=None, num_workers=2))
 

@@ -1,5 +1,6 @@
 """Several loaders as one: shares, states, hosts."""
 
+import contextlib
 import itertools
 import json
 import pickle
@@ -9,10 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import loaders as loaders_
+from loaders import training
 from loaders.mixture import Mixture, joined, next_source
 from loaders.numpy import Loader, ShardOptions
 from loaders.state import StateError
 from tests.test_dataset import numbers, small_chunks, write_numbered
+from tests.test_loader import Stop, StoppedError, arrays, model_of
 from tests.test_numpy_loader import assert_same, assert_same_batch
 
 
@@ -119,10 +123,16 @@ def test_errors(roots, tmp_path):
         with pytest.raises(ValueError, match="weights is a number above 0 for each of 2 loaders; found"):
             Mixture([endless, endless], weights=weights)
     saved = make(roots).state_dict()
-    for wrong in ({}, None, saved | {"version": 2}, saved | {"loaders": saved["loaders"][:1]}):
+    for wrong in (
+        {},
+        None,
+        saved | {"version": 1},
+        saved | {"loaders": saved["loaders"][:8]},
+        saved | {"batches": [0, 0]},
+    ):
         with pytest.raises(StateError, match="expected the state of a mixture"):
             make(roots).load_state_dict(wrong)
-    with pytest.raises(StateError, match="fingerprint"):
+    with pytest.raises(StateError, match=r"loader 0: expected the state of train of data set [0-9a-f]{32} in"):
         make(roots[::-1]).load_state_dict(saved)
     with pytest.raises(ValueError, match="expects the same features of all loaders; found a, b; a"):
         joined([{"a": np.zeros(1), "b": np.zeros(1)}, {"a": np.zeros(1)}])
@@ -130,3 +140,69 @@ def test_errors(roots, tmp_path):
         joined([{"a": np.zeros((1, 2))}, {"a": np.zeros((1, 3))}])
     write_numbered(tmp_path / "empty", [0], rows_per_record=2)
     assert list(make((roots[0], tmp_path / "empty"))) == []
+
+
+def test_the_state_of_many_loaders_is_small(roots):
+    loaders = [Loader(roots[0], "train", batch_size=1, epochs=None, seed=seed) for seed in range(24)]
+    mixture = Mixture(loaders, weights=range(1, 25))
+    saved = mixture.state_dict()
+    saved |= {"places": [[10**4, 10**8]] * 24, "batches": [10**6] * 24}
+
+    mixture.load_state_dict(saved)
+
+    assert mixture.state_dict() == saved
+    assert len(json.dumps(saved)) < 1000
+    assert [loader.state_dict()["rows"] for loader in loaders] == [10**8] * 24
+
+
+# Of tensors.
+
+
+def tensors(roots, weights=None, **options):
+    common = {"epochs": None, "remainder": "drop", "seed": 3}
+    loaders = [
+        loaders_.Loader(root, "train", batch_size=size, **(common | options))
+        for root, size in zip(roots, (6, 2), strict=True)
+    ]
+    return Mixture(loaders, weights=weights)
+
+
+@pytest.mark.parametrize("weights", [None, [2.5, 1]])
+def test_mixtures_of_tensors_are_those_of_arrays(roots, weights):
+    mixture, other = tensors(roots, weights), make(roots, weights)
+    assert_same(arrays(take(mixture, 25)), take(other, 25))
+    assert mixture.state_dict() == other.state_dict()
+
+    expected, saved = take(other, 20), mixture.state_dict()
+    dataset = mixture.dataset()
+    assert_same(arrays(dataset.take(9)), expected[:9])
+    mixture.advance(9)
+    assert_same(arrays(mixture.dataset().take(11)), expected[9:])
+    assert_same(arrays(take(mixture, 11)), expected[9:])
+    restored = tensors(roots, weights)
+    restored.load_state_dict(json.loads(json.dumps(saved)))
+    assert_same(arrays(restored.dataset().take(20)), expected)
+    other.load_state_dict(saved)
+    other.advance(9)
+    assert_same(take(other, 11), expected[9:])
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_a_mixture_in_keras(roots, tmp_path):
+    def fit(mixture, *callbacks, steps=7, epochs=3):
+        model = model_of()
+        model.fit(mixture.dataset(), epochs=epochs, steps_per_epoch=steps, callbacks=list(callbacks), verbose=0)
+        return model.get_weights()
+
+    # Keras begins the epoch anew that was broken off, with as many steps as any; the batches go on.
+    whole = fit(tensors(roots, [1, 2], as_supervised=True), steps=11 + 7 + 7, epochs=1)
+    found = None
+    for stop in (11, 0):
+        mixture = tensors(roots, [1, 2], as_supervised=True)
+        backup = training.BackupAndRestore(tmp_path / "backup", save_freq=1)
+        callbacks = [training.KerasState(mixture, tmp_path / "state.json"), backup]
+        with pytest.raises(StoppedError) if stop else contextlib.nullcontext():
+            found = fit(mixture, *callbacks, *([Stop(stop)] if stop else []))
+
+    for first, second in zip(found, whole, strict=True):
+        np.testing.assert_array_equal(first, second)

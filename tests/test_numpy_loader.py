@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import loaders
-from loaders import checksum, chunks, mapped
+from loaders import checksum, chunks, store
 from loaders.manifest import ManifestError
 from loaders.mapped import ShardError
 from loaders.numpy import Loader
@@ -215,7 +215,14 @@ def test_a_shard_that_lost_its_end_or_is_missing_is_named(root, lost):
         ({"seed": 1.5}, TypeError, "integer"),
         ({"epochs": 0}, ValueError, "epochs is at least 1, or None for ever; found 0"),
         ({"split": "valid"}, ManifestError, "there is no split 'valid'; the splits are train"),
-        ({"root": "gs://bucket/out"}, ValueError, "gs://bucket/out: expected a local directory"),
+        ({"cache_bytes": 10}, ValueError, "cache_bytes is the limit of cache_dir; found 10 and no cache_dir"),
+        (
+            {"cache_dir": "c", "cache_bytes": -1},
+            ValueError,
+            "cache_bytes is at least 0, or None for no limit; found -1",
+        ),
+        ({"on_corrupt": "warn"}, ValueError, "on_corrupt is one of error, skip; found 'warn'"),
+        ({"on_corrupt": "skip"}, ValueError, "expects remainder='pad'.*; found remainder='keep'"),
     ],
 )
 def test_bad_options_are_named(root, options, error, message):
@@ -239,12 +246,12 @@ def test_names_that_a_batch_needs(tmp_path):
 
 
 def test_many_shards_need_few_open_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(mapped, "OPEN_FILES", 2)
+    monkeypatch.setattr(store, "OPEN_FILES", 2)
     write_numbered(tmp_path / "out", [3] * 12, rows_per_record=2)
     loader = Loader(tmp_path / "out", "train", batch_size=5)
 
     assert sorted(numbers(loader)) == list(range(36))
-    assert len(loader._shards._open) == 2
+    assert len(loader._shards.store._open) == 2
 
 
 # Checksums.

@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from loaders import order
 from loaders.augment import Noise
@@ -15,6 +16,7 @@ from loaders.state import StateError
 from loaders.weighted import ShardOptions, WeightedLoader, balanced
 from tests import shards, test_loading, test_ragged
 from tests.test_dataset import numbers, write_numbered
+from tests.test_loader import arrays
 from tests.test_numpy_loader import assert_same
 
 
@@ -171,3 +173,28 @@ def test_the_script_of_the_page(tmp_path):
     assert done.returncode == 0, done.stderr
     shares = np.array(done.stdout.removeprefix("shares [").removesuffix("]\n").split(), dtype=np.float64)
     assert np.abs(shares - 0.25).max() < 4 * math.sqrt(0.25 * 0.75 / 12_800)
+
+
+def test_a_data_set_of_them(root, ragged_root):
+    noise = Noise(features="x", deviation=1.0)
+    options = {"weights": np.arange(53.0), "batch_size": 6, "seed": 2, "augment": [noise]}
+    loader = WeightedLoader(root, "train", **options)
+    expected = list(itertools.islice(loader, 9))
+    loader = WeightedLoader(root, "train", **options)
+    dataset = loader.dataset()
+
+    assert dataset.element_spec["x"] == tf.TensorSpec([6, 2], tf.float32)
+    assert_same(arrays(dataset.take(4)), expected[:4])
+    loader.advance(4)
+    assert_same(arrays(loader.dataset().take(5)), expected[4:])
+    assert_same(itertools.islice(loader, 5), expected[4:])
+
+    supervised = WeightedLoader(root, "train", weights=np.ones(53), batch_size=5, as_supervised=True)
+    inputs, labels = next(iter(supervised.dataset()))
+    np.testing.assert_array_equal(inputs, next(iter(supervised))[0])
+    assert labels.dtype == tf.int64
+    ragged = WeightedLoader(ragged_root, "train", weights=np.ones(53), batch_size=5)
+    assert ragged.dataset().element_spec["v"].shape[1] is None
+    assert_same(arrays(ragged.dataset().take(3)), itertools.islice(ragged, 3))
+    with pytest.raises(ValueError, match="expected a number of batches; found -1"):
+        loader.advance(-1)
