@@ -39,15 +39,19 @@ setup(
         "pipelines": [
             "apache-beam>=2.77,<3",
             "google-crc32c>=1.6",
+            "grpcio>=1.65",
             "protobuf>=6,<7",
             "pyarrow>=18",
             "pydantic>=2.8",
             "PyYAML>=6.0",
+            "requests>=2.32",
             "rich>=13.7",
             "tensorflow-metadata>=1.21,<1.22",
             "tensorflow-transform>=1.21,<1.22",
             "tfx-bsl>=1.21,<1.22",
         ],
+        # For sources and data sets in `s3://`.
+        "s3": ["boto3>=1.35"],
         # For `loaders.torch` and `loaders.jax`.
         "torch": ["torch>=2.4", "torchdata>=0.11"],
         "jax": ["jax>=0.4.30"],

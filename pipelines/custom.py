@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import pathlib
+import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from loaders.spec import FeatureSpec
@@ -21,7 +23,10 @@ OUTPUT_DTYPES = ("float32", "int64", "string")
 
 
 def load_function(place: str) -> PreprocessingFn:
-    """Loads a function from a Python file.
+    """Loads a function from a Python file, which may import modules that lie beside it.
+
+    Pickled for a worker, the function travels whole, with what it uses of its file and of those beside it: the worker
+    needs neither. What they import from elsewhere must be installed there.
 
     Args:
         place: `path/to/module.py:function`.
@@ -29,19 +34,55 @@ def load_function(place: str) -> PreprocessingFn:
     Raises:
         ConfigError: If there is no such file or function, or the file does not run.
     """
+    return _load(place)[0]
+
+
+def _load(place: str) -> tuple[PreprocessingFn, dict[str, pathlib.Path]]:
+    """Loads a function; the files of the modules beside its own that were imported for it, by the modules' names."""
     path, name = _parts(place)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None, "the file's name ends in .py"
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        with _importing_from(path.resolve().parent) as beside:
+            spec.loader.exec_module(module)
     except Exception as error:
         raise ConfigError(f"preprocessing_fn: {path} failed: {type(error).__name__}: {error}") from error
     function = getattr(module, name, None)
     if not callable(function):
         raise ConfigError(f"preprocessing_fn: expected a function {name} in {path}; found none")
-    return function  # type: ignore[no-any-return]  # what it gives is checked where it is traced
+    return function, beside  # what it gives is checked where it is traced
+
+
+@contextmanager
+def _importing_from(directory: pathlib.Path) -> Iterator[dict[str, pathlib.Path]]:
+    """Makes the modules in a directory importable inside the context.
+
+    Afterwards nobody finds them by name, in this process or another; so what is used of them is pickled by value.
+
+    Yields:
+        Filled when the context is left: the files of the modules that were imported from there, by their names.
+    """
+    found: dict[str, pathlib.Path] = {}
+    before = {name.partition(".")[0] for name in sys.modules}
+    importlib.invalidate_caches()
+    sys.path.insert(0, str(directory))
+    try:
+        yield found
+    finally:
+        sys.path.remove(str(directory))
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if name.partition(".")[0] not in before and file and _top(name, pathlib.Path(file)) == directory:
+                found[name] = pathlib.Path(file)
+                del sys.modules[name]
+
+
+def _top(name: str, file: pathlib.Path) -> pathlib.Path:
+    """The directory that was searched for a module's first name."""
+    depth = name.count(".") + (file.name == "__init__.py")
+    return file.resolve().parents[depth]
 
 
 def _parts(place: str) -> tuple[pathlib.Path, str]:
@@ -86,12 +127,13 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
         features: The features that it is called with.
 
     Raises:
-        ConfigError: If there is no such function, it fails, or gives something else than dense tensors of known shape
-            of float32, int64 or string.
+        ConfigError: If there is no such function, it fails, cannot be pickled, or gives something else than dense
+            tensors of known shape of float32, int64 or string.
     """
+    from apache_beam.internal import pickler
     from tensorflow_transform import impl_helper
 
-    function = load_function(place)
+    function, beside = _load(place)
     with tempfile.TemporaryDirectory() as directory:
         try:
             _, _, outputs = impl_helper.trace_preprocessing_function(
@@ -101,13 +143,24 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
             raise ConfigError(f"preprocessing_fn: {place} failed: {type(error).__name__}: {error}") from error
     if not isinstance(outputs, Mapping) or not outputs:
         raise ConfigError(f"preprocessing_fn: expected {place} to return a dict of tensors; found {outputs!r}")
+    try:
+        pickler.dumps(function)
+    except Exception as error:
+        raise ConfigError(
+            f"preprocessing_fn: expected {place} to use only what can be sent to workers; found {error}"
+        ) from error
     known = {feature.name: feature.spec for feature in features}
     specs = tuple(_spec(place, name, outputs[name], known.get(name)) for name in sorted(outputs))
-    return Custom(place=place, digest=_digest(place), specs=specs)
+    return Custom(place=place, digest=_digest(place, beside), specs=specs)
 
 
-def _digest(place: str) -> str:
-    return hashlib.blake2b(_parts(place)[0].read_bytes(), digest_size=16).hexdigest()
+def _digest(place: str, beside: Mapping[str, pathlib.Path]) -> str:
+    """Of the function's file and of those beside it that it uses."""
+    digest = hashlib.blake2b(_parts(place)[0].read_bytes(), digest_size=16)
+    for name, path in sorted(beside.items()):
+        data = path.read_bytes()
+        digest.update(f"\n{name} {len(data)}\n".encode() + data)
+    return digest.hexdigest()
 
 
 def _tensor_spec(feature: ResolvedFeature) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
+EXIT_UNFINISHED = 3
 
 MAX_SHOWN = 20
 """Problems that a message lists; the same mistake is often made in every file."""
@@ -26,6 +27,18 @@ class ConfigError(NpyflowError):
 
 class DataError(NpyflowError):
     """Values in a source that cannot be used: an infinity, or a feature with no value at all."""
+
+
+class GraphWritten(NpyflowError):  # noqa: N818  # it ends the command, but well
+    """The graph of a job was written to a file, as was asked, and nothing has run."""
+
+    exit_code = 0
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path}: the graph of the job; nothing has run. When a job that was made from it has run, the same "
+            "command without --template_location makes the data set of what it wrote"
+        )
 
 
 class WorkerError(NpyflowError):

@@ -6,6 +6,7 @@ does any work. A fork has at once all that its parent has imported and read.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import gc
 import itertools
@@ -30,6 +31,15 @@ WORKER_BYTES = 2 * 2**30
 """The memory of the machine that there should be for each process."""
 
 WATCH_SECONDS = 0.5
+
+AHEAD = 2
+"""Calls that a process has at hand: it goes on with the next one at once, however busy its parent is."""
+
+RETRIES = 1
+"""How often a call is made again whose process was killed: anything may kill a process once, too little memory always
+does."""
+
+ADVICE = "where memory ran out, --workers=1 needs the least. The same command goes on where it stopped"
 
 Call = Callable[..., Any]
 """A function of an item, what all processes have been given, and further arguments."""
@@ -57,11 +67,53 @@ def tensorflow_was_used() -> bool:
     return False
 
 
+@dataclasses.dataclass(eq=False)
+class _Piece:
+    """One call that is to be made.
+
+    Attributes:
+        call: What `_call` takes.
+        future: What comes of it.
+        deaths: How many processes have ended while they worked on it.
+    """
+
+    call: tuple[Call, Any, Sequence[Any]]
+    future: Future[Any] = dataclasses.field(default_factory=Future)
+    deaths: int = 0
+
+    def settle(self, result: Any, error: BaseException | None) -> None:
+        """Says what came of it, unless nobody wants to know."""
+        if not self.future.set_running_or_notify_cancel():
+            return
+        if error is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(error)
+
+
+@dataclasses.dataclass(eq=False)
+class _Worker:
+    """One process.
+
+    Attributes:
+        pool: What brings calls to it.
+        process: The process itself.
+        held: How many calls it has at hand.
+        alive: Whether it takes more.
+    """
+
+    pool: ProcessPoolExecutor
+    process: Any
+    held: int = 0
+    alive: bool = True
+
+
 class Workers:
     """Forked processes, there while the context is open.
 
     They have what the process had when the context was entered. TensorFlow may have been imported by then, but not
-    used: its threads do not survive a fork.
+    used: its threads do not survive a fork. So a process that was killed cannot be replaced: the others take over what
+    it had at hand, which must do no harm when it is done twice.
     """
 
     def __init__(self, count: int, given: Any) -> None:
@@ -73,44 +125,130 @@ class Workers:
         """
         self.count = count
         self._given = given
+        self._lock = threading.Lock()
+        self._waiting: deque[_Piece] = deque()
+        self._workers: list[_Worker] = []
 
     def __enter__(self) -> Self:
         gc.freeze()  # the collector would write to pages that the processes share
-        self._pool = ProcessPoolExecutor(
-            self.count,
+        self._workers = [self._fork() for _ in range(self.count)]
+        return self
+
+    def _fork(self) -> _Worker:
+        """Forks a process, with queues of its own: one that is killed may hold the locks of its queues."""
+        pool = ProcessPoolExecutor(
+            1,
             mp_context=multiprocessing.get_context("fork"),
             initializer=_begin,
             initargs=(self._given, os.getpid()),
         )
-        self._pool.submit(os.getpid)  # the first call forks all of them
-        return self
+        pool.submit(os.getpid)  # the first call forks
+        (process,) = pool._processes.values()
+        return _Worker(pool, process)
+
+    @property
+    def processes(self) -> list[int]:
+        """The ids of the processes, also of those that have ended."""
+        return [worker.process.pid for worker in self._workers]
 
     def __exit__(self, *_: object) -> None:
-        processes = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:  # after an error nothing that is still being done is of use
-            process.kill()
-        for process in processes:
-            process.join()
+        with self._lock:
+            for worker in self._workers:
+                worker.alive = False
+        for worker in self._workers:
+            worker.pool.shutdown(wait=False, cancel_futures=True)
+        for worker in self._workers:  # after an error nothing that is still being done is of use
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
 
     def share(self, function: Call, items: Sequence[Any], *arguments: Any) -> Iterator[Any]:
         """Begins to call a function on each item.
 
         Args:
             function: Called as `function(item, given, *arguments)`; found by its name, like everything that is pickled.
+                Where a process is killed it is called again on the same item.
             items: The items.
             arguments: Further arguments.
 
         Returns:
             What the calls return, in the order of the items. An error of a call is raised in its place, and a
-            WorkerError where a process ended that should not have.
+            WorkerError where two processes were killed over one item, or no process is left.
         """
         return _results(deque(self._submit(function, item, arguments) for item in items))
 
     def _submit(self, function: Call, item: Any, arguments: Sequence[Any]) -> Future[Any]:
-        future = self._pool.submit(_call, function, item, arguments)
-        future.add_done_callback(_count)
-        return future
+        piece = _Piece((function, item, arguments))
+        piece.future.add_done_callback(_count)
+        with self._lock:
+            self._waiting.append(piece)
+        self._feed()
+        return piece.future
+
+    def _feed(self) -> None:
+        """Gives what waits to processes that have room."""
+        while (found := self._next()) is not None:
+            worker, piece = found
+            try:
+                done = worker.pool.submit(_call, *piece.call)
+            except RuntimeError:  # it was killed before, or is shut down
+                worker.alive = False
+                self._bury(worker, piece)
+            else:
+                done.add_done_callback(functools.partial(self._take, worker, piece))
+
+    def _next(self) -> tuple[_Worker, _Piece] | None:
+        """What can be given to whom, without holding the lock any longer: a pool has locks of its own."""
+        with self._lock:
+            room = [worker for worker in self._workers if worker.alive and worker.held < AHEAD]
+            while room and self._waiting:
+                piece = self._waiting.popleft()
+                if not piece.future.cancelled():
+                    worker = min(room, key=lambda worker: worker.held)
+                    worker.held += 1
+                    return worker, piece
+            left = any(worker.alive for worker in self._workers)
+            lost = [] if left else list(self._waiting)
+            if lost:
+                self._waiting.clear()
+        for piece in lost:
+            piece.settle(None, WorkerError(f"a worker process was killed, and no other one is left; {ADVICE}"))
+        return None
+
+    def _take(self, worker: _Worker, piece: _Piece, done: Future[Any]) -> None:
+        """Hands on what a process has done."""
+        if done.cancelled():
+            piece.future.cancel()
+            return
+        error = done.exception()
+        if isinstance(error, BrokenProcessPool):
+            self._bury(worker, piece)
+            return
+        with self._lock:
+            worker.held -= 1
+        self._feed()
+        piece.settle(None if error else done.result(), error)
+
+    def _bury(self, worker: _Worker, piece: _Piece) -> None:
+        """Lets others do what a process had at hand when it was killed."""
+        with self._lock:
+            if worker.alive:  # its first piece is what it was working on; the next one is not to blame
+                worker.alive = False
+                piece.deaths += 1
+            blamed = piece.deaths > RETRIES
+            if not blamed:
+                self._waiting.appendleft(piece)
+        if blamed:
+            message = f"a worker process was killed{_signal(worker.process)}, and another one over the same work before"
+            piece.settle(None, WorkerError(f"{message}; {ADVICE}"))
+        self._feed()
+
+
+def _signal(process: Any) -> str:
+    """How a process was killed, where that is known."""
+    process.join(WATCH_SECONDS)  # its pipes are closed before it has a code
+    code = process.exitcode
+    return f" by {signal.Signals(-code).name}" if code is not None and code < 0 else ""
 
 
 def _results(futures: deque[Future[Any]]) -> Iterator[Any]:
@@ -118,11 +256,6 @@ def _results(futures: deque[Future[Any]]) -> Iterator[Any]:
     try:
         while futures:
             yield futures.popleft().result()[0]
-    except BrokenProcessPool as error:
-        raise WorkerError(
-            "a worker process was killed; where memory ran out, --workers=1 needs the least. "
-            "The same command goes on where it stopped"
-        ) from error
     finally:
         for future in futures:
             future.cancel()
@@ -176,8 +309,11 @@ class Job:
     _jobs: ClassVar[dict[int, Job]] = {}
 
     def __init__(self, workers: Workers, function: Call, items: Sequence[Any]) -> None:
-        self._share = functools.partial(workers.share, function, items)
+        self._workers = workers
+        self._function = function
+        self._items = items
         self._begun: Future[Any] | None = None
+        self._others: Workers | None = None
         self.number = next(Job._numbers)
         Job._jobs[self.number] = self
 
@@ -187,13 +323,25 @@ class Job:
         Results are merged as they come, by a thread: nobody else takes them yet, and all of them might be large.
         """
         thread = ThreadPoolExecutor(1)
-        results = self._share(*arguments)
+        results = self._workers.share(self._function, self._items, *arguments)
         self._begun = thread.submit(lambda: functools.reduce(merge, results))
         thread.shutdown(wait=False)
+        return self
+
+    def otherwise(self, workers: Workers) -> Self:
+        """Names the workers that do all of it where none is left of those that have begun it."""
+        self._others = workers
         return self
 
     @staticmethod
     def run(number: int, *arguments: Any) -> Iterator[Any]:
         """Runs a job, or waits for one that was begun and yields what all of it came to; it is run once."""
         job = Job._jobs.pop(number)
-        return job._share(*arguments) if job._begun is None else iter([job._begun.result()])
+        if job._begun is None:
+            return job._workers.share(job._function, job._items, *arguments)
+        try:
+            return iter([job._begun.result()])
+        except WorkerError:
+            if job._others is None:
+                raise
+            return job._others.share(job._function, job._items, *arguments)

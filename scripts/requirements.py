@@ -22,8 +22,10 @@ def main() -> None:
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     pins = {normal(name): f"{name}=={version}" for name, version in pins.items()}
     if missing := sorted(needed - set(pins)):
-        sys.exit(f"constraints.txt: expected a version of everything that is needed; found none of {', '.join(missing)}")
-    print("\n".join(sorted(pins[name] for name in needed)))
+        sys.exit(
+            f"constraints.txt: expected a version of everything that is needed; found none of {', '.join(missing)}"
+        )
+    print("\n".join(sorted((pins[name] for name in needed), key=str.upper)))
 
 
 def closure(distribution: str, extra: str) -> set[str]:

@@ -1,5 +1,9 @@
 """A user's own preprocessing_fn: loaded, traced, and on the same way as the steps."""
 
+import pathlib
+import shutil
+import subprocess
+import sys
 import textwrap
 
 import numpy as np
@@ -142,3 +146,98 @@ def test_a_build_with_it(module, tmp_path):
         ranked = ["beech", "cedar", "ash"]
         assert (np.array(ranked)[rows["word"]] == word[rows["label"]]).all()
     assert np.bincount(train["bucket"]).min() > len(train["label"]) / 5
+
+
+BESIDE = """
+import helpers
+import pack.scales
+import tensorflow as tf
+
+TABLE = {"by": 2}
+
+def scale(inputs):
+    x = helpers.fill(inputs["x"])
+    return {"x": pack.scales.Scale(TABLE["by"]).of(x), "label": inputs["label"]}
+"""
+
+
+@pytest.fixture
+def beside(tmp_path):
+    """A function that uses modules beside its own, one of which is in a package."""
+    directory = tmp_path / "mine"
+    write_files(
+        directory,
+        {
+            "functions.py": BESIDE.encode(),
+            "helpers.py": b"import tensorflow as tf\n\ndef fill(x):\n"
+            b"    return tf.where(tf.math.is_nan(x), tf.zeros_like(x), x)\n",
+            "pack/__init__.py": b"",
+            "pack/scales.py": b"from pack.steps import double\n\nclass Scale:\n    def __init__(self, by):\n"
+            b"        self.by = by\n\n    def of(self, x):\n        return double(x) * self.by\n",
+            "pack/steps.py": b"def double(x):\n    return 2 * x\n",
+        },
+    )
+    return directory
+
+
+def test_a_function_travels_with_the_modules_beside_it(beside):
+    """To a process that has neither its file nor those beside it."""
+    from apache_beam.internal import pickler
+
+    pickled = pickler.dumps(load_function(f"{beside}/functions.py:scale"))
+    shutil.rmtree(beside)
+    program = (
+        "import sys\nimport tensorflow as tf\nfrom apache_beam.internal import pickler\n"
+        "function = pickler.loads(sys.stdin.buffer.read())\n"
+        "found = function({'x': tf.constant([1.0, float('nan')]), 'label': 7})\n"
+        "print(found['x'].numpy().tolist(), found['label'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], input=pickled, capture_output=True, check=True)
+    assert done.stdout == b"[4.0, 0.0] 7\n"
+
+
+def test_modules_beside_a_function_are_no_modules_of_this_process(beside, tmp_path):
+    load_function(f"{beside}/functions.py:scale")
+    assert not {"helpers", "pack", "pack.scales", "pack.steps"} & sys.modules.keys()
+    assert str(beside) not in sys.path
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "functions.py").write_text("import helpers\nscale = helpers.fill\n")
+    (other / "helpers.py").write_text("def fill(inputs):\n    return 'another'\n")
+    assert load_function(f"{other}/functions.py:scale")({}) == "another"
+
+
+def test_the_digest_follows_the_files_beside_it(beside):
+    digests = [trace(f"{beside}/functions.py:scale", plain()).digest]
+    for name in ("helpers.py", "pack/steps.py"):
+        with open(beside / name, "a") as file:
+            file.write("\n# another\n")
+        digests.append(trace(f"{beside}/functions.py:scale", plain()).digest)
+    (beside / "unused.py").write_text("1 / 0")
+    digests.append(trace(f"{beside}/functions.py:scale", plain()).digest)
+    assert len(set(digests[:3])) == 3
+    assert digests[3] == digests[2]
+
+
+def test_what_cannot_travel_is_an_error_before_anything_is_written(tmp_path):
+    (tmp_path / "bad.py").write_text(
+        "NAMES = (n for n in 'ab')\n\ndef scale(inputs):\n    return NAMES and dict(inputs)"
+    )
+    with pytest.raises(ConfigError, match=r"bad\.py:scale to use only what can be sent to workers; found .*generator"):
+        trace(f"{tmp_path}/bad.py:scale", plain())
+
+
+@pytest.mark.slow
+def test_workers_need_neither_the_file_nor_those_beside_it(beside, tmp_path, monkeypatch):
+    """Beam's own worker processes, begun with other directories to import from and to work in."""
+    x = np.arange(4000, dtype=np.float32).reshape(1000, 4)
+    source = write_files(tmp_path / "source", {"x.npy": x, "label.npy": np.arange(1000)})
+    config = parse_config({"preprocessing_fn": f"{beside}/functions.py:scale", "shard_bytes": 4096})
+    alone = build(source, tmp_path / "alone", config)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(loaders.__file__).parent.parent))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    options = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
+    assert build(source, tmp_path / "out", config, beam_options=options).splits == alone.splits
+    (batch,) = loaders.load(tmp_path / "out", "train", batch_size=1000, shuffle=False)
+    np.testing.assert_array_equal(batch["x"].numpy(), 4 * x[batch["label"].numpy()])

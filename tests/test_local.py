@@ -71,16 +71,62 @@ def test_an_error_is_raised_in_its_place():
             next(results)
 
 
-def test_a_killed_worker_is_an_error_that_says_what_to_do():
-    with pytest.raises(WorkerError, match=r"killed.*--workers=1"), Workers(2, None) as workers:
-        list(workers.share(end_at_three, range(6)))
+def end_once(item, given, directory):
+    """Ends the first process that works on item 3; nobody works on it a third time."""
+    if item == 3:
+        try:
+            os.mkdir(f"{directory}/ended")
+        except FileExistsError:
+            os.mkdir(f"{directory}/done again")
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return item, os.getpid()
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_what_a_killed_process_had_at_hand_is_done_by_another(count, tmp_path):
+    with Workers(count, None) as workers:
+        found = list(workers.share(end_once, range(30), str(tmp_path)))
+        left = {process for _, process in workers.share(end_once, range(100, 130), str(tmp_path))}
+    assert [item for item, _ in found] == list(range(30))
+    assert (tmp_path / "done again").exists()
+    assert len(left) == count - 1
+
+
+def test_a_call_that_ends_its_process_twice_is_an_error_that_says_what_to_do():
+    with Workers(3, None) as workers:
+        results = workers.share(end_at_three, range(6))
+        assert [next(results) for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(
+            WorkerError, match=r"killed by SIGKILL, and another one .* before; where memory .*--workers=1"
+        ):
+            next(results)
+        assert list(workers.share(count, [7, 8])) == [7, 8]  # the third is still there
+
+
+def test_where_no_process_is_left_the_error_says_so():
+    with Workers(1, None) as workers:
+        with pytest.raises(WorkerError, match=r"killed, and no other one is left; where memory .*--workers=1"):
+            list(workers.share(end_at_three, range(6)))
+        with pytest.raises(WorkerError, match="no other one is left"):
+            list(workers.share(count, [1]))
+
+
+def test_a_process_that_is_killed_while_it_waits_is_not_missed():
+    with Workers(2, None) as workers:
+        assert list(workers.share(count, range(4))) == [0, 1, 2, 3]
+        victim = workers.processes[0]
+        os.kill(victim, signal.SIGKILL)
+        found = list(workers.share(process_of, range(10)))
+    assert [item for item, *_ in found] == list(range(10))
+    assert victim not in {process for *_, process in found}
 
 
 def test_leaving_the_context_ends_the_processes_at_once():
     began = time.monotonic()
     with Workers(2, None) as workers:
         results = workers.share(sleep, range(4))
-        processes = list(workers._pool._processes)
+        processes = workers.processes
     assert time.monotonic() - began < 10
     assert results is not None
     for process in processes:
@@ -111,6 +157,21 @@ def test_an_error_of_a_job_that_was_begun_is_raised_where_it_is_run():
         begun = Job(workers, fail_at_three, [2, 3, 4]).begin(merge=join)
         with pytest.raises(DataError, match="row 3"):
             Job.run(begun.number)
+
+
+def end_in(item, given, said):
+    if os.getppid() == given and said == "early" and item == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [(item, said)]
+
+
+def test_a_job_whose_workers_are_gone_is_done_by_others():
+    with Workers(1, os.getpid()) as first, Workers(2, os.getpid()) as others:
+        begun = Job(first, end_in, [1, 2, 3]).begin("early", merge=join).otherwise(others)
+        assert list(Job.run(begun.number, "late")) == [[(1, "late")], [(2, "late")], [(3, "late")]]
+        alone = Job(first, end_in, [1, 2, 3]).begin("early", merge=join)
+        with pytest.raises(WorkerError, match="no other one is left"):
+            Job.run(alone.number, "late")
 
 
 @pytest.mark.parametrize("use", ["pass", "tf.zeros(1)"])

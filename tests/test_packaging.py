@@ -11,6 +11,8 @@ import subprocess
 import sys
 import zipfile
 
+import pytest
+
 from loaders.version import VERSION
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -22,6 +24,7 @@ DISTRIBUTIONS = {
     "apache_beam": "apache-beam",
     "google.protobuf": "protobuf",
     "google_crc32c": "google-crc32c",
+    "grpc": "grpcio",
     "tensorflow_metadata": "tensorflow-metadata",
     "tensorflow_transform": "tensorflow-transform",
     "tfx_bsl": "tfx-bsl",
@@ -87,7 +90,9 @@ def test_loaders_import_base_requirements_only() -> None:
 
 
 def test_pipelines_import_what_the_extra_requires() -> None:
-    assert _undeclared("pipelines", _requirements(None) | _requirements("pipelines")) == {}
+    declared = _requirements(None) | _requirements("pipelines")
+    assert _undeclared("pipelines", declared) == {"pipelines/s3.py": {"boto3", "botocore"}}
+    assert _requirements("s3") == {"boto3"}  # which requires botocore
 
 
 def test_an_import_that_is_not_declared_is_found() -> None:
@@ -110,7 +115,7 @@ def test_constraints_are_sorted_pins_and_nothing_else() -> None:
 def test_every_requirement_is_pinned() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {_normal(match["name"]) for line in lines if (match := PIN.fullmatch(line))}
-    required = set().union(*(_requirements(extra) for extra in (None, "pipelines", "demo", "dev")))
+    required = set().union(*(_requirements(extra) for extra in (None, "pipelines", "s3", "demo", "dev")))
     assert required - pinned == set()
 
 
@@ -148,3 +153,61 @@ def test_a_wheel_from_an_sdist_holds_every_module(tmp_path: pathlib.Path) -> Non
     held = {name for name in zipfile.ZipFile(wheel).namelist() if name.split("/")[0] in PACKAGES}
     expected = {path.relative_to(ROOT).as_posix() for name in PACKAGES for path in _modules(name)}
     assert held == expected | {f"{name}/py.typed" for name in PACKAGES}
+
+
+def _dockerfile(*names: str) -> list[tuple[str, str]]:
+    """The instructions of the Dockerfile that have one of these names."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line.partition(" ") for line in text.splitlines() if line and not line.startswith("#")]
+    return [(name, rest.strip()) for name, _, rest in lines if name in names]
+
+
+def _image_gets(tree: pathlib.Path) -> None:
+    """Copies to a tree what the image's own instructions copy from the checkout, and what `.dockerignore` lets pass."""
+    ignore = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    passed = {line[1:] for line in ignore if line.startswith("!")}
+    assert "*" in ignore
+    for _, what in _dockerfile("COPY"):
+        if what.startswith("--from"):
+            continue
+        *names, target = what.split()
+        assert set(names) <= passed
+        for name in names:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, tree / target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copyfile(ROOT / name, tree / target / name)
+
+
+def test_the_image_has_the_tested_versions() -> None:
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    beam = next(pin.split("==")[1] for pin in pins if pin.startswith("apache-beam=="))
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert _dockerfile("FROM") == [
+        ("FROM", f"apache/beam_python{python}_sdk:{beam} AS beam"),
+        ("FROM", f"python:{python}-slim"),
+    ]
+    install, check = (command for _, command in _dockerfile("RUN"))
+    assert install == "pip install --no-cache-dir --constraint constraints.txt '.[pipelines]' && pip check"
+    assert check.startswith("python -c ")
+    assert _dockerfile("ENTRYPOINT") == [("ENTRYPOINT", '["/opt/apache/beam/boot"]')]
+    assert ("COPY", "--from=beam /opt/apache/beam /opt/apache/beam") in _dockerfile("COPY")
+
+
+@pytest.mark.slow
+def test_the_check_of_the_image_passes_with_what_it_gets(tmp_path: pathlib.Path) -> None:
+    """The last command that the image runs, in an environment that has no other part of the checkout."""
+    from tests.dataflow_service import install, make_environment
+
+    (tmp_path / "tree").mkdir()
+    _image_gets(tmp_path / "tree")
+    python = make_environment(tmp_path / "environment")
+    install(tmp_path / "tree", tmp_path / "environment")
+    (_, check) = _dockerfile("RUN")
+    program = re.fullmatch(r'python -c "(.*)"', check[1])
+    assert program is not None
+    done = subprocess.run([str(python), "-I", "-c", program[1]], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(tmp_path / "environment" / "lib" / f"python3.{sys.version_info.minor}" / "site-packages" / "loaders")
+    done = subprocess.run([str(python), "-I", "-c", program[1]], cwd=tmp_path, capture_output=True, text=True)
+    assert "No module named 'loaders'" in done.stderr  # nothing of it comes from elsewhere

@@ -1,17 +1,26 @@
 """Builds as processes of their own: killed, interrupted, with several workers, and within bounds of memory."""
 
+import contextlib
 import os
 import pathlib
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from pipelines.config import parse_config
+from pipelines.output import Output
+from pipelines.plan import make_plan, resolve_config
+from pipelines.sources.table import scan
 from pipelines.verify import read_manifest, verify
+from pipelines.write import write_task
 
 pytestmark = pytest.mark.slow
 
@@ -72,23 +81,47 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("stage", "options"), [*((stage, []) for stage in STAGES), ("after the first shards", MODES["forked"])]
-)
-def test_a_killed_build_started_again_ends_with_the_same_shards(stage, options, undisturbed, tmp_path):
-    source, manifest = undisturbed
-    out = tmp_path / "out"
-    process = start(source, out, "--set", "shard_bytes=1MiB", *options)
-    wait_for(lambda: STAGES[stage](out), process)
-    workers = leaves(process.pid)
-    assert bool(workers) == bool(options)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    wait_for_the_end_of(workers)
-    assert not (out / "manifest.json").exists()
-    assert build(source, out, "--set", "shard_bytes=1MiB").splits == manifest.splits
+def check_undisturbed(out, manifest):
+    """The data set is what an undisturbed build has made, and nothing else lies there."""
+    assert read_manifest(str(out)).splits == manifest.splits
     assert not verify(str(out)).problems
     assert not [path for path in out.rglob("*") if path.name.startswith((".", "_"))]
+    shards = {shard.file for split in manifest.splits.values() for shard in split}
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*.tfrecord")} == shards
+
+
+def test_a_build_that_is_killed_at_every_stage_ends_with_the_same_shards(undisturbed, tmp_path):
+    source, manifest = undisturbed
+    out = tmp_path / "out"
+    for reached in STAGES.values():
+        process = start(source, out, "--set", "shard_bytes=1MiB")
+        wait_for(lambda reached=reached: reached(out), process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert not (out / "manifest.json").exists()
+    build(source, out, "--set", "shard_bytes=1MiB")
+    check_undisturbed(out, manifest)
+
+
+def test_a_build_that_is_killed_at_random_times_ends_with_the_same_shards(undisturbed, tmp_path):
+    """From before the first file is there to the moment when the manifest comes."""
+    source, manifest = undisturbed
+    out = tmp_path / "out"
+    random, kills = np.random.default_rng(11), 0
+    for longest in (3, 6, 9, 12):
+        process = start(source, out, "--set", "shard_bytes=1MiB", *MODES["forked"])
+        try:
+            process.communicate(timeout=random.uniform(0, longest))
+        except subprocess.TimeoutExpired:
+            workers = leaves(process.pid)
+            process.kill()
+            process.communicate()
+            wait_for_the_end_of(workers)
+            kills += 1
+    assert kills >= 2
+    if not (out / "manifest.json").exists():
+        build(source, out, "--set", "shard_bytes=1MiB")
+    check_undisturbed(out, manifest)
 
 
 def test_control_c_stops_at_once_and_the_same_command_goes_on(undisturbed, tmp_path):
@@ -141,16 +174,36 @@ def test_workers_share_every_round_of_learning(undisturbed, tmp_path):
     assert build(source, tmp_path / "shared", *options, *MODES["forked"]).splits == alone.splits
 
 
-def test_a_killed_forked_worker_is_an_error_and_the_same_command_goes_on(undisturbed, tmp_path):
+@pytest.mark.parametrize("stage", ["during the first reading", "after the first shards"])
+def test_a_build_survives_a_killed_forked_worker(stage, undisturbed, tmp_path):
+    """While TensorFlow is imported one worker reads; those that write do its work when it is gone."""
+    source, manifest = undisturbed
+    out = tmp_path / "out"
+    process = start(source, out, "--set", "shard_bytes=1MiB", *MODES["forked"])
+    if stage == "during the first reading":
+        wait_for(lambda: leaves(process.pid), process)
+    else:
+        wait_for(lambda: STAGES[stage](out), process)
+    workers = leaves(process.pid)
+    os.kill(workers[-1], signal.SIGKILL)
+    shown, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, shown
+    wait_for_the_end_of(workers)
+    check_undisturbed(out, manifest)
+
+
+def test_where_all_forked_workers_are_killed_the_same_command_goes_on(undisturbed, tmp_path):
     source, manifest = undisturbed
     out = tmp_path / "out"
     process = start(source, out, "--set", "shard_bytes=64KiB", *MODES["forked"])
     wait_for(lambda: STAGES["after the first shards"](out), process)
     workers = leaves(process.pid)
-    os.kill(workers[-1], signal.SIGKILL)
+    for worker in workers:
+        with contextlib.suppress(ProcessLookupError):  # those of the first reading end by themselves
+            os.kill(worker, signal.SIGKILL)
     shown, _ = process.communicate(timeout=20)
     assert process.returncode == 1
-    assert "npyflow: a worker process was killed" in shown.splitlines()[-1], shown
+    assert "npyflow: a worker process was killed, and no other one is left" in shown.splitlines()[-1], shown
     wait_for_the_end_of(workers)
     assert not (out / "manifest.json").exists()
     assert build(source, out, "--set", "shard_bytes=64KiB").rows("train") == manifest.rows("train")
@@ -223,19 +276,92 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
     assert peaks[1] < 1.1 * peaks[0]
 
 
-def test_a_full_disk_is_an_error_and_the_build_goes_on_when_there_is_room(undisturbed, tmp_path):
-    """A limit on the size of files stands for the disk: writing beyond it fails in the same call."""
+SMALL_DISK = """
+disk=$1
+shift
+mount -t tmpfs -o size=4m none "$disk" || exit 77
+"$@" >"$disk.full" 2>&1 && exit 1
+mount -o remount,size=400m "$disk"
+"$@" >"$disk.room" 2>&1 && cp -r "$disk/out" "$disk.finished"
+"""
+
+
+def test_a_disk_that_is_full(undisturbed, tmp_path):
+    """A file system of 4 MB for a data set of 30 MB, then more; it is mounted for these processes alone.
+
+    Where none can be mounted, a limit on the size of files stands for the disk.
+    """
+    source, manifest = undisturbed
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = [sys.executable, "-m", "pipelines.cli", "build", str(source), str(disk / "out"), "--set=shard_bytes=1MiB"]
+    command += MODES["forked"]
+    shell = ["unshare", "--map-root-user", "--mount", "sh", "-c", SMALL_DISK, "sh", str(disk)]
+    done = subprocess.run([*shell, *command], capture_output=True, text=True)
+    if done.returncode == 77 or done.stderr.startswith("unshare: "):
+        reason, finished = "File too large", disk / "out"
+        shown = subprocess.run(command, stderr=subprocess.PIPE, text=True, preexec_fn=limit_files).stderr
+        build(source, finished, "--set=shard_bytes=1MiB")
+    else:
+        reason, finished = "No space left on device", tmp_path / "disk.finished"
+        shown = (tmp_path / "disk.full").read_text()
+        assert done.returncode == 0, shown
+    assert reason in shown
+    assert "Traceback" not in shown
+    check_undisturbed(finished, manifest)
+
+
+def limit_files():
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+
+
+def test_a_shard_whose_write_fails_twice(undisturbed, tmp_path):
+    """What fails is the operating system's rename: a directory has the name of a shard."""
     source, manifest = undisturbed
     out = tmp_path / "out"
+    blocked = out / list(manifest.splits["train"])[2].file
     command = [sys.executable, "-m", "pipelines.cli", "build", str(source), str(out), "--set", "shard_bytes=1MiB"]
+    process = start(source, out, "--set", "shard_bytes=1MiB")
+    wait_for(lambda: STAGES["before the analysis"](out), process)
+    (blocked / "in the way").mkdir(parents=True)
+    shown, _ = process.communicate()
+    assert process.returncode == 1
+    second = subprocess.run(command, capture_output=True, text=True)
+    assert second.returncode == 1
+    for message in (shown, second.stderr):
+        assert blocked.name in message
+        assert "Is a directory" in message
+    assert not (out / "manifest.json").exists()
+    (blocked / "in the way").rmdir()
+    blocked.rmdir()
+    build(source, out, "--set", "shard_bytes=1MiB")
+    check_undisturbed(out, manifest)
 
-    def limit():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
-    assert done.returncode == 1
-    assert "File too large" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not list(pathlib.Path(out).rglob("*.tfrecord"))
-    assert build(source, out, "--set", "shard_bytes=1MiB").splits == manifest.splits
+def test_tasks_that_run_several_times_at_once(undisturbed, tmp_path):
+    """As with a runner that does not wait for a slow worker: each shard is written by two at the same time."""
+    source, manifest = undisturbed
+    out = tmp_path / "out"
+    process = start(source, out, "--set", "shard_bytes=1MiB")
+    wait_for(lambda: STAGES["after the first shards"](out), process)
+    process.kill()
+    process.communicate()
+    shutil.rmtree(out / "_build" / "tasks")  # so that no task is passed over
+    shutil.rmtree(out / "_build" / "tmp")
+    config = parse_config({"shard_bytes": "1MiB"})
+    table = scan(str(source), config)
+    plan, output = make_plan(table, resolve_config(config, table)), Output(str(out))
+    both = threading.Barrier(2, timeout=60)
+
+    def write_all():
+        for task in plan.tasks():
+            both.wait()
+            yield write_task(task, plan, output)
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(list, (write_all(), write_all()))
+    assert one == other
+    assert not list((out / "_build" / "tmp").iterdir())
+    build(source, out, "--set", "shard_bytes=1MiB")
+    check_undisturbed(out, manifest)

@@ -1,0 +1,21 @@
+# What the workers of a job run, on Dataflow or on a cluster with docker: Python with npyflow and the versions of
+# constraints.txt, nothing else, and the program of Beam's own image that starts a worker. Built where docker is, in the
+# repository root:
+#   docker build --tag IMAGE . && docker push IMAGE
+FROM apache/beam_python3.11_sdk:2.77.0 AS beam
+
+FROM python:3.11-slim
+WORKDIR /opt/npyflow
+COPY constraints.txt setup.py pyproject.toml README.md LICENSE ./
+COPY loaders loaders
+COPY pipelines pipelines
+RUN pip install --no-cache-dir --constraint constraints.txt '.[pipelines]' && pip check
+
+# From elsewhere, so that what was installed is imported: there is no image if that fails.
+WORKDIR /tmp
+RUN python -c "import pipelines.analyze, pipelines.build, pipelines.write"
+
+COPY --from=beam /opt/apache/beam /opt/apache/beam
+# A worker has no use for a GPU.
+ENV CUDA_VISIBLE_DEVICES=-1 TF_CPP_MIN_LOG_LEVEL=2
+ENTRYPOINT ["/opt/apache/beam/boot"]
