@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from pipelines import fit
+import numpy as np
+
+from pipelines import fit, metrics
 from pipelines.fit import Accumulated, Knowledge, Need
 from pipelines.local import Job, Workers
 from pipelines.plan import Plan
@@ -17,6 +19,9 @@ STAGE = "analyze"
 
 UNITS_TOGETHER = 16
 """Units of analysis that one worker adds up before the sums travel."""
+
+MOST_RANGES = 20_000
+"""Runs of units, where there are very many units: a job's graph has the numbers of each run."""
 
 
 def learning(plan: Plan) -> dict[str, ResolvedFeature]:
@@ -31,7 +36,7 @@ def rounds(plan: Plan) -> int:
 
 def unit_ranges(plan: Plan) -> list[tuple[int, int]]:
     """The units of analysis in runs that are large enough for their sums to be small beside them."""
-    together = min(max(plan.analysis_units // 64, 1), UNITS_TOGETHER)
+    together = max(min(plan.analysis_units // 64, UNITS_TOGETHER), -(-plan.analysis_units // MOST_RANGES), 1)
     return [(first, min(first + together, plan.analysis_units)) for first in range(0, plan.analysis_units, together)]
 
 
@@ -57,7 +62,9 @@ def add_units(units: tuple[int, int], plan: Plan, needs: Sequence[Need], known: 
     added = (
         fit.accumulate(needs, features, known, read_training_rows(unit, plan, names=names)) for unit in range(*units)
     )
-    return functools.reduce(functools.partial(fit.merge_accumulated, features), added)
+    result = functools.reduce(functools.partial(fit.merge_accumulated, features), added)
+    metrics.count("missing", sum(int(np.sum(result[need].missing)) for need in needs if need.what == "moments"))
+    return result
 
 
 def read_training_rows(unit: int, plan: Plan, *, names: Sequence[str]) -> Columns:

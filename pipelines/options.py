@@ -12,6 +12,7 @@ EPILOG = """exit codes:
   1    the work failed: values that cannot be used, a data set that does not verify or whose splits share rows, rows
        that do not pass validation, epochs that do not mix the classes, a runner that failed
   2    nothing was begun: bad sources, configuration, options or output directory
+  3    status: the build, or the append, is not finished
   130  interrupted; the same command goes on where it stopped
 """
 
@@ -62,6 +63,15 @@ def make_parser() -> argparse.ArgumentParser:
     validate.add_argument("--against", metavar="OUT", help="a data set that the arrays should be like")
     validate.add_argument("--json", metavar="FILE", help="write the report for machines")
     _add_thresholds(validate)
+
+    status = commands.add_parser(
+        "status", parents=[common], help="say how far a build is, whatever runs it and wherever", allow_abbrev=False
+    )
+    status.add_argument("path", metavar="OUT", help="the directory of a data set, finished or being built")
+    status.add_argument(
+        "--watch", action="store_true", help="say it again as it changes, until it is finished or has stopped"
+    )
+    status.add_argument("--json", metavar="FILE", help="write it for machines")
 
     verify = commands.add_parser(
         "verify", parents=[common], help="check a data set against its manifest", allow_abbrev=False

@@ -76,7 +76,7 @@ class Group:
         tasks: How many tasks, and so shards of each split, there are.
     """
 
-    parts: tuple[int, ...]
+    parts: Sequence[int]
     splits: tuple[str, ...]
     tasks: int
 
@@ -142,11 +142,22 @@ class Plan(Kept):
             1,
         )
 
+    @property
+    def task_count(self) -> int:
+        """How many tasks there are."""
+        return sum(group.tasks for group in self.groups)
+
+    def task(self, number: int) -> Task:
+        """A task by its number among all, which is all that has to travel to a worker."""
+        for group, own in enumerate(self.groups):
+            if number < own.tasks:
+                return Task(group=group, index=number)
+            number -= own.tasks
+        raise IndexError(f"expected a number below {self.task_count}")
+
     def tasks(self) -> Iterator[Task]:
         """Every task."""
-        for number, group in enumerate(self.groups):
-            for index in range(group.tasks):
-                yield Task(group=number, index=index)
+        return map(self.task, range(self.task_count))
 
     def shard_count(self, split: str) -> int:
         """How many shards a split has."""
@@ -155,6 +166,10 @@ class Plan(Kept):
     def shard_file(self, split: str, index: int) -> str:
         """The path of a shard from the data set's root."""
         return f"{split}/{split}-{index:05d}-of-{self.shard_count(split):05d}.tfrecord"
+
+    def block_count(self, group: int) -> int:
+        """How many blocks a group's rows are cut into."""
+        return int(self._block_starts[group][-1])
 
     def blocks(self, task: Task) -> list[Span]:
         """The blocks that feed a task, in the order of the sources.
@@ -169,14 +184,18 @@ class Plan(Kept):
         key = order.derive(self.config.seed, order.DEAL, task.group)
         dealt = np.sort(order.permute(key, np.arange(task.index, count, group.tasks), count))
         owners = np.searchsorted(starts, dealt, side="right") - 1
-        spans = []
-        for block, owner in zip(dealt.tolist(), owners.tolist(), strict=True):
-            part = group.parts[owner]
-            length = self._part_block_rows[part]
-            start = (block - int(starts[owner])) * length
-            stop = min(start + length, self.table.parts[part].rows)
-            spans.append(Span(part=part, start=start, stop=stop))
-        return spans
+        parts = self._group_parts[task.group][owners]
+        lengths = self._part_block_rows[parts]
+        first = (dealt - starts[owners]) * lengths
+        last = np.minimum(first + lengths, self.table.part_rows[parts])
+        return [
+            Span(part=part, start=start, stop=stop)
+            for part, start, stop in zip(parts.tolist(), first.tolist(), last.tolist(), strict=True)
+        ]
+
+    @functools.cached_property
+    def _group_parts(self) -> tuple[npt.NDArray[np.int64], ...]:
+        return tuple(np.asarray(group.parts, np.int64) for group in self.groups)
 
     @functools.cached_property
     def _block_starts(self) -> tuple[npt.NDArray[np.int64], ...]:
@@ -184,7 +203,7 @@ class Plan(Kept):
         return tuple(_block_starts(self.table, group.parts, self._part_block_rows) for group in self.groups)
 
     @functools.cached_property
-    def _part_block_rows(self) -> tuple[int, ...]:
+    def _part_block_rows(self) -> npt.NDArray[np.int64]:
         return _part_block_rows(self.table, self.block_rows)
 
     @property
@@ -225,8 +244,8 @@ class Plan(Kept):
     @functools.cached_property
     def _training_starts(self) -> npt.NDArray[np.int64]:
         """The number of the first row of each part of the training group, and the number of rows at the end."""
-        rows = [self.table.parts[part].rows for part in self._training_group.parts]
-        return np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
+        rows = self.table.part_rows[np.asarray(self._training_group.parts, np.int64)]
+        return np.concatenate([[0], np.cumsum(rows)])
 
     def row_order(self, spans: Sequence[Span]) -> npt.NDArray[np.int64]:
         """The order of the rows of a task's blocks in its shards: the stable argsort of their hashes."""
@@ -242,21 +261,16 @@ class Plan(Kept):
         return order.stream(np.repeat(keys, rows), np.arange(rows.sum()) + np.repeat(shifts, rows))
 
 
-def _part_block_rows(table: SourceTable, block_rows: int) -> tuple[int, ...]:
+def _part_block_rows(table: SourceTable, block_rows: int) -> npt.NDArray[np.int64]:
     """How many rows a block of each part holds; more where the middle of a source cannot be read alone."""
-    compressed = max(COMPRESSED_BLOCK_BYTES // table.row_bytes, block_rows)
-    return tuple(compressed if _is_compressed(part) else block_rows for part in table.parts)
-
-
-def _is_compressed(part: Part) -> bool:
-    return any(source.compressed for source in part.sources.values())
+    return np.where(table.part_compressed, max(COMPRESSED_BLOCK_BYTES // table.row_bytes, block_rows), block_rows)
 
 
 def _block_starts(
-    table: SourceTable, parts: tuple[int, ...], part_block_rows: tuple[int, ...]
+    table: SourceTable, parts: Sequence[int], part_block_rows: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    counts = [-(-table.parts[part].rows // part_block_rows[part]) for part in parts]
-    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    own = np.asarray(parts, np.int64)
+    return np.concatenate([[0], np.cumsum(-(-table.part_rows[own] // part_block_rows[own]))])
 
 
 def is_training(split: str) -> bool:
@@ -364,7 +378,7 @@ def make_plan(table: SourceTable, config: ResolvedConfig) -> Plan:
     groups = []
     for splits, parts in split_groups(table.parts, config.splits):
         largest = max(1.0 if share is None else share for share in splits.values())
-        rows = sum(table.parts[part].rows for part in parts)
+        rows = int(table.part_rows[np.asarray(parts, np.int64)].sum())
         blocks = int(_block_starts(table, parts, part_block_rows)[-1])
         tasks = max(
             math.ceil(rows * stored * largest / config.shard_bytes),
@@ -381,12 +395,12 @@ def make_plan(table: SourceTable, config: ResolvedConfig) -> Plan:
 
 
 def split_groups(
-    parts: tuple[Part, ...], splits: str | Mapping[str, float] | Rule
-) -> list[tuple[dict[str, float | None], tuple[int, ...]]]:
+    parts: Sequence[Part], splits: str | Mapping[str, float] | Rule
+) -> list[tuple[dict[str, float | None], Sequence[int]]]:
     """The splits that each group of parts goes to, each with its share of the rows; None where only values tell."""
     if not isinstance(splits, str):
         shares = splits.shares if isinstance(splits, Rule) else splits
-        return [(dict(shares), tuple(range(len(parts))))]
+        return [(dict(shares), range(len(parts)))]
     directories: dict[str, list[int]] = {}
     for number, part in enumerate(parts):
         assert part.split is not None, "with splits by directory, the scan gives every part a split"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -14,6 +14,11 @@ from pipelines import progress
 
 REFRESH_SECONDS = 0.2
 PLAIN_SECONDS = 5.0
+
+POLL_SHARE = 20
+"""How many times as long as a look at the finished tasks the pause before the next one is: 100,000 take a second."""
+
+STAGES = ("split", "analyze", "profile", "write")
 
 Poll = Callable[[], dict[str, progress.Count]]
 
@@ -27,9 +32,57 @@ def show_bytes(size: float) -> str:
     return f"{size:.1f} PiB"
 
 
+def show_seconds(seconds: float) -> str:
+    """A time for people."""
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes < 48 * 60 else f"{minutes / 1440:,.1f} days"
+
+
+def show_counts(counts: Mapping[str, progress.Count], *, rows: int) -> list[str]:
+    """What a build has counted, for people.
+
+    Args:
+        counts: From `progress.Counter.counts`, when the build is done.
+        rows: The rows that the manifest has.
+
+    Returns:
+        A line on what was read, one on what was written, and one where the runner gives other numbers than the
+        manifest: a cluster may do work twice and count it twice.
+    """
+    found = {name: count.rows for name, count in counts.items()}
+    get = found.get
+    passes = [f"{found[f'{stage}_bytes'] / 1e6:,.1f} MB to {stage}" for stage in STAGES if get(f"{stage}_bytes")]
+    said = []
+    if passes:
+        fetched = (
+            f"{get('requests', 0):,} requests for {get('bytes_read', 0) / 1e6:,.1f} MB, " if get("requests") else ""
+        )
+        said.append(
+            f"read {' and '.join(passes)}; {fetched}{get('retries', 0):,} retries, {_missing(get('missing', 0))}"
+        )
+    if "shards" in found or "found_shards" in found:
+        line = f"wrote {get('rows', 0):,} rows, {get('shard_bytes', 0) / 1e6:,.1f} MB, in {get('shards', 0):,} shards"
+        if get("found_shards"):
+            line += f"; {found['found_rows']:,} rows in {found['found_shards']:,} shards were there already"
+        said.append(line)
+    counted = get("rows", 0) + get("found_rows", 0)
+    if counted != rows:
+        known = f"counts {counted:,} rows" if counted else "gives no counts"
+        said.append(f"the runner {known}; the manifest has {rows:,}")
+    return said
+
+
+def _missing(count: int) -> str:
+    return f"{count:,} missing value{'s' if count != 1 else ''} in the training rows"
+
+
 @contextmanager
-def shown(console: Console, totals: dict[str, int], poll: Poll = dict) -> Iterator[None]:
-    """Shows the progress of the work inside the context.
+def shown(console: Console, totals: dict[str, int], poll: Poll = dict) -> Iterator[progress.Counter]:
+    """Shows the progress of the work inside the context, which is what counts it.
 
     Args:
         console: Where to show it.
@@ -43,7 +96,7 @@ def shown(console: Console, totals: dict[str, int], poll: Poll = dict) -> Iterat
         with view:
             watcher.start()
             try:
-                yield
+                yield counter
             finally:
                 stop.set()
                 watcher.join()
@@ -52,10 +105,12 @@ def shown(console: Console, totals: dict[str, int], poll: Poll = dict) -> Iterat
 def _watch(
     view: _Bars | _Lines, counter: progress.Counter, stages: tuple[str, ...], stop: threading.Event, poll: Poll
 ) -> None:
-    stopping = False
+    stopping, pause = False, REFRESH_SECONDS
     while not stopping:
-        stopping = stop.wait(REFRESH_SECONDS)
+        stopping = stop.wait(pause)
+        begun = time.monotonic()
         elsewhere = poll()
+        pause = max(REFRESH_SECONDS, POLL_SHARE * (time.monotonic() - begun))
         for stage in stages:
             here, there = counter.read(stage), elsewhere.get(stage, progress.Count())
             view.update(stage, here if here.rows >= there.rows else there)

@@ -37,7 +37,15 @@ def test_build_inspect_verify(source, tmp_path, capsys):
     out = tmp_path / "out"
     assert run("build", source, out, "--seed", 3, "--set", "splits={train: 0.5, test: 0.5}") == 0
     shown = capsys.readouterr().out
-    for text in ("analyze: 500 of 500 rows", "write: 500 of 500 rows", "train", "test", "is built in"):
+    for text in (
+        "analyze: 500 of 500 rows",
+        "write: 500 of 500 rows",
+        "wrote 500 rows",
+        "missing values in the training rows",
+        "train",
+        "test",
+        "is built in",
+    ):
         assert text in shown
     assert json.loads((out / "manifest.json").read_text())["seed"] == 3
     assert run("inspect", out) == 0
@@ -65,7 +73,8 @@ def test_a_dry_run_writes_nothing_and_its_configuration_gives_the_same(source, t
     assert run("build", source, tmp_path / "out", "--dry_run", "--set", "seed=9") == 0
     shown = capsys.readouterr()
     assert not (tmp_path / "out").exists()
-    assert "Forecast" in shown.err
+    for text in ("Forecast", "It reads", "to analyze", "A worker needs", "workers  begin"):
+        assert text in shown.err
     assert yaml.safe_load(shown.out)["seed"] == 9
     (tmp_path / "config.yaml").write_text(shown.out)
     assert run("build", source, tmp_path / "out", "--dry_run", "--config", tmp_path / "config.yaml") == 0
@@ -277,6 +286,8 @@ def test_bench_shows_and_writes_what_it_measured(tmp_path, capsys):
         (["bench", "SRC", "--step_ms", "nan"], ["--step_ms", "'nan'"]),
         (["bench", "SRC", "--loader", "torch"], ["--loader", "'torch'"]),
         (["bench", "gs://bucket/out", "--loader", "numpy"], ["expected a local directory"]),
+        (["status", "SRC"], ["expected a data set, finished or being built; found none"]),
+        (["status", "SRC", "--wach"], ["--wach"]),
         (["biuld", "SRC"], ["biuld"]),
     ],
 )
@@ -334,7 +345,7 @@ def test_help_names_the_exit_codes(capsys):
         run("--help")
     assert exit.value.code == 0
     shown = capsys.readouterr().out
-    for text in ("exit codes", "inspect", "build", "append", "validate", "verify", "leakage", "bench", "130"):
+    for text in ("exit codes", "inspect", "build", "append", "validate", "status", "verify", "leakage", "bench", "130"):
         assert text in shown
 
 
@@ -342,7 +353,7 @@ def test_neither_help_nor_inspect_loads_heavy_packages(source, tmp_path, monkeyp
     write_sorted_by_class(tmp_path / "out", monkeypatch)
     out = str(tmp_path / "out")
     bench = ["bench", out, "--loader", "numpy", "--seconds", "0.01"]
-    for arguments in (["--help"], ["inspect", source], ["inspect", out, "--shuffle"], bench):
+    for arguments in (["--help"], ["inspect", source], ["inspect", out, "--shuffle"], ["status", out], bench):
         program = (
             "import contextlib, sys\n"
             "from pipelines import cli\n"

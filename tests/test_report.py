@@ -1,6 +1,7 @@
 """What a build shows while it runs."""
 
 import io
+import time
 
 import pytest
 from rich.console import Console
@@ -13,6 +14,27 @@ from pipelines import progress, report
 )
 def test_bytes_for_people(size, text):
     assert report.show_bytes(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0.0 s"), (9.94, "9.9 s"), (59, "59 s"), (120, "2 min"), (6000, "1 h 40 min"), (86400 * 5, "5.0 days")],
+)
+def test_times_for_people(seconds, text):
+    assert report.show_seconds(seconds) == text
+
+
+def test_a_slow_look_at_finished_tasks_is_taken_rarely():
+    looks = []
+
+    def poll():
+        looks.append(time.monotonic())
+        time.sleep(0.05)
+        return {}
+
+    with report.shown(Console(file=io.StringIO()), {"write": 1}, poll):
+        time.sleep(1.2)
+    assert len(looks) <= 3  # the first after a fifth of a second, the next one a second later, and one at the end
 
 
 def show(**console):

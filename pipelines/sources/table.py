@@ -33,61 +33,12 @@ from pipelines.sources.headers import FileHeaders, HeaderReader, cut, read_with_
 from pipelines.sources.layout import Entry, arrange, check_names, find_splits
 from pipelines.sources.listing import list_sources
 from pipelines.sources.npy import record_text
+from pipelines.sources.packed import PackedParts, pack
+from pipelines.sources.parts import Part as Part
+from pipelines.sources.parts import Source as Source
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
-    """One array, as its header describes it: a `.npy` file, a member of an archive, or a field of either.
-
-    Attributes:
-        path: The path from the root, with forward slashes, or an absolute one.
-        dtype: NumPy's text of the values' dtype, with the file's byte order, such as `>f4`.
-        shape: The shape of the whole array, with the axes of a field.
-        fortran: Whether the first axis varies fastest; a field's own axes are in C order all the same.
-        offset: Where the values begin, in bytes: of the file, or, if compressed, of the member.
-        size: The bytes of the file.
-        modified: When the file was last changed, in seconds since 1970.
-        member: The name of the archive's member, without `.npy`; empty where the file is no archive.
-        compressed: Whether the member is compressed, and so has to be read forward.
-        record: The structured dtype in the file, as `npy.record_dtype` reads it; empty for a plain dtype.
-        field: The field of the structured dtype; the names of nested fields are joined by `.`.
-    """
-
-    path: str
-    dtype: str
-    shape: tuple[int, ...]
-    fortran: bool
-    offset: int
-    size: int
-    modified: float
-    member: str = ""
-    compressed: bool = False
-    record: str = ""
-    field: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """The attributes by their names; `dataclasses.asdict` copies each, which takes ten times as long."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
-    """A run of rows that one array of each feature holds.
-
-    Attributes:
-        name: What is left of the files' paths without the feature's name.
-        rows: How many rows each of the arrays holds.
-        sources: The array of each feature that comes from files.
-        split: The split that the directory names, or None where rows are split otherwise.
-        directory: The class that the directory names, or None where no feature asks for it.
-    """
-
-    name: str
-    rows: int
-    sources: Mapping[str, Source]
-    split: str | None
-    directory: str | None = None
-
+_encode = json.JSONEncoder(sort_keys=True).encode
+"""`json.dumps` makes an encoder for each call with options."""
 
 Origin = Literal["files", "index", "directory", "constant"]
 
@@ -153,14 +104,33 @@ class SourceTable:
 
     root: str
     features: tuple[Feature, ...]
-    parts: tuple[Part, ...]
+    parts: Sequence[Part]
     directories: tuple[str, ...] = ()
     skipped: tuple[Problem, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: the parts as columns, and nothing that can be computed from them."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return own | {"parts": pack(self.parts)}
+
+    @functools.cached_property
+    def part_rows(self) -> npt.NDArray[np.int64]:
+        """The number of rows of each part."""
+        if isinstance(self.parts, PackedParts):
+            return self.parts.rows()
+        return np.array([part.rows for part in self.parts], np.int64)
+
+    @functools.cached_property
+    def part_compressed(self) -> npt.NDArray[np.bool_]:
+        """Whether a source of each part is compressed."""
+        if isinstance(self.parts, PackedParts):
+            return self.parts.compressed()
+        return np.array([any(source.compressed for source in part.sources.values()) for part in self.parts], bool)
 
     @property
     def rows(self) -> int:
         """The number of rows."""
-        return sum(part.rows for part in self.parts)
+        return int(self.part_rows.sum())
 
     @property
     def row_bytes(self) -> int:
@@ -180,7 +150,7 @@ class SourceTable:
     @functools.cached_property
     def first_rows(self) -> npt.NDArray[np.int64]:
         """For each part the number of its first row among all rows, and the number of rows at the end."""
-        return np.concatenate([[0], np.cumsum([part.rows for part in self.parts], dtype=np.int64)])
+        return np.concatenate([[0], np.cumsum(self.part_rows)])
 
     @functools.cached_property
     def class_numbers(self) -> npt.NDArray[np.int64]:
@@ -208,7 +178,7 @@ class SourceTable:
         for part in self.parts:
             sources = {name: source.to_json() for name, source in part.sources.items()}
             for digest in (with_times, without):
-                line = json.dumps([part.name, part.split, part.rows, sources], sort_keys=True)
+                line = _encode([part.name, part.split, part.rows, sources])
                 digest.update(line.encode() + b"\n")
                 for source in sources.values():
                     source.pop("modified", None)

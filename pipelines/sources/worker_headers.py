@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import pickle
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import apache_beam as beam
 
-from pipelines import files
+from pipelines import files, stores
 from pipelines.sources.headers import Chunk, FileHeaders, HeaderReader, read_headers, read_with_threads
 
 MIN_FILES = 10_000
@@ -40,12 +40,14 @@ class KeepHeaders(beam.PTransform):  # type: ignore[misc]
             pipeline
             | "ListChunks" >> beam.Create(list(enumerate(self._chunks)))
             | "SpreadChunks" >> beam.Reshuffle()
-            | "KeepHeaders" >> beam.Map(keep_headers, self._root, self._directory).with_output_types(None)
+            | "KeepHeaders"
+            >> beam.Map(keep_headers, self._root, self._directory, stores.shared()).with_output_types(None)
         )
 
 
-def keep_headers(chunk: Numbered, root: str, directory: str) -> None:
-    """Reads the headers of one chunk and keeps them."""
+def keep_headers(chunk: Numbered, root: str, directory: str, options: Mapping[str, Any]) -> None:
+    """Reads the headers of one chunk and keeps them; `options` are those with which file systems are reached."""
+    stores.adopt(options)
     number, paths_with_sizes = chunk
     files.write_bytes(_path(directory, number), pickle.dumps(read_headers(root, paths_with_sizes)))
 

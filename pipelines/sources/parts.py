@@ -1,0 +1,61 @@
+"""The arrays of a data set as their headers describe them, and the parts of the rows that they hold."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """One array, as its header describes it: a `.npy` file, a member of an archive, or a field of either.
+
+    Attributes:
+        path: The path from the root, with forward slashes, or an absolute one.
+        dtype: NumPy's text of the values' dtype, with the file's byte order, such as `>f4`.
+        shape: The shape of the whole array, with the axes of a field.
+        fortran: Whether the first axis varies fastest; a field's own axes are in C order all the same.
+        offset: Where the values begin, in bytes: of the file, or, if compressed, of the member.
+        size: The bytes of the file.
+        modified: When the file was last changed, in seconds since 1970.
+        member: The name of the archive's member, without `.npy`; empty where the file is no archive.
+        compressed: Whether the member is compressed, and so has to be read forward.
+        record: The structured dtype in the file, as `npy.record_dtype` reads it; empty for a plain dtype.
+        field: The field of the structured dtype; the names of nested fields are joined by `.`.
+    """
+
+    path: str
+    dtype: str
+    shape: tuple[int, ...]
+    fortran: bool
+    offset: int
+    size: int
+    modified: float
+    member: str = ""
+    compressed: bool = False
+    record: str = ""
+    field: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The attributes by their names; `dataclasses.asdict` copies each, which takes ten times as long."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """A run of rows that one array of each feature holds.
+
+    Attributes:
+        name: What is left of the files' paths without the feature's name.
+        rows: How many rows each of the arrays holds.
+        sources: The array of each feature that comes from files.
+        split: The split that the directory names, or None where rows are split otherwise.
+        directory: The class that the directory names, or None where no feature asks for it.
+    """
+
+    name: str
+    rows: int
+    sources: Mapping[str, Source]
+    split: str | None
+    directory: str | None = None
