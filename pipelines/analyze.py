@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import tensorflow as tf
-import tensorflow_transform as tft
-import tensorflow_transform.beam as tft_beam
-from tensorflow_metadata.proto.v0 import schema_pb2
-from tfx_bsl.tfxio import tensor_adapter
 
 from pipelines import files, fit, preprocessing
 from pipelines.archive import dump_arrays, load_arrays
-from pipelines.custom import load_function
+from pipelines.export import Export
 from pipelines.fit import Accumulated, Knowledge
-from pipelines.learn import add_units, learning, read_training_rows, unit_ranges
+from pipelines.learn import add_units, learning, unit_ranges
 from pipelines.local import Job, Workers
 from pipelines.output import FITTED, MOMENTS, STATISTICS, Output
 from pipelines.plan import Plan
-from pipelines.reading.columns import Ragged
 from pipelines.resolve import ResolvedFeature
 from pipelines.spread import Spread
 from pipelines.statistics.summary import Statistics, summarize
@@ -82,6 +74,8 @@ class Learn(beam.PTransform):  # type: ignore[misc]
         """Wires the rounds; each reads the rows anew, so that no runner has to hold them."""
         plan, features = self._plan, learning(self._plan)
         known = pipeline | "KnowNothing" >> beam.Create([fit.begin(features.values())], reshuffle=False)
+        if self._first_round is not None and self._workers is not None:
+            self._first_round.otherwise(self._workers)
         workers = self._first_round or self._workers
         for number, needs in enumerate(fit.schedule(tuple(features.values()))):
             before = beam.pvalue.AsSingleton(known)
@@ -154,108 +148,6 @@ def keep(known: Knowledge, plan: Plan, directory: str) -> npt.NDArray[np.float64
         constants = preprocessing.keep_constants(transformed, known)
         files.write_bytes(files.join(directory, FITTED), dump_arrays(constants))
     return preprocessing.pack(transformed, known)
-
-
-class Export(beam.PTransform):  # type: ignore[misc]
-    """Writes tf.transform's SavedModel of the steps, or of the user's own function.
-
-    Expects a PCollection of one element, the packed constants of the steps. Outputs a PCollection of one element, there
-    when the transform has been written.
-    """
-
-    def __init__(self, plan: Plan, output: Output) -> None:
-        super().__init__()
-        self._plan = plan
-        self._output = output
-
-    def expand(self, packed: beam.PCollection[npt.NDArray[np.float64]]) -> beam.PCollection[Any]:
-        """Wires the export. What steps need has been learned; a user's function has tf.transform's own analysis."""
-        config = self._plan.config
-        adapter = tensor_adapter_config(config.graph_features)
-        if config.custom is not None:
-            preprocessing_fn = load_function(config.custom.place)
-            batches = packed.pipeline | "ReadRecordBatches" >> ReadRecordBatches(self._plan, adapter.arrow_schema)
-        else:
-            batches = packed.pipeline | "NoRows" >> beam.Create([], reshuffle=False)
-
-            def preprocessing_fn(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-                (constants,) = tft.experimental.ptransform_analyzer(
-                    list(inputs.values()), _Hand(packed), [tf.float64], [[None]]
-                )
-                return preprocessing.preprocess(inputs, constants, config.transformed)
-
-        transform_fn = (batches, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(preprocessing_fn)
-        return transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(self._output.transform)
-
-
-class ReadRecordBatches(beam.PTransform):  # type: ignore[misc]
-    """Reads the training rows as Arrow record batches, one for each unit of analysis.
-
-    Expects a pipeline. Outputs a PCollection of `pa.RecordBatch`.
-    """
-
-    def __init__(self, plan: Plan, schema: pa.Schema) -> None:
-        super().__init__()
-        self._plan = plan
-        self._schema = schema
-
-    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[pa.RecordBatch]:
-        """Wires the reading."""
-        return (
-            pipeline
-            | "ListUnits" >> beam.Create(range(self._plan.analysis_units))
-            | "SpreadUnits" >> beam.Reshuffle()
-            | "ToRecordBatch" >> beam.Map(read_record_batch, self._plan, self._schema)
-        )
-
-
-def read_record_batch(unit: int, plan: Plan, schema: pa.Schema) -> pa.RecordBatch:
-    """The training rows of a unit as flat lists, one list a row."""
-    columns = read_training_rows(unit, plan, names=schema.names)
-    arrays = []
-    for field in schema:
-        column = columns[field.name]
-        assert not isinstance(column, Ragged), "the transform takes no rows of varying length"
-        value_type = field.type.value_type
-        values = column.reshape(-1)
-        if not pa.types.is_large_binary(value_type):
-            values = values.astype(value_type.to_pandas_dtype(), copy=False)
-        width = math.prod(column.shape[1:])
-        offsets = pa.array(np.arange(len(column) + 1, dtype=np.int64) * width)
-        arrays.append(pa.LargeListArray.from_arrays(offsets, pa.array(values, value_type)))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-class _Hand(beam.PTransform):  # type: ignore[misc]
-    """An analyzer that hands on what has been learned already."""
-
-    def __init__(self, packed: beam.PCollection[Any]) -> None:
-        super().__init__()
-        self._packed = packed
-
-    def expand(self, _: beam.PCollection[Any]) -> tuple[beam.PCollection[Any]]:
-        """Wires the analyzer."""
-        return (self._packed | "HandOn" >> beam.Map(_same),)
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-def tensor_adapter_config(features: Sequence[ResolvedFeature]) -> tensor_adapter.TensorAdapterConfig:
-    """How tf.transform turns record batches of these features into dense tensors."""
-    fields, representations = [], {}
-    for feature in features:
-        string = feature.source_dtype == "string"
-        value_type = pa.large_binary() if string else pa.from_numpy_dtype(feature.graph_dtype)
-        fields.append(pa.field(feature.name, pa.large_list(value_type)))
-        representation = schema_pb2.TensorRepresentation()
-        representation.dense_tensor.column_name = feature.name
-        representation.dense_tensor.shape.SetInParent()
-        for size in feature.value_shape:
-            representation.dense_tensor.shape.dim.add().size = size
-        representations[feature.name] = representation
-    return tensor_adapter.TensorAdapterConfig(pa.schema(fields), representations)
 
 
 def flat(statistics: Mapping[str, Statistics]) -> dict[str, npt.NDArray[Any]]:

@@ -18,11 +18,13 @@ from loaders.manifest import File, Manifest, Shard
 from pipelines import files
 from pipelines.config import parse_config
 from pipelines.errors import NpyflowError, Problem, SourceError
-from pipelines.output import SOURCES, STATE_FORMAT, Output, OutputError, read_state, versions
+from pipelines.lock import held
+from pipelines.output import SOURCES, STATE_FORMAT, Output, OutputError, read_state
 from pipelines.plan import Plan, is_training, make_plan, resolve_config
 from pipelines.provenance import PartRecord, Provenance, changed_parts, looking
 from pipelines.reuse import Existing, check_against, open_existing
 from pipelines.sources.table import SourceTable, scan
+from pipelines.versions import versions
 
 if TYPE_CHECKING:
     from pipelines.growth import FeatureDrift
@@ -46,8 +48,7 @@ class LaterParts(SourceTable):
     @functools.cached_property
     def first_rows(self) -> npt.NDArray[np.int64]:
         """As of any table, counted on from the rows before."""
-        counts = [part.rows for part in self.parts]
-        return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]) + self.rows_before
+        return np.concatenate([[0], np.cumsum(self.part_rows)]) + self.rows_before
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,20 +98,34 @@ class Appended:
 def finish_append(root: str) -> None:
     """Ends an append that was interrupted while it was published, or right after, if there is one."""
     output = Output(files.absolute(root))
-    state = read_state(output)
-    if state is None or "append_to" not in state or not files.exists(output.manifest):
+    if not _interrupted(output) or not files.exists(output.manifest):
         return
-    if state["append_to"] != _digest(output):
-        clear_append(root)
-    elif files.exists(output.path("_build", "publish", "manifest.json")):
-        _commit(output)
+    with held(output):
+        state = read_state(output)
+        if state is None:
+            return
+        if state["append_to"] != _digest(output):
+            _clear(output)
+        elif files.exists(output.path("_build", "publish", "manifest.json")):
+            _commit(output)
 
 
 def clear_append(root: str) -> None:
     """Removes what an append that failed or was interrupted has left, if there is anything; no row was added."""
     output = Output(files.absolute(root))
+    if _interrupted(output):
+        with held(output):
+            _clear(output)
+
+
+def _interrupted(output: Output) -> bool:
+    """Whether there is an append that was not finished; it may go on as well."""
+    return "append_to" in (read_state(output) or {})
+
+
+def _clear(output: Output) -> None:
     state = read_state(output)
-    if state is not None and "append_to" in state:
+    if state is not None:
         _remove_unlisted(output, state["splits"])
         files.remove_tree(output.build)
 
@@ -191,7 +206,7 @@ def begin_append(plan: Addition, output: Output) -> bool:
         return files.exists(files.join(output.statistics, PROFILE))
     if found is not None:
         _remove_unlisted(output, found["splits"])
-    elif files.exists(output.build):
+    elif not files.is_empty(output.build):
         raise OutputError(f"{output.build}: expected nothing, or what an interrupted run left; found other files")
     files.remove_tree(output.build)
     files.write_text(output.state, json.dumps(state))

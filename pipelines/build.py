@@ -19,15 +19,27 @@ from pipelines.append import (
     publish_append,
 )
 from pipelines.config import DatasetConfig
+from pipelines.flink import stop_earlier
 from pipelines.kept import keep
 from pipelines.learn import begin_first_round
 from pipelines.local import Workers
-from pipelines.output import Output, OutputError, prepare
+from pipelines.lock import held
+from pipelines.output import Output, OutputError, check, prepare
 from pipelines.plan import Plan, make_plan, resolve_config
 from pipelines.quiet import quick_imports
 from pipelines.reuse import Existing, copy_learned, open_existing, plan_reuse
-from pipelines.running import check_workers, forked_workers, header_reader, pipeline_options, run_pipeline
+from pipelines.running import (
+    check_workers,
+    forked_workers,
+    header_reader,
+    option_value,
+    pipeline_options,
+    run_pipeline,
+    runs_here,
+)
 from pipelines.sources.table import scan
+from pipelines.status import keep_description
+from pipelines.stores import configure
 
 
 def build(
@@ -61,6 +73,7 @@ def build(
         ConfigError: If the configuration does not fit the sources; nothing has been written.
         NpyflowError: As in `run_build`.
     """
+    configure(beam_options)
     config = config or DatasetConfig()
     if transform is not None:
         existing = open_existing(os.fspath(transform))
@@ -103,6 +116,7 @@ def append(
             read.
         NpyflowError: As in `run_build`.
     """
+    configure(beam_options)
     finish_append(os.fspath(output))
     existing = open_existing(os.fspath(output))
     plan = plan_append(os.fspath(source), existing)
@@ -142,12 +156,32 @@ def run_build(
         WorkerError: If a forked process was killed.
     """
     check_workers(workers, plan, beam_options)
+    configure(beam_options)
     if beam_options:
         pipeline_options(beam_options)  # before anything is written; importing Beam to check nothing would take seconds
     output = Output(files.absolute(root))
     if transform is not None and _resolve_links(output.root) == _resolve_links(transform.root):
         raise OutputError(f"{root}: expected another directory than that of the data set whose transform is used")
     fingerprint = None if transform is None else transform.fingerprint
+    check(output, plan, overwrite=overwrite, transform_from=fingerprint)  # before there is even a lock
+    with held(output):
+        return _run_build(
+            plan, output, overwrite=overwrite, transform=transform, beam_options=beam_options, workers=workers
+        )
+
+
+def _run_build(
+    plan: Plan,
+    output: Output,
+    *,
+    overwrite: bool,
+    transform: Existing | None,
+    beam_options: Sequence[str],
+    workers: int,
+) -> Manifest:
+    """Does what `run_build` does, for which nobody else builds there."""
+    fingerprint = None if transform is None else transform.fingerprint
+    stop_earlier(beam_options, output.root)
     begin = prepare(output, plan, overwrite=overwrite, transform_from=fingerprint)
     if begin == "finished":
         return Manifest.loads(files.read_text(output.manifest))
@@ -157,24 +191,25 @@ def run_build(
         analyzed = True
 
     plan = keep(plan, output.plan)
+    keep_description(plan, output)
     with ExitStack() as stack:
         first_round = None
         if workers > 1 and not analyzed:
             # While this process imports TensorFlow and Beam, which takes seconds, others read the rows.
             first_round = begin_first_round(plan, stack.enter_context(Workers(workers - 1, plan)))
         with quick_imports():
-            import tensorflow_transform.beam as tft_beam
-
             from pipelines.analyze import Analyze
+            from pipelines.export import analysis_context
             from pipelines.publish import publish
             from pipelines.write import WriteShards
 
         forked = stack.enter_context(forked_workers(workers, plan))
-        with run_pipeline(pipeline_options(beam_options)) as pipeline:
+        with run_pipeline(beam_options, output=output.root) as pipeline:
             ready = None
             if not analyzed:
-                with tft_beam.Context(temp_dir=output.temporary("transform")):
-                    ready = pipeline | "Analyze" >> Analyze(plan, output, workers=forked, first_round=first_round)
+                here, shared = runs_here(beam_options), option_value(beam_options, "--temp_location")
+                stack.enter_context(analysis_context(plan, output, here=here, shared=shared))
+                ready = pipeline | "Analyze" >> Analyze(plan, output, workers=forked, first_round=first_round)
             pipeline | "Write" >> WriteShards(plan, output, transform_ready=ready, workers=forked)
         return publish(plan, output, transform_from=fingerprint)
 
@@ -203,8 +238,17 @@ def run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[str
         WorkerError: If a forked process was killed.
     """
     check_workers(workers, plan, beam_options)
-    options = pipeline_options(beam_options)
+    configure(beam_options)
+    if beam_options:
+        pipeline_options(beam_options)
+    with held(Output(existing.root)):
+        return _run_append(plan, existing, beam_options=beam_options, workers=workers)
+
+
+def _run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[str], workers: int) -> Appended:
+    """Does what `run_append` does, while nobody else changes the data set."""
     output = Output(existing.root)
+    stop_earlier(beam_options, output.root)
 
     with quick_imports():
         from pipelines.profile import WriteProfile
@@ -215,7 +259,8 @@ def run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[str
 
     profiled = begin_append(plan, output)
     plan = keep(plan, output.plan)
-    with forked_workers(workers, plan) as forked, run_pipeline(options) as pipeline:
+    keep_description(plan, output)
+    with forked_workers(workers, plan) as forked, run_pipeline(beam_options, output=output.root) as pipeline:
         if not profiled:
             path = files.join(output.statistics, PROFILE)
             pipeline | "Profile" >> WriteProfile(plan, path, only=(plan.training_split,), workers=forked)

@@ -1,4 +1,4 @@
-"""Files, local or in any file system that Beam reads: a path with `://` goes through Beam, others through the OS.
+"""Files, local or in any file system that Beam has: a path with `://` goes through `stores`, others through the OS.
 
 Beam is imported where it is used only: that takes two seconds, which looking at a local directory need not wait for.
 """
@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
+import io
 import os
-import re
 import shutil
 import stat
 import uuid
 from collections.abc import Iterator
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
+
+from pipelines.range_file import FIRST_AHEAD_BYTES, RangeFile
+from pipelines.retry import retrying
+from pipelines.stores import Writer, store_of
+
+COPIED_BYTES = 8 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,14 +80,20 @@ def list_files(root: str) -> list[FileInfo]:
     return sorted(found, key=lambda info: info.path)
 
 
-def is_empty(path: str) -> bool:
+def is_empty(path: str, *, but: str = "") -> bool:
     """Whether a directory holds nothing, hidden names included; one that does not exist holds nothing.
+
+    Args:
+        path: The directory.
+        but: A name in it that does not count.
 
     Raises:
         OSError: If it cannot be read, or is a file.
     """
     try:
-        return not (os.listdir(path) if is_local(path) else _match_all(path))
+        if is_local(path):
+            return not {*os.listdir(path)} - {but}
+        return not {*store_of(path).match(path.rstrip("/"))} - {join(path, but)}
     except FileNotFoundError:
         return True
 
@@ -113,69 +124,29 @@ def _walk(directory: str, prefix: str, above: tuple[tuple[int, int], ...]) -> It
 
 def _list_remote(root: str) -> Iterator[FileInfo]:
     base = root.rstrip("/") + "/"
-    for path, metadata in _match_all(root).items():
+    for path, (size, modified) in store_of(root).match(root.rstrip("/")).items():
         relative = path.removeprefix(base)
         if relative and not relative.endswith("/") and not any(map(_hidden, relative.split("/"))):
-            modified = float(metadata.last_updated_in_seconds or 0)
-            yield FileInfo(path=relative, size=metadata.size_in_bytes, modified=modified)
-
-
-def _match_all(root: str) -> dict[str, Any]:
-    """Beam's metadata of every file under `root`, by path.
-
-    Object stores list everything below a prefix. File systems that have directories (HDFS) list one level, directories
-    among the files, with size 0; listing a file fails there, which is how the two are told apart.
-    """
-    filesystem = _filesystem(root)
-    root = root.rstrip("/")
-    found: dict[str, Any] = {}
-    pending = [root]
-    while pending:
-        directory = pending.pop()
-        try:
-            # Beam cannot quote a wildcard; `?` stands for each, and what else it matches is left out below.
-            pattern = re.sub(r"[*?[]", "?", directory) + "/**"
-            entries = filesystem.match([pattern])[0].metadata_list
-        except OSError:
-            if directory == root:
-                raise
-            continue
-        found.pop(directory, None)
-        for entry in entries:
-            if entry.path not in found and entry.path.startswith(f"{directory}/"):
-                found[entry.path] = entry
-                if filesystem.has_dirs() and entry.size_in_bytes == 0:
-                    pending.append(entry.path)
-    if not found and not filesystem.has_dirs():
-        code = errno.ENOTDIR if filesystem.exists(root) else errno.ENOENT
-        raise OSError(code, os.strerror(code), root)
-    return found
-
-
-def _filesystem(path: str) -> Any:
-    from apache_beam.io.filesystems import FileSystems
-
-    try:
-        return FileSystems.get_filesystem(path)
-    except ValueError as error:  # a scheme that Beam does not know, or one whose packages are not installed
-        raise OSError(str(error)) from error
+            yield FileInfo(path=relative, size=size, modified=modified)
 
 
 def open_input(path: str) -> BinaryIO:
-    """Opens a file for reading bytes; the result can seek.
+    """Opens a file for reading bytes; the result can seek, and reads on quickly.
 
     Raises:
         OSError: If it cannot be opened.
     """
     if is_local(path):
         return open(path, "rb")
-    from apache_beam.io.filesystem import CompressionTypes
-
-    # Without it, Beam would unpack a file by its suffix.
-    return cast(BinaryIO, _filesystem(path).open(path, compression_type=CompressionTypes.UNCOMPRESSED))
+    return cast(BinaryIO, io.BufferedReader(RangeFile(store_of(path), path, exact=False), FIRST_AHEAD_BYTES))
 
 
-def create(path: str) -> BinaryIO:
+def open_ranges(path: str) -> RangeFile:
+    """Opens a file that is not local for reading ranges of it, with requests for just these."""
+    return RangeFile(store_of(path), path, exact=True)
+
+
+def create(path: str) -> Writer:
     """Opens a file for writing bytes, in place of any that is there; makes the directories above it.
 
     Raises:
@@ -184,10 +155,33 @@ def create(path: str) -> BinaryIO:
     if is_local(path):
         make_directory(os.path.dirname(path) or ".")
         return open(path, "wb")
-    from apache_beam.io.filesystem import CompressionTypes
+    return store_of(path).create(path)
 
-    _make_way(path)
-    return cast(BinaryIO, _filesystem(path).create(path, compression_type=CompressionTypes.UNCOMPRESSED))
+
+def create_new(path: str, data: bytes) -> bool:
+    """Writes a file only where there is none; makes the directories above it.
+
+    Returns:
+        Whether there was none. Of several who try at the same time one succeeds, but in a file system that Beam reaches
+        more may.
+
+    Raises:
+        OSError: If it cannot be created.
+    """
+    if not is_local(path):
+        return store_of(path).create_new(path, data)
+    make_directory(os.path.dirname(path) or ".")
+    try:
+        with open(path, "xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    return True
+
+
+def writes_whole(path: str) -> bool:
+    """Whether a file that is written there appears whole when it is closed, and not at all after an error."""
+    return not is_local(path) and store_of(path).writes_whole
 
 
 def rename(source: str, destination: str) -> None:
@@ -204,20 +198,12 @@ def rename(source: str, destination: str) -> None:
         make_directory(os.path.dirname(destination) or ".")
         os.replace(source, destination)
     else:
-        _make_way(destination)
-        _filesystem(source).rename([source], [destination])
-
-
-def _make_way(path: str) -> None:
-    """Removes a file where the file system would refuse to write over it (HDFS); object stores replace it."""
-    filesystem = _filesystem(path)
-    if filesystem.has_dirs() and filesystem.exists(path):
-        filesystem.delete([path])
+        store_of(source).rename(source, destination)
 
 
 def exists(path: str) -> bool:
     """Whether there is a file of that name, or, where there are such, a directory."""
-    return os.path.exists(path) if is_local(path) else bool(_filesystem(path).exists(path))
+    return os.path.exists(path) if is_local(path) else store_of(path).exists(path)
 
 
 def size(path: str) -> int:
@@ -226,7 +212,7 @@ def size(path: str) -> int:
     Raises:
         OSError: If there is none.
     """
-    return os.path.getsize(path) if is_local(path) else int(_filesystem(path).size(path))
+    return os.path.getsize(path) if is_local(path) else store_of(path).size(path)
 
 
 def remove(path: str) -> None:
@@ -238,8 +224,8 @@ def remove(path: str) -> None:
     if is_local(path):
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)
-    elif exists(path):
-        _filesystem(path).delete([path])
+    else:
+        store_of(path).remove([path])
 
 
 def remove_tree(path: str) -> None:
@@ -248,20 +234,16 @@ def remove_tree(path: str) -> None:
     Raises:
         OSError: If it cannot be removed.
     """
-    if is_local(path):
-        if os.path.lexists(path):
-            shutil.rmtree(path)
-        return
-    filesystem = _filesystem(path)
-    if filesystem.has_dirs():
-        if filesystem.exists(path):
-            filesystem.delete([path])
-        return
-    try:
-        found = list(_match_all(path))
-    except FileNotFoundError:
-        return
-    filesystem.delete(found)
+    if not is_local(path):
+        store_of(path).remove_tree(path.rstrip("/"))
+    elif os.path.lexists(path):
+        shutil.rmtree(path)
+
+
+def remove_unfinished(root: str) -> None:
+    """Gives up what has been begun under a directory and will never be a file there: parts that a store keeps."""
+    if not is_local(root):
+        store_of(root).remove_unfinished(root.rstrip("/"))
 
 
 def make_directory(path: str) -> None:
@@ -272,8 +254,8 @@ def make_directory(path: str) -> None:
     """
     if is_local(path):
         os.makedirs(path, exist_ok=True)
-    elif not exists(path):
-        _filesystem(path).mkdirs(path)
+    else:
+        store_of(path).make_directory(path)
 
 
 def read_bytes(path: str) -> bytes:
@@ -282,21 +264,60 @@ def read_bytes(path: str) -> bytes:
     Raises:
         OSError: If it cannot be read.
     """
-    with open_input(path) as file:
+    if not is_local(path):
+        return store_of(path).load(path)
+    with open(path, "rb") as file:
         return file.read()
 
 
 def write_bytes(path: str, data: bytes) -> None:
-    """Writes a file under a hidden name and renames it, so that no reader sees half of it.
+    """Writes a file so that no reader sees half of it: under a hidden name first, where it would not appear whole.
 
     Raises:
         OSError: If it cannot be written.
     """
+    if writes_whole(path):
+        with create(path) as file:
+            file.write(data)
+        return
     directory, slash, name = path.rpartition("/")
     temporary = f"{directory}{slash}.{name}.{uuid.uuid4().hex}"
-    with create(temporary) as file:
-        file.write(data)
+
+    def write() -> None:
+        with create(temporary) as file:
+            file.write(data)
+
+    retrying(write)
     rename(temporary, path)
+
+
+def copy(source: str, destination: str) -> None:
+    """Copies a file, also between file systems, some of it at a time.
+
+    Who reads the destination may see half of it, unless its file system writes files whole.
+
+    Raises:
+        OSError: If it cannot be read or written.
+    """
+    with open_input(source) as found, create(destination) as copied:
+        while data := found.read(COPIED_BYTES):
+            copied.write(data)
+
+
+def copy_tree(source: str, destination: str) -> None:
+    """Copies all files under a directory but hidden ones, and removes what else lies at the destination.
+
+    There is no moment at which all appear together: something else must say that they are there.
+
+    Raises:
+        OSError: If there is no such directory, or something cannot be read, written or removed.
+    """
+    names = [file.path for file in list_files(source)]
+    for name in names:
+        copy(join(source, name), join(destination, name))
+    for file in list_files(destination):
+        if file.path not in names:
+            remove(join(destination, file.path))
 
 
 def read_text(path: str) -> str:

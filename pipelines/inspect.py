@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SHOWN_FILES = 10
 
 
-def _table(*columns: str) -> Table:
+def make_table(*columns: str) -> Table:
     """A table whose columns are numbers (right-aligned) where their heading ends in a colon."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
@@ -62,7 +62,7 @@ def show_transform(console: Console, config: ResolvedConfig) -> None:
         console.print(f"\nThe transform is {config.custom.place}, which gives:\n", style="bold")
         _show_specs(console, config.custom.specs)
         return
-    rows = _table("feature", "role", "transform", "in a batch")
+    rows = make_table("feature", "role", "transform", "in a batch")
     for feature in config.features:
         shape = show_shape(feature.spec.shape)
         rows.add_row(feature.name, feature.spec.role, show_steps(feature), f"{feature.spec.dtype}, {shape}")
@@ -73,7 +73,7 @@ def show_transform(console: Console, config: ResolvedConfig) -> None:
 def show_features(console: Console, plan: Plan) -> None:
     """Shows the features: files, dtype, shape, order, bytes, and what is done to the values."""
     table = plan.table
-    rows = _table("feature", "files:", "dtype", "shape of a row", "order", "bytes:", "first file")
+    rows = make_table("feature", "files:", "dtype", "shape of a row", "order", "bytes:", "first file")
     for feature in table.features:
         sources = [part.sources[feature.name] for part in table.parts if feature.name in part.sources]
         orders = {"Fortran" if source.fortran else "C" for source in sources}
@@ -132,15 +132,15 @@ def _show_step(step: Any) -> str:
 
 def show_forecast(console: Console, plan: Plan) -> None:
     """Shows the splits and shards that a build would write."""
-    rows, forecast = _table("split", "rows:", "bytes:", "shards:"), describe(plan)
-    for name, split in forecast["splits"].items():
+    rows, expected = make_table("split", "rows:", "bytes:", "shards:"), describe(plan)
+    for name, split in expected["splits"].items():
         known = split["rows"] is not None
         sizes = (f"{split['rows']:,}", show_bytes(split["bytes"])) if known else ("?", "?")
         rows.add_row(name, *sizes, f"{split['shards']:,}")
-    about = f" ({forecast['note']})" if forecast["note"] else ""
+    about = f" ({expected['note']})" if expected["note"] else ""
     console.print(f"\nForecast{about}:\n", style="bold")
     console.print(rows)
-    console.print(f"\nA worker holds up to {show_bytes(forecast['task_bytes'])} of rows at a time", highlight=False)
+    console.print(f"\nA worker holds up to {show_bytes(expected['task_bytes'])} of rows at a time", highlight=False)
 
 
 def dump_config(config: ResolvedConfig) -> str:
@@ -163,7 +163,7 @@ def show_dataset(console: Console, root: str, manifest: Manifest) -> None:
 
 
 def _show_specs(console: Console, specs: tuple[FeatureSpec, ...]) -> None:
-    rows = _table("feature", "role", "dtype", "shape of a row")
+    rows = make_table("feature", "role", "dtype", "shape of a row")
     for spec in specs:
         rows.add_row(spec.name, spec.role, _dtype(spec.dtype, spec.unit), show_shape(spec.shape))
     console.print(rows)
@@ -184,7 +184,7 @@ def show_unfinished(console: Console, output: Output, state: Mapping[str, Any]) 
 
 def show_splits(console: Console, manifest: Manifest) -> None:
     """Shows the rows, bytes and shards of each split."""
-    rows = _table("split", "rows:", "bytes:", "shards:")
+    rows = make_table("split", "rows:", "bytes:", "shards:")
     for name, shards in manifest.splits.items():
         size = sum(shard.bytes for shard in shards)
         rows.add_row(name, f"{manifest.rows(name):,}", show_bytes(size), f"{len(shards):,}")
@@ -214,7 +214,7 @@ def _show_skipped(console: Console, problems: list[str]) -> None:
 
 def show_appended(console: Console, before: Manifest, appended: Appended) -> None:
     """Shows the rows that were added, and how far the rows have drifted from the transform."""
-    rows = _table("split", "rows before:", "rows added:", "shards:")
+    rows = make_table("split", "rows before:", "rows added:", "shards:")
     for name, shards in appended.manifest.splits.items():
         old = before.rows(name) if name in before.splits else 0
         rows.add_row(name, f"{old:,}", f"{appended.manifest.rows(name) - old:,}", f"{len(shards):,}")
@@ -223,7 +223,7 @@ def show_appended(console: Console, before: Manifest, appended: Appended) -> Non
     if not appended.drifts:
         return
     console.print("\nDrift of the training rows from those that the transform was learned from:\n", style="bold")
-    drifts = _table("feature", "rows", "mean, in deviations:", "deviation, ratio:", "missing, rate:")
+    drifts = make_table("feature", "rows", "mean, in deviations:", "deviation, ratio:", "missing, rate:")
     for name, found in appended.drifts.items():
         for which, drift in (("added", found.added), ("all", found.total)):
             drifts.add_row(name, which, f"{drift.shift:.3g}", f"{drift.ratio:.3g}", f"{drift.missing:.3g}")
@@ -259,7 +259,7 @@ def show_validation(console: Console, found: Validation) -> None:
         line[measure.kind] = f"{'!' if measure.exceeded else ''}{measure.value:.3g}"
     if lines:
         kinds = [kind for kind in _MEASURES if any(kind in line for line in lines.values())]
-        rows = _table("feature", "split", "against", *(_MEASURES[kind] for kind in kinds))
+        rows = make_table("feature", "split", "against", *(_MEASURES[kind] for kind in kinds))
         for (feature, split, reference), line in lines.items():
             rows.add_row(feature, split, reference.rpartition("/")[2], *(line.get(kind, "") for kind in kinds))
         console.print()
@@ -286,7 +286,7 @@ def _show_statistics(console: Console, root: str, manifest: Manifest) -> None:
     if not names:
         return
     shown = ("min", "max", "mean", "std")
-    rows = _table("feature", "values:", "missing:", *(f"{key}:" for key in shown))
+    rows = make_table("feature", "values:", "missing:", *(f"{key}:" for key in shown))
     for name in names:
         counts = [f"{int(arrays[f'{name}/{key}'].sum()):,}" for key in ("count", "missing")]
         rows.add_row(name, *counts, *(_range(arrays[f"{name}/{key}"]) for key in shown))
@@ -311,7 +311,7 @@ def show_shuffle(console: Console, found: Mapping[tuple[str, int], Mixing], *, s
         batch_size: The rows of a batch.
     """
     console.print(f"The classes in batches of {batch_size:,} rows of {split}, shuffled:\n", style="bold")
-    rows = _table("label", "epoch:", "batches:", "classes:", "chi-square:", "by chance:", "p:", "mixed")
+    rows = make_table("label", "epoch:", "batches:", "classes:", "chi-square:", "by chance:", "p:", "mixed")
     for (label, epoch), one in found.items():
         chance = f"{one.expected:,.1f} ± {one.deviation:,.1f}"
         p = f"{one.p:.4f}" if one.mixed else f"{one.p:.1e}"
@@ -349,7 +349,7 @@ def show_bench(console: Console, found: Bench) -> None:
         ),
     ):
         console.print(f"{what:<13}{value}", highlight=False)
-    rows = _table("stage", "time:", "a million rows:")
+    rows = make_table("stage", "time:", "a million rows:")
     for stage in found.stages:
         rows.add_row(stage.name, f"{stage.share:.0%}", f"{stage.seconds_per_row * 1e6:.3g} s")
     console.print()

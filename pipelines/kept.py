@@ -6,8 +6,9 @@ import hashlib
 import pickle
 from typing import Any, TypeVar
 
-from pipelines import files
+from pipelines import files, stores
 from pipelines.errors import WorkerError
+from pipelines.versions import stamp, unstamp
 
 REMEMBERED = 2
 """The values that a process keeps in memory: a worker has one, a program that makes many data sets leaves them."""
@@ -25,7 +26,7 @@ class Kept:
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickles the way to get it; itself, if it lies nowhere."""
         place = vars(self).get(_PLACE)
-        return super().__reduce_ex__(protocol) if place is None else (_load, place)
+        return super().__reduce_ex__(protocol) if place is None else (_load, (*place, stores.shared()))
 
 
 K = TypeVar("K", bound=Kept)
@@ -42,7 +43,7 @@ def keep(value: K, path: str) -> K:
         The same value, which is pickled as the path from now on.
     """
     kept = _copy(value)
-    data = pickle.dumps(kept)
+    data = stamp(pickle.dumps(kept))
     files.write_bytes(path, data)
     return _remember((path, _digest(data)), kept)
 
@@ -54,19 +55,25 @@ def _copy(value: K) -> K:
     return copied
 
 
-def _load(path: str, digest: str) -> Kept:
+def _load(path: str, digest: str, options: dict[str, Any]) -> Kept:
     """Reads a value, once in each process.
 
+    Args:
+        path: The file.
+        digest: That of the value.
+        options: With which the file system is reached.
+
     Raises:
-        WorkerError: If the file holds another one by now.
+        WorkerError: If the file holds another one by now, or this process has other versions than the driver.
     """
+    stores.adopt(options)
     known = _loaded.get((path, digest))
     if known is not None:
         return known
     data = files.read_bytes(path)
     if _digest(data) != digest:
         raise WorkerError(f"{path}: expected the plan of this job; found that of another one")
-    value: Kept = pickle.loads(data)
+    value: Kept = pickle.loads(unstamp(data, path))
     return _remember((path, digest), value)
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
-import platform
 import re
 from typing import Any, Literal
 
 from loaders.manifest import FILE_NAME, Manifest, ManifestError
-from loaders.version import VERSION
-from pipelines import files
+from pipelines import files, stores
 from pipelines.errors import EXIT_BAD_INPUT, NpyflowError
 from pipelines.plan import Plan, Task
+from pipelines.versions import versions
 
 TRANSFORM = "transform"
 STATISTICS = "statistics.npz"
@@ -36,9 +34,11 @@ TRANSFORM_MOMENTS = "transform_moments.npz"
 KEPT = (STATISTICS, STATISTICS_PROTO, *LEARNED, TRANSFORM_MOMENTS)
 """What is learned from training rows; a data set that takes another's transform takes these with it."""
 
+LOCK = "_lock"
+"""The file that says who builds; it goes when the build ends, and one that is left is in nobody's way."""
+
 STATE_FORMAT = "npyflow-build"
 SHARD_NAME = re.compile(r"[^/]+-\d{5,}-of-\d{5,}\.tfrecord")
-PACKAGES = ("apache-beam", "numpy", "tensorflow", "tensorflow-transform")
 
 
 Begin = Literal["fresh", "resume", "finished"]
@@ -61,6 +61,10 @@ class Output:
     """
 
     root: str
+
+    def __reduce__(self) -> Any:
+        """Pickles, with the root, how it is reached."""
+        return _restore, (self.root, stores.shared())
 
     def path(self, *parts: str) -> str:
         """The path of something in the directory."""
@@ -85,6 +89,11 @@ class Output:
     def state(self) -> str:
         """The file that says which build this is."""
         return self.path("_build", "state.json")
+
+    @property
+    def lock(self) -> str:
+        """The file that says who builds."""
+        return self.path(LOCK)
 
     @property
     def statistics(self) -> str:
@@ -115,10 +124,9 @@ class Output:
         return self.path("_build", "tmp", name)
 
 
-def versions() -> dict[str, str]:
-    """The versions that decide what is written."""
-    found = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"npyflow": VERSION, "python": platform.python_version(), **found}
+def _restore(root: str, options: dict[str, Any]) -> Output:
+    stores.adopt(options)
+    return Output(root)
 
 
 def _state(plan: Plan, transform_from: str | None) -> dict[str, Any]:
@@ -177,7 +185,7 @@ def check(output: Output, plan: Plan, *, overwrite: bool, transform_from: str | 
 
 def _is_free(root: str) -> bool:
     try:
-        return files.is_empty(root)
+        return files.is_empty(root, but=LOCK)
     except NotADirectoryError as error:
         raise OutputError(f"{root}: expected a directory; found a file") from error
 

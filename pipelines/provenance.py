@@ -14,6 +14,9 @@ from pipelines import files
 from pipelines.errors import Problem
 from pipelines.sources.table import Part, SourceTable
 
+_encode = json.JSONEncoder(sort_keys=True).encode
+"""`json.dumps` makes an encoder for each call with options."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PartRecord:
@@ -33,7 +36,7 @@ class PartRecord:
     def of(cls, part: Part) -> PartRecord:
         """The record of a part."""
         sources = {feature: source.to_json() for feature, source in part.sources.items()}
-        text = json.dumps([part.name, part.split, part.directory, part.rows, sources], sort_keys=True)
+        text = _encode([part.name, part.split, part.directory, part.rows, sources])
         digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         return cls(name=part.name, rows=part.rows, fingerprint=digest)
 

@@ -29,12 +29,12 @@ from pipelines.output import (
     TRANSFORM,
     TRANSFORM_MOMENTS,
     Output,
-    versions,
 )
 from pipelines.plan import Plan
 from pipelines.provenance import Provenance, raw_specs
 from pipelines.resolve import ResolvedFeature
 from pipelines.statistics.summary import Statistics
+from pipelines.versions import versions
 from pipelines.write import Written
 
 
@@ -84,6 +84,7 @@ def publish(plan: Plan, output: Output, *, transform_from: str | None = None) ->
     )
     files.write_text(output.manifest, manifest.dumps())
     files.remove_tree(output.build)
+    files.remove_unfinished(output.root)
     return manifest
 
 

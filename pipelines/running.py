@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import uuid
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import ConfigError, DataError, NpyflowError, WorkerError
+from pipelines import flink, metrics
+from pipelines.errors import ConfigError, DataError, GraphWritten, NpyflowError, WorkerError
 from pipelines.local import Workers, choose_workers, tensorflow_was_used
 from pipelines.plan import Plan
 from pipelines.sources.headers import HeaderReader, read_with_threads
@@ -31,7 +33,10 @@ def default_workers(plan: Plan, beam_options: Sequence[str]) -> int:
         check_workers(2, plan, beam_options)
     except ConfigError:
         return 1
-    return choose_workers(sum(group.tasks for group in plan.groups)) if plan.table.nbytes >= SHARED_BYTES else 1
+    if plan.table.nbytes < SHARED_BYTES:
+        return 1
+    # What fits one shard is written by one process, but others can read it while this one is still importing.
+    return choose_workers(max(plan.analysis_units, sum(group.tasks for group in plan.groups)))
 
 
 def check_workers(workers: int, plan: Plan, beam_options: Sequence[str]) -> None:
@@ -66,16 +71,34 @@ def forked_workers(workers: int, plan: Plan) -> Iterator[Workers | None]:
 
 
 @contextmanager
-def run_pipeline(options: PipelineOptions) -> Iterator[Any]:
+def run_pipeline(arguments: Sequence[str], *, output: str | None = None) -> Iterator[Any]:
     """A Beam pipeline that runs when the context is left.
 
+    Args:
+        arguments: As in `pipeline_options`.
+        output: The directory that it writes to, by which a cluster's job is found again; None where it writes none.
+
     Raises:
+        ConfigError: As in `pipeline_options`.
         DataError: If a worker raised one.
+        WorkerError: If a worker, or the cluster, was lost.
+        GraphWritten: If the options ask for the graph of the job instead of the job.
     """
     import apache_beam as beam
+    from apache_beam.options.pipeline_options import GoogleCloudOptions
 
-    with readable_failures(), beam.Pipeline(runner=_runner(options), options=options) as pipeline:
+    options = pipeline_options(arguments)
+    with ExitStack() as stack:
+        stack.enter_context(readable_failures())
+        if cluster := flink.Cluster.of(arguments):
+            name = flink.job_name(output or uuid.uuid4().hex)
+            options.view_as(GoogleCloudOptions).job_name = name
+            stack.enter_context(flink.cancelled_on_failure(cluster, name))
+        pipeline = stack.enter_context(beam.Pipeline(runner=_runner(options, cluster), options=options))
         yield pipeline
+    if template := options.view_as(GoogleCloudOptions).template_location:
+        raise GraphWritten(template)
+    metrics.take(pipeline.result)
 
 
 def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
@@ -85,7 +108,8 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
         arguments: Options written `--name=value`, or `--name` for those without a value.
 
     Raises:
-        ConfigError: If Beam does not know an option or the runner, or a value is not in the same argument.
+        ConfigError: If Beam does not know an option or the runner, a value is not in the same argument, or a cluster
+            does not answer.
     """
     from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -95,14 +119,16 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
     for argument in arguments:
         name, equals, _ = argument.partition("=")
         known = parser._option_string_actions.get(name)
+        if known is None and name in flink.JAVA_OPTIONS and flink.Cluster.of(arguments):
+            continue
         if known is None:
             raise ConfigError(f"unknown option {argument}; neither npyflow nor Beam has it")
         if not equals and known.nargs != 0:
             # The next argument could as well be the directory of the sources.
             raise ConfigError(f"{name}: expected {name}=VALUE, in one argument")
     # Nobody but us wires the pipeline. Beam takes half a second to infer and compare its types.
-    result = PipelineOptions(["--no_pipeline_type_check", *arguments])
-    _runner(result)
+    result = PipelineOptions(["--no_pipeline_type_check", *flink.complete(arguments)])
+    _runner(result, flink.Cluster.of(arguments))
     return result
 
 
@@ -121,18 +147,18 @@ def option_value(arguments: Sequence[str], name: str) -> str | None:
 def header_reader(arguments: Sequence[str]) -> HeaderReader:
     """How headers are read: by threads here, or by workers elsewhere that share a directory with this program."""
     temporary = option_value(arguments, "--temp_location")
-    if temporary is None or runs_here(arguments):
+    if temporary is None or runs_here(arguments) or option_value(arguments, "--template_location"):
         return read_with_threads
     from pipelines.sources.worker_headers import read_on_workers
 
-    return read_on_workers(lambda: run_pipeline(pipeline_options(arguments)), temporary)
+    return read_on_workers(lambda: run_pipeline(arguments), temporary)
 
 
 def _all_subclasses(cls: type[Any]) -> list[type[Any]]:
     return [found for direct in cls.__subclasses__() for found in (direct, *_all_subclasses(direct))]
 
 
-def _runner(options: PipelineOptions) -> Any:
+def _runner(options: PipelineOptions, cluster: flink.Cluster | None) -> Any:
     """The runner; "DirectRunner" and nothing are the in-process runner on every machine.
 
     Beam's own DirectRunner starts another program where it can download it, and falls back where it cannot.
@@ -147,6 +173,10 @@ def _runner(options: PipelineOptions) -> Any:
     name = options.view_as(StandardOptions).runner or "DirectRunner"
     if name.lower() in LOCAL_RUNNERS:
         return FnApiRunner()
+    if cluster is not None:
+        from pipelines.flink_runner import ClusterRunner
+
+        return ClusterRunner()
     try:
         return create_runner(name)
     except (AttributeError, ImportError, ValueError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,10 @@ from pipelines.steps.scaling import Scale
 def load_transform(directory: str) -> Any:
     """Loads an exported transform, once in each process.
 
+    TensorFlow is given a local copy of what lies elsewhere, which is removed once it is loaded.
+
     Args:
-        directory: The transform's directory.
+        directory: The transform's directory, in any file system.
 
     Returns:
         The SavedModel, whose `transform_fn` maps a dict of raw tensors to one of transformed tensors.
@@ -34,7 +37,12 @@ def load_transform(directory: str) -> Any:
 def _load(directory: str, fingerprint: bytes) -> Any:
     import tensorflow as tf
 
-    return tf.saved_model.load(files.join(directory, "transform_fn"))
+    model = files.join(directory, "transform_fn")
+    if files.is_local(directory):
+        return tf.saved_model.load(model)
+    with tempfile.TemporaryDirectory(prefix="npyflow-transform-") as copied:
+        files.copy_tree(model, copied)
+        return tf.saved_model.load(copied)
 
 
 def apply_transform(transform: Any, config: ResolvedConfig, columns: Columns) -> Columns:

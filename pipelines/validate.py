@@ -227,12 +227,13 @@ def validate(
     with quick_imports():
         from pipelines.profile import WriteProfile, load_profile
 
-    options = pipeline_options(beam_options)
+    if beam_options:
+        pipeline_options(beam_options)
     bounds = {name: (own.min, own.max) for name, own in planned.statistics.items()}
     with _temporary(beam_options) as directory:
         path = files.join(directory, "profile.npz")
         plan = keep(planned.plan, files.join(directory, "plan.pickle"))
-        with forked_workers(workers, plan) as forked, run_pipeline(options) as pipeline:
+        with forked_workers(workers, plan) as forked, run_pipeline(beam_options) as pipeline:
             pipeline | "Profile" >> WriteProfile(plan, path, bounds=bounds, workers=forked)
         profile = load_profile(files.read_bytes(path))
     return Validation(

@@ -89,7 +89,7 @@ def _check_files(root: str, manifest: Manifest) -> Iterator[Problem]:
         checksum = f"{google_crc32c.value(data):08x}"
         if (len(data), checksum) != (file.bytes, file.crc32c):
             yield Problem(path=path, expected=expected, found=f"{len(data)} bytes with {checksum}")
-    if files.exists(Output(root).build):
+    if not files.is_empty(Output(root).build) or files.exists(Output(root).build):
         yield Problem(path=Output(root).build, expected="nothing of the build to be left", found="its directory")
     known = {shard.file for shards in manifest.splits.values() for shard in shards}
     for found in files.list_files(root):

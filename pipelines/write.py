@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, BinaryIO, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Self
 
 import apache_beam as beam
 import google_crc32c
@@ -16,14 +17,16 @@ import numpy.typing as npt
 
 from loaders.frames import record_layout
 from loaders.manifest import Shard
-from pipelines import files, progress
+from pipelines import files, metrics, progress
 from pipelines.encode import encode_records, encode_variable_records, is_variable
 from pipelines.local import Workers
 from pipelines.output import Output
 from pipelines.plan import Plan, Task
 from pipelines.reading import splits
 from pipelines.reading.columns import Columns, read_columns, take
+from pipelines.retry import retrying
 from pipelines.spread import Spread
+from pipelines.stores import Writer
 from pipelines.transform import apply_transform, load_transform
 
 STAGE = "write"
@@ -53,6 +56,16 @@ class Written:
     def rows(self) -> int:
         """How many rows of the sources the task had."""
         return self.dropped + sum(shard.rows for shard in self.shards.values())
+
+    def count(self, prefix: str) -> None:
+        """Counts this among the metrics, under names that begin with `prefix`."""
+        for name, value in (
+            ("shards", len(self.shards)),
+            ("shard_bytes", sum(shard.bytes for shard in self.shards.values())),
+            ("rows", self.rows - self.dropped),
+            ("dropped", self.dropped),
+        ):
+            metrics.count(prefix + name, value)
 
     def to_json(self) -> dict[str, Any]:
         """This as JSON values; `from_json` reads it."""
@@ -99,7 +112,7 @@ class WriteShards(beam.PTransform):  # type: ignore[misc]
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[None]:
         """Wires the pass."""
         wait = () if self.transform_ready is None else (beam.pvalue.AsList(self.transform_ready),)
-        tasks = list(self.plan.tasks())
+        tasks = range(self.plan.task_count)  # Beam takes three seconds to pickle 100,000 objects
         return (
             pipeline
             | "WriteShards" >> Spread(_write_when_ready, tasks, self.plan, self.output, *wait, workers=self.workers)
@@ -108,8 +121,8 @@ class WriteShards(beam.PTransform):  # type: ignore[misc]
         )
 
 
-def _write_when_ready(task: Task, plan: Plan, output: Output, _ready: Iterable[object] = ()) -> Written:
-    return write_task(task, plan, output)
+def _write_when_ready(task: int, plan: Plan, output: Output, _ready: Iterable[object] = ()) -> Written:
+    return write_task(plan.task(task), plan, output)
 
 
 def write_task(task: Task, plan: Plan, output: Output) -> Written:
@@ -130,6 +143,7 @@ def write_task(task: Task, plan: Plan, output: Output) -> Written:
     finished = _finished(record, output)
     if finished is not None:
         progress.advance(STAGE, rows=finished.rows, size=finished.rows * plan.table.row_bytes)
+        finished.count("found_")
         return finished
     spans = plan.blocks(task)
     columns = read_columns(plan, spans, stage=STAGE)
@@ -139,16 +153,20 @@ def write_task(task: Task, plan: Plan, output: Output) -> Written:
     batches = functools.partial(_frames, plan=plan, transform=transform, columns=columns)
     chunk_records = plan.chunk_records if is_variable(plan.specs) else None
     shards = {
-        split: _write_shard(
-            plan.shard_file(split, task.index),
-            output,
-            batches(order[split_of == number]),
-            chunk_records=chunk_records,
+        split: retrying(
+            functools.partial(
+                _write_shard,
+                plan.shard_file(split, task.index),
+                output,
+                functools.partial(batches, order[split_of == number]),
+                chunk_records=chunk_records,
+            )
         )
         for number, split in enumerate(plan.groups[task.group].splits)
     }
     written = Written(shards=shards, dropped=int(np.count_nonzero(split_of < 0)))
     files.write_text(record, json.dumps(written.to_json()))
+    written.count("")
     return written
 
 
@@ -168,24 +186,30 @@ def keep_shard_list(tasks: list[Written], output: Output) -> None:
 
 
 def _write_shard(
-    file: str, output: Output, batches: Iterator[tuple[int, Frames]], *, chunk_records: int | None
+    file: str, output: Output, batches: Callable[[], Iterator[tuple[int, Frames]]], *, chunk_records: int | None
 ) -> Shard:
-    """Writes batches of frames, each with its number of rows, to a file that gets its name when it is whole.
+    """Writes batches of frames, each with its number of rows, to a file that has its name only when it is whole.
 
     Where `chunk_records` is given, the shard has the offset of the first of each so many records.
     """
-    temporary, rows = output.temporary(uuid.uuid4().hex), 0
+    path, rows = output.path(file), 0
+    # To copy an object, for its name, is as much work for a store as to write it.
+    whole = files.writes_whole(path)
+    temporary = path if whole else output.temporary(uuid.uuid4().hex)
     sizes = [np.zeros(0, dtype=np.int64)]
     try:
         with ShardFile.create(temporary) as shard:
-            for count, frames in batches:
+            for count, frames in batches():
                 if chunk_records is not None:
                     sizes.append(np.array([len(frame) for frame in frames], dtype=np.int64))
                 shard.write(b"".join(frames) if isinstance(frames, list) else frames.tobytes())
                 rows += count
-        files.rename(temporary, output.path(file))
+        if not whole:
+            files.rename(temporary, path)
     except BaseException:
-        files.remove(temporary)
+        if not whole:
+            with contextlib.suppress(OSError):  # what went wrong says more; what is left goes when the build ends
+                files.remove(temporary)
         raise
     offsets = None
     if chunk_records is not None:
@@ -226,7 +250,7 @@ def _encode(plan: Plan, columns: Columns, *, rows: int) -> Frames:
 class ShardFile:
     """A shard as it is being written: counts its bytes and their checksum."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Writer) -> None:
         self._file = file
         self.bytes = 0
         self.crc32c = 0
@@ -245,5 +269,5 @@ class ShardFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    def __exit__(self, *error: object) -> None:
+        self._file.__exit__(*error)

@@ -77,6 +77,7 @@ setup() {
   if [ ! -d "$DISTRIBUTION" ]; then get_flink; fi
   if [ ! -f "$CLASSES" ]; then get_beam; fi
   if [ ! -x "$BOOT" ]; then get_boot; fi
+  ln -sf "../../${CLASSES##*/}" "$DISTRIBUTION/lib/beam.jar"
 }
 
 # Flink's own archive is no package; its jars and its scripts are, the ones of Flink's Python interface.
@@ -113,7 +114,6 @@ get_beam() {
   "$PYTHON" "$HERE/flink/jars.py" "$work/target/beam-flink.jar" "$work/classes.jar" "$work/submitted.jar"
   mv "$work/submitted.jar" "$SUBMITTED"
   mv "$work/classes.jar" "$CLASSES"
-  ln -sf "$CLASSES" "$DISTRIBUTION/lib/beam.jar"
   rm -rf "$work"
 }
 
@@ -165,8 +165,10 @@ heartbeat.interval: 2000
 heartbeat.timeout: 20000
 slot.request.timeout: 60000
 restart-strategy.type: fixed-delay
-restart-strategy.fixed-delay.attempts: 5
-restart-strategy.fixed-delay.delay: 2 s
+# For longer than a worker that was killed is kept in mind (--environment_expiration_millis).
+restart-strategy.fixed-delay.attempts: 16
+restart-strategy.fixed-delay.delay: 4 s
+cluster.evenly-spread-out-slots: true
 YAML
   cat >"$DIR/boot.sh" <<SH
 #!/usr/bin/env bash

@@ -7,10 +7,15 @@ ROOT = pathlib.Path(__file__).parent.parent
 STAGES = (
     ("errors", "quiet", "progress", "archive", "interrupt", "options", "allocator"),
     ("local",),
-    ("files", "sources.npy", "reading.batches", "reading.boxes", "split_rules", "report"),
+    ("metrics",),
+    ("retry",),
+    ("stores", "s3"),
+    ("range_file",),
+    ("files", "sources.npy", "reading.batches", "reading.boxes", "split_rules", "report", "versions"),
     ("kept",),
     # statistics, in NumPy alone
     ("statistics.blas", "statistics.exact", "statistics.estimators"),
+    ("statistics.extended",),
     ("statistics.moments", "statistics.covariance"),
     ("statistics.summary",),
     ("statistics.quantiles", "statistics.frequencies", "statistics.groups", "statistics.drift"),
@@ -23,17 +28,22 @@ STAGES = (
     ("config", "resolve"),
     ("missing", "custom"),
     # sources
-    ("sources.npz", "reading.finite"),
+    ("sources.npz", "sources.parts", "reading.finite"),
     ("sources.headers", "sources.layout"),
     ("sources.listing", "sources.checks"),
+    ("sources.packed",),
     ("sources.table",),
     ("choose", "reading.generated", "reading.ranges", "provenance"),
     ("plan",),
-    ("reading.columns", "output", "forecast"),
+    ("reading.columns", "output"),
+    ("lock",),
+    ("status",),
     ("reading.splits",),
     # passes
     ("fit", "spread"),
     ("preprocessing", "learn"),
+    ("forecast",),
+    ("export",),
     ("analyze", "transform"),
     ("encode",),
     ("wire",),
@@ -44,17 +54,24 @@ STAGES = (
     ("reuse", "sources.worker_headers"),
     ("growth",),
     ("append",),
+    ("flink",),
+    ("flink_runner",),
     ("running",),
     ("build",),
     ("validate",),
+    ("calibrate",),
     ("inspect",),
+    ("commands.common",),
+    ("commands.forecasting",),
+    ("commands.building", "commands.looking", "commands.measuring"),
     ("cli",),
 )
-PACKAGES = {"loaders", *("pipelines" + sub for sub in ("", ".sources", ".reading", ".statistics", ".steps"))}
+BELOW = ("", ".sources", ".reading", ".statistics", ".steps", ".commands")
+PACKAGES = {"loaders", *("pipelines" + sub for sub in BELOW)}
 LOADERS = {"loaders.frames", "loaders.spec", "loaders.manifest", "loaders.order", "loaders.version", "loaders"}
 
 
-SHOWING = ("inspect", "cli")
+SHOWING = ("inspect", "commands.building", "commands.looking", "commands.measuring", "cli")
 """These also show what a loader is like."""
 
 

@@ -503,7 +503,7 @@ def test_large_sources_are_shared_unless_beam_places_the_work(small, monkeypatch
     monkeypatch.setattr(running, "SHARED_BYTES", 1)
     monkeypatch.setattr(running, "tensorflow_was_used", lambda: False)
     monkeypatch.setattr(running, "choose_workers", lambda tasks: tasks)
-    assert running.default_workers(plan, ()) == sum(1 for _ in plan.tasks()) > 1
+    assert running.default_workers(plan, ()) == max(plan.analysis_units, sum(1 for _ in plan.tasks())) > 1
     assert running.default_workers(plan, ("--runner=FlinkRunner",)) == 1
     assert running.default_workers(plan, ("--direct_num_workers=2",)) == 1
 

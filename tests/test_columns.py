@@ -177,9 +177,9 @@ def test_a_file_of_several_features_and_spans_is_opened_once(
     RamFileSystem.contents[f"{ram}/{name}"] = data
     for root in (ram, write_files(tmp_path, {name: data})):
         plan, opened = plan_of(root), []
-        open_input = files.open_input
+        open_ranges = files.open_ranges
         with monkeypatch.context() as patch:
-            patch.setattr(files, "open_input", lambda path: opened.append(path) or open_input(path))  # noqa: B023
+            patch.setattr(files, "open_ranges", lambda path: opened.append(path) or open_ranges(path))  # noqa: B023
             found = read_columns(plan, [Span(part=0, start=5, stop=20), Span(part=0, start=30, stop=40)], stage="test")
         assert len(opened) == (1 if root is ram else 0)  # local files are opened without a buffer
         for feature, array in arrays.items():

@@ -22,6 +22,12 @@ NUMPY_READER = (
     "elements",
     "checksum",
     "mixing",
+    "reading",
+    "store",
+    "cache",
+    "skipped",
+    "mixture",
+    "weighted",
 )
 WITHOUT_TENSORFLOW = ["loaders", *(f"loaders.{name}" for name in CONTRACT + NUMPY_READER)]
 

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from pipelines import files, output
+from pipelines import files
 from pipelines.build import build
 from pipelines.config import parse_config
 from pipelines.output import OutputError
@@ -126,7 +126,7 @@ def test_a_state_of_other_versions_is_not_resumed(built, tmp_path, monkeypatch):
         stop_at(patch, "write_text", "manifest.json")
         with pytest.raises(KeyboardInterrupt):
             run(built[0] / "src", out)
-    monkeypatch.setattr(output, "VERSION", "0.0.9")
+    monkeypatch.setattr("pipelines.versions.VERSION", "0.0.9")
     with pytest.raises(OutputError, match="another configuration or other versions"):
         run(built[0] / "src", out)
     assert json.loads((out / "_build/state.json").read_text())["versions"]["npyflow"] != "0.0.9"

@@ -202,7 +202,7 @@ def variable(tmp_path):
             part = {name: column[start : start + count] for name, column in columns.items()}
             batches.append((count, encode_variable_records(VARIABLE, part, rows=count, rows_per_record=3)))
         file = f"train/train-{number:05d}-of-00003.tfrecord"
-        shards.append(_write_shard(file, output, iter(batches), chunk_records=2))
+        shards.append(_write_shard(file, output, batches.__iter__, chunk_records=2))
     manifest = Manifest(
         features=VARIABLE,
         splits={"train": tuple(shards)},

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
+import heapq
 import io
+import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from pipelines import files
 from pipelines.errors import DataError, Problem
+from pipelines.range_file import RangeFile
 from pipelines.reading import boxes
 from pipelines.reading.boxes import Array, Box
 from pipelines.sources.npy import NpyError, leaves, record_dtype
@@ -30,6 +34,9 @@ MAPPED_BYTES = 256 * 2**20
 
 SMALL_BYTES = 64 * 2**10
 """Less than this is read rather than mapped: a mapping would take longer than the bytes."""
+
+TOGETHER_BYTES = 2 * boxes.BUFFER_BYTES
+"""The most of a remote file that one request reads for several; what is asked for alone is read whole."""
 
 SWAPPED_BYTES = 128 * 2**10
 """What is put into this machine's byte order at a time, so that NumPy's copy of it stays in the cache."""
@@ -94,10 +101,8 @@ def read_ranges(root: str, ranges: Sequence[Range]) -> None:
         elif files.is_local(path):
             _read_local(path, tables)
         else:
-            with files.open_input(path) as file:
-                _check_size(file.seek(0, os.SEEK_END), path, source)
-                for table in tables:
-                    table.read(cast(_Reader, file))
+            with files.open_ranges(path) as file:
+                _read_remote(file, path, tables)
     except NpyError as error:
         raise DataError(str(Problem(path=path, expected=error.expected, found=error.found))) from None
 
@@ -185,50 +190,144 @@ class _Table:
 
     def read(self, file: _Reader) -> None:
         """Reads rows by byte ranges, which ascend where the rows lie together."""
-        if self.empty:
-            return
+        if not self.empty:
+            _fulfil(file, itertools.chain.from_iterable(self.requests()), self.source)
+
+    def requests(self) -> Iterator[Iterator[_Request]]:
+        """What is asked of the file: some sequences, each in the order of the file."""
         if self.scattered:
-            self._read_fortran(file)
-        elif self.source.record:
-            self._read_records(file)
+            yield from (self._of_columns(done, box) for done, box in self._boxes())
         else:
-            self._read_contiguous(file)
+            yield self._of_records() if self.source.record else self._of_numbers()
 
-    def _read_contiguous(self, file: _Reader) -> None:
-        """Reads rows of numbers that lie together straight into their place."""
+    def _of_numbers(self) -> Iterator[_Request]:
+        """Rows of numbers that lie together are read straight into their place."""
         (field,) = self.fields
-        file.seek(self.source.offset + self.start * (field.out.nbytes // len(field.out)))
-        _read_into(file, field.out.reshape(-1).view(np.uint8), self.source)
-        if not field.dtype.isnative:
-            _swap(field.out.reshape(-1), field.dtype)
+        values = field.out.reshape(-1)
+        offset = self.source.offset + self.start * (field.out.nbytes // len(field.out))
+        place = _leave if field.dtype.isnative else functools.partial(_swap, field.dtype)
+        yield _Request(offset=offset, size=field.out.nbytes, target=values.view(np.uint8), place=place)
 
-    def _read_records(self, file: _Reader) -> None:
-        """Reads rows of records that lie together, some at a time."""
+    def _of_records(self) -> Iterator[_Request]:
+        """Rows of records that lie together, some at a time."""
         shape = self.shape[self.row_axes :]
         row_bytes = math.prod(shape) * self.dtype.itemsize
         step = max(1, boxes.BUFFER_BYTES // row_bytes)
-        records = np.empty((min(step, self.stop - self.start), *shape), self.dtype)
-        file.seek(self.source.offset + self.start * row_bytes)
         for first in range(self.start, self.stop, step):
-            some = records[: min(step, self.stop - first)]
-            _read_into(file, some.reshape(-1).view(np.uint8), self.source)
-            for field in self.fields:
-                field.put(first - self.start, (len(some),), (), some)
+            lengths = (min(step, self.stop - first), *shape)
+            place = functools.partial(self._put_records, first - self.start, lengths)
+            yield _Request(offset=self.source.offset + first * row_bytes, size=lengths[0] * row_bytes, place=place)
 
-    def _read_fortran(self, file: _Reader) -> None:
-        """Gathers rows from the columns of the file, one request at a time."""
+    def _put_records(self, done: int, lengths: tuple[int, ...], data: npt.NDArray[np.uint8]) -> None:
+        elements: Array = np.ndarray(lengths, self.dtype, buffer=data.data)
+        for field in self.fields:
+            field.put(done, lengths[:1], (), elements)
+
+    def _of_columns(self, done: int, box: Box) -> Iterator[_Request]:
+        """Rows of a box, `done` before it, that are gathered from the columns of the file."""
         itemsize = self.dtype.itemsize
         strides = boxes.fortran_strides(self.shape, itemsize)
-        largest = itemsize * math.prod(self.shape)
-        buffer = np.empty(min(max(boxes.BUFFER_BYTES, itemsize), largest), np.uint8)
-        for done, box in self._boxes():
-            for request in boxes.requests(self.shape, box, itemsize):
-                lengths = tuple(axis.stop - axis.start for axis in request)
-                first = sum(axis.start * stride for axis, stride in zip(request, strides, strict=True))
-                file.seek(self.source.offset + first)
-                _read_into(file, buffer[: boxes.extent(lengths, strides, itemsize)], self.source)
-                elements: Array = np.ndarray(lengths, self.dtype, buffer=buffer.data, strides=strides)
-                self._put(done, box, request, elements)
+        for part in boxes.requests(self.shape, box, itemsize):
+            lengths = tuple(axis.stop - axis.start for axis in part)
+            first = sum(axis.start * stride for axis, stride in zip(part, strides, strict=True))
+            yield _Request(
+                offset=self.source.offset + first,
+                size=boxes.extent(lengths, strides, itemsize),
+                place=functools.partial(self._put_columns, done, box, part, lengths, strides),
+                gap=boxes.GAP_BYTES,
+            )
+
+    def _put_columns(
+        self,
+        done: int,
+        box: Box,
+        part: Box,
+        lengths: tuple[int, ...],
+        strides: tuple[int, ...],
+        data: npt.NDArray[np.uint8],
+    ) -> None:
+        self._put(done, box, part, np.ndarray(lengths, self.dtype, buffer=data.data, strides=strides))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Request:
+    """Bytes of a file that are read together.
+
+    Attributes:
+        offset: Where they begin.
+        size: How many there are.
+        place: Called with the bytes when they are there; they may lie elsewhere after the call.
+        target: Where they go, if it matters.
+        gap: How many bytes before them are read and dropped rather than that they are asked for separately. The blocks
+            of a plan are long enough to be worth a request, the runs of a column are not.
+    """
+
+    offset: int
+    size: int
+    place: Callable[[npt.NDArray[np.uint8]], None]
+    target: npt.NDArray[np.uint8] | None = None
+    gap: int = 0
+
+    @property
+    def end(self) -> int:
+        """Where the bytes end."""
+        return self.offset + self.size
+
+
+def _leave(_: npt.NDArray[np.uint8]) -> None:
+    """Leaves values as they are in the file."""
+
+
+def _fulfil(file: _Reader, requests: Iterable[_Request], source: Source) -> None:
+    """Reads what is asked for, one after the other."""
+    buffer = np.empty(0, np.uint8)
+    for request in requests:
+        target = request.target
+        if target is None:
+            if len(buffer) < request.size:
+                buffer = np.empty(request.size, np.uint8)
+            target = buffer[: request.size]
+        file.seek(request.offset)
+        _read_into(file, target, source)
+        request.place(target)
+
+
+def _read_remote(file: RangeFile, path: str, tables: Sequence[_Table]) -> None:
+    """Reads what is asked of a file by all that is read of it now: what lies near together is one request."""
+    checked = False
+    # Merged as they come: a wide array that is read in many ranges has millions.
+    asked = [each for table in tables if not table.empty for each in table.requests()]
+    for group in _groups(heapq.merge(*asked, key=lambda request: request.offset)):
+        first, end = group[0].offset, max(request.end for request in group)
+        file.will_read(first, end)
+        if not checked:
+            _check_size(file.size, path, tables[0].source)
+            checked = True
+        if all(before.end <= after.offset for before, after in itertools.pairwise(group)):
+            _fulfil(file, group, tables[0].source)
+            continue
+        data = np.empty(end - first, np.uint8)
+        file.seek(first)
+        _read_into(file, data, tables[0].source)
+        for request in group:
+            own = data[request.offset - first : request.end - first]
+            if request.target is not None:
+                np.copyto(request.target, own)
+            request.place(own if request.target is None else request.target)
+
+
+def _groups(requests: Iterable[_Request]) -> Iterator[list[_Request]]:
+    """Puts together what one request can read: `requests` ascend, and may overlap."""
+    group: list[_Request] = []
+    end = 0
+    for request in requests:
+        if group and (request.offset - end > request.gap or request.end - group[0].offset > TOGETHER_BYTES):
+            yield group
+            group, end = [], 0
+        group.append(request)
+        end = max(end, request.end)
+    if group:
+        yield group
 
 
 def _tables(wanted: Sequence[Wanted], start: int, stop: int) -> list[_Table]:
@@ -306,8 +405,9 @@ def _read_mapped(file: io.FileIO, tables: Sequence[_Table]) -> None:
             table.copy(window, first)
 
 
-def _swap(values: Array, dtype: np.dtype[Any]) -> None:
+def _swap(dtype: np.dtype[Any], data: npt.NDArray[np.uint8]) -> None:
     """Gives values, read as they are in the file, this machine's byte order; `byteswap` would take twice as long."""
+    values = data.view(dtype.newbyteorder("="))
     step = max(1, SWAPPED_BYTES // dtype.itemsize)
     for first in range(0, len(values), step):
         some = values[first : first + step]

@@ -85,7 +85,7 @@ def assign(plan: Plan, spans: Sequence[Span]) -> Splits:
     return numbers
 
 
-def _needed(plan: Plan) -> tuple[str, ...]:
+def needed(plan: Plan) -> tuple[str, ...]:
     """The features that splits and filter need."""
     names = set()
     if isinstance(plan.config.splits, Rule):
@@ -97,7 +97,7 @@ def _needed(plan: Plan) -> tuple[str, ...]:
 
 def _read(plan: Plan, spans: Sequence[Span]) -> Columns:
     """The columns that splits and filter need."""
-    names = _needed(plan)
+    names = needed(plan)
     return read_columns(plan, spans, stage=STAGE, features=names) if names else {}
 
 
@@ -197,9 +197,9 @@ _segments_lock = threading.Lock()
 def _segment(plan: Plan, rule: StratifiedSplits, part: int, segment: int) -> npt.NDArray[np.int16]:
     """The answer of a segment, from those that this process has kept if it is there."""
     source = plan.table.parts[part]
-    needed = _needed(plan)
-    read = repr([feature for feature in plan.table.features if feature.name in needed])
-    arrays = repr([source.sources.get(name) for name in needed])
+    names = needed(plan)
+    read = repr([feature for feature in plan.table.features if feature.name in names])
+    arrays = repr([source.sources.get(name) for name in names])
     place = (plan.table.root, source.name, source.directory, int(plan.table.first_rows[part]), segment)
     key = (*place, read, arrays, plan.config.seed, repr(rule), plan.config.filter)
     with _segments_lock:

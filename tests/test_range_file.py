@@ -1,0 +1,138 @@
+"""Ranges of a remote file: the bytes of a local one, in few requests, through errors that pass."""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines import files, metrics, progress, range_file, retry
+from pipelines.range_file import RangeFile
+from tests.arrays import RamFileSystem, _RamReader, empty_ram
+
+DATA = bytes(range(256)) * 4000
+PATH = "broken://bucket/x"
+
+
+class BrokenFileSystem(RamFileSystem):
+    """`broken://`: a connection ends after so many bytes; 0 for connections that do not end."""
+
+    bytes_each = 0
+
+    @classmethod
+    def scheme(cls) -> str:
+        return "broken"
+
+    def open(self, path: str, *_: Any, **__: Any) -> Any:
+        return _Reader(self._get(path))
+
+
+class _Reader(_RamReader):
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._left = BrokenFileSystem.bytes_each or 2**40
+
+    def readinto(self, buffer: Any) -> int:
+        if self._left <= 0:
+            raise ConnectionResetError("the connection was reset")
+        count = super().readinto(memoryview(buffer)[: self._left])
+        self._left -= count
+        return count
+
+
+@pytest.fixture(autouse=True)
+def _data(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(retry.time, "sleep", lambda _: None)
+    empty_ram()
+    RamFileSystem.contents[PATH] = DATA
+    BrokenFileSystem.bytes_each = 0
+    yield
+    BrokenFileSystem.bytes_each = 0
+    empty_ram()
+
+
+def steps() -> st.SearchStrategy[list[tuple[int, int, bool]]]:
+    """Places, how many bytes are read there, and whether that was announced."""
+    return st.lists(st.tuples(st.integers(0, len(DATA) + 10), st.integers(0, 400_000), st.booleans()), max_size=8)
+
+
+@given(steps=steps(), exact=st.booleans(), each=st.sampled_from([0, 50_000, 300_001]))
+def test_reads_what_a_local_file_has(steps: list[tuple[int, int, bool]], exact: bool, each: int) -> None:
+    RamFileSystem.contents[PATH] = DATA
+    BrokenFileSystem.bytes_each = each
+    local = io.BytesIO(DATA)
+    remote: Any = files.open_ranges(PATH) if exact else files.open_input(PATH)
+    with remote:
+        for offset, count, announced in steps:
+            if exact and announced:
+                remote.will_read(offset, offset + count)
+            assert remote.seek(offset) == local.seek(offset)
+            found = b"".join(iter(lambda left=[count]: take(remote, left), b"")) if exact else remote.read(count)
+            assert found == local.read(count)
+        remote.seek(100)
+        assert remote.read() == DATA[100:]
+    BrokenFileSystem.bytes_each = 0
+
+
+def take(file: Any, left: list[int]) -> bytes:
+    piece: bytes = file.read(left[0])
+    left[0] -= len(piece)
+    return piece
+
+
+def test_what_was_announced_is_one_request() -> None:
+    with progress.counting() as counter, files.open_ranges(PATH) as file:
+        file.will_read(1000, 300_000)
+        buffer = bytearray(10_000)
+        for offset in (1000, 20_000, 100_000, 290_000):
+            file.seek(offset)
+            done = 0
+            while done < len(buffer):
+                done += file.readinto(memoryview(buffer)[done:])
+            assert bytes(buffer) == DATA[offset : offset + 10_000]
+    assert counter.read(metrics.REQUESTS).rows == 1
+    assert counter.read(metrics.BYTES_READ).rows == 299_000
+
+
+def test_a_connection_that_ends_is_opened_again_where_it_stood() -> None:
+    BrokenFileSystem.bytes_each = 200_000
+    with progress.counting() as counter, files.open_ranges(PATH) as file:
+        assert file.read() == DATA
+    assert counter.read(metrics.RETRIES).rows == len(DATA) // 200_000
+    assert counter.read(metrics.BYTES_READ).rows == len(DATA)
+
+
+def test_a_connection_that_always_ends_is_an_error_in_the_end() -> None:
+    class Ending(_Reader):
+        def readinto(self, buffer: Any) -> int:
+            raise ConnectionResetError("the connection was reset")
+
+    system = BrokenFileSystem({})
+    system.open = lambda *_, **__: Ending(DATA)  # type: ignore[method-assign]
+
+    class Store:
+        def open(self, path: str, *, exact: bool) -> Any:
+            from pipelines.stores import _BeamOpened
+
+            return _BeamOpened(system, path, exact=exact)
+
+    file = RangeFile(Store(), PATH, exact=True)  # type: ignore[arg-type]
+    with progress.counting() as counter, file, pytest.raises(ConnectionResetError):
+        file.read(10)
+    assert counter.read(metrics.RETRIES).rows == retry.ATTEMPTS - 1
+
+
+def test_a_file_that_is_read_on_needs_few_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    request = range_file.RangeFile._request
+    monkeypatch.setattr(
+        range_file.RangeFile, "_request", lambda self, a, b: (request(self, a, b), asked.append((a, self._stop)))[0]
+    )
+    with files.open_input(PATH) as file:
+        while file.read(1000):
+            pass
+    assert asked[0] == (0, range_file.FIRST_AHEAD_BYTES)  # a header
+    assert len(asked) <= 6
+    assert [stop for _, stop in asked[:-1]] == [start for start, _ in asked[1:]]
