@@ -104,6 +104,7 @@ def load(
     bucket_boundaries: Sequence[int] | None = None,
     bucket_by: str | None = None,
     transform: bool = True,
+    in_memory: bool = False,
 ) -> tf.data.Dataset:
     """Makes a pipeline that yields every row of a split once an epoch.
 
@@ -136,6 +137,8 @@ def load(
         bucket_by: The feature whose lengths are meant, where several differ in length.
         transform: Whether features that the shards hold as they are in the sources (`store: raw`) are transformed;
             otherwise they are yielded as they are, for `loaders.open(root).transform`.
+        in_memory: Whether all rows of the split are read and decoded at once, and kept: for a split that fits the
+            memory several times over, and is gone through often. The order is the same.
 
     Returns:
         Dicts of a tensor of shape [batch, *shape] for each feature's name, of the feature's dtype; or what
@@ -164,6 +167,7 @@ def load(
         bucket_boundaries=bucket_boundaries,
         bucket_by=bucket_by,
         transform=transform,
+        in_memory=in_memory,
     )
     found = open(root)
     return dataset.build(found.root, found.manifest, split, options=options)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from loaders import decode, graph, order
+from loaders import decode, graph, memory, order
 from loaders.chunks import Chunks, window_rows
 from loaders.form import LOST, ROWS, Form
 from loaders.places import Places, Reads
@@ -28,6 +28,7 @@ PARALLEL_WINDOWS = 2
 STORED_CHUNKS = 8
 
 HOST = "/cpu:0"
+AUTOTUNE = tf.data.AUTOTUNE
 
 
 class Reader:
@@ -38,9 +39,13 @@ class Reader:
         view: The rows.
         form: How they become elements.
         salvage: What is asked where TensorFlow cannot read; None for one that raises errors.
+        in_memory: Whether all rows are read now, and kept. What is made of them then has their numbers alone, and
+            `whole` the rows.
     """
 
-    def __init__(self, *, root: str, view: View, form: Form, salvage: Salvage | None = None) -> None:
+    def __init__(
+        self, *, root: str, view: View, form: Form, salvage: Salvage | None = None, in_memory: bool = False
+    ) -> None:
         self.form = form
         self._chunks = Chunks.of(view.manifest, view.split)
         self._rows = view.rows
@@ -55,7 +60,20 @@ class Reader:
             self._files = tf.constant(files, tf.string, shape=[len(files)])
             self._places = Places(self._chunks, [shard.bytes for shard in shards], view=part)
             self._firsts = tf.constant(np.cumsum(self._chunks.rows) - self._chunks.rows)
-            self._bounds = None if whole else tf.constant(np.array(view.ranges, dtype=np.int64).reshape(-1))
+            ranges = np.array(view.ranges, dtype=np.int64).reshape(-1, 2)
+            self._bounds = None if whole else tf.constant(ranges.reshape(-1))
+            # How many rows of the split are left out before each range.
+            self._left_out = tf.constant(ranges[:, 0] - np.cumsum(ranges[:, 1] - ranges[:, 0]) + np.diff(ranges)[:, 0])
+        self._held: Any = None
+        if in_memory:
+            self._held = memory.read(self.stored(), self._rows)
+
+    def whole(self, blocks: tf.data.Dataset) -> tf.data.Dataset:
+        """Blocks, or batches that were cut from them, with the rows that they have the numbers of."""
+        if self._held is None:
+            return blocks
+        held = self._held
+        return blocks.map(lambda numbers: memory.take(held, numbers), num_parallel_calls=AUTOTUNE, deterministic=True)
 
     def stored(self) -> tf.data.Dataset:
         """The rows as they are stored, in blocks of some chunks."""
@@ -98,6 +116,9 @@ class Reader:
     def _block(self, start: tf.Tensor, end: tf.Tensor, places: tf.Tensor, sequence: RowSequence) -> Any:
         """Reads the rows from `start` up to `end` of a sequence: row j of the block is row `places[j]` of these."""
         reads, skip = self._places.reads(sequence, start, end)
+        places = places + tf.cast(skip, places.dtype)
+        if self._held is not None:
+            return self._of_view(reads, places)
         records, lost = self._records(reads)
         features, full = self.form.features, self._chunks.rows_per_record
         if full == 1:
@@ -106,17 +127,27 @@ class Reader:
             # The last record may hold more than the block.
             held = tf.raw_ops.Sum(input=reads.rows, axis=tf.constant(0))
             rows = decode.parse_row_groups(records, held, features=features, full=full)
-        places = places + tf.cast(skip, places.dtype)
         if self._bounds is not None or ROWS in self.form.beside:
             numbers = self._numbers(reads)
             if self._bounds is not None:
-                inside = tf.searchsorted(self._bounds, numbers, side="right") % 2 == 1
-                places = tf.gather(tf.where(inside)[:, 0], places)
+                places = tf.gather(self._inside(numbers), places)
             if ROWS in self.form.beside:
                 rows[ROWS] = numbers
         if LOST in self.form.beside:
             rows[LOST] = tf.gather(lost, _record_of_rows(reads, full))
         return self.form.arrange({name: tf.gather(values, places) for name, values in rows.items()})
+
+    def _of_view(self, reads: Reads, places: tf.Tensor) -> tf.Tensor:
+        """The numbers in the view, as it is stored, of rows that would be read."""
+        numbers = self._numbers(reads)
+        if self._bounds is None:
+            return tf.gather(numbers, places)
+        numbers = tf.gather(numbers, tf.gather(self._inside(numbers), places))
+        return numbers - tf.gather(self._left_out, tf.searchsorted(self._bounds, numbers, side="right") // 2)
+
+    def _inside(self, numbers: tf.Tensor) -> tf.Tensor:
+        """The places of the rows of the view among rows of these numbers."""
+        return tf.where(tf.searchsorted(self._bounds, numbers, side="right") % 2 == 1)[:, 0]
 
     def _numbers(self, reads: Reads) -> tf.Tensor:
         """The number in the split, as it is stored, of each row that is read."""

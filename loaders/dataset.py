@@ -56,7 +56,7 @@ def build(root: str, manifest: Manifest, split: str, *, options: Options) -> tf.
         enough = (len(form.buckets.boundaries) + 1) * (options.batch_size - 1) + 1
         if 0 < rows < enough:  # it might wait for a full batch for ever
             raise ValueError(f"{split}: expected {enough} rows, so that a bucket fills a batch; found {rows}")
-    reader = Reader(root=root, view=view, form=form)
+    reader = Reader(root=root, view=view, form=form, in_memory=options.in_memory)
     # AutoGraph has nothing to convert before map_fn, and would take longer to find out than all the tracing.
     epochs = tf.autograph.experimental.do_not_convert(_epochs)
     return deliver(epochs(reader, rows, options), options)
@@ -76,9 +76,10 @@ def _epochs(reader: Reader, rows: int, options: Options) -> tf.data.Dataset:
     def epoch_batches(blocks: tf.data.Dataset) -> tf.data.Dataset:
         if buckets:
             return ragged.bucketed(
-                blocks, buckets, batch_size=options.batch_size, drop_remainder=options.drop_remainder
+                reader.whole(blocks), buckets, batch_size=options.batch_size, drop_remainder=options.drop_remainder
             )
-        return count(blocks.rebatch(options.batch_size, drop_remainder=options.drop_remainder), batches)
+        cut = blocks.rebatch(options.batch_size, drop_remainder=options.drop_remainder)
+        return count(reader.whole(cut), batches)
 
     if not options.shuffle:
         dataset = epoch_batches(reader.stored()).repeat(epochs)

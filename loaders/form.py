@@ -60,6 +60,7 @@ class Options:
     bucket_by: str | None
     transform: bool
     features: Sequence[str] | None = None
+    in_memory: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:

@@ -61,6 +61,7 @@ class Loader:
         on_corrupt: As in `loaders.numpy.Loader`.
         cache_dir: As in `loaders.numpy.Loader`.
         cache_bytes: As in `loaders.numpy.Loader`.
+        in_memory: As in `loaders.load`; the rows are read when the loader is first iterated.
 
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.
@@ -93,6 +94,7 @@ class Loader:
         on_corrupt: OnCorrupt = "error",
         cache_dir: str | os.PathLike[str] | None = None,
         cache_bytes: int | None = None,
+        in_memory: bool = False,
     ) -> None:
         if drop_remainder and remainder == "pad":
             raise ValueError("remainder is 'keep' or 'drop' with drop_remainder; found 'pad'")
@@ -112,6 +114,7 @@ class Loader:
             bucket_by=None,
             transform=transform,
             features=features,
+            in_memory=in_memory,
         )
         found = info.read(root)
         self._root, self._manifest = found.root, found.manifest
@@ -304,6 +307,7 @@ class Loader:
                 view=self._view,
                 form=self._form,
                 salvage=self._salvage,
+                in_memory=options.in_memory,
                 deal=deal,
                 seed=options.seed if options.shuffle else None,
             )

@@ -215,6 +215,7 @@ def _changed(
     """The batches of an epoch as they are yielded."""
     form, pads = reader.form, deal.remainder == "pad"
     parallel: dict[str, Any] = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+    batches = reader.whole(batches)
     if not form.beside and form.finish is not None:
         batches = batches.map(form.finish, **parallel)
     if not form.beside and not pads:

@@ -53,7 +53,9 @@ SCALERS = [
 ]
 
 
-@pytest.mark.parametrize(("normalize", "scaler", "constants"), SCALERS, ids=lambda value: "" if callable(value) else str(value)[:30])
+@pytest.mark.parametrize(
+    ("normalize", "scaler", "constants"), SCALERS, ids=lambda value: "" if callable(value) else str(value)[:30]
+)
 def test_steps_equal_scikit_learn(normalize, scaler, constants):
     transformed = scaler.fit_transform(RAW)
     found = both(make(normalize, constants(scaler)), transformed)

@@ -351,7 +351,7 @@ def test_a_remote_directory_gives_the_same_parts_and_reads_headers_only(tmp_path
     RamFileSystem.contents.update({f"{ram}/{path}": npy_bytes(array) for path, array in contents.items()})
     remote = scan(ram, parse_config({}))
     assert remote.fingerprint(modified=False) == local.fingerprint(modified=False)
-    assert RamFileSystem.bytes_read < 1000
+    assert RamFileSystem.bytes_read < 5000  # of 1.2 MB: a request is for 4 KiB at least
     RamFileSystem.contents[f"{ram}/y.npy"] = b"nothing"
     with pytest.raises(SourceError, match=r"ram://bucket/data/y.npy \(feature y\): expected a .npy file"):
         scan(ram, parse_config({}))

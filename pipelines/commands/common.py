@@ -79,7 +79,7 @@ def showing(
     writes: bool = True,
 ) -> Iterator[Counter]:
     """Shows the progress of what is run inside the context, and nothing else; gives what counts it."""
-    from pipelines import files, quiet
+    from pipelines import files, flink, quiet
     from pipelines.allocator import keep_freed_memory
     from pipelines.output import FinishedTasks, Output
     from pipelines.progress import Count
@@ -94,7 +94,7 @@ def showing(
 
     with ExitStack() as stack:
         stack.enter_context(stopping_at_once(console.show_cursor))
-        if not options.debug and runs_here(options.beam_options):
+        if not options.debug and (runs_here(options.beam_options) or flink.Cluster.of(options.beam_options)):
             stack.enter_context(quiet.hidden_stderr())
             quiet.silence_worker_tracebacks()
         quiet.keep_off_gpus()
