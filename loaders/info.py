@@ -150,3 +150,9 @@ def _read(path: str) -> bytes | None:
             return bytes(file.read())
     except (tf.errors.NotFoundError, tf.errors.FailedPreconditionError):
         return None
+    except tf.errors.UnimplementedError as error:
+        scheme = path.partition("://")[0]
+        raise ManifestError(
+            f"{path}: expected a file system that TensorFlow reads; found {scheme}://, for which import a package that "
+            "registers it (tensorflow-io has s3://), or copy the data set to a local directory first"
+        ) from error

@@ -197,7 +197,8 @@ processes() {
   local file="$DIR/flink-npyflow-$1.pid" process
   if [ ! -f "$file" ]; then return; fi
   while read -r process; do
-    if ps -o args= -p "$process" 2>/dev/null | grep -qF -- "--configDir $DIR/conf"; then echo "$process"; fi
+    # No pipe into `grep -q`: it may end before ps does, which then fails.
+    if [[ "$(ps -o args= -p "$process" 2>/dev/null)" == *"--configDir $DIR/conf"* ]]; then echo "$process"; fi
   done <"$file"
 }
 
@@ -227,7 +228,7 @@ start() {
     flink taskmanager.sh start
   done
   for _ in $(seq 120); do
-    if overview | grep -q "\"taskmanagers\":$MANAGERS,"; then
+    if [[ "$(overview)" == *"\"taskmanagers\":$MANAGERS,"* ]]; then
       say "running; its address is 127.0.0.1:$PORT"
       return
     fi

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+import loaders
 from loaders import order
 from tests import shards
 
@@ -119,3 +120,11 @@ def weights(directory, name):
     import torch
 
     return torch.load(directory / "torch.pt")["model"]["weight"].numpy()
+
+
+@pytest.mark.parametrize("kind", [loaders.load, loaders.Loader, loaders.numpy.Loader])
+def test_a_file_system_that_tensorflow_does_not_know(kind):
+    with pytest.raises(
+        loaders.ManifestError, match=r"unknown://bucket/out/manifest\.json: expected a file system .* copy"
+    ):
+        kind("unknown://bucket/out", "train", batch_size=2)

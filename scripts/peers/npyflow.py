@@ -15,7 +15,13 @@ PACKAGES = ("tensorflow", "apache-beam", "tensorflow-transform", "numpy")
 
 
 def load(rows: Rows, out: pathlib.Path, *, batch: int, variant: str) -> Iterator[Any]:
-    """An epoch of `loaders.load`, or of `loaders.numpy.Loader` where `variant` says so."""
-    load: Any = loaders.numpy.Loader if variant == "numpy" else loaders.load  # type: ignore[attr-defined]
-    for features in load(out, "train", batch_size=batch, shuffle=True, seed=1):
+    """An epoch of `loaders.load`, with the rows in memory if `variant` says so, or of `loaders.numpy.Loader`."""
+    options: dict[str, Any] = {"batch_size": batch, "shuffle": True, "seed": 1}
+    if variant == "numpy":
+        batches: Any = loaders.numpy.Loader(out, "train", **options)  # type: ignore[attr-defined]
+    else:
+        batches = loaders.load(out, "train", in_memory=variant == "memory", **options)
+    if variant == "memory":
+        yield None
+    for features in batches:
         yield features[rows.feature], features["labels"]
