@@ -125,11 +125,14 @@ def export_transform(packed: npt.NDArray[np.float64], plan: Plan, output: Output
 def _export_to(directory: str, packed: npt.NDArray[np.float64], plan: Plan) -> None:
     transformed = plan.config.transformed
     adapter = tensor_adapter_config(plan.config.graph_features)
+    # Megabytes, where rows are wide: in the graph of the pipeline Beam would copy them dozens of times.
+    place = os.path.join(directory, "constants.npy")
+    np.save(place, packed)
     with (
         tft_beam.Context(temp_dir=os.path.join(directory, "analysis")),
         beam.Pipeline(runner=FnApiRunner(), options=inner_options()) as pipeline,
     ):
-        constants = pipeline | "Constants" >> beam.Create([packed], reshuffle=False)
+        constants = pipeline | "Place" >> beam.Create([place], reshuffle=False) | "Constants" >> beam.Map(np.load)
         no_rows = pipeline | "NoRows" >> beam.Create([], reshuffle=False)
 
         def preprocessing_fn(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

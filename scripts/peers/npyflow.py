@@ -15,13 +15,15 @@ PACKAGES = ("tensorflow", "apache-beam", "tensorflow-transform", "numpy")
 
 
 def load(rows: Rows, out: pathlib.Path, *, batch: int, variant: str) -> Iterator[Any]:
-    """An epoch of `loaders.load`, with the rows in memory if `variant` says so, or of `loaders.numpy.Loader`."""
+    """An epoch of `loaders.load` or `loaders.numpy.Loader`; the second one, of rows in memory, where `variant` says so."""
     options: dict[str, Any] = {"batch_size": batch, "shuffle": True, "seed": 1}
     if variant == "numpy":
         batches: Any = loaders.numpy.Loader(out, "train", **options)  # type: ignore[attr-defined]
     else:
         batches = loaders.load(out, "train", in_memory=variant == "memory", **options)
     if variant == "memory":
+        for _ in batches:
+            pass
         yield None
     for features in batches:
         yield features[rows.feature], features["labels"]

@@ -70,7 +70,9 @@ BUILDERS = (
 
 LOADERS = (
     Peer(name="npyflow", module="npyflow", says="`loaders.load`"),
-    Peer(name="npyflow-memory", module="npyflow", variant="memory", says="`loaders.load`, rows in memory"),
+    Peer(
+        name="npyflow-memory", module="npyflow", variant="memory", says="`loaders.load`, rows in memory, second epoch"
+    ),
     Peer(name="npyflow-numpy", module="npyflow", variant="numpy", says="`loaders.numpy.Loader`"),
     Peer(name="floor", module="arrays", says="NumPy: rows of a memory-mapped array, the floor"),
     Peer(
