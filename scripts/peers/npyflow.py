@@ -15,7 +15,7 @@ PACKAGES = ("tensorflow", "apache-beam", "tensorflow-transform", "numpy")
 
 
 def load(rows: Rows, out: pathlib.Path, *, batch: int, variant: str) -> Iterator[Any]:
-    """An epoch of `loaders.load` or `loaders.numpy.Loader`; the second one, of rows in memory, where `variant` says so."""
+    """An epoch of `loaders.load` or `loaders.numpy.Loader`; of rows in memory, if `variant` says so, the second one."""
     options: dict[str, Any] = {"batch_size": batch, "shuffle": True, "seed": 1}
     if variant == "numpy":
         batches: Any = loaders.numpy.Loader(out, "train", **options)  # type: ignore[attr-defined]
