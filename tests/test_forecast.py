@@ -176,7 +176,7 @@ def test_the_transform_of_another_data_set_is_measured_without_an_analysis(tmp_p
 
 
 # The operating system's account of a process that has ended begins with the memory of the one that started it.
-MEASURED = """
+BUILD_AND_TELL = """
 import re, sys
 from pipelines import cli
 code = cli.main(sys.argv[1:])
@@ -199,7 +199,7 @@ def test_a_build_takes_about_as_long_and_as_much_memory_as_was_forecast(tmp_path
     need = next(line for line in dry.splitlines() if line.startswith("A worker needs")).split()
     unit = {"MiB,": 2**20, "GiB,": 2**30}[need[4]]
     begun = time.monotonic()
-    measured = [sys.executable, "-c", MEASURED, *command[3:]]
+    measured = [sys.executable, "-c", BUILD_AND_TELL, *command[3:]]
     shown = subprocess.run(measured, capture_output=True, text=True, check=True).stdout
     took = time.monotonic() - begun
     assert forecast / 3 < took < forecast * 3
