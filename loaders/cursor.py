@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from loaders import state
-from loaders.streams import Deal, Position
+from loaders.skipped import Damage, Skipped
+from loaders.streams import Deal, Position, ShardOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,6 +115,55 @@ class Cursor:
     def _go(self, position: Position) -> None:
         self._begin = position.epoch if self.epochs is None else position.epoch // self.epochs * self.epochs
         self.position, self._resumes, self._iteration = position, True, None
+
+
+class WithCursor(abc.ABC):
+    """What the loaders that have a cursor have in common."""
+
+    _cursor: Cursor
+    _skipped: Skipped | None
+
+    @abc.abstractmethod
+    def iterate(self) -> Iterator[tuple[dict[str, Any], Any]]:
+        """An iteration that yields states too: pairs of the state after a batch, and the batch."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return (batch for _, batch in self.iterate())
+
+    def __len__(self) -> int:
+        """How many batches one iteration has.
+
+        Raises:
+            TypeError: If it has no end.
+        """
+        if self.epochs is None:
+            raise TypeError("a loader with epochs=None has no length")
+        return self.epochs * self._cursor.deal.batches()
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are over: the number of the one that goes on, or that is next."""
+        return self._cursor.position.epoch
+
+    @property
+    def epochs(self) -> int | None:
+        """How many epochs an iteration has; None if it has no end."""
+        return self._cursor.epochs
+
+    @property
+    def batch_size(self) -> int:
+        """The rows of a batch of all hosts together."""
+        return self._cursor.deal.batch_size
+
+    @property
+    def shard(self) -> ShardOptions:
+        """Which host of how many this is."""
+        return self._cursor.deal.shard
+
+    @property
+    def skipped(self) -> tuple[Damage, ...]:
+        """The records that were left out so far, with `on_corrupt="skip"`; of all chunks that were read, also ahead."""
+        return () if self._skipped is None else self._skipped.found()
 
 
 def after(deal: Deal, start: Position, number: int) -> Position:

@@ -12,11 +12,11 @@ from loaders import AUTOTUNE, elements, info, order, ragged, resume, skipped, st
 from loaders import dataset as pipeline
 from loaders.augment import Augmentation
 from loaders.changes import Changes, sample
-from loaders.cursor import Cursor, Stretch, after
+from loaders.cursor import Cursor, Stretch, WithCursor, after
 from loaders.form import LOST, ROWS, Form, Options, make_form
 from loaders.manifest import Manifest
 from loaders.salvage import Salvage
-from loaders.skipped import Damage, OnCorrupt
+from loaders.skipped import OnCorrupt
 from loaders.store import make_cache
 from loaders.streams import Deal, Remainder, ShardOptions
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-class Loader:
+class Loader(WithCursor):
     """Yields every row of a split once an epoch, as batches of tensors, and remembers where it is.
 
     The order is a function of the data set, the seed, the number of the epoch and `streams`, and of nothing else; it is
@@ -142,9 +142,6 @@ class Loader:
         self._salvage: Salvage | None = None
         self._built: tuple[tf.data.Dataset, tf.Variable] | None = None
 
-    def __iter__(self) -> Iterator[Any]:
-        return (batch for _, batch in self.iterate())
-
     def iterate(self) -> Iterator[tuple[dict[str, Any], Any]]:
         """An iteration that yields states too.
 
@@ -152,41 +149,6 @@ class Loader:
             Pairs of the state after a batch, and the batch.
         """
         return self._run(*self._cursor.begin())
-
-    def __len__(self) -> int:
-        """How many batches one iteration has.
-
-        Raises:
-            TypeError: If it has no end.
-        """
-        if self._options.epochs is None:
-            raise TypeError("a loader with epochs=None has no length")
-        return self._options.epochs * self._cursor.deal.batches()
-
-    @property
-    def epoch(self) -> int:
-        """How many epochs are over: the number of the one that goes on, or that is next."""
-        return self._cursor.position.epoch
-
-    @property
-    def epochs(self) -> int | None:
-        """How many epochs an iteration has; None if it has no end."""
-        return self._options.epochs
-
-    @property
-    def batch_size(self) -> int:
-        """The rows of a batch of all hosts together."""
-        return self._options.batch_size
-
-    @property
-    def shard(self) -> ShardOptions:
-        """Which host of how many this is."""
-        return self._cursor.deal.shard
-
-    @property
-    def skipped(self) -> tuple[Damage, ...]:
-        """The records that were left out so far, with `on_corrupt="skip"`; of all chunks that were read, also ahead."""
-        return () if self._skipped is None else self._skipped.found()
 
     def state_dict(self) -> dict[str, Any]:
         """Which rows are consumed: those of all batches that the last iterator of this loader has yielded.

@@ -15,10 +15,10 @@ from loaders import augment as augmentations
 from loaders.ahead import Ahead
 from loaders.augment import Augmentation
 from loaders.chunks import window_rows
-from loaders.cursor import Cursor, Stretch
+from loaders.cursor import Cursor, Stretch, WithCursor
 from loaders.mapped import Shards
 from loaders.reading import Made, Reader
-from loaders.skipped import Damage, OnCorrupt
+from loaders.skipped import OnCorrupt
 from loaders.spec import FeatureSpec
 from loaders.store import make_cache
 from loaders.streams import Deal, Position, Remainder, ShardOptions
@@ -31,7 +31,7 @@ __all__ = ["Loader", "ShardOptions"]
 MOST_AHEAD = 16
 
 
-class Loader:
+class Loader(WithCursor):
     """Yields every row of a split once an epoch, as batches of NumPy arrays, and remembers where it is.
 
     The order is a function of the data set, the seed, the number of the epoch and `streams`, and of nothing else; with
@@ -139,44 +139,6 @@ class Loader:
             streams=self._deal.streams,
         )
         self._cursor = Cursor(self._deal, self._identity, epochs)
-
-    def __iter__(self) -> Iterator[Any]:
-        return (batch for _, batch in self.iterate())
-
-    def __len__(self) -> int:
-        """How many batches one iteration has.
-
-        Raises:
-            TypeError: If it has no end.
-        """
-        if self.epochs is None:
-            raise TypeError("a loader with epochs=None has no length")
-        return self.epochs * self._deal.batches()
-
-    @property
-    def epoch(self) -> int:
-        """How many epochs are over: the number of the one that goes on, or that is next."""
-        return self._cursor.position.epoch
-
-    @property
-    def epochs(self) -> int | None:
-        """How many epochs an iteration has; None if it has no end."""
-        return self._cursor.epochs
-
-    @property
-    def batch_size(self) -> int:
-        """The rows of a batch of all hosts together."""
-        return self._deal.batch_size
-
-    @property
-    def shard(self) -> ShardOptions:
-        """Which host of how many this is."""
-        return self._deal.shard
-
-    @property
-    def skipped(self) -> tuple[Damage, ...]:
-        """The records that were left out so far, with `on_corrupt="skip"`."""
-        return () if self._skipped is None else self._skipped.found()
 
     def state_dict(self) -> dict[str, Any]:
         """Which rows are consumed: those of all batches that the last iterator has yielded.
