@@ -197,8 +197,10 @@ processes() {
   local file="$DIR/flink-npyflow-$1.pid" process
   if [ ! -f "$file" ]; then return; fi
   while read -r process; do
-    # No pipe into `grep -q`: it may end before ps does, which then fails.
-    if [[ "$(ps -o args= -p "$process" 2>/dev/null)" == *"--configDir $DIR/conf"* ]]; then echo "$process"; fi
+    # Not from ps, which cuts a command off at $COLUMNS.
+    if grep --quiet --null-data --line-regexp --fixed-strings -e "$DIR/conf" "/proc/$process/cmdline" 2>/dev/null; then
+      echo "$process"
+    fi
   done <"$file"
 }
 

@@ -95,6 +95,7 @@ def make_cluster(directory):
     temporary.mkdir()
     environment = {
         **os.environ,
+        "COLUMNS": "80",  # some CI systems set it; programs that ask ps then see less of a command
         "TMPDIR": str(temporary),
         "PYTHON": sys.executable,
         "PYTHONPATH": path,
