@@ -28,7 +28,6 @@ PARALLEL_WINDOWS = 2
 STORED_CHUNKS = 8
 
 HOST = "/cpu:0"
-AUTOTUNE = tf.data.AUTOTUNE
 
 
 class Reader:
@@ -73,7 +72,8 @@ class Reader:
         if self._held is None:
             return blocks
         held = self._held
-        return blocks.map(lambda numbers: memory.take(held, numbers), num_parallel_calls=AUTOTUNE, deterministic=True)
+        parallel: dict[str, Any] = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+        return blocks.map(lambda numbers: memory.take(held, numbers), **parallel)
 
     def stored(self) -> tf.data.Dataset:
         """The rows as they are stored, in blocks of some chunks."""

@@ -105,8 +105,7 @@ class WeightedLoader:
 
     def __iter__(self) -> Iterator[Any]:
         self._iteration = iteration = object()
-        batches = self._batches(self._drawn)
-        return self._run(iteration, Ahead(batches, depth=self._prefetch) if self._prefetch else batches)
+        return self._run(iteration, self._ahead())
 
     def _run(self, iteration: object, batches: Iterator[tuple[int, Any]]) -> Iterator[Any]:
         for drawn, batch in batches:
@@ -133,11 +132,14 @@ class WeightedLoader:
         """
         from loaders import handed
 
-        return handed.build(self._ahead, self._first_batch, self._augment, self._arrange)
+        return handed.build(
+            lambda: (batch for _, batch in self._ahead()), self._first_batch, self._augment, self._arrange
+        )
 
-    def _ahead(self) -> Iterator[Any]:
+    def _ahead(self) -> Iterator[tuple[int, Any]]:
+        """The batches from where the loader is, each with how many rows are drawn after it."""
         batches = self._batches(self._drawn)
-        return (batch for _, batch in (Ahead(batches, depth=self._prefetch) if self._prefetch else batches))
+        return Ahead(batches, depth=self._prefetch) if self._prefetch else batches
 
     def _first_batch(self) -> dict[str, Any]:
         """A batch before it is augmented."""

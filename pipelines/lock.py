@@ -155,14 +155,13 @@ def _lock_file(path: str, output: Output) -> int:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EAGAIN, *NO_LOCKS):
-                raise
-            found = Holder.loads(os.pread(descriptor, 4096, 0))
             if error.errno not in NO_LOCKS:
+                found = Holder.loads(os.pread(descriptor, 4096, 0))
                 os.close(descriptor)
-                raise (found or dataclasses.replace(Holder.this(), host="another machine", pid=0)).refuse(
-                    output.root
-                ) from None
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    raise
+                found = found or dataclasses.replace(Holder.this(), host="another machine", pid=0)
+                raise found.refuse(output.root) from None
         if _is_at(descriptor, path):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, Holder.this().dumps(), 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from loaders.manifest import FILE_NAME, Manifest, ManifestError
@@ -257,6 +258,13 @@ def _remove_shards(directory: str) -> None:
         files.remove_tree(directory)
 
 
+def totals(record: Mapping[str, Any]) -> tuple[int, int, int]:
+    """What a task's record says: the rows of the sources that it had, and the bytes and the number of its shards."""
+    shards = record["shards"].values()
+    rows = record["dropped"] + sum(shard["rows"] for shard in shards)
+    return rows, sum(shard["bytes"] for shard in shards), len(shards)
+
+
 class FinishedTasks:
     """Counts the rows of finished tasks by their records, for tasks that run in other processes."""
 
@@ -269,8 +277,7 @@ class FinishedTasks:
         try:
             names = [file.path for file in files.list_files(self._directory)]
             for name in set(names) - set(self._rows):
-                task = json.loads(files.read_text(files.join(self._directory, name)))
-                self._rows[name] = task["dropped"] + sum(shard["rows"] for shard in task["shards"].values())
+                self._rows[name], _, _ = totals(json.loads(files.read_text(files.join(self._directory, name))))
         except OSError:
             pass  # not there yet, or no longer
         return sum(self._rows.values())

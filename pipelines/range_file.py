@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from pipelines import metrics
-from pipelines.retry import ATTEMPTS, back_off, is_transient
+from pipelines.retry import retrying
 from pipelines.stores import Opened, Part, Store
 
 FIRST_AHEAD_BYTES, MOST_AHEAD_BYTES = 4 * 2**10, 8 * 2**20
@@ -110,15 +110,15 @@ class RangeFile(io.RawIOBase):
 
     def _try(self, attempt: Any) -> Any:
         """`retrying`, with a new connection for each attempt."""
-        for number in range(1, ATTEMPTS):
+
+        def once() -> Any:
             try:
                 return attempt()
-            except Exception as error:
+            except Exception:
                 self._drop()
-                if not is_transient(error):
-                    raise
-            back_off(number)
-        return attempt()
+                raise
+
+        return retrying(once)
 
     def _find(self) -> None:
         """Learns the size, and that the file is there."""

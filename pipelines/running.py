@@ -113,13 +113,14 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
     """
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    cluster = flink.Cluster.of(arguments)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for options in _all_subclasses(PipelineOptions):
         options._add_argparse_args(parser)
     for argument in arguments:
         name, equals, _ = argument.partition("=")
         known = parser._option_string_actions.get(name)
-        if known is None and name in flink.JAVA_OPTIONS and flink.Cluster.of(arguments):
+        if known is None and name in flink.JAVA_OPTIONS and cluster:
             continue
         if known is None:
             raise ConfigError(f"unknown option {argument}; neither npyflow nor Beam has it")
@@ -128,7 +129,7 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
             raise ConfigError(f"{name}: expected {name}=VALUE, in one argument")
     # Nobody but us wires the pipeline. Beam takes half a second to infer and compare its types.
     result = PipelineOptions(["--no_pipeline_type_check", *flink.complete(arguments)])
-    _runner(result, flink.Cluster.of(arguments))
+    _runner(result, cluster)
     return result
 
 

@@ -86,6 +86,12 @@ def _split(path: str) -> dict[str, str]:
     return {"Bucket": bucket, "Key": key}
 
 
+def _below(root: str) -> dict[str, str]:
+    """Which keys are under a directory."""
+    place = _split(root)
+    return {"Bucket": place["Bucket"], "Prefix": f"{place['Key']}/" if place["Key"] else ""}
+
+
 def _ask(path: str, request: Callable[[], T]) -> T:
     """Makes one request, whose errors become OSErrors."""
     from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
@@ -101,9 +107,19 @@ def _ask(path: str, request: Callable[[], T]) -> T:
         raise OSError(errno.EIO, str(error), path) from error
 
 
+def _status(response: Any) -> Any:
+    """The HTTP status of an answer; None where it has none."""
+    return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+
+
+def _refusal(error: OSError) -> Any:
+    """The HTTP status of the answer that an error of `_ask` was raised for; None where there was no answer."""
+    return _status(getattr(error.__cause__, "response", {}))
+
+
 def _os_error(path: str, response: Any) -> OSError:
     said = response.get("Error", {})
-    code, status = str(said.get("Code", "")), response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    code, status = str(said.get("Code", "")), _status(response)
     text = f"{code}: {said.get('Message', '')}" if code else f"HTTP status {status}"
     if status in TRANSIENT_STATUS or code in TRANSIENT_CODES:
         return TransientError(errno.EIO, text, path)
@@ -125,20 +141,19 @@ class _S3Store:
         return retrying(lambda: _ask(path, lambda: getattr(self._client, name)(**arguments)))
 
     def match(self, root: str) -> Listing:
-        place = _split(root)
-        prefix = f"{place['Key']}/" if place["Key"] else ""
+        below = _below(root)
         found: Listing = {}
         more: dict[str, str] = {}
         while True:
-            page = self._send(root, "list_objects_v2", Bucket=place["Bucket"], Prefix=prefix, **more)
+            page = self._send(root, "list_objects_v2", **below, **more)
             for entry in page.get("Contents", ()):
-                path = f"s3://{place['Bucket']}/{entry['Key']}"
+                path = f"s3://{below['Bucket']}/{entry['Key']}"
                 found[path] = (entry["Size"], entry["LastModified"].timestamp())
             if not page.get("IsTruncated"):
                 break
             more = {"ContinuationToken": page["NextContinuationToken"]}
         if not found:
-            code = errno.ENOTDIR if place["Key"] and self.exists(root) else errno.ENOENT
+            code = errno.ENOTDIR if below["Prefix"] and self.exists(root) else errno.ENOENT
             raise OSError(code, os.strerror(code), root)
         return found
 
@@ -175,11 +190,9 @@ class _S3Store:
         try:
             self._send(path, "put_object", **_split(path), Body=data, IfNoneMatch="*")
         except OSError as error:
-            response = getattr(error.__cause__, "response", {})
-            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if status in (409, 412):
+            if _refusal(error) in (409, 412):
                 return False
-            if status != 501:
+            if _refusal(error) != 501:
                 raise
             if self.exists(path):  # a store that knows no conditions
                 return False
@@ -221,14 +234,13 @@ class _S3Store:
 
     def remove_unfinished(self, root: str) -> None:
         """Gives up uploads that nobody will end: their parts are seen in no listing, and are paid for."""
-        place = _split(root)
-        prefix = f"{place['Key']}/" if place["Key"] else ""
+        below = _below(root)
         more: dict[str, str] = {}
         while True:
-            page = self._send(root, "list_multipart_uploads", Bucket=place["Bucket"], Prefix=prefix, **more)
+            page = self._send(root, "list_multipart_uploads", **below, **more)
             for upload in page.get("Uploads", ()):
-                if upload["Key"].startswith(prefix):
-                    self.give_up(f"s3://{place['Bucket']}/{upload['Key']}", upload["UploadId"])
+                if upload["Key"].startswith(below["Prefix"]):
+                    self.give_up(f"s3://{below['Bucket']}/{upload['Key']}", upload["UploadId"])
             if not page.get("IsTruncated"):
                 return
             more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
@@ -286,8 +298,7 @@ class _S3Opened:
         try:
             answer = _ask(self._path, ask)
         except OSError as error:
-            response = getattr(error.__cause__, "response", {})
-            if response.get("ResponseMetadata", {}).get("HTTPStatusCode") != 416:
+            if _refusal(error) != 416:
                 raise
             return _S3Part(self._path, io.BytesIO(), self.size())  # nothing at the end of the object
         if "ContentRange" not in answer:

@@ -17,7 +17,7 @@ from loaders.manifest import Manifest
 from pipelines import files
 from pipelines.errors import EXIT_BAD_INPUT, NpyflowError
 from pipelines.lock import Holder
-from pipelines.output import Output, read_state
+from pipelines.output import Output, read_state, totals
 from pipelines.plan import Plan
 from pipelines.report import show_bytes, show_seconds
 
@@ -181,13 +181,12 @@ class Watcher:
 
     def _add_up(self, newest_first: Sequence[str]) -> tuple[int, int, int]:
         """Rows, bytes and shards of the finished tasks; reckoned from those that are known where there are many."""
-        self._records = {path: found for path, found in self._records.items() if path in set(newest_first)}
+        there = set(newest_first)
+        self._records = {path: found for path, found in self._records.items() if path in there}
         for path in [path for path in newest_first if path not in self._records][:READ_RECORDS]:
             record = self._read_json(files.join(self._output.build, path))
             if record is not None:
-                shards = record["shards"].values()
-                rows = record["dropped"] + sum(shard["rows"] for shard in shards)
-                self._records[path] = (rows, sum(shard["bytes"] for shard in shards), len(shards))
+                self._records[path] = totals(record)
         if not self._records:
             return 0, 0, 0
         factor = len(newest_first) / len(self._records)

@@ -38,9 +38,10 @@ def main(request: Mapping[str, Any]) -> dict[str, Any]:
     elif request["action"] == "write":
         peer.write(rows, out)
     else:
-        for _ in range(request.get("epochs", 1) - 1):
+        earlier = request.get("epochs", 1) - 1
+        for _ in range(earlier):
             _time(peer.load(rows, out, batch=request["batch"], variant=request["variant"]), request, imported)
-        if request.get("epochs", 1) > 1:
+        if earlier:
             imported = time.time()  # what went before counts as start-up
         batches = peer.load(rows, out, batch=request["batch"], variant=request["variant"])
         if request["action"] == "check":
