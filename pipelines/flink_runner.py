@@ -196,15 +196,15 @@ class _Job(FlinkBeamJob):  # type: ignore[misc]
     def _raise_failure(self, state: int) -> None:
         """Raises why the job has failed, or will: another attempt does not make unusable values usable."""
         if state == JobState.FAILED:
-            raise failure(self._exceptions()[0], self._master_url)
+            raise failure(self._exceptions()["root-exception"] or "", self._master_url)
         if state == JobState.RUNNING:
-            raised = [text for text in self._exceptions() if FROM_WORKER in text]
+            # While the job goes on, the root exception is the last one of the history once more.
+            raised = [entry["stacktrace"] for entry in self._exceptions()["exceptionHistory"]["entries"]]
+            raised = [text for text in raised if FROM_WORKER in text]
             own = next(filter(OWN_ERROR.search, raised), None)
             if own or len(raised) >= ATTEMPTS:
                 raise failure(own or raised[0], self._master_url)
 
-    def _exceptions(self) -> list[str]:
-        """The stack traces of what has failed: first that which has ended the job."""
-        found = self.get(f"v1/jobs/{self._flink_job_id}/exceptions")
-        earlier = [entry["stacktrace"] for entry in found["exceptionHistory"]["entries"]]
-        return [found["root-exception"] or "", *earlier]
+    def _exceptions(self) -> Any:
+        """What has failed, as the cluster tells it, with stack traces."""
+        return self.get(f"v1/jobs/{self._flink_job_id}/exceptions")

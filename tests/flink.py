@@ -69,6 +69,12 @@ class Cluster:
                     found.append((process.stat().st_ctime, int(process.name)))
         return [process for _, process in sorted(found)]
 
+    def failures(self):
+        """How often a worker has raised an error in the job that runs."""
+        (job,) = self.running()
+        raised = self.ask(f"jobs/{job['jid']}/exceptions")["exceptionHistory"]["entries"]
+        return sum("Traceback (most recent call last)" in failure["stacktrace"] for failure in raised)
+
     def running(self):
         """The jobs that have not ended."""
         jobs = self.ask("jobs/overview")["jobs"]
@@ -109,13 +115,22 @@ def make_cluster(directory):
     return Cluster(directory=directory, environment=environment, port=port)
 
 
-def start(cluster, source, output, *options):
-    """Begins a build on the cluster, with workers in the client's process unless the options say otherwise."""
-    command = [sys.executable, "-m", "pipelines.cli", "build", str(source), str(output), "--runner=FlinkRunner"]
-    command += [f"--flink_master={cluster.master}", *options]
+def command(cluster, what, source, output, *options):
+    """The command that builds, or appends, on the cluster, with workers in its own process unless the options say
+    otherwise."""
+    where = ["--runner=FlinkRunner", f"--flink_master={cluster.master}"]
+    return [sys.executable, "-m", "pipelines.cli", what, str(source), str(output), *where, *options]
+
+
+def begin(cluster, command):
     return subprocess.Popen(
         command, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
+
+
+def start(cluster, source, output, *options):
+    """Begins a build on the cluster."""
+    return begin(cluster, command(cluster, "build", source, output, *options))
 
 
 def in_processes(cluster):
@@ -134,9 +149,9 @@ def finish(process, *, seconds=300):
     return shown
 
 
-def build_here(source, output, *options):
-    """Builds with Beam's runner in one process, undisturbed."""
-    command = [sys.executable, "-m", "pipelines.cli", "build", str(source), str(output), "--runner=DirectRunner"]
+def build_here(source, output, *options, what="build"):
+    """Builds, or appends, with Beam's runner in one process, undisturbed."""
+    command = [sys.executable, "-m", "pipelines.cli", what, str(source), str(output), "--runner=DirectRunner"]
     done = subprocess.run([*command, *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return contents(output)

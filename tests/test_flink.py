@@ -3,8 +3,10 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
+import sys
 
 import grpc
 import numpy as np
@@ -14,12 +16,22 @@ from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPool
 from apache_beam.utils import thread_pool_executor
 
 from pipelines.verify import verify
-from tests import flink
+from tests import flink, small_disk
 from tests.flink import build_here, contents, finish, in_processes, start, wait_for_tasks, wait_until
 
 pytestmark = pytest.mark.slow
 
 MANY_TASKS = "--set=shard_bytes=16KiB"
+
+MODULE = """
+import tensorflow as tf
+import tensorflow_transform as tft
+
+def scale(inputs):
+    features = inputs["features"]
+    filled = tf.where(tf.math.is_nan(features), tf.zeros_like(features), features)
+    return {"features": tft.scale_to_z_score(filled), "labels": inputs["labels"]}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -98,17 +110,18 @@ def test_a_table_is_the_same_with_one_slot_and_with_four(cluster, table, tmp_pat
 
 
 @pytest.mark.parametrize("make", [make_images, make_cubes])
-def test_images_and_cubes_are_the_same_with_four_slots(cluster, tmp_path, make):
-    """Nothing is said of parallelism: all slots are used."""
+def test_images_and_cubes_are_the_same_with_one_slot_and_with_four(cluster, tmp_path, make):
+    """Where nothing is said of parallelism, all slots are used."""
     source = make(tmp_path / "src")
     options = ["--set=shard_bytes=32KiB", *(["--set=features.images.normalize=zscore"] * (make is make_images))]
-    process = start(cluster, source, tmp_path / "out", *options)
-    shown = finish(process)
-    assert process.returncode == 0, shown
-    check(tmp_path / "out", build_here(source, tmp_path / "here", *options))
-    (job, *_) = sorted(cluster.ask("jobs/overview")["jobs"], key=lambda job: -job["start-time"])
-    vertices = cluster.ask(f"jobs/{job['jid']}")["vertices"]
-    assert max(vertex["parallelism"] for vertex in vertices) == 4
+    expected = build_here(source, tmp_path / "here", *options)
+    for slots, said in ((1, ["--parallelism=1"]), (4, [])):
+        process = start(cluster, source, tmp_path / f"{slots}", *options, *said)
+        shown = finish(process)
+        assert process.returncode == 0, shown
+        check(tmp_path / f"{slots}", expected)
+        job = max(cluster.ask("jobs/overview")["jobs"], key=lambda job: job["start-time"])
+        assert max(vertex["parallelism"] for vertex in cluster.ask(f"jobs/{job['jid']}")["vertices"]) == slots
 
 
 def test_a_pool_of_workers_elsewhere_does_the_same(cluster, tmp_path):
@@ -181,6 +194,78 @@ def test_the_client_is_killed_and_its_job_makes_way_for_the_next(cluster, table,
     assert process.returncode == 0, shown
     check(tmp_path / "out", expected)
     assert not cluster.running()
+
+
+def test_where_a_write_fails_twice_the_cluster_tries_again(cluster, table, tmp_path):
+    """What fails is the operating system's rename: a directory has the name of a shard. The cluster tries again."""
+    source, expected = table
+    out = tmp_path / "out"
+    blocked = out / sorted(name for name in expected if name.startswith("train/"))[2]
+    process = start(cluster, source, out, MANY_TASKS)
+    wait_until(lambda: (out / "_build" / "state.json").exists())
+    (blocked / "in the way").mkdir(parents=True)
+    wait_until(lambda: cluster.running() and cluster.failures() >= 2)
+    (blocked / "in the way").rmdir()
+    blocked.rmdir()
+    shown = finish(process)
+    assert process.returncode == 0, shown
+    check(out, expected)
+
+
+def test_a_full_disk_ends_the_job_and_the_same_command_goes_on(cluster, table, tmp_path):
+    """The cluster tries again, and then gives up; with more room the same command goes on."""
+    source, expected = table
+    build = flink.command(cluster, "build", source, tmp_path / "disk" / "out", MANY_TASKS)
+    found = small_disk.run_twice(
+        build, tmp_path / "disk", size="1536k", file_bytes=10_000, environment=cluster.environment
+    )
+    last = found.shown.splitlines()[-1]
+    assert last.startswith("npyflow: ")
+    assert found.reason in last
+    assert "Traceback" not in found.shown
+    assert not cluster.running()
+    check(found.finished, expected)
+
+
+def test_tasks_that_run_twice_at_once(cluster, table, tmp_path):
+    """As a cluster does that does not wait for a slow worker: two TaskManagers' workers write each shard together."""
+    source, expected = table
+    out, meeting = tmp_path / "out", tmp_path / "meeting"
+    process = start(cluster, source, out, MANY_TASKS)
+    wait_for_tasks(out, 3, process)
+    process.send_signal(signal.SIGINT)
+    finish(process)
+    wait_until(lambda: not cluster.running())
+    shutil.rmtree(out / "_build" / "tasks")  # so that no task is passed over
+    meeting.mkdir()
+    program = [sys.executable, "-c", "from tests import twice; twice.main()"]
+    where = ["--runner=FlinkRunner", f"--flink_master={cluster.master}", "--parallelism=1", *in_processes(cluster)]
+    both = [
+        flink.begin(cluster, [*program, str(number), str(source), str(out), str(meeting), *where]) for number in (0, 1)
+    ]
+    for each in both:
+        shown = finish(each)
+        assert each.returncode == 0, shown
+    assert len({path.read_text() for path in meeting.iterdir()}) == 2  # processes
+    process = start(cluster, source, out, MANY_TASKS)
+    shown = finish(process)
+    assert process.returncode == 0, shown
+    check(out, expected)
+
+
+def test_a_function_of_the_users_and_more_files(cluster, tmp_path):
+    """The function's module is where no worker would find it; append writes with the transform that was learned."""
+    (tmp_path / "mine.py").write_text(MODULE)
+    source, here, there = make_table(tmp_path / "src", 1000), tmp_path / "here", tmp_path / "out"
+    function = f"--set=preprocessing_fn={tmp_path / 'mine.py'}:scale"
+    for what, options in (("build", [function]), ("append", [])):
+        expected = build_here(source, here, *options, what=what)
+        process = flink.begin(cluster, flink.command(cluster, what, source, there, *in_processes(cluster), *options))
+        shown = finish(process)
+        assert process.returncode == 0, shown
+        check(there, expected)
+        for path in make_table(tmp_path / "more", 500).iterdir():
+            path.rename(source / path.name.replace("-0", "-1"))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
