@@ -13,8 +13,13 @@ from pipelines.commands import building, looking, measuring
 from pipelines.errors import EXIT_BAD_INPUT, EXIT_FAILED, NpyflowError
 from pipelines.interrupt import EXIT_INTERRUPTED
 from pipelines.options import make_parser
+from pipelines.stores import FILE_SYSTEM_OPTIONS
 
 RUN_BY_BEAM = ("build", "append", "validate")
+READING = ("inspect", "status", "verify", "leakage")
+"""Commands that take those of Beam's options that say how file systems are reached."""
+
+GOES_ON = ("build", "append")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,8 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.command not in RUN_BY_BEAM:
-        parser.error(f"unknown argument {rest[0]}")
+    refused = _refused(options.command, rest)
+    if refused:
+        parser.error(refused)
     options.beam_options = rest
     console = Console(soft_wrap=True, markup=False, emoji=False)
     try:
@@ -52,13 +58,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        _complain(f"{type(error).__name__}: {_last_line(error)}\n(--debug shows where)")
+        _complain(_describe(error, options.command))
         return EXIT_FAILED
 
 
-def _last_line(error: BaseException) -> str:
-    """The last line of a runner's error, which is the worker's traceback as text."""
-    return (str(error).strip().splitlines() or [""])[-1]
+def _refused(command: str, rest: Sequence[str]) -> str | None:
+    """What is wrong with arguments that npyflow does not know, before Beam is asked what it knows."""
+    if command in RUN_BY_BEAM or not rest:
+        return None
+    if command not in READING:
+        return f"unknown argument {rest[0]}"
+    known = tuple(f"--{name}" for name in FILE_SYSTEM_OPTIONS)
+    # What is no option may be the value of the one before it: Beam's parser says how to write it.
+    unknown = [argument for argument in rest if argument.startswith("-") and not argument.startswith(known)]
+    expected = "of Beam's options this command takes those of file systems, --s3_…, --hdfs_… and others"
+    return f"unknown argument {unknown[0]}; {expected}" if unknown else None
+
+
+def _describe(error: Exception, command: str) -> str:
+    """What a person is told of an error that is none of npyflow's own."""
+    if isinstance(error, OSError) and (path := error.filename2 or error.filename):
+        more = ". The same command goes on where it stopped" if command in GOES_ON else ""
+        return f"{path}: {error.strerror}{more}"
+    # A runner's error is the worker's traceback as text.
+    last = (str(error).strip().splitlines() or [""])[-1]
+    return f"{type(error).__name__}: {last}\n(--debug shows where)"
 
 
 def _complain(message: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import errno
+import functools
+from collections.abc import Callable, Iterable
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -64,6 +66,35 @@ class Problem:
     def __str__(self) -> str:
         feature = f" (feature {self.feature})" if self.feature else ""
         return f"{self.path}{feature}: expected {self.expected}; found {self.found}"
+
+
+def of_file(path: str, error: OSError) -> OSError:
+    """An error of writing a file, as one that says which.
+
+    The operating system does not say where there was no room, and names a file as it is called while it is written. It
+    stays an error that is none of npyflow's own: a cluster tries those again, and so it should, as room may be made.
+
+    Args:
+        path: The file as it is to be called.
+        error: What went wrong, which the result is to be raised from: so `retry.is_transient` finds it.
+
+    Returns:
+        The same error of this file, its text in one line.
+    """
+    return OSError(error.errno or errno.EIO, " ".join((error.strerror or str(error)).split()), path)
+
+
+def naming_file(write: Callable[[str, bytes], None]) -> Callable[[str, bytes], None]:
+    """Lets a function that writes a file say which, where it cannot: the result raises what `of_file` returns."""
+
+    @functools.wraps(write)
+    def named(path: str, data: bytes) -> None:
+        try:
+            write(path, data)
+        except OSError as error:
+            raise of_file(path, error) from error
+
+    return named
 
 
 class SourceError(NpyflowError):

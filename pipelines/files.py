@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
+from pipelines.errors import naming_file
 from pipelines.range_file import FIRST_AHEAD_BYTES, RangeFile
 from pipelines.retry import retrying
 from pipelines.stores import Writer, store_of
@@ -270,6 +271,7 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
+@naming_file
 def write_bytes(path: str, data: bytes) -> None:
     """Writes a file so that no reader sees half of it: under a hidden name first, where it would not appear whole.
 

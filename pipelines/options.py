@@ -91,6 +91,10 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _add_bench_options(bench)
+    for reading in (inspect, status, verify, leakage):
+        reading.epilog = (
+            "Options of Beam that say how a file system is reached: --s3_endpoint_url=URL, --hdfs_host=HOST …"
+        )
     return parser
 
 

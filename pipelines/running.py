@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import sys
 import uuid
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
 LOCAL_RUNNERS = ("directrunner", "fnapirunner")
+
+QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+RAISED = re.compile(r"^[\w.]*(?:Error|Exception): .*$", re.MULTILINE)
+FILE_ERROR = re.compile(
+    rf"(?:RuntimeError: )?[\w.]*Error: \[Errno (\d+)\] (.*?): (?:(?:{QUOTED}) -> )?({QUOTED})(?: \[while running .*\])?"
+)
+"""A path as Python shows it, an error in a stack trace, and one of a file, to which Beam adds its step."""
 
 SHARED_BYTES = 64 * 2**20
 """Sources below this are built by one process: the others would take longer to begin than to help."""
@@ -82,6 +90,7 @@ def run_pipeline(arguments: Sequence[str], *, output: str | None = None) -> Iter
         ConfigError: As in `pipeline_options`.
         DataError: If a worker raised one.
         WorkerError: If a worker, or the cluster, was lost.
+        OSError: If a worker could not read or write a file.
         GraphWritten: If the options ask for the graph of the job instead of the job.
     """
     import apache_beam as beam
@@ -194,6 +203,7 @@ def readable_failures() -> Iterator[None]:
     Raises:
         DataError: If the worker raised one.
         WorkerError: If a forked worker was killed.
+        OSError: If the worker raised one that names a file, with its `filename`.
     """
     try:
         yield
@@ -203,4 +213,13 @@ def readable_failures() -> Iterator[None]:
             found = re.findall(rf"^pipelines\.errors\.{kind.__name__}: (.*?)(?: \[while running '.*'\])?$", text, re.M)
             if found:
                 raise kind(found[-1]) from error
+        if (file_error := _file_error(text)) is not None:
+            raise file_error from error
         raise
+
+
+def _file_error(text: str) -> OSError | None:
+    """The error of a file that a stack trace ends with, if it does."""
+    raised = RAISED.findall(text)
+    found = FILE_ERROR.fullmatch(raised[-1]) if raised else None
+    return OSError(int(found[1]), found[2], ast.literal_eval(found[3])) if found else None

@@ -19,6 +19,7 @@ from loaders.frames import record_layout
 from loaders.manifest import Shard
 from pipelines import files, metrics, progress
 from pipelines.encode import encode_records, encode_variable_records, is_variable
+from pipelines.errors import of_file
 from pipelines.local import Workers
 from pipelines.output import Output
 from pipelines.plan import Plan, Task
@@ -138,6 +139,7 @@ def write_task(task: Task, plan: Plan, output: Output) -> Written:
 
     Raises:
         DataError: If a source changed since preflight, or holds a value that cannot be stored.
+        OSError: If a shard, or the task's record, cannot be written; its `filename` is that file's.
     """
     record = output.task_record(task)
     finished = _finished(record, output)
@@ -191,6 +193,9 @@ def _write_shard(
     """Writes batches of frames, each with its number of rows, to a file that has its name only when it is whole.
 
     Where `chunk_records` is given, the shard has the offset of the first of each so many records.
+
+    Raises:
+        OSError: As `of_file` of the shard.
     """
     path, rows = output.path(file), 0
     # To copy an object, for its name, is as much work for a store as to write it.
@@ -206,10 +211,12 @@ def _write_shard(
                 rows += count
         if not whole:
             files.rename(temporary, path)
-    except BaseException:
+    except BaseException as error:
         if not whole:
             with contextlib.suppress(OSError):  # what went wrong says more; what is left goes when the build ends
                 files.remove(temporary)
+        if isinstance(error, OSError):
+            raise of_file(path, error) from error
         raise
     offsets = None
     if chunk_records is not None:

@@ -1,15 +1,22 @@
 """The command line as a person uses it: what it prints, and its exit codes."""
 
+import errno
 import json
+import os
+import resource
 import subprocess
 import sys
+import traceback
 
 import numpy as np
 import pytest
 import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import loaders
 from pipelines import cli, files
+from pipelines.running import readable_failures
 from tests import shards
 from tests.arrays import write_files
 from tests.test_dataset import small_chunks, write_numbered
@@ -288,6 +295,10 @@ def test_bench_shows_and_writes_what_it_measured(tmp_path, capsys):
         (["bench", "gs://bucket/out", "--loader", "numpy"], ["expected a local directory"]),
         (["status", "SRC"], ["expected a data set, finished or being built; found none"]),
         (["status", "SRC", "--wach"], ["--wach"]),
+        (["status", "SRC", "--runner=FlinkRunner"], ["unknown argument --runner=FlinkRunner; ", "of file systems"]),
+        (["inspect", "SRC", "--s3_endpoint=x"], ["unknown option --s3_endpoint=x; neither npyflow nor Beam has it"]),
+        (["verify", "SRC", "--s3_endpoint_url", "x"], ["expected --s3_endpoint_url=VALUE, in one argument"]),
+        (["bench", "SRC", "--s3_endpoint_url=x"], ["unknown argument --s3_endpoint_url=x"]),
         (["biuld", "SRC"], ["biuld"]),
     ],
 )
@@ -321,6 +332,91 @@ def test_bad_values_are_exit_code_1(tmp_path, capsys):
     assert run("build", source, tmp_path / "out", "--set", "splits={train: 1}") == 1
     error = capsys.readouterr().err
     assert error == f"npyflow: {source}/x.npy (feature x): expected finite values or NaN; found inf in row 1 at (0,)\n"
+
+
+GOES_ON = "The same command goes on where it stopped"
+LARGEST_FILE = 500_000
+
+
+def test_a_shard_that_cannot_be_written_is_one_line_that_names_it(tmp_path, capsys):
+    source, out = write_files(tmp_path / "src", {"x.npy": np.ones((100_000, 4))}), tmp_path / "out"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, hard))
+    try:
+        assert run("build", source, out, "--set", "splits={train: 1}") == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    shard = out / "train" / "train-00000-of-00001.tfrecord"
+    assert capsys.readouterr().err == f"npyflow: {shard}: File too large. {GOES_ON}\n"
+    assert run("build", source, out, "--set", "splits={train: 1}") == 0
+    assert run("verify", out) == 0
+    shard.unlink()
+    capsys.readouterr()
+    assert run("leakage", out) == 1
+    assert capsys.readouterr().err == f"npyflow: {shard}: No such file or directory\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--workers=2"],
+        ["--direct_num_workers=2", "--direct_running_mode=multi_threading"],
+        ["--direct_num_workers=2", "--direct_running_mode=multi_processing"],
+    ],
+    ids=["forked", "multi_threading", "multi_processing"],
+)
+def test_a_worker_that_cannot_write_is_one_line(options, tmp_path):
+    source = write_files(tmp_path / "src", {"x.npy": np.ones((100_000, 4))})
+    command = [sys.executable, "-m", "pipelines.cli", "build", source, str(tmp_path / "out"), "--set=splits={train: 1}"]
+    done = subprocess.run(
+        [*command, *options],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE)),
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"npyflow: {tmp_path}/out/train/train-00000-of-00001.tfrecord: File too large. {GOES_ON}\n"
+
+
+def raised(error):
+    """An error as a worker's stack trace shows it, raised from another one."""
+    try:
+        try:
+            raise ValueError("OSError: [Errno 1] no: 'such'")
+        except ValueError as cause:
+            raise error from cause
+    except Exception:
+        return traceback.format_exc()
+
+
+@given(code=st.sampled_from(sorted(errno.errorcode)), path=st.text(min_size=1))
+@example(code=errno.ENOSPC, path="a 'b' \"c\": 'd' -> \\")
+@pytest.mark.parametrize(
+    "fail",
+    [
+        lambda error: error,
+        lambda error: RuntimeError(f"{type(error).__name__}: {error} [while running 'Write/Call']"),
+        lambda error: RuntimeError(raised(error)),
+        lambda error: RuntimeError(
+            raised(RuntimeError(f"OSError: {error} [while running 'Write/Call-ptransform-7']")) + "\n"
+        ),
+    ],
+    ids=["itself", "with the step", "a stack trace", "a stack trace with the step"],
+)
+def test_an_error_of_a_file_is_the_same_from_all_runners(fail, code, path):
+    error = OSError(code, os.strerror(code), path)
+    with pytest.raises(OSError, match=r"^\[Errno ") as found, readable_failures():
+        raise fail(error)
+    assert type(found.value) is type(error)
+    assert found.value.args == error.args
+    assert found.value.filename == path
+
+
+def test_an_error_of_a_file_that_led_to_another_is_not_what_failed():
+    text = raised(OSError(errno.ENOENT, "No such file", "x")) + "\nDuring handling, another:\n" + raised(KeyError("y"))
+    with pytest.raises(RuntimeError, match="No such file"), readable_failures():
+        raise RuntimeError(text)
 
 
 def test_without_the_extra_the_message_says_what_to_install(source):

@@ -1,6 +1,7 @@
 """Data sets in a file system that is not local: the same bytes as in a local directory, whatever interrupts."""
 
 import contextlib
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import ClassVar
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 import tensorflow_transform.beam as tft_beam
 from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import HadoopFileSystemOptions
 
 from pipelines import build as builds
-from pipelines import files, metrics, progress, retry
+from pipelines import cli, files, metrics, progress, retry, s3, stores
 from pipelines.build import build
 from pipelines.config import parse_config
 from pipelines.errors import ConfigError
@@ -21,6 +24,7 @@ from pipelines.plan import make_plan, resolve_config
 from pipelines.sources.table import scan
 from pipelines.transform import load_transform
 from pipelines.verify import read_manifest, verify
+from tests import test_s3
 from tests.arrays import RamFileSystem, empty_ram, write_files
 
 CONFIG = {
@@ -57,6 +61,21 @@ class FlakyFileSystem(RamFileSystem):
             if part in path and errors and (error := errors.pop(0)) is not None:
                 raise error
         return super().create(path, *args, **kwargs)
+
+
+class GuardedFileSystem(RamFileSystem):
+    """`guarded://`: reached with an option only, as Hadoop's is."""
+
+    def __init__(self, pipeline_options):  # type: ignore[no-untyped-def]
+        super().__init__(pipeline_options)
+        # Where there are none, Beam gives a dict.
+        user = pipeline_options and pipeline_options.view_as(HadoopFileSystemOptions).hdfs_user
+        if user != "me":
+            raise ValueError(f"expected --hdfs_user=me; found {user}")
+
+    @classmethod
+    def scheme(cls) -> str:
+        return "guarded"
 
 
 class UnavailableError(Exception):
@@ -216,3 +235,59 @@ def test_verify_finds_what_a_build_has_left_elsewhere(local: tuple[str, str]) ->
     RamFileSystem.contents["ram://bucket/out/_build/tmp/half"] = b"x"
     RamFileSystem.contents["ram://bucket/out/train/train-00000-of-00099.tfrecord"] = b"x"
     assert len(verify("ram://bucket/out").problems) == 2
+
+
+def run(*arguments: str) -> int:
+    """A command as a program of its own runs it, with no options but those that it is given."""
+    FileSystems.set_options(None)
+    stores._shared = {}
+    s3._connect.cache_clear()
+    try:
+        return cli.main(arguments)
+    finally:
+        FileSystems.set_options(None)
+        stores._shared = {}
+        s3._connect.cache_clear()
+
+
+@pytest.mark.parametrize(("command", "code"), [("inspect", 0), ("status", 0), ("verify", 0), ("leakage", 1)])
+def test_commands_that_read_reach_a_file_system_with_its_options(
+    command: str, code: int, local: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in pathlib.Path(local[1]).rglob("*"):
+        if path.is_file():
+            RamFileSystem.contents[f"guarded://b/out/{path.relative_to(local[1])}"] = path.read_bytes()
+    assert run(command, "guarded://b/out") == 1
+    assert "expected --hdfs_user=me; found" in capsys.readouterr().err
+    assert run(command, "guarded://b/out", "--hdfs_user=me") == code
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert "rows" in shown.out
+
+
+options = test_s3.options
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["options", "environment"])
+def test_every_command_reaches_an_object_store_in_the_same_way(
+    how: str, options: list[str], local: tuple[str, str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = options
+    if how == "environment":
+        values = dict(option.removeprefix("--s3_").split("=", 1) for option in options)
+        values["default_region"] = values.pop("region_name")
+        for name, value in values.items():
+            monkeypatch.setenv(f"AWS_{name.upper()}", value)
+        given = []
+    settings = [f"--set={key}={value}" for key, value in CONFIG.items()]
+    out = f"s3://data/{how}"
+    assert run("build", local[0], out, *settings, *given) == 0
+    for command in ("inspect", "status", "verify"):
+        assert run(command, out, *given) == 0
+    assert run("leakage", out, *given) == 1
+    assert run("append", local[0], out, *given) == 0
+    assert run("validate", local[0], "--against", out, *given) == 0

@@ -1,8 +1,11 @@
-"""A damaged data set is found out, and the damage is named."""
+"""A damaged data set is found out, and the damage is named; so is what could not be written."""
 
+import errno
 import json
 import pathlib
+import resource
 import shutil
+import traceback
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from loaders.spec import FeatureSpec
 from pipelines.build import build
 from pipelines.config import parse_config
 from pipelines.encode import encode_variable_records
+from pipelines.flink import OWN_ERROR, failure
 from pipelines.output import Output
 from pipelines.reading.columns import Ragged
 from pipelines.verify import read_manifest, verify
@@ -281,3 +285,45 @@ def test_a_shard_that_ends_early(variable):
     size = len(shard.read_bytes())
     shard.write_bytes(shard.read_bytes()[:-3])
     assert problems(variable) == [f"{shard}: expected {size} bytes; found {size - 3} bytes"]
+
+
+def allow_small_files_only(out, shard):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def block_the_temporary_file(out, shard):
+    out.mkdir()
+    (out / "_build").write_bytes(b"")
+    return (out / "_build").unlink
+
+
+def block_the_name(out, shard):
+    (shard / "in the way").mkdir(parents=True)
+    return lambda: shutil.rmtree(shard)
+
+
+@pytest.mark.parametrize(
+    ("block", "code"),
+    [(allow_small_files_only, errno.EFBIG), (block_the_temporary_file, errno.ENOTDIR), (block_the_name, errno.EISDIR)],
+)
+def test_a_shard_that_cannot_be_written_is_named(block, code, tmp_path):
+    """By an error that is none of npyflow's own, so that a cluster tries again."""
+    name, out = "train/train-00000-of-00001.tfrecord", tmp_path / "out"
+
+    def write():
+        return _write_shard(name, Output(str(out)), lambda: iter([(1, [b"x" * 100_000])]), chunk_records=None)
+
+    unblock = block(out, out / name)
+    try:
+        with pytest.raises(OSError, match=f"{name}'$") as found:
+            write()
+    finally:
+        unblock()
+    assert (found.value.errno, found.value.filename, found.value.filename2) == (code, str(out / name), None)
+    text = "".join(traceback.format_exception(found.value))
+    assert not OWN_ERROR.search(text)
+    assert str(failure(text, "http://f:1")).endswith(f"{name}'. The same command goes on where it stopped")
+    assert not [path for path in out.rglob("*") if path.is_file()]
+    assert write().bytes == 100_000
