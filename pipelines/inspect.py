@@ -239,7 +239,7 @@ def show_appended(console: Console, before: Manifest, appended: Appended) -> Non
 
 _MEASURES = {
     "drift": "mean:",
-    "spread": "deviation:",
+    "spread": "std:",
     "missing": "missing:",
     "outside": "outside:",
     "new_classes": "new:",
