@@ -42,7 +42,7 @@ class Changes:
     ) -> None:
         self._functions, self._seed, self._deal = tuple(functions), seed, deal
         self._names = tuple(sample)
-        self._specs = _results(self._functions, sample)
+        self._specs = results(self._functions, {name: values.numpy() for name, values in sample.items()})
         ends = [end - first for first, end in map(deal.bounds, deal.own)]
         self._lengths = np.array(ends, dtype=np.int64)
 
@@ -119,11 +119,6 @@ def _zeros(feature: FeatureSpec) -> Any:
     if values.dtype != object:
         values[...] = 0
     return values
-
-
-def _results(functions: Sequence[Augmentation], batch: Mapping[str, tf.Tensor]) -> dict[str, tf.TensorSpec]:
-    """What batches have after some functions."""
-    return results(functions, {name: values.numpy() for name, values in batch.items()})
 
 
 def results(functions: Sequence[Augmentation], arrays: Mapping[str, Any]) -> dict[str, tf.TensorSpec]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from loaders import state
+from loaders import order, state
+from loaders.manifest import Manifest
 from loaders.skipped import Damage, Skipped
-from loaders.streams import Deal, Position, ShardOptions
+from loaders.streams import Deal, Position, Remainder, ShardOptions
+from loaders.views import View
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,12 @@ class Cursor:
         deal: How rows are dealt to batches.
         identity: What the order depends on.
         epochs: How many epochs an iteration has; None for no end.
+
+    Attributes:
+        deal: See above.
+        identity: See above.
+        epochs: See above.
+        position: What has been consumed.
     """
 
     def __init__(self, deal: Deal, identity: state.Identity, epochs: int | None) -> None:
@@ -164,6 +173,47 @@ class WithCursor(abc.ABC):
     def skipped(self) -> tuple[Damage, ...]:
         """The records that were left out so far, with `on_corrupt="skip"`; of all chunks that were read, also ahead."""
         return () if self._skipped is None else self._skipped.found()
+
+
+def make_cursor(
+    manifest: Manifest,
+    view: View,
+    *,
+    batch_size: int,
+    shuffle: bool,
+    seed: int,
+    epochs: int | None,
+    drop_remainder: bool,
+    remainder: Remainder,
+    shard: ShardOptions,
+    streams: int,
+) -> Cursor:
+    """The cursor of a loader over a view of a data set, by the options of `loaders.numpy.Loader` of the same names.
+
+    Raises:
+        TypeError: If a number is not an integer.
+        ValueError: If an option's value is not allowed.
+    """
+    if drop_remainder and remainder == "pad":
+        raise ValueError("remainder is 'keep' or 'drop' with drop_remainder; found 'pad'")
+    epochs = None if epochs is None else operator.index(epochs)
+    if epochs is not None and epochs < 1:
+        raise ValueError(f"epochs is at least 1, or None for ever; found {epochs}")
+    deal = Deal(
+        rows=view.rows,
+        batch_size=operator.index(batch_size),
+        streams=operator.index(streams),
+        shard=shard,
+        remainder="drop" if drop_remainder else remainder,
+    )
+    identity = state.Identity(
+        fingerprint=state.fingerprint(manifest),
+        split=view.name,
+        shuffle=shuffle,
+        seed=operator.index(seed) & order.MASK if shuffle else 0,
+        streams=deal.streams,
+    )
+    return Cursor(deal, identity, epochs)
 
 
 def after(deal: Deal, start: Position, number: int) -> Position:

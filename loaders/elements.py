@@ -108,12 +108,14 @@ def check_names(features: Sequence[FeatureSpec], *, mask: bool) -> None:
     Raises:
         ValueError: If one has.
     """
-    beside = {feature.name + LENGTH_SUFFIX: f"the lengths of {feature.name}" for feature in features if feature.ragged}
+    beside = {
+        feature.name + LENGTH_SUFFIX: f"the lengths of {feature.name} have" for feature in features if feature.ragged
+    }
     if mask:
-        beside[MASK] = "the mask of padded batches"
+        beside[MASK] = "the mask of padded batches has"
     for feature in features:
         if feature.name in beside:
-            raise ValueError(f"{feature.name}: {beside[feature.name]} have this name in a batch; found a feature of it")
+            raise ValueError(f"{feature.name}: {beside[feature.name]} this name in a batch; found a feature of it")
 
 
 def choose(features: Sequence[FeatureSpec], names: Sequence[str] | None) -> tuple[FeatureSpec, ...]:

@@ -78,7 +78,7 @@ class Options:
 
 
 def make_form(root: str, manifest: Manifest, options: Options, *, beside: Sequence[str] = ()) -> Form:
-    """How the rows of a data set become what is options.
+    """How the rows of a data set become the batches that are asked for.
 
     Args:
         root: Where the data set is.

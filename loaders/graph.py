@@ -116,9 +116,3 @@ def round_keys(key: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The keys and the pivots of `rounds` for a permutation of `range(size)`; its inverse has them in reverse."""
     keys = derive(key, tf.constant(list(range(PERMUTE_ROUNDS)), tf.int64))
     return keys, tf.bitcast(tf.raw_ops.FloorMod(x=keys, y=tf.bitcast(size, tf.uint64)), tf.int64)
-
-
-def permute(key: tf.Tensor, index: tf.Tensor, size: int) -> tf.Tensor:
-    """`loaders.order.permute`: the int64 images of int64 `index` under a permutation of `range(size)`."""
-    count = tf.constant(size, tf.int64)
-    return rounds(*round_keys(key, count), index, count)

@@ -24,6 +24,13 @@ def build(
         first: Makes a batch before it is augmented.
         functions: What batches are augmented by.
         arrange: What is made of a batch then, or None.
+
+    Returns:
+        What `make` yields as tensors of shape [rows, *shape], where `rows` are those of the first batch; one element
+        is kept ready.
+
+    Raises:
+        ValueError: If a function cannot be applied.
     """
     batch = first()
     rows = len(next(iter(batch.values())))

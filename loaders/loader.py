@@ -12,13 +12,13 @@ from loaders import AUTOTUNE, elements, info, order, ragged, resume, skipped, st
 from loaders import dataset as pipeline
 from loaders.augment import Augmentation
 from loaders.changes import Changes, sample
-from loaders.cursor import Cursor, Stretch, WithCursor, after
+from loaders.cursor import Stretch, WithCursor, after, make_cursor
 from loaders.form import LOST, ROWS, Form, Options, make_form
 from loaders.manifest import Manifest
 from loaders.salvage import Salvage
 from loaders.skipped import OnCorrupt
 from loaders.store import make_cache
-from loaders.streams import Deal, Remainder, ShardOptions
+from loaders.streams import Remainder, ShardOptions
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -96,15 +96,12 @@ class Loader(WithCursor):
         cache_bytes: int | None = None,
         in_memory: bool = False,
     ) -> None:
-        if drop_remainder and remainder == "pad":
-            raise ValueError("remainder is 'keep' or 'drop' with drop_remainder; found 'pad'")
-        remainder = "drop" if drop_remainder else remainder
         self._options = Options(
             batch_size=operator.index(batch_size),
             shuffle=shuffle,
             seed=operator.index(seed) & order.MASK,
             epochs=None if epochs is None else operator.index(epochs),
-            drop_remainder=remainder == "drop",
+            drop_remainder=drop_remainder,
             as_supervised=as_supervised,
             map_fn=map_fn,
             prefetch=prefetch,
@@ -119,21 +116,19 @@ class Loader(WithCursor):
         found = info.read(root)
         self._root, self._manifest = found.root, found.manifest
         self._view = views.resolve(found.manifest, split)
-        deal = Deal(
-            rows=self._view.rows,
-            batch_size=self._options.batch_size,
-            streams=operator.index(streams),
-            shard=shard,
-            remainder=remainder,
-        )
-        identity = state.Identity(
-            fingerprint=state.fingerprint(found.manifest),
-            split=self._view.name,
+        self._cursor = make_cursor(
+            found.manifest,
+            self._view,
+            batch_size=batch_size,
             shuffle=shuffle,
-            seed=self._options.seed if shuffle else 0,
-            streams=deal.streams,
+            seed=seed,
+            epochs=epochs,
+            drop_remainder=drop_remainder,
+            remainder=remainder,
+            shard=shard,
+            streams=streams,
         )
-        self._cursor = Cursor(deal, identity, self._options.epochs)
+        remainder = self._cursor.deal.remainder
         self._augment, self._skipped = tuple(augment), skipped.make(on_corrupt, remainder=remainder)
         self._cache = make_cache(cache_dir, cache_bytes)
         self._form = self._make_form()

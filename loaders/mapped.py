@@ -1,4 +1,4 @@
-"""Reads the rows of a split's shards, from memory-mapped files where they are local."""
+"""Reads the rows of a split's shards, from memory-mapped files where they are local and not small."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from loaders.manifest import Manifest
 from loaders.records import Columns, RecordError
 from loaders.spec import FeatureSpec
 from loaders.store import ShardError, Store
+from loaders.streams import Runs
 
 if TYPE_CHECKING:
     from loaders.cache import Cache
 
 __all__ = ["ShardError", "Shards", "empty_column"]
+
+# Up to so many bytes of several runs are copied together first: to check and to decode each by itself takes longer.
+TOGETHER_BYTES = 1 << 19
 
 
 class Shards:
@@ -34,6 +38,11 @@ class Shards:
         names: The features to read.
         cache: Where copies of the shards are kept, or None.
         data_set: The name of the data set in the cache.
+
+    Attributes:
+        chunks: The chunks of the split.
+        features: The features that are read, sorted by name.
+        store: The bytes of the shards.
     """
 
     def __init__(
@@ -61,6 +70,123 @@ class Shards:
     def empty(self, rows: int) -> Columns:
         """Columns to read rows into, without values; strings are empty."""
         return {spec.name: empty_column(spec, rows) for spec in self.features}
+
+    def read_runs(self, runs: Runs, target: Columns, at: npt.NDArray[np.int64]) -> None:
+        """Reads runs of consecutive rows.
+
+        Args:
+            runs: The runs.
+            target: Columns to read into.
+            at: The row of `target` where each begins, int64 of shape [runs].
+
+        Raises:
+            ShardError: If a shard is missing, or a record is damaged: the first one of the runs. Rows of the runs after
+                it may be read or not.
+        """
+        # Records that differ in size are parsed one by one.
+        row_bytes = TOGETHER_BYTES if self.chunks.record_bytes is None else self.chunks.record_bytes / self._full
+        group = np.cumsum(runs.stop - runs.start) * row_bytes // TOGETHER_BYTES
+        for numbers in np.split(np.arange(len(runs)), np.flatnonzero(group[1:] != group[:-1]) + 1):
+            some, places = runs[numbers], at[numbers]
+            if len(some) == 1 or not self._read_together(some, target, places):
+                for run, place in zip(some, places.tolist(), strict=True):
+                    self.read(run.shard, run.start, run.stop, target, place)
+
+    def _read_together(self, runs: Runs, target: Columns, at: npt.NDArray[np.int64]) -> bool:
+        """Reads runs of records of one size, if all can be read; whether they were."""
+        rows = self.chunks.rows[runs.shard]
+        tail = rows // self._full * self._full
+        # The rows of the shorter record at the end of the shard, of which a run may have some.
+        last = np.where(runs.stop > tail, rows - tail, 0)
+        low, high = np.maximum(runs.start, tail), np.minimum(runs.stop, tail)
+        try:
+            frames = self._copied(runs, np.maximum(0, -(-high // self._full) - runs.start // self._full), last)
+            for count, held in frames.items():
+                if count == self._full:
+                    some, start, stop = runs.start < high, runs.start, high
+                else:
+                    some, start, stop = last == count, low, runs.stop
+                self._decode(held, count, start[some], stop[some], target, (at + start - runs.start)[some])
+        except (ShardError, RecordError):
+            return False
+        return True
+
+    def _copied(
+        self, runs: Runs, whole: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
+    ) -> dict[int, npt.NDArray[np.uint8]]:
+        """Copies the frames of runs.
+
+        Args:
+            runs: The runs.
+            whole: How many full records of each are read, int64 of shape [runs].
+            last: How many rows the shorter one has that is read too, int64 of shape [runs]; 0 for none.
+
+        Returns:
+            The frames of all records of as many rows, by this number: uint8 of shape [records, bytes].
+
+        Raises:
+            RecordError: If a file ends before.
+            ShardError: If a shard is missing.
+        """
+        numbers = {int(count): int((last == count).sum()) for count in np.unique(last[last > 0])}
+        numbers |= {self._full: int(whole.sum())} if whole.any() else {}
+        frames = {
+            count: np.empty((number, self._layout(count).frame_bytes), np.uint8) for count, number in numbers.items()
+        }
+        size, copied = self.chunks.record_bytes or 0, dict.fromkeys(frames, 0)
+        firsts = runs.start // self._full * size
+        for shard, begin, full, rest in zip(
+            *(each.tolist() for each in (runs.shard, firsts, whole, last)), strict=True
+        ):
+            end = full * size + (frames[rest].shape[1] if rest else 0)
+            content = self._bytes(shard, begin, begin + end)
+            if len(content) != end:
+                raise RecordError("expected whole records; found the end of the file")
+            for count, number, found in ((self._full, full, content[: full * size]), (rest, 1, content[full * size :])):
+                if len(found):
+                    frames[count][copied[count] : copied[count] + number] = found.reshape(number, -1)
+                    copied[count] += number
+        return frames
+
+    def _decode(
+        self,
+        frames: npt.NDArray[np.uint8],
+        rows: int,
+        start: npt.NDArray[np.int64],
+        stop: npt.NDArray[np.int64],
+        target: Columns,
+        at: npt.NDArray[np.int64],
+    ) -> None:
+        """Checks and decodes the frames of several runs of records of `rows` rows each.
+
+        Args:
+            frames: The frames, those of one run after the other, uint8 of shape [records, bytes].
+            rows: How many rows a record has.
+            start: The first row of its shard that each run has, int64 of shape [runs].
+            stop: The row after the last one, int64 of shape [runs].
+            target: Columns to put the rows into.
+            at: The row of `target` where each run begins, int64 of shape [runs].
+
+        Raises:
+            RecordError: If a frame is damaged.
+        """
+        layout = self._layout(rows)
+        self._check_frames(frames, layout)
+        first = start // self._full
+        ends, held = np.cumsum(-(-stop // self._full) - first), stop - start
+        begins = np.concatenate([[0], ends[:-1]]) * rows + start - first * self._full
+        before = np.cumsum(held) - held
+        places = np.arange(int(held.sum()))
+        source = places + np.repeat(begins - before, held)
+        places += np.repeat(at - before, held)
+        for spec in self.features:
+            values = np.empty((len(frames) * rows, *spec.inner_shape), dtype=spec.numpy_dtype)
+            records.copy_values(frames, layout, spec, values)
+            target[spec.name][places] = values if len(source) == len(values) else values[source]
+
+    def _layout(self, rows: int) -> RecordLayout:
+        """The layout of a record of so many rows."""
+        return record_layout(self._all, rows=rows, rows_per_record=self._full)
 
     def read(self, shard: int, start: int, stop: int, target: Columns, at: int) -> None:
         """Reads consecutive rows.
@@ -135,7 +261,7 @@ class Shards:
             numbers = np.unique(record[held])
             # All from one view of the file, or a request for each record.
             runs = [(int(numbers[0]), int(numbers[-1]) + 1)]
-            if not self.store.in_memory(shard):
+            if not self.store.is_local(shard):
                 runs = [(number, number + 1) for number in numbers.tolist()]
             for first, end in runs:
                 inside = held & (record >= first) & (record < end)
@@ -190,28 +316,36 @@ class Shards:
 
     def _frames(self, shard: int, record: int, end: int, rows: int) -> tuple[npt.NDArray[np.uint8], RecordLayout]:
         """The frames of records of `rows` rows each, a view of the file, and their layout."""
-        layout = record_layout(self._all, rows=rows, rows_per_record=self._full)
+        layout = self._layout(rows)
         size, begin = layout.frame_bytes, record * (self.chunks.record_bytes or 0)
-        content = self.store.read(shard, begin, begin + (end - record) * size)
+        content = self._bytes(shard, begin, begin + (end - record) * size)
         if len(content) != (end - record) * size:
             raise self.store.error(shard, record, f"expected {size} bytes a record; found the end of the file")
         return content.reshape(end - record, size), layout
+
+    def _bytes(self, shard: int, begin: int, end: int) -> npt.NDArray[np.uint8]:
+        """Some bytes of a shard, fewer where it ends."""
+        return self.store.read(shard, begin, end)
 
     def _check(
         self, shard: int, numbers: npt.NDArray[np.int64], frames: npt.NDArray[np.uint8], layout: RecordLayout
     ) -> None:
         """Checks the frames of records, whose numbers in the shard are for messages."""
         try:
-            records.check_frames(frames, layout)
+            self._check_frames(frames, layout)
         except RecordError as error:
             raise self.store.error(shard, int(numbers[error.record]), str(error)) from error
+
+    def _check_frames(self, frames: npt.NDArray[np.uint8], layout: RecordLayout) -> None:
+        """Checks frames of any shards."""
+        records.check_frames(frames, layout)
 
     def _parsed(self, shard: int, start: int, stop: int) -> list[tuple[int, Columns]]:
         """The numbers and the columns of consecutive records whose rows differ in size."""
         chunks, result = self.chunks, []
         chunk, last = start // chunks.records, int(chunks.starts[shard]) + (stop - 1) // chunks.records
         begin = int(chunks.begins[chunks.starts[shard] + chunk])
-        content = self.store.read(shard, begin, int(chunks.ends[last]))
+        content = self._bytes(shard, begin, int(chunks.ends[last]))
         at, record = 0, chunk * chunks.records
         try:
             for record in range(record, stop):  # noqa: B020 - the message names the record that failed

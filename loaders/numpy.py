@@ -15,13 +15,13 @@ from loaders import augment as augmentations
 from loaders.ahead import Ahead
 from loaders.augment import Augmentation
 from loaders.chunks import window_rows
-from loaders.cursor import Cursor, Stretch, WithCursor
+from loaders.cursor import Stretch, WithCursor, make_cursor
 from loaders.mapped import Shards
 from loaders.reading import Made, Reader
 from loaders.skipped import OnCorrupt
 from loaders.spec import FeatureSpec
 from loaders.store import make_cache
-from loaders.streams import Deal, Position, Remainder, ShardOptions
+from loaders.streams import Position, Remainder, ShardOptions
 from loaders.views import ViewChunks
 
 __all__ = ["Loader", "ShardOptions"]
@@ -42,8 +42,8 @@ class Loader(WithCursor):
     TensorFlow graph.
 
     Args:
-        root: The directory of a finished build. Local shards are memory-mapped; of other file systems, which TensorFlow
-            reads, `cache_dir` keeps copies.
+        root: The directory of a finished build. Local shards are memory-mapped, but for small ones; of other file
+            systems, which TensorFlow reads, `cache_dir` keeps copies.
         split: The name of a split, or rows of it as they are stored: "train[:10%]", "train[100:200]+train[-50:]",
             "train+test"; see `loaders.views.resolve`. An epoch then has these rows alone.
         batch_size: The rows of a batch of all hosts together; a multiple of `streams`. No batch has rows of two epochs.
@@ -101,29 +101,30 @@ class Loader(WithCursor):
     ) -> None:
         path, manifest = os.fspath(root), info.read(root).manifest
         view = views.resolve(manifest, split)
-        if drop_remainder and remainder == "pad":
-            raise ValueError("remainder is 'keep' or 'drop' with drop_remainder; found 'pad'")
-        self._deal = Deal(
-            rows=view.rows,
-            batch_size=operator.index(batch_size),
-            streams=operator.index(streams),
+        self._cursor = make_cursor(
+            manifest,
+            view,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            epochs=epochs,
+            drop_remainder=drop_remainder,
+            remainder=remainder,
             shard=shard,
-            remainder="drop" if drop_remainder else remainder,
+            streams=streams,
         )
-        if epochs is not None and operator.index(epochs) < 1:
-            raise ValueError(f"epochs is at least 1, or None for ever; found {epochs}")
         chosen = elements.choose(manifest.features, features)
         elements.check_names(chosen, mask=remainder == "pad")
         self._arrange: Arrange | None = Arrange(chosen, mask=remainder == "pad") if as_supervised else None
         names = self._arrange.needed if self._arrange else tuple(feature.name for feature in chosen)
-        self._skipped = skipped.make(on_corrupt, remainder=self._deal.remainder)
+        self._skipped = skipped.make(on_corrupt, remainder=self._cursor.deal.remainder)
         self._shards = Shards(
             path,
             view.manifest,
             view.split,
             names=names,
             cache=make_cache(cache_dir, cache_bytes),
-            data_set=state.fingerprint(manifest),
+            data_set=self._cursor.identity.fingerprint,
         )
         self._chunks = ViewChunks.of(self._shards.chunks, view.ranges)
         self._window_rows = window_rows(view.manifest, view.split)
@@ -131,14 +132,6 @@ class Loader(WithCursor):
         if operator.index(prefetch) < AUTOTUNE:
             raise ValueError(f"prefetch is a number of batches, or AUTOTUNE (-1); found {prefetch}")
         self._prefetch = prefetch
-        self._identity = state.Identity(
-            fingerprint=state.fingerprint(manifest),
-            split=view.name,
-            shuffle=shuffle,
-            seed=operator.index(seed) & order.MASK if shuffle else 0,
-            streams=self._deal.streams,
-        )
-        self._cursor = Cursor(self._deal, self._identity, epochs)
 
     def state_dict(self) -> dict[str, Any]:
         """Which rows are consumed: those of all batches that the last iterator has yielded.
@@ -201,7 +194,7 @@ class Loader(WithCursor):
     def _depth(self, prefetch: int) -> int:
         if prefetch != AUTOTUNE:
             return prefetch
-        own = self._deal.stream_batch * len(self._deal.own)
+        own = self._cursor.deal.stream_batch * len(self._cursor.deal.own)
         return min(MOST_AHEAD, max(1, self._window_rows // own))
 
     def _run(
@@ -209,17 +202,16 @@ class Loader(WithCursor):
     ) -> Iterator[tuple[dict[str, Any], Any]]:
         for after, batch in batches:
             self._cursor.consume(after, iteration)
-            yield state.dump(self._identity, after), batch
+            yield state.dump(self._cursor.identity, after), batch
         self._cursor.close(stretch, iteration)
 
     def _batches(self, stretch: Stretch, first: int, stride: int) -> Iterator[tuple[Position, Any]]:
         """The batches of an iteration, each with the position after it; a thread may run it."""
-        reader = Reader(
-            self._shards, self._chunks, self._deal, self._window_rows, self._identity, skipped=self._skipped
-        )
+        deal, identity = self._cursor.deal, self._cursor.identity
+        reader = Reader(self._shards, self._chunks, deal, self._window_rows, identity, skipped=self._skipped)
         number = first
-        while (at := self._deal.advance(stretch.start, number, end=stretch.end)) is not None:
-            yield Position(epoch=at.epoch, rows=at.rows + self._deal.stream_batch), self._finish(reader.batch(at))
+        while (at := deal.advance(stretch.start, number, end=stretch.end)) is not None:
+            yield Position(epoch=at.epoch, rows=at.rows + deal.stream_batch), self._finish(reader.batch(at))
             number += stride
 
     def _finish(self, made: Made) -> Any:

@@ -13,7 +13,7 @@ from loaders.mapped import Shards
 from loaders.records import Columns
 from loaders.skipped import Skipped
 from loaders.store import ShardError
-from loaders.streams import Deal, Position, Run, window
+from loaders.streams import Deal, Position, Run, Runs, window
 from loaders.streams import Sequence as RowSequence
 from loaders.views import ViewChunks
 
@@ -118,10 +118,11 @@ class Reader:
         while start < stop:
             number = start // size
             end = min(stop, (number + 1) * size)
-            found = self._window(stream, number, start - number * size)
-            places = found.places[start - number * size : end - number * size]
-            columns = {name: values.take(places, axis=0) for name, values in found.columns.items()}
-            pieces.append(Piece(columns, found.rows[places]))
+            held = self._window(stream, number, start - number * size)
+            places = held.places[start - number * size : end - number * size]
+            self._fill(held, places)
+            columns = {name: values.take(places, axis=0) for name, values in held.columns.items()}
+            pieces.append(Piece(columns, held.rows[places]))
             start = end
         return pieces
 
@@ -135,24 +136,33 @@ class Reader:
         if not held.columns:
             # One place for all windows: fresh memory costs as much as filling it.
             held.columns = self._shards.empty(min(end - first, self._size))
-            held.rows = np.empty(min(end - first, self._size), dtype=np.int64)
         # In the order of a permutation, any row of the window may come next.
         at = start if self._seed is None else 0
-        held.name = (-1, -1)
-        for run in self._sequence.runs(found.start + at, found.stop):
-            begin, at = at, at + run.stop - run.start
-            held.rows[begin:at] = self._firsts[run.shard] + np.arange(run.start, run.stop)
-            self._read(run, held, begin)
+        held.begin(self._sequence.runs(found.start + at, found.stop), at, self._firsts)
         held.name, held.places = (self._epoch, number), found.places
         return held
 
-    def _read(self, run: Run, held: Held, at: int) -> None:
+    def _fill(self, held: Held, places: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+        """Reads what some rows of a window need and has not been read."""
+        # Shards may be small, and a window have thousands: a batch waits for its own rows alone.
+        wanted = held.wanted(places) if held.left.any() else held.left
+        if not wanted.any():
+            return
+        runs, begins = held.runs[wanted], held.begins[wanted]
+        try:
+            self._shards.read_runs(runs, held.columns, begins)
+        except ShardError:
+            if self._skipped is None:
+                raise
+            for run, at in zip(runs, begins.tolist(), strict=True):
+                self._read(run, held, at, self._skipped)
+        held.left &= ~wanted
+
+    def _read(self, run: Run, held: Held, at: int, skipped: Skipped) -> None:
         try:
             self._shards.read(run.shard, run.start, run.stop, held.columns, at)
         except ShardError as error:
-            if self._skipped is None:
-                raise
-            self._salvage(run, held, at, error, self._skipped)
+            self._salvage(run, held, at, error, skipped)
 
     def _salvage(self, run: Run, held: Held, at: int, error: ShardError, skipped: Skipped) -> None:
         """Reads a run record by record, and notes those that cannot be read."""
@@ -184,9 +194,41 @@ class Piece:
 
 
 class Held:
-    """A window as it is held: its epoch and number, its rows as they were read, and their places in the order."""
+    """A window as it is held.
+
+    Attributes:
+        name: Its epoch and number.
+        columns: Places for the columns of its rows, as the epoch's sequence has them.
+        rows: The number of each in the split as it is stored, int64 of shape [rows].
+        places: Which of these rows comes at each place of the order, int64 of shape [rows].
+        runs: The runs that are its rows.
+        begins: The row of the window at which each run begins, int64 of shape [runs].
+        left: Which runs have not been read, bool of shape [runs].
+    """
 
     def __init__(self) -> None:
         self.name = (-1, -1)
         self.columns: Columns = {}
-        self.rows = self.places = np.arange(0)
+        self.rows = self.places = self.begins = np.arange(0)
+        self.runs = Runs(shard=self.rows, start=self.rows, stop=self.rows)
+        self.left = np.zeros(0, np.bool_)
+
+    def begin(self, runs: Runs, at: int, firsts: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+        """Takes the runs of another window, of which nothing has been read.
+
+        Args:
+            runs: The runs.
+            at: The row of the window at which the first one begins.
+            firsts: The number, in the split as it is stored, of each shard's first row.
+        """
+        sizes = runs.stop - runs.start
+        self.runs, self.begins = runs, at + np.cumsum(sizes) - sizes
+        self.left = np.ones(len(runs), np.bool_)
+        shifts = np.repeat(firsts[runs.shard] + runs.start - self.begins, sizes)
+        self.rows = np.concatenate([np.zeros(at, np.int64), shifts + np.arange(at, at + len(shifts))])
+
+    def wanted(self, places: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which runs hold these rows of the window and have not been read: bool of shape [runs]."""
+        wanted = np.zeros(len(self.left), np.bool_)
+        wanted[np.searchsorted(self.begins, places, side="right") - 1] = True
+        return wanted & self.left

@@ -30,6 +30,9 @@ class Rows:
         features: The names of the features to read; None for all.
         cache: Where copies of the shards are kept, or None.
 
+    Attributes:
+        view: The rows that `split` means.
+
     Raises:
         ManifestError: If there is no such split.
         ValueError: If `split` means no rows.
@@ -46,15 +49,20 @@ class Rows:
     ) -> None:
         names = [feature.name for feature in manifest.features] if features is None else features
         elements.check_names(manifest.features, mask=False)
-        self._view = view = views.resolve(manifest, split)
+        self.view = view = views.resolve(manifest, split)
         self._shards = Shards(
-            root, view.manifest, view.split, names=names, cache=cache, data_set=state.fingerprint(manifest)
+            root,
+            view.manifest,
+            view.split,
+            names=names,
+            cache=cache,
+            data_set="" if cache is None else state.fingerprint(manifest),
         )
         self._ends = np.cumsum(self._shards.chunks.rows)
         self._split = split
 
     def __len__(self) -> int:
-        return self._view.rows
+        return self.view.rows
 
     def __repr__(self) -> str:
         return f"Rows({self._split}: {len(self):,} rows)"
@@ -93,7 +101,7 @@ class Rows:
             IndexError: If there is no such row.
             ShardError: If a shard is missing, or a record is damaged.
         """
-        columns = self.columns(self._view.stored(self._checked(np.asarray(indices, dtype=np.int64))))
+        columns = self.columns(self.view.stored(self._checked(np.asarray(indices, dtype=np.int64))))
         return [
             {spec.name: elements.row_of(columns[spec.name][row], spec) for spec in self._shards.features}
             for row in range(len(indices))
@@ -110,7 +118,7 @@ class Rows:
         return np.where(index < 0, index + rows, index)
 
     def _batch(self, index: npt.NDArray[np.int64]) -> dict[str, Any]:
-        return elements.decode(self.columns(self._view.stored(index)), self._shards.features)
+        return elements.decode(self.columns(self.view.stored(index)), self._shards.features)
 
     def columns(self, index: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
         """The columns of rows by their numbers over the shards as they are stored, in this order."""

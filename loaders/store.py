@@ -23,8 +23,11 @@ from loaders.manifest import Shard
 if TYPE_CHECKING:
     from loaders.cache import Cache
 
-# An open map holds a file descriptor, of which a process may have some hundred.
-OPEN_FILES = 64
+# An open map holds a file descriptor, of which a process may have 256, and several loaders.
+OPEN_FILES = 32
+
+# So many bytes are copied in less time than a file is mapped, its pages are found, and it is unmapped.
+SMALL_BYTES = 1 << 16
 
 COPY_BYTES = 8 << 20
 
@@ -72,6 +75,8 @@ def make_cache(directory: str | os.PathLike[str] | None, limit: int | None) -> C
 class Store:
     """Reads bytes of shards. It can be pickled; the copy opens the files anew.
 
+    It holds the maps of at most `OPEN_FILES` shards, or the content of those that have at most `SMALL_BYTES`.
+
     Args:
         root: Where the data set is.
         shards: The shards.
@@ -100,8 +105,7 @@ class Store:
 
     def path(self, shard: int) -> str:
         """Where a shard is."""
-        parts = self._shards[shard].file.split("/")
-        return posixpath.join(self._root, *parts) if is_remote(self._root) else str(pathlib.Path(self._root, *parts))
+        return posixpath.join(self._root, self._shards[shard].file)
 
     def local_path(self, shard: int) -> str:
         """Where TensorFlow reads a shard: its copy in the cache, which is made, or where it is if there is none."""
@@ -137,8 +141,8 @@ class Store:
         except tf.errors.OpError as error:
             raise self._missing(shard, error) from error
 
-    def in_memory(self, shard: int) -> bool:
-        """Whether the shard is a file that is mapped, so that bytes of it cost no request."""
+    def is_local(self, shard: int) -> bool:
+        """Whether the shard is a local file, or has a copy, so that bytes of it cost no request."""
         return self._map(shard) is not None
 
     def discard(self, shard: int) -> bool:
@@ -167,7 +171,7 @@ class Store:
         return self.error(shard, None, f"expected a shard of {self._shards[shard].bytes} bytes; found {error}")
 
     def _map(self, shard: int) -> U8 | None:
-        """The bytes of a shard, mapped; None where it has no local file."""
+        """The bytes of a shard, mapped or held; None where it has no local file."""
         if self._process != os.getpid():
             # A thread of the process that was forked may have held the lock.
             self._reset()
@@ -198,15 +202,17 @@ class Store:
             descriptor = os.open(self.path(shard), os.O_RDONLY)
         except OSError as error:
             raise self._missing(shard, error) from error
-        return self._mapped(shard, descriptor)
+        return self._mapped(shard, descriptor, hold=self._shards[shard].bytes <= SMALL_BYTES)
 
-    def _mapped(self, shard: int, descriptor: int) -> U8:
-        """The map of a file, which is closed."""
+    def _mapped(self, shard: int, descriptor: int, *, hold: bool = False) -> U8:
+        """The map of a file, which is closed; or its content, to hold."""
         try:
             found = os.fstat(descriptor).st_size
             # A map of fewer bytes would end the process where it is read beyond them.
             if found != self._shards[shard].bytes:
                 raise self._other_size(shard, found)
+            if hold:
+                return np.frombuffer(os.pread(descriptor, found, 0), dtype=np.uint8)
             return np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), dtype=np.uint8)
         except ShardError:
             raise

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from loaders import order
 from loaders.chunks import Chunks
-from loaders.views import ViewChunks, chunk_rows
+from loaders.views import ViewChunks
 
 I64 = npt.NDArray[np.int64]
 Remainder = Literal["keep", "drop", "pad"]
@@ -144,6 +144,32 @@ class Run:
     stop: int
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Runs:
+    """Runs of rows, one after the other; none is empty.
+
+    Attributes:
+        shard: As in `Run`, int64 of shape [runs].
+        start: As in `Run`, int64 of shape [runs].
+        stop: As in `Run`, int64 of shape [runs].
+    """
+
+    shard: I64
+    start: I64
+    stop: I64
+
+    def __len__(self) -> int:
+        return len(self.shard)
+
+    def __iter__(self) -> Iterator[Run]:
+        for shard, start, stop in zip(self.shard.tolist(), self.start.tolist(), self.stop.tolist(), strict=True):
+            yield Run(shard=shard, start=start, stop=stop)
+
+    def __getitem__(self, which: npt.NDArray[Any]) -> Runs:
+        """Those of some numbers, or where a mask is True."""
+        return Runs(shard=self.shard[which], start=self.start[which], stop=self.stop[which])
+
+
 class Sequence:
     """The rows of an epoch in the order of its chunks, before windows are put in order.
 
@@ -164,24 +190,20 @@ class Sequence:
         # The row of the sequence at which the chunk after each short one begins.
         self._after = (positions[ranks] + 1) * self._full - self._missing[1:]
 
-    def runs(self, start: int, stop: int) -> Iterator[Run]:
-        """The rows from `start` up to `stop` of the sequence, in order, as runs."""
+    def runs(self, start: int, stop: int) -> Runs:
+        """The rows from `start` up to `stop` of the sequence, in order."""
         if start >= stop:
-            return
+            return Runs(shard=np.arange(0), start=np.arange(0), stop=np.arange(0))
         first, last = (int(self._position(row)) for row in (start, stop - 1))
         places = np.arange(first, last + 1)
         if self._key is not None:
             places = order.permute(self._key, places, self._view.size)
-        numbers = self._view.in_split(places)
-        chunks = (column.tolist() for column in (numbers, *chunk_rows(self._chunks, numbers)))
-        skip, left = start - self._begin(first), stop - start
-        for number, shard, begin, end in zip(*chunks, strict=True):
-            for low, high in self._view.parts.get(number, ((begin, end),)):
-                skipped = min(skip, high - low)
-                rows = min(left, high - low - skipped)
-                if rows:
-                    yield Run(shard=shard, start=low + skipped, stop=low + skipped + rows)
-                skip, left = skip - skipped, left - rows
+        shard, low, high = self._view.runs(self._chunks, self._view.in_split(places))
+        # Of the first and the last chunk not all rows are meant.
+        before = np.cumsum(high - low) - (high - low) - (start - self._begin(first))
+        low = low + np.clip(-before, 0, high - low)
+        high = np.minimum(high, low + (stop - start) - np.maximum(before, 0))
+        return Runs(shard=shard, start=low, stop=high)[low < high]
 
     def _position(self, row: int) -> int:
         """The position of the chunk that holds a row of the sequence."""

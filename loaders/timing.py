@@ -18,6 +18,7 @@ from loaders.manifest import Manifest
 from loaders.mapped import Shards
 from loaders.numpy import Loader
 from loaders.records import Columns
+from loaders.streams import Runs
 
 U8 = npt.NDArray[np.uint8]
 
@@ -201,28 +202,20 @@ class TimedShards(Shards):
         super().__init__(root, manifest, split, names=[feature.name for feature in manifest.features])
         self._clock = clock
 
-    def read(self, shard: int, start: int, stop: int, target: Columns, at: int) -> None:
+    def read_runs(self, runs: Runs, target: Columns, at: npt.NDArray[np.int64]) -> None:
         """As in `Shards`."""
         with self._clock.stage(DECODE):
-            super().read(shard, start, stop, target, at)
+            super().read_runs(runs, target, at)
 
-    def _frames(self, shard: int, record: int, end: int, rows: int) -> tuple[U8, RecordLayout]:
+    def _bytes(self, shard: int, begin: int, end: int) -> U8:
         with self._clock.stage(READ):
-            frames, layout = super()._frames(shard, record, end, rows)
-            self._touch(frames.reshape(-1))
-        return frames, layout
+            content = super()._bytes(shard, begin, end)
+            self._touch(content)
+        return content
 
-    def _check(self, shard: int, numbers: npt.NDArray[np.int64], frames: U8, layout: RecordLayout) -> None:
+    def _check_frames(self, frames: U8, layout: RecordLayout) -> None:
         with self._clock.stage(CHECKSUM):
-            super()._check(shard, numbers, frames, layout)
-
-    def _parsed(self, shard: int, start: int, stop: int) -> list[tuple[int, Columns]]:
-        chunks = self.chunks
-        chunk = chunks.starts[shard] + start // chunks.records
-        last = chunks.starts[shard] + (stop - 1) // chunks.records
-        with self._clock.stage(READ):
-            self._touch(self.store.read(shard, int(chunks.begins[chunk]), int(chunks.ends[last])))
-        return super()._parsed(shard, start, stop)
+            super()._check_frames(frames, layout)
 
     def _touch(self, content: U8) -> None:
         """Lets the system read the pages of a mapped file."""

@@ -208,6 +208,29 @@ class ViewChunks:
         run = np.searchsorted(self.starts, index, side="right") - 1
         return self.numbers[run] + index - self.starts[run] if index.size else index
 
+    def runs(self, chunks: Chunks, numbers: I64) -> tuple[I64, I64, I64]:
+        """The rows of chunks that are of the view, as runs of consecutive ones.
+
+        Args:
+            chunks: The chunks of the split.
+            numbers: The numbers in the split of chunks of the view, int64 of shape [n].
+
+        Returns:
+            The shard of each run, its first row, and the row after its last one: int64 of shape [runs] each, those of
+            one chunk after those of the one before.
+        """
+        shard, begin, end = chunk_rows(chunks, numbers)
+        cut = np.isin(numbers, list(self.parts))
+        if not cut.any():
+            return shard, begin, end
+        parts = [self.parts[number] for number in numbers[cut].tolist()]
+        counts = np.ones(len(numbers), np.int64)
+        counts[cut] = [len(ranges) for ranges in parts]
+        shard, begin, end = (np.repeat(each, counts) for each in (shard, begin, end))
+        cut = np.repeat(cut, counts)
+        begin[cut], end[cut] = np.array([bounds for ranges in parts for bounds in ranges], np.int64).T
+        return shard, begin, end
+
     @classmethod
     def of(cls, chunks: Chunks, ranges: Iterable[Range] | None = None) -> ViewChunks:
         """The chunks of a view.
@@ -250,9 +273,8 @@ class ViewChunks:
         short, run = short[inside], run[inside]
         _, begin, end = chunk_rows(chunks, short)
         counts = end - begin
-        for place, number in enumerate(short.tolist()):
-            if number in parts:
-                counts[place] = sum(stop - start for start, stop in parts[number])
+        for number, ranges_of in parts.items():
+            counts[np.searchsorted(short, number)] = sum(stop - start for start, stop in ranges_of)
         return cls(numbers=numbers, starts=starts, short=starts[run] + short - numbers[run], rows=counts, parts=parts)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders import augment as augmentations
-from loaders import elements, info, order, state, views
+from loaders import elements, info, order, state
 from loaders.ahead import Ahead
 from loaders.augment import Augmentation
 from loaders.numpy import MOST_AHEAD, Arrange, Loader
@@ -96,7 +96,7 @@ class WeightedLoader:
         self._identity = {
             "version": VERSION,
             "fingerprint": state.fingerprint(manifest),
-            "split": views.resolve(manifest, split).name,
+            "split": self._rows.view.name,
             "weights": digest,
             "seed": self._seed,
         }

@@ -157,14 +157,14 @@ def test_what_was_consumed_is_not_read(tmp_path, monkeypatch, streams):
         next(iterator)
     saved = loader.state_dict()
     read = []
-    original = mapped.Shards.read
+    original = mapped.Shards.read_runs
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             mapped.Shards,
-            "read",
-            lambda self, shard, start, stop, *rest: (
-                read.extend((shard, row // 2) for row in range(start, stop)),
-                original(self, shard, start, stop, *rest),
+            "read_runs",
+            lambda self, runs, *rest: (
+                read.extend((run.shard, row // 2) for run in runs for row in range(run.start, run.stop)),
+                original(self, runs, *rest),
             ),
         )
         restored = Loader(tmp_path / "out", "train", **options)
@@ -221,7 +221,7 @@ def test_identity_is_in_every_state(root):
 
     assert loader.state_dict() == {
         "version": 1,
-        **dataclasses.asdict(loader._identity),
+        **dataclasses.asdict(loader._cursor.identity),
         "epoch": 0,
         "rows": 0,
     }

@@ -1,6 +1,9 @@
 """The reader without TensorFlow against the one with it; its states; its errors."""
 
+import os
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import loaders
-from loaders import checksum, chunks, store
+from loaders import checksum, chunks, mapped, store
 from loaders.manifest import ManifestError
 from loaders.mapped import ShardError
 from loaders.numpy import Loader
@@ -78,14 +81,27 @@ def test_every_dtype_is_as_tensorflow_reads_it(tmp_path, monkeypatch, rows_per_r
     batch_size=st.integers(1, 17),
     seed=st.integers(-(2**63), 2**64 - 1),
     drop_remainder=st.booleans(),
+    together_bytes=st.sampled_from([1, 300, 1 << 19]),
+    small_bytes=st.sampled_from([0, 300, 1 << 16]),
 )
 def test_order_and_values_are_those_of_load(
-    tmp_path_factory, counts, rows_per_record, chunk_bytes, window_bytes, batch_size, seed, drop_remainder
+    tmp_path_factory,
+    counts,
+    rows_per_record,
+    chunk_bytes,
+    window_bytes,
+    batch_size,
+    seed,
+    drop_remainder,
+    together_bytes,
+    small_bytes,
 ):
     out = tmp_path_factory.mktemp("data") / "out"
     write_numbered(out, counts, rows_per_record=rows_per_record)
     with pytest.MonkeyPatch.context() as patch:
         small_chunks(patch, chunk_bytes=chunk_bytes, window_bytes=window_bytes)
+        patch.setattr(mapped, "TOGETHER_BYTES", together_bytes)
+        patch.setattr(store, "SMALL_BYTES", small_bytes)
         assert_as_loaded(out, batch_size=batch_size, seed=seed, epochs=2, drop_remainder=drop_remainder)
 
 
@@ -162,8 +178,10 @@ def damage(root, manifest, shard, row):
 
 
 @pytest.mark.parametrize("google", [True, False], ids=["google", "numpy"])
+@pytest.mark.parametrize("together_bytes", [1, 1 << 19])
 @pytest.mark.parametrize("row", [0, 13, 19])
-def test_a_damaged_record_is_named(root, monkeypatch, google, row):
+def test_a_damaged_record_is_named(root, monkeypatch, google, together_bytes, row):
+    monkeypatch.setattr(mapped, "TOGETHER_BYTES", together_bytes)
     if not google:
         monkeypatch.setattr(checksum, "crc32c_of", None)
     else:
@@ -241,17 +259,88 @@ def test_names_that_a_batch_needs(tmp_path):
         Loader(tmp_path / "a", "train", batch_size=1)
     rows = {"mask": np.zeros(1, "f4")}
     shards.write(tmp_path / "b", {"train": [rows]}, rows_per_record=1, features=shards.specs(rows))
-    with pytest.raises(ValueError, match="mask: the mask of padded batches have this name"):
+    with pytest.raises(ValueError, match="mask: the mask of padded batches has this name"):
         Loader(tmp_path / "b", "train", batch_size=1, remainder="pad")
 
 
-def test_many_shards_need_few_open_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "OPEN_FILES", 2)
-    write_numbered(tmp_path / "out", [3] * 12, rows_per_record=2)
-    loader = Loader(tmp_path / "out", "train", batch_size=5)
+# Many shards.
 
-    assert sorted(numbers(loader)) == list(range(36))
-    assert len(loader._shards.store._open) == 2
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The names of the shards that are opened, one after the other."""
+    names, original = [], os.open
+
+    def spy(path, *rest, **options):
+        if str(path).endswith(".tfrecord"):
+            names.append(pathlib.Path(path).name)
+        return original(path, *rest, **options)
+
+    monkeypatch.setattr(os, "open", spy)
+    return names
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("small_bytes", [0, 1 << 16])
+def test_a_batch_opens_only_the_shards_of_its_rows(tmp_path, monkeypatch, opened, shuffle, small_bytes):
+    monkeypatch.setattr(store, "SMALL_BYTES", small_bytes)
+    write_numbered(tmp_path / "out", [3] * 400, rows_per_record=2)
+    expected = numbers(loaders.load(tmp_path / "out", "train", batch_size=5, shuffle=shuffle))
+    loader = Loader(tmp_path / "out", "train", batch_size=5, shuffle=shuffle, prefetch=0)
+    assert opened == []
+
+    iterator = iter(loader)
+    found = numbers([next(iterator)])
+    assert sorted(opened) == sorted({f"train-{row // 3:05d}.tfrecord" for row in found})
+    found += numbers(iterator)
+
+    assert found == expected
+    # A window holds them all, so none is read twice.
+    assert sorted(opened) == [f"train-{shard:05d}.tfrecord" for shard in range(400)]
+
+
+@pytest.mark.parametrize("small_bytes", [0, 1 << 16])
+def test_a_random_row_opens_its_shard(tmp_path, monkeypatch, opened, small_bytes):
+    monkeypatch.setattr(store, "SMALL_BYTES", small_bytes)
+    write_numbered(tmp_path / "out", [3] * 400, rows_per_record=2)
+    rows = loaders.open(tmp_path / "out")["train"]
+
+    assert (rows[[1199, 4, 3]]["n"] + 1_000_000).tolist() == [1199, 4, 3]
+    assert opened == ["train-00001.tfrecord", "train-00399.tfrecord"]
+    assert (rows[::-1]["n"] + 1_000_000).tolist() == list(range(1200))[::-1]
+    assert len(rows._shards.store._open) == store.OPEN_FILES
+
+
+FEW_DESCRIPTORS = """
+import os, resource, sys
+import loaders
+from loaders import numpy, store
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+store.SMALL_BYTES = int(sys.argv[2])
+root, total = sys.argv[1], 0
+several = [iter(numpy.Loader(root, "train", batch_size=30, seed=seed)) for seed in range(5)]
+for batches in zip(*several, strict=True):
+    total += sum(len(batch["n"]) for batch in batches)
+rows = loaders.open(root)["train"]
+total += sum(len(rows[start : start + 7]["n"]) for start in range(0, len(rows), 7))
+print(total)
+"""
+
+
+@pytest.mark.parametrize("small_bytes", [0, 1 << 16])
+def test_several_loaders_of_many_shards_need_few_descriptors(tmp_path, small_bytes):
+    write_numbered(tmp_path / "out", [3] * 400, rows_per_record=2)
+
+    done = subprocess.run(
+        [sys.executable, "-c", FEW_DESCRIPTORS, str(tmp_path / "out"), str(small_bytes)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        timeout=60,
+    )
+
+    assert (done.stdout.strip(), done.stderr) == (str(6 * 1200), "")
 
 
 # Checksums.

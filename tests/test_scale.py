@@ -1,5 +1,6 @@
 """A million source files and a hundred thousand tasks: the plan is small, and what one task needs is found at once."""
 
+import dataclasses
 import itertools
 import os
 import pickle
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loaders.manifest import Manifest, Shard
+from loaders.manifest import FILE_NAME, Manifest, Shard
+from loaders.numpy import Loader
 from pipelines import kept
 from pipelines.config import DatasetConfig
 from pipelines.encode import record_bytes
@@ -21,6 +23,7 @@ from pipelines.learn import MOST_RANGES, unit_ranges
 from pipelines.plan import make_plan, resolve_config
 from pipelines.sources.packed import PackedParts
 from pipelines.sources.table import Feature, Part, Source, SourceTable, scan
+from tests import shards
 from tests.arrays import npy_bytes, write_files
 
 ROWS, WIDTH = 73_000, 340
@@ -143,6 +146,28 @@ def test_the_manifest_of_three_hundred_thousand_shards():
     assert len(text) < 60e6
     with Clock(10):
         assert Manifest.loads(text) == manifest
+
+
+def test_a_batch_of_a_hundred_thousand_shards_opens_its_own(tmp_path, monkeypatch):
+    x = {"x": np.arange(32, dtype=np.float32).reshape(16, 2)}
+    manifest = shards.write(tmp_path, {"train": [x]}, rows_per_record=16, features=shards.specs(x))
+    (one,) = manifest.splits["train"]
+    # It is the same file each time, which no reader minds.
+    many = dataclasses.replace(manifest, splits={"train": (one,) * 100_000})
+    (tmp_path / FILE_NAME).write_text(many.dumps())
+    opened, original = [], os.open
+    monkeypatch.setattr(
+        os, "open", lambda path, *rest, **fields: opened.append(path) or original(path, *rest, **fields)
+    )
+
+    with Clock(20):
+        loader = Loader(tmp_path, "train", batch_size=64, prefetch=0)
+        batch = next(iter(loader))
+
+    assert batch["x"].shape == (64, 2)
+    assert (batch["x"][:, 1] - batch["x"][:, 0] == 1).all()
+    assert 0 < len(opened) <= 64
+    assert len(loader) == 25_000
 
 
 @pytest.mark.slow
