@@ -202,6 +202,8 @@ def _acquire(output: Output, mine: Holder) -> None:
         found = _read(output)
         if found is None:  # removed since
             continue
+        if found.owner == mine.owner:  # an attempt before did it, and only its answer was lost
+            break
         if not found.gone:
             raise found.refuse(output.root)
         # Others may do the same in this moment; all write, and after a while the last one is there.

@@ -1,9 +1,14 @@
-"""A file that is not local, read by ranges of bytes: few requests, tried again, and counted."""
+"""Files that are not local, read by ranges of bytes: few requests, several at a time, tried again, and counted."""
 
 from __future__ import annotations
 
+import functools
 import io
+import itertools
 import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pipelines import metrics
@@ -17,6 +22,12 @@ is read on. What was asked for comes as it is read, so this is not memory."""
 SKIPPED_BYTES = 256 * 2**10
 """Bytes of an answer that are read and dropped rather than asked for anew: a request to an object store takes tens of
 milliseconds, and this much takes a few."""
+
+READS_AT_ONCE = 16
+"""Pieces of files that a process reads at a time: each waits tens of milliseconds for its first byte."""
+
+Piece = tuple[str, Callable[["RangeFile"], None]]
+"""The path of a file, and what reads some of it, while other threads may read other pieces of it."""
 
 
 class RangeFile(io.RawIOBase):
@@ -185,3 +196,59 @@ class RangeFile(io.RawIOBase):
         if self._opened is not None:
             self._opened.close()
         self._opened = None
+
+
+def read_pieces(pieces: Iterable[Piece], open_file: Callable[[str], RangeFile]) -> None:
+    """Reads pieces of files in their order, several at a time, so that they wait together for their first bytes.
+
+    Args:
+        pieces: What is read. No more are asked for than are begun, so there may be millions.
+        open_file: Opens a file by its path. Each thread has its own, for as long as its pieces are of one path.
+
+    Raises:
+        Exception: One that a piece has raised. No other one is begun then, and those that were have ended.
+    """
+    left = iter(pieces)
+    taking, ended = threading.Lock(), threading.Event()
+
+    def after(piece: Piece) -> Iterator[Piece]:
+        yield piece
+        while not ended.is_set():
+            with taking:
+                found = next(left, None)
+            if found is None:
+                return
+            yield found
+
+    def read_on(piece: Piece) -> Mapping[str, int]:
+        with metrics.gathering() as counts:
+            try:
+                for path, some in itertools.groupby(after(piece), key=lambda piece: piece[0]):
+                    with taking:  # the first file that a process opens may take it long
+                        file = open_file(path)
+                    with file:
+                        for _, read in some:
+                            with _turn(os.getpid()):
+                                read(file)
+            except BaseException:
+                ended.set()
+                raise
+        return counts
+
+    first = list(itertools.islice(left, READS_AT_ONCE))
+    with ThreadPoolExecutor(max(1, len(first))) as threads:
+        try:
+            for counts in threads.map(read_on, first):
+                for name, value in counts.items():
+                    metrics.count(name, value)
+        finally:
+            ended.set()
+
+
+@functools.lru_cache(maxsize=1)
+def _turn(_pid: int) -> threading.Semaphore:
+    """What lets so many read at a time, whoever asks in this process: pieces take memory while they are read.
+
+    A process that is forked while others read has its own.
+    """
+    return threading.Semaphore(READS_AT_ONCE)

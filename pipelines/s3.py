@@ -16,11 +16,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
 
 from pipelines import metrics
+from pipelines.errors import ConfigError
 from pipelines.retry import TRANSIENT_STATUS, TransientError, retrying
-from pipelines.stores import Listing, Opened, Part, Store, Writer, beam_options
+from pipelines.stores import Listing, Opened, Part, Store, Writer, beam_options, nothing_under, remove_all
 
 PART_BYTES = 16 * 2**20
 """An object is sent in parts of this size, of which there may be 10,000, and in one piece if it is smaller."""
+
+RECEIVED_BYTES = 2**20
+"""What is taken from an answer at a time: the library copies it once more, into memory of its own."""
 
 REMOVED_AT_ONCE = 1000
 CONNECTIONS = 32
@@ -55,7 +59,7 @@ def _connect(_pid: int, *values: Any) -> _S3Store:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
     except ImportError as error:
-        raise OSError("s3:// needs the package boto3: pip install boto3") from error
+        raise ConfigError("s3://: expected the package boto3; found none (pip install boto3)") from error
     key, secret, token, endpoint, region, version, verify, disable_ssl = values
     config = Config(
         retries={"total_max_attempts": 1},  # `retrying` does it, and counts
@@ -153,16 +157,15 @@ class _S3Store:
                 break
             more = {"ContinuationToken": page["NextContinuationToken"]}
         if not found:
-            code = errno.ENOTDIR if below["Prefix"] and self.exists(root) else errno.ENOENT
-            raise OSError(code, os.strerror(code), root)
+            raise nothing_under(self, root)
         return found
 
     def exists(self, path: str) -> bool:
+        place = _split(path)
         try:
-            self._send(path, "head_object", **_split(path))
+            return bool(place["Key"] and self._send(path, "head_object", **place))  # a bucket is no file
         except FileNotFoundError:
             return False
-        return True
 
     def size(self, path: str) -> int:
         return int(self._send(path, "head_object", **_split(path))["ContentLength"])
@@ -227,10 +230,7 @@ class _S3Store:
             raise _os_error(f"s3://{bucket}/{failed[0]['Key']}", {"Error": failed[0]})
 
     def remove_tree(self, path: str) -> None:
-        try:
-            self.remove(list(self.match(path)))
-        except FileNotFoundError:
-            return
+        remove_all(self, path)
 
     def remove_unfinished(self, root: str) -> None:
         """Gives up uploads that nobody will end: their parts are seen in no listing, and are paid for."""
@@ -325,7 +325,7 @@ class _S3Part:
         self.size = size
 
     def readinto(self, buffer: memoryview) -> int:
-        return _streaming(self._path, lambda: int(self._body.readinto(buffer) or 0))
+        return _streaming(self._path, lambda: int(self._body.readinto(buffer[:RECEIVED_BYTES]) or 0))
 
     def close(self) -> None:
         self._body.close()

@@ -191,6 +191,18 @@ def _of_file_systems(options: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name.startswith(FILE_SYSTEM_OPTIONS)}
 
 
+def nothing_under(store: Store, root: str) -> OSError:
+    """The error for a root below which an object store has nothing: it may be a file itself."""
+    code = errno.ENOTDIR if store.exists(root) else errno.ENOENT
+    return OSError(code, os.strerror(code), root)
+
+
+def remove_all(store: Store, root: str) -> None:
+    """Removes every file under a directory of an object store; where there is none that is no error."""
+    with contextlib.suppress(FileNotFoundError):
+        store.remove(list(store.match(root)))
+
+
 class _BeamStore:
     """A file system of Beam's: Google's object store, HDFS, and others that are registered."""
 
@@ -227,8 +239,7 @@ class _BeamStore:
                     if self._system.has_dirs() and entry.size_in_bytes == 0:
                         pending.append(entry.path)
         if not found and not self._system.has_dirs():
-            code = errno.ENOTDIR if self.exists(root) else errno.ENOENT
-            raise OSError(code, os.strerror(code), root)
+            raise nothing_under(self, root)
         return {path: (each.size_in_bytes, float(each.last_updated_in_seconds or 0)) for path, each in found.items()}
 
     def _entries(self, directory: str) -> list[Any]:
@@ -297,11 +308,8 @@ class _BeamStore:
     def remove_tree(self, path: str) -> None:
         if self._system.has_dirs():
             self.remove([path])
-            return
-        try:
-            self.remove(list(self.match(path)))
-        except FileNotFoundError:
-            return
+        else:
+            remove_all(self, path)
 
     def remove_unfinished(self, root: str) -> None:
         """What was not closed is not there, or lies among the temporary files."""

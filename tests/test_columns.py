@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from pipelines import files
+from pipelines import files, range_file
 from pipelines.config import parse_config
 from pipelines.errors import DataError
 from pipelines.plan import Plan, Span, make_plan, resolve_config
@@ -179,6 +179,7 @@ def test_a_file_of_several_features_and_spans_is_opened_once(
         plan, opened = plan_of(root), []
         open_ranges = files.open_ranges
         with monkeypatch.context() as patch:
+            patch.setattr(range_file, "READS_AT_ONCE", 1)  # each thread has a file of its own
             patch.setattr(files, "open_ranges", lambda path: opened.append(path) or open_ranges(path))  # noqa: B023
             found = read_columns(plan, [Span(part=0, start=5, stop=20), Span(part=0, start=30, stop=40)], stage="test")
         assert len(opened) == (1 if root is ram else 0)  # local files are opened without a buffer

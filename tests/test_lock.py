@@ -107,6 +107,20 @@ def test_an_object_of_another_machine_that_goes_on_is_not(monkeypatch: pytest.Mo
     empty_ram()
 
 
+def test_an_object_whose_writing_seemed_to_fail_is_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store wrote it, its answer was lost, and the second attempt found an object."""
+
+    def create_new(path: str, data: bytes) -> bool:
+        files.write_bytes(path, data)
+        return False
+
+    monkeypatch.setattr(files, "create_new", create_new)
+    output = Output("ram://bucket/out")
+    with held(output):
+        assert files.exists(output.lock)
+    assert not files.exists(output.lock)
+
+
 def test_an_object_says_that_the_build_goes_on_and_is_left_to_who_has_taken_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
     output = Output("ram://bucket/out")

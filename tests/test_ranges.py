@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import io
 import os
 import pathlib
 import tracemalloc
+import zipfile
 from collections.abc import Iterator
 
 import hypothesis
@@ -405,6 +407,37 @@ def test_small_gaps_are_read_not_asked_for(ram: str) -> None:
     rows = read_rows(ram, source, 150, 850, row_axes=2)
     assert rows.tobytes() == array.reshape(-1, 20)[150:850].tobytes()
     assert RamFileSystem.requests <= 3  # one for each box
+
+
+def test_rows_of_every_column_of_a_remote_array_are_read_by_windows(ram: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.asfortranarray(values((300, 70, 50), ">u2"))
+    RamFileSystem.contents[f"{ram}/x.npy"] = npy_bytes(array)
+    source = source_of(ram, 2)
+    bounds = [(first, first + 200) for first in range(100, 20_000, 900)]
+    for together, asked in [(ranges.TOGETHER_BYTES, 1), (100_000, 25)]:  # a plane has 42,000 bytes
+        monkeypatch.setattr(ranges, "TOGETHER_BYTES", together)
+        outs = [np.empty((200, 50), np.uint16) for _ in bounds]
+        RamFileSystem.requests = RamFileSystem.bytes_read = 0
+        wanted = [[Wanted(source=source, row_axes=2, out=out)] for out in outs]
+        read_ranges(ram, [(one, *bound) for one, bound in zip(wanted, bounds, strict=True)])
+        for out, (first, last) in zip(outs, bounds, strict=True):
+            assert out.tobytes() == array.reshape(-1, 50)[first:last].astype("=u2").tobytes()
+        assert (RamFileSystem.requests, RamFileSystem.bytes_read) == (asked, array.nbytes)
+
+
+def test_an_archive_in_which_only_some_members_are_compressed(tmp_path: pathlib.Path, ram: str) -> None:
+    arrays = {name: values((3000, 2), "<f4", seed=seed) for seed, name in enumerate("xy")}
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for method, (name, array) in zip((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED), arrays.items(), strict=True):
+            archive.writestr(f"{name}.npy", npy_bytes(array), method)
+    RamFileSystem.contents[f"{ram}/a.npz"] = file.getvalue()
+    for root in (ram, write_files(tmp_path, {"a.npz": file.getvalue()})):
+        sources = scan(root, DatasetConfig()).parts[0].sources
+        assert [sources[name].compressed for name in "xy"] == [False, True]
+        outs = {name: np.empty((1500, 2), np.float32) for name in "xy"}
+        read_together(root, [Wanted(source=sources[name], row_axes=1, out=outs[name]) for name in "xy"], 1000, 2500)
+        assert all(outs[name].tobytes() == arrays[name][1000:2500].tobytes() for name in "xy")
 
 
 def test_other_rows_are_not_held_in_memory_after_a_local_read(tmp_path: pathlib.Path) -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -149,6 +150,29 @@ def test_a_large_object_is_sent_in_parts_and_appears_whole(monkeypatch: pytest.M
     files.remove_unfinished("s3://data")
     assert not client.list_multipart_uploads(Bucket="data").get("Uploads")
     assert [file.path for file in files.list_files("s3://data")] == ["large"]
+
+
+def test_a_range_takes_little_memory_but_its_own() -> None:
+    data, path = np.random.default_rng(0).bytes(16_000_000), "s3://data/large"
+    files.write_bytes(path, data)
+    found = bytearray(len(data))
+    with files.open_ranges(path) as file:
+        file.will_read(0, len(data))
+        assert file.size == len(data)
+        tracemalloc.start()
+        done = 0
+        while done < len(data):
+            done += file.readinto(memoryview(found)[done:])
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert found == data
+    assert most < 3 * s3.RECEIVED_BYTES
+
+
+def test_a_bucket_is_no_file() -> None:
+    assert not files.exists("s3://data")
+    with pytest.raises(FileNotFoundError):
+        files.list_files("s3://data")
 
 
 def test_of_several_who_create_an_object_one_does() -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import functools
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,14 +18,11 @@ from pipelines.reading.batches import Ragged as Ragged
 from pipelines.reading.batches import take as take
 from pipelines.reading.finite import check_finite, find_infinite
 from pipelines.reading.generated import generate
-from pipelines.reading.ranges import Range, Wanted, read_ranges, value_dtype
+from pipelines.reading.ranges import Range, Wanted, read_files, value_dtype
 from pipelines.resolve import ResolvedFeature
 from pipelines.sources.table import Feature, SourceTable
 
 Array = npt.NDArray[Any]
-
-FILES_AT_ONCE = 8
-"""Remote files that a task reads at a time: each request waits tens of milliseconds, and needs some megabytes."""
 
 MAX_CODE_POINT = 0x10FFFF
 
@@ -76,36 +71,13 @@ def _read(table: SourceTable, features: Sequence[Feature], spans: Sequence[Span]
             of_span.setdefault(source.path, []).append(Wanted(source=source, row_axes=feature.row_axes, out=out))
         for path, wanted in of_span.items():
             together.setdefault(path, []).append((wanted, span.start, span.stop))
-    _read_files(table.root, together)
+    read_files(table.root, together.values())
     return {
         feature.name: _finish(table, feature, spans, targets.pop(feature.name))
         if feature.origin == "files"
         else generate(table, feature, runs)
         for feature in features
     }
-
-
-def _read_files(root: str, together: Mapping[str, list[Range]]) -> None:
-    """Reads what is wanted of each file; of files that are not local, several at a time."""
-    if all(files.is_local(files.locate(root, path)) for path in together):
-        for ranges in together.values():
-            read_ranges(root, ranges)
-        return
-    with concurrent.futures.ThreadPoolExecutor(FILES_AT_ONCE) as pool:
-        try:
-            for counts in pool.map(functools.partial(_read_file, root), together.values()):
-                for name, value in counts.items():
-                    metrics.count(name, value)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _read_file(root: str, ranges: Sequence[Range]) -> Mapping[str, int]:
-    """Reads what is wanted of a file, and returns what it took."""
-    with metrics.gathering() as counts:
-        read_ranges(root, ranges)
-    return counts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

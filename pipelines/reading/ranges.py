@@ -9,22 +9,22 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
-import heapq
 import io
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipelines import files
 from pipelines.errors import DataError, Problem
-from pipelines.range_file import RangeFile
+from pipelines.range_file import Piece, RangeFile, read_pieces
 from pipelines.reading import boxes
 from pipelines.reading.boxes import Array, Box
+from pipelines.reading.requests import TOGETHER_BYTES, Reader, Request, check_size, fulfil, pieces, read_into
 from pipelines.sources.npy import NpyError, leaves, record_dtype
 from pipelines.sources.npz import MemberStream, streams
 from pipelines.sources.table import Source
@@ -34,9 +34,6 @@ MAPPED_BYTES = 256 * 2**20
 
 SMALL_BYTES = 64 * 2**10
 """Less than this is read rather than mapped: a mapping would take longer than the bytes."""
-
-TOGETHER_BYTES = 2 * boxes.BUFFER_BYTES
-"""The most of a remote file that one request reads for several; what is asked for alone is read whole."""
 
 SWAPPED_BYTES = 128 * 2**10
 """What is put into this machine's byte order at a time, so that NumPy's copy of it stays in the cache."""
@@ -60,11 +57,6 @@ class Wanted:
     out: Array
 
 
-class _Reader(Protocol):
-    def seek(self, offset: int, /) -> int: ...
-    def readinto(self, buffer: Any, /) -> int | None: ...
-
-
 def value_dtype(source: Source) -> np.dtype[Any]:
     """The dtype in which the values of a source are read: this machine's byte order, times as int64."""
     dtype = np.dtype(source.dtype)
@@ -77,7 +69,12 @@ def read_together(root: str, wanted: Sequence[Wanted], start: int, stop: int) ->
 
 
 def read_ranges(root: str, ranges: Sequence[Range]) -> None:
-    """Reads rows of sources that lie in one file, which is opened once.
+    """Reads rows of sources that lie in one file: `read_files` of one file."""
+    read_files(root, [ranges])
+
+
+def read_files(root: str, together: Iterable[Sequence[Range]]) -> None:
+    """Reads rows of sources; of files that are not local, several pieces at a time.
 
     Fields of one table that are wanted of the same rows are read together: their records are read once. Ranges of one
     Fortran-ordered array share its mapping: rows of several row axes may touch every page of the file, and then to
@@ -85,36 +82,29 @@ def read_ranges(root: str, ranges: Sequence[Range]) -> None:
 
     Args:
         root: The directory of the sources.
-        ranges: What is read, all of one path, and where it goes.
+        together: What is read of each file, and where it goes.
 
     Raises:
-        DataError: If the file is not of the size that it had when the sources were checked, or cannot be unpacked.
-        OSError: If the file cannot be read.
+        DataError: If a file is not of the size that it had when the sources were checked, or cannot be unpacked.
+        OSError: If a file cannot be read.
     """
-    tables = [table for wanted, start, stop in ranges for table in _tables(wanted, start, stop)]
-    source = tables[0].source
-    path = files.locate(root, source.path)
-    try:
-        if all(table.source.compressed for table in tables):
-            for table in tables:
-                _read_compressed(path, table)
-        elif files.is_local(path):
-            _read_local(path, tables)
+    remote: list[Iterator[Piece]] = []
+    for ranges in together:
+        path = files.locate(root, ranges[0][0][0].source.path)
+        if files.is_local(path):
+            _read_local(path, _tables_of(ranges))
         else:
-            with files.open_ranges(path) as file:
-                _read_remote(file, path, tables)
-    except NpyError as error:
-        raise DataError(str(Problem(path=path, expected=error.expected, found=error.found))) from None
+            remote.append(_pieces(path, ranges))
+    if remote:
+        read_pieces(itertools.chain.from_iterable(remote), files.open_ranges)
 
 
-def _check_size(size: int, path: str, source: Source) -> None:
-    if size != source.size:
-        expected = f"{source.size} bytes, as when the sources were checked"
-        raise DataError(str(Problem(path=path, expected=expected, found=f"{size} bytes: the file has changed")))
+def _tables_of(ranges: Sequence[Range]) -> list[_Table]:
+    return [table for wanted, start, stop in ranges for table in _tables(wanted, start, stop)]
 
 
 def _check_status(status: os.stat_result, path: str, source: Source) -> None:
-    _check_size(status.st_size, path, source)
+    check_size(status.st_size, path, source)
     if status.st_mtime != source.modified:
         expected = f"a file last changed at {_show_time(source.modified)}, as when the sources were checked"
         raise DataError(str(Problem(path=path, expected=expected, found=_show_time(status.st_mtime))))
@@ -166,12 +156,32 @@ class _Table:
         """Whether the values of a row lie apart."""
         return self.source.fortran and len(self.shape) > 1
 
+    @property
+    def plane(self) -> int:
+        """The bytes of a Fortran-ordered array for one index of its last axis."""
+        return math.prod(self.shape[:-1]) * self.dtype.itemsize
+
+    @property
+    def dense(self) -> bool:
+        """Whether what is wanted has small gaps only: rows of every column, which are short."""
+        if not self.scattered or self.shape[0] * self.dtype.itemsize > boxes.GAP_BYTES or self.plane > TOGETHER_BYTES:
+            return False
+        whole = tuple(slice(0, length) for length in self.shape[1:])
+        return any(box[1:] == whole for _, box in self._boxes())
+
     def _boxes(self) -> Iterator[tuple[int, Box]]:
         """The boxes of the rows, over all axes of the array, each with the number of rows before it."""
         done = 0
         for box in boxes.of_range(self.shape[: self.row_axes], self.start, self.stop):
             yield done, (*box, *(slice(0, length) for length in self.shape[self.row_axes :]))
             done += math.prod(axis.stop - axis.start for axis in box)
+
+    def load(self, file: Reader, first: int, lengths: tuple[int, ...]) -> Array:
+        """The part of a Fortran-ordered array from `first` on of its last axis."""
+        window: Array = np.empty(lengths, self.dtype, order="F")
+        file.seek(self.source.offset + first * self.plane)
+        read_into(file, window.reshape(-1, order="F").view(np.uint8), self.source)
+        return window
 
     def copy(self, window: Array, first: int) -> None:
         """Copies what is wanted from `window`: the part of a Fortran-ordered array from `first` on of its last axis."""
@@ -188,27 +198,30 @@ class _Table:
         for field in self.fields:
             field.put(done, lengths, inner, elements)
 
-    def read(self, file: _Reader) -> None:
+    def read(self, file: Reader) -> None:
         """Reads rows by byte ranges, which ascend where the rows lie together."""
         if not self.empty:
-            _fulfil(file, itertools.chain.from_iterable(self.requests()), self.source)
+            fulfil(file, itertools.chain.from_iterable(self.requests()), self.source)
 
-    def requests(self) -> Iterator[Iterator[_Request]]:
+    def requests(self) -> Iterator[Iterator[Request]]:
         """What is asked of the file: some sequences, each in the order of the file."""
         if self.scattered:
             yield from (self._of_columns(done, box) for done, box in self._boxes())
         else:
             yield self._of_records() if self.source.record else self._of_numbers()
 
-    def _of_numbers(self) -> Iterator[_Request]:
+    def _of_numbers(self) -> Iterator[Request]:
         """Rows of numbers that lie together are read straight into their place."""
         (field,) = self.fields
-        values = field.out.reshape(-1)
+        values = field.out.reshape(-1).view(np.uint8)
         offset = self.source.offset + self.start * (field.out.nbytes // len(field.out))
         place = _leave if field.dtype.isnative else functools.partial(_swap, field.dtype)
-        yield _Request(offset=offset, size=field.out.nbytes, target=values.view(np.uint8), place=place)
+        step = max(1, TOGETHER_BYTES // field.dtype.itemsize) * field.dtype.itemsize
+        for first in range(0, len(values), step):
+            target = values[first : first + step]
+            yield Request(offset=offset + first, size=len(target), target=target, place=place)
 
-    def _of_records(self) -> Iterator[_Request]:
+    def _of_records(self) -> Iterator[Request]:
         """Rows of records that lie together, some at a time."""
         shape = self.shape[self.row_axes :]
         row_bytes = math.prod(shape) * self.dtype.itemsize
@@ -216,21 +229,21 @@ class _Table:
         for first in range(self.start, self.stop, step):
             lengths = (min(step, self.stop - first), *shape)
             place = functools.partial(self._put_records, first - self.start, lengths)
-            yield _Request(offset=self.source.offset + first * row_bytes, size=lengths[0] * row_bytes, place=place)
+            yield Request(offset=self.source.offset + first * row_bytes, size=lengths[0] * row_bytes, place=place)
 
     def _put_records(self, done: int, lengths: tuple[int, ...], data: npt.NDArray[np.uint8]) -> None:
         elements: Array = np.ndarray(lengths, self.dtype, buffer=data.data)
         for field in self.fields:
             field.put(done, lengths[:1], (), elements)
 
-    def _of_columns(self, done: int, box: Box) -> Iterator[_Request]:
+    def _of_columns(self, done: int, box: Box) -> Iterator[Request]:
         """Rows of a box, `done` before it, that are gathered from the columns of the file."""
         itemsize = self.dtype.itemsize
         strides = boxes.fortran_strides(self.shape, itemsize)
         for part in boxes.requests(self.shape, box, itemsize):
             lengths = tuple(axis.stop - axis.start for axis in part)
             first = sum(axis.start * stride for axis, stride in zip(part, strides, strict=True))
-            yield _Request(
+            yield Request(
                 offset=self.source.offset + first,
                 size=boxes.extent(lengths, strides, itemsize),
                 place=functools.partial(self._put_columns, done, box, part, lengths, strides),
@@ -249,85 +262,45 @@ class _Table:
         self._put(done, box, part, np.ndarray(lengths, self.dtype, buffer=data.data, strides=strides))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Request:
-    """Bytes of a file that are read together.
-
-    Attributes:
-        offset: Where they begin.
-        size: How many there are.
-        place: Called with the bytes when they are there; they may lie elsewhere after the call.
-        target: Where they go, if it matters.
-        gap: How many bytes before them are read and dropped rather than that they are asked for separately. The blocks
-            of a plan are long enough to be worth a request, the runs of a column are not.
-    """
-
-    offset: int
-    size: int
-    place: Callable[[npt.NDArray[np.uint8]], None]
-    target: npt.NDArray[np.uint8] | None = None
-    gap: int = 0
-
-    @property
-    def end(self) -> int:
-        """Where the bytes end."""
-        return self.offset + self.size
-
-
 def _leave(_: npt.NDArray[np.uint8]) -> None:
     """Leaves values as they are in the file."""
 
 
-def _fulfil(file: _Reader, requests: Iterable[_Request], source: Source) -> None:
-    """Reads what is asked for, one after the other."""
-    buffer = np.empty(0, np.uint8)
-    for request in requests:
-        target = request.target
-        if target is None:
-            if len(buffer) < request.size:
-                buffer = np.empty(request.size, np.uint8)
-            target = buffer[: request.size]
-        file.seek(request.offset)
-        _read_into(file, target, source)
-        request.place(target)
+def _pieces(path: str, ranges: Sequence[Range]) -> Iterator[Piece]:
+    """What is asked of a remote file by all that is read of it now: what lies near together is one request."""
+    tables = _tables_of(ranges)
+    packed = [table for table in tables if table.source.compressed]
+    if packed:
+        yield path, lambda _: _unpack(path, packed)
+    arrays: dict[tuple[str, int], list[_Table]] = {}
+    for table in tables:
+        if not (table.empty or table.source.compressed):
+            arrays.setdefault((table.source.member, table.row_axes), []).append(table)
+    apart: list[_Table] = []
+    for together in arrays.values():
+        if any(table.dense for table in together):
+            yield from _windows(path, together)
+        else:
+            apart += together
+    yield from pieces(path, [each for table in apart for each in table.requests()], tables[0].source)
 
 
-def _read_remote(file: RangeFile, path: str, tables: Sequence[_Table]) -> None:
-    """Reads what is asked of a file by all that is read of it now: what lies near together is one request."""
-    checked = False
-    # Merged as they come: a wide array that is read in many ranges has millions.
-    asked = [each for table in tables if not table.empty for each in table.requests()]
-    for group in _groups(heapq.merge(*asked, key=lambda request: request.offset)):
-        first, end = group[0].offset, max(request.end for request in group)
-        file.will_read(first, end)
-        if not checked:
-            _check_size(file.size, path, tables[0].source)
-            checked = True
-        if all(before.end <= after.offset for before, after in itertools.pairwise(group)):
-            _fulfil(file, group, tables[0].source)
-            continue
-        data = np.empty(end - first, np.uint8)
-        file.seek(first)
-        _read_into(file, data, tables[0].source)
-        for request in group:
-            own = data[request.offset - first : request.end - first]
-            if request.target is not None:
-                np.copyto(request.target, own)
-            request.place(own if request.target is None else request.target)
+def _windows(path: str, tables: Sequence[_Table]) -> Iterator[Piece]:
+    """The parts of one Fortran-ordered array, all of which is read: of each column some rows are wanted."""
+    shape = tables[0].shape
+    step = TOGETHER_BYTES // tables[0].plane
+    for first in range(0, shape[-1], step):
+        lengths = (*shape[:-1], min(step, shape[-1] - first))
+        yield path, functools.partial(_read_window, path, tables, first, lengths)
 
 
-def _groups(requests: Iterable[_Request]) -> Iterator[list[_Request]]:
-    """Puts together what one request can read: `requests` ascend, and may overlap."""
-    group: list[_Request] = []
-    end = 0
-    for request in requests:
-        if group and (request.offset - end > request.gap or request.end - group[0].offset > TOGETHER_BYTES):
-            yield group
-            group, end = [], 0
-        group.append(request)
-        end = max(end, request.end)
-    if group:
-        yield group
+def _read_window(path: str, tables: Sequence[_Table], first: int, lengths: tuple[int, ...], file: RangeFile) -> None:
+    offset = tables[0].source.offset + first * tables[0].plane
+    file.will_read(offset, offset + lengths[-1] * tables[0].plane)
+    check_size(file.size, path, tables[0].source)
+    window = tables[0].load(file, first, lengths)
+    for table in tables:
+        table.copy(window, first)
 
 
 def _tables(wanted: Sequence[Wanted], start: int, stop: int) -> list[_Table]:
@@ -370,15 +343,18 @@ def _as_integer(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _read_local(path: str, tables: Sequence[_Table]) -> None:
+    packed = [table for table in tables if table.source.compressed]
+    if packed:
+        _unpack(path, packed)
+    if len(packed) == len(tables):
+        return
     scattered: dict[tuple[str, int], list[_Table]] = {}
     with open(path, "rb", buffering=0) as file:
         _check_status(os.fstat(file.fileno()), path, tables[0].source)
         for table in tables:
-            if table.empty:
+            if table.empty or table.source.compressed:
                 continue
-            if table.source.compressed:
-                _read_compressed(path, table)
-            elif table.scattered:
+            if table.scattered:
                 scattered.setdefault((table.source.member, table.row_axes), []).append(table)
             else:
                 table.read(file)
@@ -388,19 +364,16 @@ def _read_local(path: str, tables: Sequence[_Table]) -> None:
 
 def _read_mapped(file: io.FileIO, tables: Sequence[_Table]) -> None:
     """Copies rows of one Fortran-ordered array from mappings of its parts, one after the other."""
-    shape, dtype = tables[0].shape, tables[0].dtype
-    plane = math.prod(shape[:-1]) * dtype.itemsize
+    shape, plane = tables[0].shape, tables[0].plane
     step = max(1, MAPPED_BYTES // plane)
     for first in range(0, shape[-1], step):
         lengths = (*shape[:-1], min(step, shape[-1] - first))
-        offset = tables[0].source.offset + first * plane
-        window: Array
         if lengths[-1] * plane < SMALL_BYTES:
-            window = np.empty(lengths, dtype, order="F")
-            file.seek(offset)
-            _read_into(file, window.reshape(-1, order="F").view(np.uint8), tables[0].source)
+            window = tables[0].load(file, first, lengths)
         else:
-            window = np.asarray(np.memmap(file, dtype, "r", offset, lengths, "F"))  # a plain array is cut faster
+            offset = tables[0].source.offset + first * plane
+            mapped = np.memmap(file, tables[0].dtype, "r", offset, lengths, "F")
+            window = np.asarray(mapped)  # a plain array is cut faster
         for table in tables:
             table.copy(window, first)
 
@@ -414,6 +387,15 @@ def _swap(dtype: np.dtype[Any], data: npt.NDArray[np.uint8]) -> None:
         np.copyto(some, some.view(dtype))
 
 
+def _unpack(path: str, tables: Sequence[_Table]) -> None:
+    """Reads compressed members, one after the other."""
+    try:
+        for table in tables:
+            _read_compressed(path, table)
+    except NpyError as error:
+        raise DataError(str(Problem(path=path, expected=error.expected, found=error.found))) from None
+
+
 def _read_compressed(path: str, table: _Table) -> None:
     """Reads on in a stream that another read has left open, or in a new one."""
     source = table.source
@@ -424,20 +406,9 @@ def _read_compressed(path: str, table: _Table) -> None:
     if stream is None:
         stream = MemberStream(path, source.member)
     try:
-        _check_size(stream.size, path, source)
+        check_size(stream.size, path, source)
         table.read(stream)
     except BaseException:
         stream.close()
         raise
     streams.give(key, stream)
-
-
-def _read_into(file: _Reader, target: npt.NDArray[np.uint8], source: Source) -> None:
-    """Fills `target` from where the file stands; a remote file may give fewer bytes at a time."""
-    view = target.data
-    while view.nbytes:
-        count = file.readinto(view)
-        if not count:
-            found = f"the end of the file {view.nbytes} bytes before the end of the rows"
-            raise DataError(str(Problem(path=source.path, expected=f"{source.size} bytes", found=found)))
-        view = view[count:]
