@@ -39,7 +39,8 @@ def make_golden(plan: Plan, transform: str) -> bytes:
     arrays = {f"raw/{name}": tensor.numpy() for name, tensor in raw.items()}
     outputs = load_transform(transform).transform_fn(raw)
     arrays |= {f"transformed/{name}": tensor.numpy() for name, tensor in outputs.items()}
-    return dump_arrays({name: _plain(array) for name, array in arrays.items()})
+    # A SavedModel does not always give its outputs in one order.
+    return dump_arrays({name: _plain(arrays[name]) for name in sorted(arrays)})
 
 
 def _first_rows(plan: Plan) -> Columns:

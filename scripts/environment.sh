@@ -47,10 +47,11 @@ npyflow_find_python() {
   return 1
 }
 
-# pip's output goes to a log; a person sees that it moves on.
+# pip's output goes to a log; a person sees that it moves on. What is used is compiled when it is imported; to compile all
+# that is installed would take longer.
 npyflow_install() {
   local log="$VENV/install.log" line packages=0
-  "$VENV/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
+  "$VENV/bin/python" -m pip install --disable-pip-version-check --progress-bar off --no-compile \
     --constraint "$ROOT/constraints.txt" --editable "$ROOT[pipelines,s3,demo,dev]" 2>&1 | tee "$log" |
     while IFS= read -r line; do
       case "$line" in

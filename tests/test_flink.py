@@ -258,9 +258,9 @@ def test_a_function_of_the_users_and_more_files(cluster, tmp_path):
     (tmp_path / "mine.py").write_text(MODULE)
     source, here, there = make_table(tmp_path / "src", 1000), tmp_path / "here", tmp_path / "out"
     function = f"--set=preprocessing_fn={tmp_path / 'mine.py'}:scale"
-    for what, options in (("build", [function]), ("append", [])):
+    for what, options, where in (("build", [function], in_processes(cluster)), ("append", [], [])):
         expected = build_here(source, here, *options, what=what)
-        process = flink.begin(cluster, flink.command(cluster, what, source, there, *in_processes(cluster), *options))
+        process = flink.begin(cluster, flink.command(cluster, what, source, there, *options, *where))
         shown = finish(process)
         assert process.returncode == 0, shown
         check(there, expected)
