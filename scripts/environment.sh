@@ -8,8 +8,9 @@ set -euo pipefail
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 VENV="$ROOT/.venv"
 
-# The environment holds everything; what the caller's shell adds to Python's path would shadow it.
-unset PYTHONHOME PYTHONPATH
+# The environment holds everything; what the caller's shell adds to Python's path would shadow it. Where no bytecode may be
+# written, each process compiles the project anew.
+unset PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE
 
 npyflow_say() { printf 'npyflow: %s\n' "$*" >&2; }
 
@@ -47,11 +48,10 @@ npyflow_find_python() {
   return 1
 }
 
-# pip's output goes to a log; a person sees that it moves on. What is used is compiled when it is imported; to compile all
-# that is installed would take longer.
+# pip's output goes to a log; a person sees that it moves on.
 npyflow_install() {
   local log="$VENV/install.log" line packages=0
-  "$VENV/bin/python" -m pip install --disable-pip-version-check --progress-bar off --no-compile \
+  "$VENV/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
     --constraint "$ROOT/constraints.txt" --editable "$ROOT[pipelines,s3,demo,dev]" 2>&1 | tee "$log" |
     while IFS= read -r line; do
       case "$line" in
