@@ -16,13 +16,24 @@ from loaders.manifest import ManifestError
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from loaders.allocator import keep_freed_memory
     from loaders.info import DataSet
     from loaders.invert import Inverse
     from loaders.loader import Loader
     from loaders.streams import ShardOptions
     from loaders.views import fold
 
-__all__ = ["AUTOTUNE", "Loader", "ManifestError", "ShardOptions", "fold", "inverse", "load", "open"]
+__all__ = [
+    "AUTOTUNE",
+    "Loader",
+    "ManifestError",
+    "ShardOptions",
+    "fold",
+    "inverse",
+    "keep_freed_memory",
+    "load",
+    "open",
+]
 
 AUTOTUNE = -1
 """`tf.data.AUTOTUNE`, without importing TensorFlow."""
@@ -38,6 +49,7 @@ _LAZY = {
     "augment": "loaders.augment",
     "views": "loaders.views",
     "fold": "loaders.views:fold",
+    "keep_freed_memory": "loaders.allocator:keep_freed_memory",
     "mixture": "loaders.mixture",
     "weighted": "loaders.weighted",
 }

@@ -40,9 +40,7 @@ class Cursor:
         epochs: How many epochs an iteration has; None for no end.
 
     Attributes:
-        deal: See above.
-        identity: See above.
-        epochs: See above.
+        deal, identity, epochs: As given.
         position: What has been consumed.
     """
 

@@ -120,6 +120,9 @@ def deliver(dataset: tf.data.Dataset, options: Options) -> tf.data.Dataset:
         dataset = dataset.prefetch(options.prefetch)
     settings = tf.data.Options()
     settings.deterministic = True
+    # Its thread is not always woken when an iterator ends: an epoch then lasts until that next looks, which it does
+    # ever less often, up to once a minute. The parallelism of all that comes before is fixed.
+    settings.autotune.enabled = False
     dataset = dataset.with_options(settings)
     device = options.device
     if device == "auto":

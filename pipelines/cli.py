@@ -10,16 +10,14 @@ from rich.console import Console
 
 from loaders.manifest import ManifestError
 from pipelines.commands import building, looking, measuring
-from pipelines.errors import EXIT_BAD_INPUT, EXIT_FAILED, NpyflowError
+from pipelines.commands.common import check_beam_options
+from pipelines.errors import EXIT_BAD_INPUT, EXIT_FAILED, GOES_ON, NpyflowError
 from pipelines.interrupt import EXIT_INTERRUPTED
-from pipelines.options import make_parser
+from pipelines.options import READING, make_parser
 from pipelines.stores import FILE_SYSTEM_OPTIONS
 
 RUN_BY_BEAM = ("build", "append", "validate")
-READING = ("inspect", "status", "verify", "leakage")
-"""Commands that take those of Beam's options that say how file systems are reached."""
-
-GOES_ON = ("build", "append")
+WRITING = ("build", "append")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.beam_options = rest
     console = Console(soft_wrap=True, markup=False, emoji=False)
     try:
+        check_beam_options(options)
         return _RUN[options.command](options, console)
     except (NpyflowError, ManifestError) as error:
         if options.debug:
@@ -78,7 +77,7 @@ def _refused(command: str, rest: Sequence[str]) -> str | None:
 def _describe(error: Exception, command: str) -> str:
     """What a person is told of an error that is none of npyflow's own."""
     if isinstance(error, OSError) and (path := error.filename2 or error.filename):
-        more = ". The same command goes on where it stopped" if command in GOES_ON else ""
+        more = f". {GOES_ON}" if command in WRITING else ""
         return f"{path}: {error.strerror}{more}"
     # A runner's error is the worker's traceback as text.
     last = (str(error).strip().splitlines() or [""])[-1]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -13,6 +13,9 @@ EXIT_UNFINISHED = 3
 
 MAX_SHOWN = 20
 """Problems that a message lists; the same mistake is often made in every file."""
+
+GOES_ON = "The same command goes on where it stopped"
+"""Ends the message of an error that may not come again."""
 
 
 class NpyflowError(Exception):
@@ -68,33 +71,24 @@ class Problem:
         return f"{self.path}{feature}: expected {self.expected}; found {self.found}"
 
 
-def of_file(path: str, error: OSError) -> OSError:
-    """An error of writing a file, as one that says which.
+@contextmanager
+def naming_file(path: str) -> Iterator[None]:
+    """Lets an error of what writes a file inside the context say which file it is.
 
     The operating system does not say where there was no room, and names a file as it is called while it is written. It
     stays an error that is none of npyflow's own: a cluster tries those again, and so it should, as room may be made.
 
     Args:
         path: The file as it is to be called.
-        error: What went wrong, which the result is to be raised from: so `retry.is_transient` finds it.
 
-    Returns:
-        The same error of this file, its text in one line.
+    Raises:
+        OSError: Where one is raised inside: the same error of this file, its text in one line. It is raised from the
+            one inside, so `retry.is_transient` finds that.
     """
-    return OSError(error.errno or errno.EIO, " ".join((error.strerror or str(error)).split()), path)
-
-
-def naming_file(write: Callable[[str, bytes], None]) -> Callable[[str, bytes], None]:
-    """Lets a function that writes a file say which, where it cannot: the result raises what `of_file` returns."""
-
-    @functools.wraps(write)
-    def named(path: str, data: bytes) -> None:
-        try:
-            write(path, data)
-        except OSError as error:
-            raise of_file(path, error) from error
-
-    return named
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno or errno.EIO, " ".join((error.strerror or str(error)).split()), path) from error
 
 
 class SourceError(NpyflowError):

@@ -271,26 +271,26 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
-@naming_file
 def write_bytes(path: str, data: bytes) -> None:
     """Writes a file so that no reader sees half of it: under a hidden name first, where it would not appear whole.
 
     Raises:
         OSError: If it cannot be written.
     """
-    if writes_whole(path):
-        with create(path) as file:
-            file.write(data)
-        return
-    directory, slash, name = path.rpartition("/")
-    temporary = f"{directory}{slash}.{name}.{uuid.uuid4().hex}"
+    with naming_file(path):
+        if writes_whole(path):
+            with create(path) as file:
+                file.write(data)
+            return
+        directory, slash, name = path.rpartition("/")
+        temporary = f"{directory}{slash}.{name}.{uuid.uuid4().hex}"
 
-    def write() -> None:
-        with create(temporary) as file:
-            file.write(data)
+        def write() -> None:
+            with create(temporary) as file:
+                file.write(data)
 
-    retrying(write)
-    rename(temporary, path)
+        retrying(write)
+        rename(temporary, path)
 
 
 def copy(source: str, destination: str) -> None:

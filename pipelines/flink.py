@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from pipelines import files
-from pipelines.errors import ConfigError, NpyflowError, WorkerError
+from pipelines.errors import GOES_ON, ConfigError, NpyflowError, WorkerError
 
 RUNNER = "flinkrunner"
 
@@ -43,8 +43,6 @@ WORKERS = ("PROCESS", "EXTERNAL", "DOCKER")
 
 ANSWER_SECONDS = 10
 END_SECONDS = 60
-
-ADVICE = "The same command goes on where it stopped"
 
 OWN_ERROR = re.compile(r"^pipelines\.errors\.\w+Error: ", re.MULTILINE)
 """Where a stack trace names an error that a user can act on; another attempt would end with it, too."""
@@ -228,7 +226,7 @@ def failure(text: str, url: str) -> Exception:
     if OWN_ERROR.search(text):
         return RuntimeError(text)
     if re.search(r"NoResourceAvailableException|Timeout has occurred: \d+ ms", text):
-        return WorkerError(f"{url}: expected as many free slots as --parallelism says; found fewer. {ADVICE}")
+        return WorkerError(f"{url}: expected as many free slots as --parallelism says; found fewer. {GOES_ON}")
     lines = text.splitlines()
     start = max((number for number, line in enumerate(lines) if "Traceback (most recent call last)" in line), default=0)
     if start:
@@ -236,7 +234,7 @@ def failure(text: str, url: str) -> Exception:
     else:
         said = [line.removeprefix("Caused by: ") for line in lines if line[:1].strip()][-1:]
     error = WorkerError(
-        f"{url}: the job has failed: {said[0] if said else 'for no reason that the cluster tells'}. {ADVICE}"
+        f"{url}: the job has failed: {said[0] if said else 'for no reason that the cluster tells'}. {GOES_ON}"
     )
     error.__cause__ = RuntimeError(text)
     return error

@@ -29,8 +29,8 @@ from apache_beam.runners.portability.flink_uber_jar_job_server import FlinkBeamJ
 from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
 from apache_beam.utils import thread_pool_executor
 
-from pipelines.errors import WorkerError
-from pipelines.flink import ADVICE, OWN_ERROR, failure
+from pipelines.errors import GOES_ON, WorkerError
+from pipelines.flink import OWN_ERROR, failure
 
 FROM_WORKER = "Traceback (most recent call last)"
 
@@ -183,12 +183,12 @@ class _Job(FlinkBeamJob):  # type: ignore[misc]
                 answered = time.monotonic()
             except requests.RequestException as error:
                 if time.monotonic() - answered > PATIENCE_SECONDS:
-                    raise WorkerError(f"{self._master_url}: the cluster no longer answers. {ADVICE}") from error
+                    raise WorkerError(f"{self._master_url}: the cluster no longer answers. {GOES_ON}") from error
             except _RefusedError as error:
                 if error.status == 404:
-                    raise WorkerError(f"{self._master_url}: the cluster has lost the job. {ADVICE}") from error
+                    raise WorkerError(f"{self._master_url}: the cluster has lost the job. {GOES_ON}") from error
                 if time.monotonic() - answered > PATIENCE_SECONDS:
-                    raise WorkerError(f"{self._master_url}: {error}. {ADVICE}") from error
+                    raise WorkerError(f"{self._master_url}: {error}. {GOES_ON}") from error
             else:
                 yield found
             time.sleep(POLL_SECONDS)

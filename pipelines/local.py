@@ -22,13 +22,16 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ClassVar, Self
 
+from loaders.allocator import keep_freed_memory
 from pipelines import progress
-from pipelines.allocator import keep_freed_memory
-from pipelines.errors import WorkerError
+from pipelines.errors import GOES_ON, WorkerError
 from pipelines.quiet import keep_off_gpus
 
 WORKER_BYTES = 2 * 2**30
 """The memory of the machine that there should be for each process."""
+
+KEPT_BYTES = 128 * 2**20
+"""How much memory that is freed a process of a build keeps."""
 
 WATCH_SECONDS = 0.5
 
@@ -39,7 +42,7 @@ RETRIES = 1
 """How often a call is made again whose process was killed: anything may kill a process once, too little memory always
 does."""
 
-ADVICE = "where memory ran out, --workers=1 needs the least. The same command goes on where it stopped"
+ADVICE = f"where memory ran out, --workers=1 needs the least. {GOES_ON}"
 
 Call = Callable[..., Any]
 """A function of an item, what all processes have been given, and further arguments."""
@@ -278,7 +281,7 @@ def _begin(given: Any, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     # Another thread of the parent may have held the locks of these when the process was forked.
     sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
-    keep_freed_memory()
+    keep_freed_memory(KEPT_BYTES)
     keep_off_gpus()
     if "tensorflow" in sys.modules and not tensorflow_was_used():
         # The processes are the parallelism.

@@ -7,6 +7,9 @@ import math
 
 from loaders.version import VERSION
 
+READING = ("inspect", "status", "verify", "leakage")
+"""Commands that take those of Beam's options that say how file systems are reached."""
+
 EPILOG = """exit codes:
   0    done
   1    the work failed: values that cannot be used, a data set that does not verify or whose splits share rows, rows
@@ -91,10 +94,9 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _add_bench_options(bench)
-    for reading in (inspect, status, verify, leakage):
-        reading.epilog = (
-            "Options of Beam that say how a file system is reached: --s3_endpoint_url=URL, --hdfs_host=HOST …"
-        )
+    reached = "Options of Beam that say how a file system is reached: --s3_endpoint_url=URL, --hdfs_host=HOST …"
+    for name in READING:
+        commands.choices[name].epilog = reached
     return parser
 
 

@@ -15,7 +15,7 @@ from pipelines import flink, metrics
 from pipelines.errors import ConfigError, DataError, GraphWritten, NpyflowError, WorkerError
 from pipelines.local import Workers, choose_workers, tensorflow_was_used
 from pipelines.plan import Plan
-from pipelines.sources.headers import HeaderReader, read_with_threads
+from pipelines.sources.headers import HeaderReader, read_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,10 +155,10 @@ def option_value(arguments: Sequence[str], name: str) -> str | None:
 
 
 def header_reader(arguments: Sequence[str]) -> HeaderReader:
-    """How headers are read: by threads here, or by workers elsewhere that share a directory with this program."""
+    """How headers are read: here, or by workers elsewhere that share a directory with this program."""
     temporary = option_value(arguments, "--temp_location")
     if temporary is None or runs_here(arguments) or option_value(arguments, "--template_location"):
-        return read_with_threads
+        return read_here
     from pipelines.sources.worker_headers import read_on_workers
 
     return read_on_workers(lambda: run_pipeline(arguments), temporary)

@@ -19,7 +19,7 @@ from loaders.frames import record_layout
 from loaders.manifest import Shard
 from pipelines import files, metrics, progress
 from pipelines.encode import encode_records, encode_variable_records, is_variable
-from pipelines.errors import of_file
+from pipelines.errors import naming_file
 from pipelines.local import Workers
 from pipelines.output import Output
 from pipelines.plan import Plan, Task
@@ -195,29 +195,28 @@ def _write_shard(
     Where `chunk_records` is given, the shard has the offset of the first of each so many records.
 
     Raises:
-        OSError: As `of_file` of the shard.
+        OSError: If it cannot be written, as `naming_file` raises it.
     """
     path, rows = output.path(file), 0
     # To copy an object, for its name, is as much work for a store as to write it.
     whole = files.writes_whole(path)
     temporary = path if whole else output.temporary(uuid.uuid4().hex)
     sizes = [np.zeros(0, dtype=np.int64)]
-    try:
-        with ShardFile.create(temporary) as shard:
-            for count, frames in batches():
-                if chunk_records is not None:
-                    sizes.append(np.array([len(frame) for frame in frames], dtype=np.int64))
-                shard.write(b"".join(frames) if isinstance(frames, list) else frames.tobytes())
-                rows += count
-        if not whole:
-            files.rename(temporary, path)
-    except BaseException as error:
-        if not whole:
-            with contextlib.suppress(OSError):  # what went wrong says more; what is left goes when the build ends
-                files.remove(temporary)
-        if isinstance(error, OSError):
-            raise of_file(path, error) from error
-        raise
+    with naming_file(path):
+        try:
+            with ShardFile.create(temporary) as shard:
+                for count, frames in batches():
+                    if chunk_records is not None:
+                        sizes.append(np.array([len(frame) for frame in frames], dtype=np.int64))
+                    shard.write(b"".join(frames) if isinstance(frames, list) else frames.tobytes())
+                    rows += count
+            if not whole:
+                files.rename(temporary, path)
+        except BaseException:
+            if not whole:
+                with contextlib.suppress(OSError):  # what went wrong says more; what is left goes when the build ends
+                    files.remove(temporary)
+            raise
     offsets = None
     if chunk_records is not None:
         ends = np.cumsum(np.concatenate(sizes))

@@ -27,6 +27,7 @@ from peers import data as arrays  # noqa: E402  # found by the line above
 from peers import digest, plots, tables  # noqa: E402
 from peers.measured import FailedError, Measured, alternate, compare, say  # noqa: E402
 from peers.process import Ran, memory_cap, run  # noqa: E402
+from peers.sources import make, reference, warm  # noqa: E402
 from peers.table_of_peers import BUILDERS, LOADERS, Peer  # noqa: E402
 
 PACKAGES = ("apache-beam", "numpy", "tensorflow", "tensorflow-transform")
@@ -117,7 +118,7 @@ def store(bench: Bench, peer: Peer, data: arrays.Data, out: pathlib.Path) -> Non
     """Writes the rows as they are in the sources, in the format that a peer loads, unless they are there already."""
     if out.exists():
         return
-    if peer.module == "npyflow":
+    if (peer.storage or peer.module) == "npyflow":
         raw = f"features.{data.kind.feature}"
         bench.npyflow(data, out, "--set", f"{raw}.impute=none", "--set", f"{raw}.normalize=none", cap=False)
     else:
@@ -137,19 +138,10 @@ def check(bench: Bench, peer: Peer, data: arrays.Data, out: pathlib.Path, *, nor
         raise FailedError(f"expected the rows {expected}; found {delivered}")
 
 
-def reference(data: arrays.Data, normalised: bool) -> digest.Digest:
-    """The digest of the sources' rows, kept beside them."""
-    path = data.root.parent / f"digest-{'normalised' if normalised else 'raw'}.json"
-    if not path.exists():
-        rows = data.normalised() if normalised else data.raw()
-        path.write_text(json.dumps(dataclasses.asdict(digest.digest(rows.blocks()))))
-    return digest.Digest(**json.loads(path.read_text()))
-
-
 def run_build(bench: Bench, options: argparse.Namespace, kind: str, peers: Sequence[Peer]) -> list[dict[str, Any]]:
     """Measures the builds of one kind."""
-    data = arrays.make(bench.work, kind, options.size)
-    small, nothing = (arrays.make(bench.work, kind, size) for size in (CHECK_SIZE, "nothing"))
+    data = make(bench.work, kind, options.size)
+    small, nothing = (make(bench.work, kind, size) for size in (CHECK_SIZE, "nothing"))
     out = bench.work / "built"
     size = data.count * data.kind.row_bytes
     measured = [Measured(peer=peer, kind=kind, batch=0, bytes=size, rows=data.count) for peer in peers]
@@ -179,7 +171,7 @@ def run_build(bench: Bench, options: argparse.Namespace, kind: str, peers: Seque
 
 def run_load(bench: Bench, options: argparse.Namespace, kind: str, peers: Sequence[Peer]) -> list[dict[str, Any]]:
     """Measures the loading of one kind, with each size of batches."""
-    data, small = arrays.make(bench.work, kind, options.size), arrays.make(bench.work, kind, CHECK_SIZE)
+    data, small = make(bench.work, kind, options.size), make(bench.work, kind, CHECK_SIZE)
     size = data.count * data.kind.row_bytes
     stored = bench.work / "stored"
     shutil.rmtree(stored, ignore_errors=True)
@@ -232,7 +224,7 @@ def run_load(bench: Bench, options: argparse.Namespace, kind: str, peers: Sequen
 
 def run_shards(bench: Bench, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Measures how long npyflow takes to the first batch of data sets of few and of many shards."""
-    data = arrays.make(bench.work, "tabular", CHECK_SIZE)
+    data = make(bench.work, "tabular", CHECK_SIZE)
     size, batch = data.count * data.kind.row_bytes, options.batches[0]
     measured, places = [], {}
     for wanted in options.shards:
@@ -261,7 +253,7 @@ def run_sizes(bench: Bench, options: argparse.Namespace) -> list[dict[str, Any]]
         sizes = [rows * row_bytes for rows in options.files] if layout == "one-row-a-file" else options.bytes
         measured = []
         for size in sizes:
-            made = arrays.make(bench.work, layout, size)
+            made = make(bench.work, layout, size)
             warm(made)
             peer = dataclasses.replace(BUILDERS[0], says=f"{layout.replace('-', ' ')}, {made.count:,} rows")
             measured.append(
@@ -269,20 +261,12 @@ def run_sizes(bench: Bench, options: argparse.Namespace) -> list[dict[str, Any]]
             )
 
         def once(one: Measured) -> Ran:
-            return build_once(bench, one.peer, arrays.make(bench.work, one.kind, one.bytes), out)
+            return build_once(bench, one.peer, make(bench.work, one.kind, one.bytes), out)
 
         alternate(measured, once, runs=options.runs, patience=options.patience)
         results += [one.record() for one in measured]
     shutil.rmtree(out, ignore_errors=True)
     return results
-
-
-def warm(data: arrays.Data) -> None:
-    """Reads the sources, so that they are in the page cache as far as it goes."""
-    for path in data.root.iterdir():
-        with path.open("rb") as file:
-            while file.read(2**24):
-                pass
 
 
 def machine() -> dict[str, Any]:

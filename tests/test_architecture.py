@@ -5,7 +5,7 @@ import pathlib
 
 ROOT = pathlib.Path(__file__).parent.parent
 STAGES = (
-    ("errors", "quiet", "progress", "archive", "interrupt", "options", "allocator"),
+    ("errors", "quiet", "progress", "archive", "interrupt", "options"),
     ("local",),
     ("metrics",),
     ("retry",),
@@ -69,7 +69,8 @@ STAGES = (
 )
 BELOW = ("", ".sources", ".reading", ".statistics", ".steps", ".commands")
 PACKAGES = {"loaders", *("pipelines" + sub for sub in BELOW)}
-LOADERS = {"loaders.frames", "loaders.spec", "loaders.manifest", "loaders.order", "loaders.version", "loaders"}
+CONTRACT = {"loaders.frames", "loaders.spec", "loaders.manifest", "loaders.order", "loaders.version", "loaders"}
+LOADERS = CONTRACT | {"loaders.allocator"}
 
 
 SHOWING = ("inspect", "commands.building", "commands.looking", "commands.measuring", "cli")

@@ -361,9 +361,10 @@ def test_a_shard_that_cannot_be_written_is_one_line_that_names_it(tmp_path, caps
     "options",
     [
         ["--workers=2"],
+        ["--direct_num_workers=2", "--direct_running_mode=multi_threading"],
         ["--direct_num_workers=2", "--direct_running_mode=multi_processing"],
     ],
-    ids=["forked", "multi_processing"],
+    ids=["forked", "multi_threading", "multi_processing"],
 )
 def test_a_worker_that_cannot_write_is_one_line(options, tmp_path):
     source = write_files(tmp_path / "src", {"x.npy": np.ones((100_000, 4))})

@@ -1,4 +1,5 @@
 import io
+import time
 
 import keras
 import numpy as np
@@ -271,6 +272,27 @@ def test_prefetch_and_device_are_steps(root):
 
 def test_batches_are_deterministic(root):
     assert loaders.load(root, "train", batch_size=10).options().deterministic
+
+
+def test_an_iterator_ends_with_its_last_batch(root):
+    """With autotuning on it waits for the next time that the tuner looks: after 10, 30, 70, … 630, 1,270 ms."""
+    dataset = loaders.load(root, "train", batch_size=10).repeat()
+    for _ in range(3):
+        iterator = iter(dataset)
+        end = time.monotonic() + 0.7
+        while time.monotonic() < end:
+            next(iterator)
+        before = time.monotonic()
+        del iterator
+        assert time.monotonic() - before < 0.3
+
+
+def test_autotuning_can_be_turned_on(root):
+    dataset = loaders.load(root, "train", batch_size=10)
+    assert not dataset.options().autotune.enabled
+    wanted = tf.data.Options()
+    wanted.autotune.enabled = True
+    assert dataset.with_options(wanted).options().autotune.enabled
 
 
 def test_keras_fit_sees_every_row_in_another_order_each_epoch(root):

@@ -28,6 +28,7 @@ NUMPY_READER = (
     "skipped",
     "mixture",
     "weighted",
+    "allocator",
 )
 WITHOUT_TENSORFLOW = ["loaders", *(f"loaders.{name}" for name in CONTRACT + NUMPY_READER)]
 

@@ -18,7 +18,7 @@ from pipelines.errors import DataError
 from pipelines.reading import boxes, finite, ranges
 from pipelines.reading.boxes import of_range, requests
 from pipelines.reading.finite import check_finite
-from pipelines.reading.ranges import Wanted, read_ranges, read_together, value_dtype
+from pipelines.reading.ranges import Wanted, read_files, value_dtype
 from pipelines.sources.table import Source, scan
 from tests.arrays import DTYPES, RamFileSystem, empty_ram, npy_bytes, npz_bytes, values, write_files
 
@@ -30,7 +30,7 @@ def source_of(root: str, row_axes: int = 1) -> Source:
 def read_rows(root: str, source: Source, start: int, stop: int, *, row_axes: int) -> np.ndarray:
     """Consecutive rows of one source."""
     out = np.empty((stop - start, *source.shape[row_axes:]), value_dtype(source))
-    read_together(root, [Wanted(source=source, row_axes=row_axes, out=out)], start, stop)
+    read_files(root, [[([Wanted(source=source, row_axes=row_axes, out=out)], start, stop)]])
     return out
 
 
@@ -155,7 +155,7 @@ def test_every_kind_of_array_in_every_container_equals_numpy(
             for field, source in sources.items():
                 outs[field] = np.empty((rows, *source.shape[row_axes:]), value_dtype(source))
             wanted = [Wanted(source=sources[field], row_axes=row_axes, out=out) for field, out in outs.items()]
-            read_together(root, wanted, first, last)
+            read_files(root, [[(wanted, first, last)]])
             alone = {
                 field: read_rows(root, source, first, last, row_axes=row_axes) for field, source in sources.items()
             }
@@ -210,7 +210,7 @@ def test_several_ranges_of_several_arrays_of_one_file(
             patch.setattr(ranges, "SMALL_BYTES", 0)
             patch.setattr(ranges, "MAPPED_BYTES", mapped)
             patch.setattr(boxes, "TILE_COLUMNS", columns)
-            read_ranges(root, [(wanted, *bound) for wanted, bound in zip(reads, bounds, strict=True)])
+            read_files(root, [[(wanted, *bound) for wanted, bound in zip(reads, bounds, strict=True)]])
         for wanted, (first, last) in zip(reads, bounds, strict=True):
             for field, one in zip(sources, wanted, strict=True):
                 alone = read_rows(root, sources[field], first, last, row_axes=row_axes)
@@ -226,7 +226,8 @@ def test_the_records_of_a_remote_table_are_read_once(ram: str) -> None:
     sources = scan(ram, DatasetConfig()).parts[0].sources
     outs = {name: np.empty((4000, *source.shape[1:]), source.dtype) for name, source in sources.items()}
     RamFileSystem.bytes_read = RamFileSystem.requests = 0
-    read_together(ram, [Wanted(source=sources[n], row_axes=1, out=out) for n, out in outs.items()], 5000, 9000)
+    wanted = [Wanted(source=sources[name], row_axes=1, out=out) for name, out in outs.items()]
+    read_files(ram, [[(wanted, 5000, 9000)]])
     assert RamFileSystem.bytes_read == 4000 * array.dtype.itemsize
     assert RamFileSystem.requests == 1
     assert all(np.array_equal(out, array[name][5000:9000]) for name, out in outs.items())
@@ -359,6 +360,21 @@ def test_fortran_arrays_with_the_real_limits(
         assert found.tobytes() == (expected[start:stop].tobytes() if row_axes else expected.tobytes())
 
 
+@pytest.mark.parametrize("axes", [(0, 1), (1, 0), (1, 2)])
+def test_features_of_one_array_whose_rows_are_counted_by_other_axes(
+    tmp_path: pathlib.Path, ram: str, axes: tuple[int, int]
+) -> None:
+    array = np.asfortranarray(values((1, 1, 5, 3), "<f4"))
+    config = parse_config({"features": {f"x{n}": {"files": "x.npy", "row_axes": n} for n in axes}})
+    RamFileSystem.contents[f"{ram}/x.npy"] = npy_bytes(array)
+    for root in (write_files(tmp_path, {"x.npy": array}), ram):
+        sources = scan(root, config).parts[0].sources
+        outs = {n: np.empty((1, *array.shape[n:]), np.float32) for n in axes}
+        wanted = [Wanted(source=sources[f"x{n}"], row_axes=n, out=out) for n, out in outs.items()]
+        read_files(root, [[(wanted, 0, 1)]])
+        assert all(out.tobytes() == array.tobytes() for out in outs.values())
+
+
 def test_little_of_a_large_file_is_mapped_at_a_time(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     array = np.asfortranarray(values((1000, 60, 4), "<f4"))
     source = source_of(write_files(tmp_path, {"x.npy": array}), 2)
@@ -366,13 +382,11 @@ def test_little_of_a_large_file_is_mapped_at_a_time(tmp_path: pathlib.Path, monk
     monkeypatch.setattr(ranges, "MAPPED_BYTES", 500_000)
     monkeypatch.setattr(np, "memmap", lambda *args: made.append(memmap(*args)) or made[-1])
     outs = [np.empty((2000, 4), np.float32) for _ in range(3)]
-    read_ranges(
-        str(tmp_path),
-        [
-            ([Wanted(source=source, row_axes=2, out=out)], first, first + 2000)
-            for out, first in zip(outs, (0, 9, 5000), strict=True)
-        ],
-    )
+    asked = [
+        ([Wanted(source=source, row_axes=2, out=out)], first, first + 2000)
+        for out, first in zip(outs, (0, 9, 5000), strict=True)
+    ]
+    read_files(str(tmp_path), [asked])
     assert [window.shape for window in made] == [(1000, 60, 2), (1000, 60, 2)]
     for out, first in zip(outs, (0, 9, 5000), strict=True):
         assert out.tobytes() == array.reshape(-1, 4)[first : first + 2000].tobytes()
@@ -419,7 +433,7 @@ def test_rows_of_every_column_of_a_remote_array_are_read_by_windows(ram: str, mo
         outs = [np.empty((200, 50), np.uint16) for _ in bounds]
         RamFileSystem.requests = RamFileSystem.bytes_read = 0
         wanted = [[Wanted(source=source, row_axes=2, out=out)] for out in outs]
-        read_ranges(ram, [(one, *bound) for one, bound in zip(wanted, bounds, strict=True)])
+        read_files(ram, [[(one, *bound) for one, bound in zip(wanted, bounds, strict=True)]])
         for out, (first, last) in zip(outs, bounds, strict=True):
             assert out.tobytes() == array.reshape(-1, 50)[first:last].astype("=u2").tobytes()
         assert (RamFileSystem.requests, RamFileSystem.bytes_read) == (asked, array.nbytes)
@@ -436,7 +450,8 @@ def test_an_archive_in_which_only_some_members_are_compressed(tmp_path: pathlib.
         sources = scan(root, DatasetConfig()).parts[0].sources
         assert [sources[name].compressed for name in "xy"] == [False, True]
         outs = {name: np.empty((1500, 2), np.float32) for name in "xy"}
-        read_together(root, [Wanted(source=sources[name], row_axes=1, out=outs[name]) for name in "xy"], 1000, 2500)
+        wanted = [Wanted(source=sources[name], row_axes=1, out=outs[name]) for name in "xy"]
+        read_files(root, [[(wanted, 1000, 2500)]])
         assert all(outs[name].tobytes() == arrays[name][1000:2500].tobytes() for name in "xy")
 
 

@@ -168,7 +168,7 @@ def test_workers_share_every_round_of_learning(undisturbed, tmp_path):
     source, _ = undisturbed
     options = [
         "--set",
-        "features.features={impute: median, normalize: zscore}",
+        "features.features={impute: median, normalize: [{quantile: normal}, zscore]}",
         "--set=shard_bytes=4MiB",
     ]
     alone = build(source, tmp_path / "alone", *options)

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from loaders.manifest import Manifest
-from pipelines.commands.common import check_beam_options, count_workers, plan_sources, read_config, showing
+from pipelines.commands.common import count_workers, plan_sources, read_config, showing
 from pipelines.progress import Counter
 
 
@@ -21,7 +21,6 @@ def run_build_command(options: argparse.Namespace, console: Console) -> int:
     from pipelines.reuse import open_existing, plan_reuse
 
     begun = time.monotonic()
-    check_beam_options(options)
     existing = open_existing(options.transform) if options.transform else None
     if existing is None:
         plan = plan_sources(options.source, options)
@@ -78,7 +77,6 @@ def run_append_command(options: argparse.Namespace, console: Console) -> int:
     from pipelines.reuse import open_existing
 
     begun = time.monotonic()
-    check_beam_options(options)
     if options.refit:
         plan = plan_refit(options.source, options.output, **_bad_files(options))
         with showing(options, console, plan, analyzes=True) as counter:

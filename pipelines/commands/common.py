@@ -79,8 +79,9 @@ def showing(
     writes: bool = True,
 ) -> Iterator[Counter]:
     """Shows the progress of what is run inside the context, and nothing else; gives what counts it."""
+    from loaders.allocator import keep_freed_memory
     from pipelines import files, flink, quiet
-    from pipelines.allocator import keep_freed_memory
+    from pipelines.local import KEPT_BYTES
     from pipelines.output import FinishedTasks, Output
     from pipelines.progress import Count
     from pipelines.report import shown
@@ -98,7 +99,7 @@ def showing(
             stack.enter_context(quiet.hidden_stderr())
             quiet.silence_worker_tracebacks()
         quiet.keep_off_gpus()
-        keep_freed_memory()
+        keep_freed_memory(KEPT_BYTES)
         totals = _totals(plan, analyzes=analyzes, profiles=profiles, writes=writes)
         # Listing a remote directory several times a second would be a burden.
         yield stack.enter_context(shown(console, totals, poll if writes and files.is_local(options.output) else dict))

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from rich.console import Console
 
-from pipelines.commands.common import check_beam_options, plan_sources, write_report
+from pipelines.commands.common import plan_sources, write_report
 from pipelines.errors import EXIT_FAILED, EXIT_UNFINISHED, ConfigError
 
 SHUFFLED_EPOCHS = 2
@@ -20,7 +20,6 @@ def run_inspect(options: argparse.Namespace, console: Console) -> int:
     from pipelines.output import Output, read_state
     from pipelines.verify import read_manifest
 
-    check_beam_options(options)
     if options.shuffle:
         return _inspect_shuffle(options, console)
     if options.batch_size is not None:
@@ -68,7 +67,6 @@ def run_status(options: argparse.Namespace, console: Console) -> int:
     """Says how far a build is."""
     from pipelines.status import Watcher, describe, watch
 
-    check_beam_options(options)
     watcher = Watcher(options.path)
     shown: list[str] = []
     for found in watch(watcher) if options.watch else [watcher.read()]:
@@ -89,7 +87,6 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
     from pipelines.report import show_bytes
     from pipelines.verify import verify
 
-    check_beam_options(options)
     quiet.keep_off_gpus()
     with ExitStack() as stack:
         if not options.debug:
@@ -113,7 +110,6 @@ def run_leakage(options: argparse.Namespace, console: Console) -> int:
     """Finds rows that are in more than one split."""
     from pipelines.leakage import find_leaks, show_leaks
 
-    check_beam_options(options)
     leaks = find_leaks(options.path, features=options.features.split(",") if options.features else None)
     show_leaks(console, leaks)
     return EXIT_FAILED if leaks.distinct else 0

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from rich.console import Console
 
 from loaders.manifest import ManifestError
-from pipelines.commands.common import check_beam_options, count_workers, read_config, showing, write_report
+from pipelines.commands.common import count_workers, read_config, showing, write_report
 from pipelines.errors import EXIT_FAILED, ConfigError
 
 
@@ -19,7 +19,6 @@ def run_validate(options: argparse.Namespace, console: Console) -> int:
     from pipelines.reuse import open_existing
     from pipelines.validate import Thresholds, plan_validation, validate
 
-    check_beam_options(options)
     names = ("drift", "spread", "missing", "outside", "new_classes", "class_drift")
     said = {name: getattr(options, f"max_{name}") for name in names}
     thresholds = Thresholds(**{name: value for name, value in said.items() if value is not None})

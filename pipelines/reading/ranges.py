@@ -63,16 +63,6 @@ def value_dtype(source: Source) -> np.dtype[Any]:
     return np.dtype(np.int64) if dtype.kind in "mM" else dtype.newbyteorder("=")
 
 
-def read_together(root: str, wanted: Sequence[Wanted], start: int, stop: int) -> None:
-    """Reads the same rows of several sources that lie in one file: `read_ranges` of one range."""
-    read_ranges(root, [(wanted, start, stop)])
-
-
-def read_ranges(root: str, ranges: Sequence[Range]) -> None:
-    """Reads rows of sources that lie in one file: `read_files` of one file."""
-    read_files(root, [ranges])
-
-
 def read_files(root: str, together: Iterable[Sequence[Range]]) -> None:
     """Reads rows of sources; of files that are not local, several pieces at a time.
 
@@ -92,15 +82,11 @@ def read_files(root: str, together: Iterable[Sequence[Range]]) -> None:
     for ranges in together:
         path = files.locate(root, ranges[0][0][0].source.path)
         if files.is_local(path):
-            _read_local(path, _tables_of(ranges))
+            _read_local(path, _tables(ranges))
         else:
             remote.append(_pieces(path, ranges))
     if remote:
         read_pieces(itertools.chain.from_iterable(remote), files.open_ranges)
-
-
-def _tables_of(ranges: Sequence[Range]) -> list[_Table]:
-    return [table for wanted, start, stop in ranges for table in _tables(wanted, start, stop)]
 
 
 def _check_status(status: os.stat_result, path: str, source: Source) -> None:
@@ -175,6 +161,12 @@ class _Table:
         for box in boxes.of_range(self.shape[: self.row_axes], self.start, self.stop):
             yield done, (*box, *(slice(0, length) for length in self.shape[self.row_axes :]))
             done += math.prod(axis.stop - axis.start for axis in box)
+
+    def windows(self, size: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Parts of a Fortran-ordered array, of about `size` bytes: the first index of its last axis, and the shape."""
+        step = max(1, size // self.plane)
+        for first in range(0, self.shape[-1], step):
+            yield first, (*self.shape[:-1], min(step, self.shape[-1] - first))
 
     def load(self, file: Reader, first: int, lengths: tuple[int, ...]) -> Array:
         """The part of a Fortran-ordered array from `first` on of its last axis."""
@@ -262,36 +254,33 @@ class _Table:
         self._put(done, box, part, np.ndarray(lengths, self.dtype, buffer=data.data, strides=strides))
 
 
+def _by_array(tables: Iterable[_Table]) -> Iterable[list[_Table]]:
+    """What is read of one array in one shape, together; without what is empty, and what has to be read forward."""
+    arrays: dict[tuple[str, tuple[int, ...]], list[_Table]] = {}
+    for table in tables:
+        if not (table.empty or table.source.compressed):
+            arrays.setdefault((table.source.member, table.shape), []).append(table)
+    return arrays.values()
+
+
 def _leave(_: npt.NDArray[np.uint8]) -> None:
     """Leaves values as they are in the file."""
 
 
 def _pieces(path: str, ranges: Sequence[Range]) -> Iterator[Piece]:
     """What is asked of a remote file by all that is read of it now: what lies near together is one request."""
-    tables = _tables_of(ranges)
+    tables = _tables(ranges)
     packed = [table for table in tables if table.source.compressed]
     if packed:
         yield path, lambda _: _unpack(path, packed)
-    arrays: dict[tuple[str, int], list[_Table]] = {}
-    for table in tables:
-        if not (table.empty or table.source.compressed):
-            arrays.setdefault((table.source.member, table.row_axes), []).append(table)
     apart: list[_Table] = []
-    for together in arrays.values():
-        if any(table.dense for table in together):
-            yield from _windows(path, together)
+    for together in _by_array(tables):
+        if any(table.dense for table in together):  # of each column some rows are wanted: all of it is read
+            for first, lengths in together[0].windows(TOGETHER_BYTES):
+                yield path, functools.partial(_read_window, path, together, first, lengths)
         else:
             apart += together
     yield from pieces(path, [each for table in apart for each in table.requests()], tables[0].source)
-
-
-def _windows(path: str, tables: Sequence[_Table]) -> Iterator[Piece]:
-    """The parts of one Fortran-ordered array, all of which is read: of each column some rows are wanted."""
-    shape = tables[0].shape
-    step = TOGETHER_BYTES // tables[0].plane
-    for first in range(0, shape[-1], step):
-        lengths = (*shape[:-1], min(step, shape[-1] - first))
-        yield path, functools.partial(_read_window, path, tables, first, lengths)
 
 
 def _read_window(path: str, tables: Sequence[_Table], first: int, lengths: tuple[int, ...], file: RangeFile) -> None:
@@ -303,14 +292,17 @@ def _read_window(path: str, tables: Sequence[_Table], first: int, lengths: tuple
         table.copy(window, first)
 
 
-def _tables(wanted: Sequence[Wanted], start: int, stop: int) -> list[_Table]:
-    """The arrays that hold what is wanted; the fields of one array are together."""
-    groups: dict[tuple[str, int], list[Wanted]] = {}
-    for one in wanted:
-        # Several features may be one plain array, but each goes to its own place.
-        key = one.source.member if one.source.record else f"{one.source.member}/{len(groups)}"
-        groups.setdefault((key, one.row_axes), []).append(one)
-    return [_table(group, start, stop) for group in groups.values()]
+def _tables(ranges: Sequence[Range]) -> list[_Table]:
+    """The arrays that hold what is wanted of each range; the fields of one array are together."""
+    found: list[_Table] = []
+    for wanted, start, stop in ranges:
+        groups: dict[tuple[str, int], list[Wanted]] = {}
+        for one in wanted:
+            # Several features may be one plain array, but each goes to its own place.
+            key = one.source.member if one.source.record else f"{one.source.member}/{len(groups)}"
+            groups.setdefault((key, one.row_axes), []).append(one)
+        found += [_table(group, start, stop) for group in groups.values()]
+    return found
 
 
 def _table(wanted: Sequence[Wanted], start: int, stop: int) -> _Table:
@@ -348,31 +340,24 @@ def _read_local(path: str, tables: Sequence[_Table]) -> None:
         _unpack(path, packed)
     if len(packed) == len(tables):
         return
-    scattered: dict[tuple[str, int], list[_Table]] = {}
     with open(path, "rb", buffering=0) as file:
         _check_status(os.fstat(file.fileno()), path, tables[0].source)
-        for table in tables:
-            if table.empty or table.source.compressed:
-                continue
-            if table.scattered:
-                scattered.setdefault((table.source.member, table.row_axes), []).append(table)
+        for together in _by_array(tables):
+            if together[0].scattered:
+                _read_mapped(file, together)
             else:
-                table.read(file)
-        for together in scattered.values():
-            _read_mapped(file, together)
+                for table in together:
+                    table.read(file)
 
 
 def _read_mapped(file: io.FileIO, tables: Sequence[_Table]) -> None:
     """Copies rows of one Fortran-ordered array from mappings of its parts, one after the other."""
-    shape, plane = tables[0].shape, tables[0].plane
-    step = max(1, MAPPED_BYTES // plane)
-    for first in range(0, shape[-1], step):
-        lengths = (*shape[:-1], min(step, shape[-1] - first))
-        if lengths[-1] * plane < SMALL_BYTES:
-            window = tables[0].load(file, first, lengths)
+    array = tables[0]
+    for first, lengths in array.windows(MAPPED_BYTES):
+        if lengths[-1] * array.plane < SMALL_BYTES:
+            window = array.load(file, first, lengths)
         else:
-            offset = tables[0].source.offset + first * plane
-            mapped = np.memmap(file, tables[0].dtype, "r", offset, lengths, "F")
+            mapped = np.memmap(file, array.dtype, "r", array.source.offset + first * array.plane, lengths, "F")
             window = np.asarray(mapped)  # a plain array is cut faster
         for table in tables:
             table.copy(window, first)

@@ -29,7 +29,7 @@ from pipelines.sources.checks import (
     check_rows,
     locate_arrays,
 )
-from pipelines.sources.headers import FileHeaders, HeaderReader, cut, read_with_threads
+from pipelines.sources.headers import FileHeaders, HeaderReader, cut, read_here
 from pipelines.sources.layout import Entry, arrange, check_names, find_splits
 from pipelines.sources.listing import list_sources
 from pipelines.sources.npy import record_text
@@ -185,13 +185,13 @@ class SourceTable:
         return without.hexdigest(), with_times.hexdigest()
 
 
-def scan(root: str, config: DatasetConfig, *, read_headers: HeaderReader = read_with_threads) -> SourceTable:
+def scan(root: str, config: DatasetConfig, *, read_headers: HeaderReader = read_here) -> SourceTable:
     """Finds the sources, reads their headers, and checks that they fit together.
 
     Args:
         root: The directory.
         config: What the user said about features and splits, and about files that cannot be used.
-        read_headers: Reads the headers of chunks of files; threads of this process unless another way is given.
+        read_headers: Reads the headers of chunks of files; this process unless another way is given.
 
     Returns:
         The table.

@@ -12,7 +12,7 @@ from typing import Any
 import apache_beam as beam
 
 from pipelines import files, stores
-from pipelines.sources.headers import Chunk, FileHeaders, HeaderReader, read_headers, read_with_threads
+from pipelines.sources.headers import Chunk, FileHeaders, HeaderReader, read_headers, read_here
 
 MIN_FILES = 10_000
 """For fewer files a job that reads their headers takes longer to start than they take to read."""
@@ -71,7 +71,7 @@ def read_on_workers(pipeline: Pipeline, temporary: str) -> HeaderReader:
 
 def _read(pipeline: Pipeline, temporary: str, root: str, chunks: Sequence[Chunk]) -> Iterator[Sequence[FileHeaders]]:
     if sum(map(len, chunks)) < MIN_FILES:
-        yield from read_with_threads(root, chunks)
+        yield from read_here(root, chunks)
         return
     directory = files.join(temporary, f"npyflow-headers-{uuid.uuid4().hex}")
     try:

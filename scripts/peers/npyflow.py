@@ -15,12 +15,8 @@ PACKAGES = ("tensorflow", "apache-beam", "tensorflow-transform", "numpy")
 
 
 def load(rows: Rows, out: pathlib.Path, *, batch: int, variant: str) -> Iterator[Any]:
-    """An epoch of `loaders.load` or `loaders.numpy.Loader`; of rows in memory, if `variant` says so, the second one."""
-    options: dict[str, Any] = {"batch_size": batch, "shuffle": True, "seed": 1}
-    if variant == "numpy":
-        batches: Any = loaders.numpy.Loader(out, "train", **options)  # type: ignore[attr-defined]
-    else:
-        batches = loaders.load(out, "train", in_memory=variant == "memory", **options)
+    """An epoch of `loaders.load`; of rows in memory, if `variant` says so, the second one."""
+    batches = loaders.load(out, "train", batch_size=batch, shuffle=True, seed=1, in_memory=variant == "memory")
     if variant == "memory":
         for _ in batches:
             pass
