@@ -342,13 +342,15 @@ class _Tf(_Subject):
 
     def _records(self) -> Iterator[float]:
         """Reads the records, and does nothing with them."""
+        from loaders.untuned import untuned
+
         shards, full = self.manifest.shards(self.split), self.manifest.rows_per_record
         files = [posixpath.join(self.root, *shard.file.split("/")) for shard in shards if shard.rows]
         records = sum(-(-shard.rows // full) for shard in shards)
         data = self._tf.data.TFRecordDataset(files, buffer_size=READ_BYTES, num_parallel_reads=PARALLEL_READS)
         data = data.repeat().batch(Chunks.of(self.manifest, self.split).records).prefetch(loaders.AUTOTUNE)
         each = self.manifest.rows(self.split) / records
-        return (int(batch.shape[0]) * each for batch in data)
+        return (int(batch.shape[0]) * each for batch in untuned(data))
 
     def stages(self, batch_size: int, seconds: float) -> tuple[Stage, ...]:
         chunks, rows = Chunks.of(self.manifest, self.split), self.manifest.rows(self.split)

@@ -26,6 +26,7 @@ from loaders import ragged, views
 from loaders.blocks import HOST, Reader
 from loaders.form import Options, make_form
 from loaders.manifest import Manifest, ManifestError
+from loaders.untuned import untuned
 
 GPU = "/gpu:0"
 
@@ -118,12 +119,7 @@ def deliver(dataset: tf.data.Dataset, options: Options) -> tf.data.Dataset:
         dataset = dataset.map(options.map_fn, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     if options.prefetch:
         dataset = dataset.prefetch(options.prefetch)
-    settings = tf.data.Options()
-    settings.deterministic = True
-    # Its thread is not always woken when an iterator ends: an epoch then lasts until that next looks, which it does
-    # ever less often, up to once a minute. The parallelism of all that comes before is fixed.
-    settings.autotune.enabled = False
-    dataset = dataset.with_options(settings)
+    dataset = untuned(dataset)
     device = options.device
     if device == "auto":
         device = GPU if tf.config.list_physical_devices("GPU") else None

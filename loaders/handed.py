@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from loaders import changes
 from loaders.augment import Augmentation
+from loaders.untuned import untuned
 
 
 def build(
@@ -39,4 +40,4 @@ def build(
         for name, spec in changes.results(functions, batch).items()
     }
     signature = specs if arrange is None else arrange(specs)
-    return tf.data.Dataset.from_generator(make, output_signature=signature).prefetch(1)
+    return untuned(tf.data.Dataset.from_generator(make, output_signature=signature).prefetch(1))

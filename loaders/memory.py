@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from loaders.untuned import untuned
+
 ALIGNMENT = 64
 """TensorFlow takes a buffer as it is where its address is a multiple of this."""
 
@@ -27,7 +29,7 @@ def read(blocks: tf.data.Dataset, rows: int) -> Any:
         [] if spec.dtype == tf.string else _empty((rows, *spec.shape[1:]), spec.dtype.as_numpy_dtype) for spec in specs
     ]
     at = 0
-    for block in blocks:
+    for block in untuned(blocks):
         tensors = tf.nest.flatten(block)
         for part, values in zip(parts, tensors, strict=True):
             if isinstance(part, list):

@@ -175,6 +175,7 @@ def test_mixtures_of_tensors_are_those_of_arrays(roots, weights):
 
     expected, saved = take(other, 20), mixture.state_dict()
     dataset = mixture.dataset()
+    assert not dataset.options().autotune.enabled
     assert_same(arrays(dataset.take(9)), expected[:9])
     mixture.advance(9)
     assert_same(arrays(mixture.dataset().take(11)), expected[9:])

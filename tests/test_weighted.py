@@ -182,6 +182,7 @@ def test_a_data_set_of_them(root, ragged_root):
     expected = list(itertools.islice(loader, 9))
     loader = WeightedLoader(root, "train", **options)
     dataset = loader.dataset()
+    assert not dataset.options().autotune.enabled
 
     assert dataset.element_spec["x"] == tf.TensorSpec([6, 2], tf.float32)
     assert_same(arrays(dataset.take(4)), expected[:4])
