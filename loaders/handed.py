@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from loaders import changes
 from loaders.augment import Augmentation
+from loaders.ending import end_iterators_at_exit
 from loaders.untuned import untuned
 
 
@@ -33,6 +34,7 @@ def build(
     Raises:
         ValueError: If a function cannot be applied.
     """
+    end_iterators_at_exit()
     batch = first()
     rows = len(next(iter(batch.values())))
     specs = {
