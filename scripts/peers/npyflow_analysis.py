@@ -11,7 +11,6 @@ from pipelines.config import DatasetConfig
 from pipelines.fit import begin, merge_accumulated, schedule, update
 from pipelines.learn import add_units, learning, unit_ranges
 from pipelines.plan import make_plan, resolve_config
-from pipelines.sources.headers import read_with_threads
 from pipelines.sources.table import scan
 
 PACKAGES = ("numpy",)
@@ -20,9 +19,7 @@ PACKAGES = ("numpy",)
 def build(data: Data, out: pathlib.Path, *, variant: str) -> dict[str, float]:
     """Learns what a build learns; returns how many seconds a row takes."""
     config = DatasetConfig(splits={"train": 1.0}, row_axes=data.kind.row_axes)
-    plan = make_plan(
-        table := scan(str(data.root), config, read_headers=read_with_threads), resolve_config(config, table)
-    )
+    plan = make_plan(table := scan(str(data.root), config), resolve_config(config, table))
     features = learning(plan)
     began = time.perf_counter()
     known = begin(features.values())
