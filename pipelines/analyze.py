@@ -75,7 +75,7 @@ class Learn(beam.PTransform):  # type: ignore[misc]
         plan, features = self._plan, learning(self._plan)
         known = pipeline | "KnowNothing" >> beam.Create([fit.begin(features.values())], reshuffle=False)
         if self._first_round is not None and self._workers is not None:
-            self._first_round.otherwise(self._workers)
+            self._first_round.join(self._workers)
         workers = self._first_round or self._workers
         for number, needs in enumerate(fit.schedule(tuple(features.values()))):
             before = beam.pvalue.AsSingleton(known)

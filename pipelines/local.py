@@ -131,6 +131,7 @@ class Workers:
         self._lock = threading.Lock()
         self._waiting: deque[_Piece] = deque()
         self._workers: list[_Worker] = []
+        self._others: Workers | None = None
 
     def __enter__(self) -> Self:
         gc.freeze()  # the collector would write to pages that the processes share
@@ -180,16 +181,32 @@ class Workers:
         """
         return _results(deque(self._submit(function, item, arguments) for item in items))
 
+    def hand_over(self, others: Workers) -> None:
+        """Lets others, which were given the same, do what no process has at hand yet, or one has that is killed."""
+        with self._lock:
+            self._others = others
+        self._feed()
+
     def _submit(self, function: Call, item: Any, arguments: Sequence[Any]) -> Future[Any]:
         piece = _Piece((function, item, arguments))
         piece.future.add_done_callback(_count)
-        with self._lock:
-            self._waiting.append(piece)
-        self._feed()
+        self._put([piece])
         return piece.future
 
+    def _put(self, pieces: Sequence[_Piece]) -> None:
+        with self._lock:
+            self._waiting.extend(pieces)
+        self._feed()
+
     def _feed(self) -> None:
-        """Gives what waits to processes that have room."""
+        """Gives what waits to processes that have room, or to the others."""
+        with self._lock:
+            others, left = self._others, list(self._waiting)
+            if others is not None:
+                self._waiting.clear()
+        if others is not None:
+            others._put(left)
+            return
         while (found := self._next()) is not None:
             worker, piece = found
             try:
@@ -331,9 +348,10 @@ class Job:
         thread.shutdown(wait=False)
         return self
 
-    def otherwise(self, workers: Workers) -> Self:
-        """Names the workers that do all of it where none is left of those that have begun it."""
-        self._others = workers
+    def join(self, others: Workers) -> Self:
+        """Lets others do what has not been begun, and all of it where a process was killed before they were there."""
+        self._others = others
+        self._workers.hand_over(others)
         return self
 
     @staticmethod

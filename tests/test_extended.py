@@ -22,11 +22,9 @@ def compare(values):
 
 
 @pytest.mark.skipif(not extended.AVAILABLE, reason="np.longdouble is float64 here")
-@pytest.mark.parametrize(("offset", "share"), [(0, 0.95), (3, 0.5), (1e9, 0)])
-def test_most_columns_need_no_integers(offset, share):
-    values = np.random.default_rng(1).normal(size=(50, 4000)) + offset
-    found = compare(values)
-    assert found > share if share else found == 0
+@pytest.mark.parametrize("offset", [0, 3, -1e9])
+def test_most_columns_need_no_integers(offset):
+    assert compare(np.random.default_rng(1).normal(size=(50, 4000)) + offset) > 0.95
 
 
 @given(

@@ -159,19 +159,53 @@ def test_an_error_of_a_job_that_was_begun_is_raised_where_it_is_run():
             Job.run(begun.number)
 
 
-def end_in(item, given, said):
-    if os.getppid() == given and said == "early" and item == 2:
+def end_early(item, given, said):
+    if said == "early" and item == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return [(item, said)]
 
 
-def test_a_job_whose_workers_are_gone_is_done_by_others():
-    with Workers(1, os.getpid()) as first, Workers(2, os.getpid()) as others:
-        begun = Job(first, end_in, [1, 2, 3]).begin("early", merge=join).otherwise(others)
-        assert list(Job.run(begun.number, "late")) == [[(1, "late")], [(2, "late")], [(3, "late")]]
-        alone = Job(first, end_in, [1, 2, 3]).begin("early", merge=join)
+def test_a_job_whose_workers_were_killed_is_done_by_others():
+    with Workers(1, None) as first, Workers(2, None) as others:
+        begun = Job(first, end_early, [1, 2, 3]).begin("early", merge=join)
+        alone = Job(first, end_early, [1, 2, 3]).begin("early", merge=join)
         with pytest.raises(WorkerError, match="no other one is left"):
             Job.run(alone.number, "late")
+        assert list(Job.run(begun.join(others).number, "late")) == [[(1, "late")], [(2, "late")], [(3, "late")]]
+
+
+def wait_for_file(item, given, path):
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    return [(item, os.getpid())]
+
+
+def end_first(item, given, path):
+    wait_for_file(item, given, path)
+    if given == "first":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [(item, given)]
+
+
+def test_what_has_not_been_begun_is_done_by_others_who_come_later(tmp_path):
+    path = tmp_path / "go on"
+    with Workers(1, None) as first, Workers(2, None) as others:
+        begun = Job(first, wait_for_file, range(9)).begin(str(path), merge=join).join(others)
+        path.touch()
+        (found,) = Job.run(begun.number)
+    assert [item for item, _ in found] == list(range(9))
+    by = [process for _, process in found]
+    assert by[:2] == first.processes * 2  # it had the first two at hand
+    assert set(by[2:]) <= set(others.processes)
+
+
+def test_what_a_process_had_that_was_killed_is_done_by_others_who_came_later(tmp_path):
+    path = tmp_path / "go on"
+    with Workers(1, "first") as first, Workers(2, "others") as others:
+        begun = Job(first, end_first, range(4)).begin(str(path), merge=join).join(others)
+        path.touch()
+        (found,) = Job.run(begun.number)
+    assert found == [(item, "others") for item in range(4)]
 
 
 @pytest.mark.parametrize("use", ["pass", "tf.zeros(1)"])

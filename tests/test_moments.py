@@ -239,3 +239,30 @@ def test_many_columns_are_rounded_in_bands(monkeypatch):
     for shape in ((24,), (4, 6)):
         for cut, expected in zip(correctly_rounded(found.reshape(*shape)), whole, strict=True):
             np.testing.assert_array_equal(cut, expected.reshape(shape))
+
+
+NUMBERS = st.lists(st.integers(-(2**200), 2**200), min_size=1, max_size=6)
+
+
+def number(value, place):
+    sign = -1 if value < 0 else 1
+    digits = [sign * (abs(value) >> 32 * k & 0xFFFFFFFF) for k in range(7)]
+    return exact.normalized(np.array(digits, dtype=np.int64)[:, None], place)
+
+
+def value_of(numbers):
+    integers, scale = numbers.integers()
+    return [Fraction(int(integer)) * Fraction(2) ** scale for integer in integers]
+
+
+@given(a=NUMBERS, b=NUMBERS, place=st.integers(-40, 40), other=st.integers(-40, 40))
+def test_products_and_signs_are_exact(a, b, place, other):
+    size = min(len(a), len(b))
+    first, second = (
+        exact.concatenate([number(value, at) for value in values[:size]]) for values, at in ((a, place), (b, other))
+    )
+    scaled = [[Fraction(v) * Fraction(2) ** (32 * at) for v in vs[:size]] for vs, at in ((a, place), (b, other))]
+    assert value_of(-first) == [-value for value in scaled[0]]
+    assert value_of(abs(first)) == [abs(value) for value in scaled[0]]
+    products = abs(first).times(abs(second))
+    assert value_of(products) == [abs(x * y) for x, y in zip(*scaled, strict=True)]

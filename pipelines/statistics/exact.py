@@ -55,6 +55,23 @@ class ExactSum:
             digits[one.first - first : _end(one) - first] += one.digits
         return normalized(digits, first)
 
+    def __neg__(self) -> ExactSum:
+        return normalized(-self.digits, self.first)
+
+    def __abs__(self) -> ExactSum:
+        negative = self.digits[-1] < 0
+        return normalized(np.where(negative, -self.digits, self.digits), self.first) if negative.any() else self
+
+    def times(self, other: ExactSum) -> ExactSum:
+        """The products of numbers of which none is negative."""
+        digits = np.zeros((len(self.digits) + len(other.digits), *self.shape), dtype=np.int64)
+        factors = other.digits.astype(np.uint64)
+        for place, digit in enumerate(self.digits.astype(np.uint64)):
+            products = digit * factors
+            digits[place : place + len(factors)] += (products & np.uint64(MASK)).astype(np.int64)
+            digits[place + 1 : place + 1 + len(factors)] += (products >> np.uint64(DIGIT)).astype(np.int64)
+        return normalized(digits, self.first + other.first)
+
     def integers(self) -> tuple[npt.NDArray[np.object_], int]:
         """The numbers as an array of Python integers and the exponent of two that they are all to be scaled by."""
         result = self.digits[-1].astype(object)

@@ -40,35 +40,30 @@ def mean_and_std(total: ExactSum, squares: ExactSum, count: I64) -> tuple[F64, F
     """
     if not AVAILABLE:  # as on ARM and under Windows
         return np.zeros(count.shape), np.zeros(count.shape), np.zeros(count.shape, dtype=bool)
+    number, magnitude = normalized(count[None], 0), abs(total)
+    # n**2 times the variance, exact: of rows far from zero nearly all digits cancel.
+    spread = number.times(squares) + -magnitude.times(magnitude)
     with np.errstate(all="ignore"):  # what comes of it is not sure
         n = count.astype(np.longdouble)
-        (sums, sums_error), (powers, powers_error) = _near(total), _near(squares)
-        mean, mean_sure = _rounded(sums, sums_error, n)
-        # n**2 times the variance
-        spread = n * powers - sums * sums
-        error = n * powers_error + (2 * np.abs(sums) + sums_error) * sums_error
-        error += 3 * UNIT * (n * powers + sums * sums)
-        variance, variance_sure = _rounded(spread, error, n * n)
-        std = np.sqrt(variance)
+        mean, mean_sure = _rounded(*_near(magnitude), n)
+        variance, variance_sure = _rounded(*_near(spread), n * n)
+        mean, std = np.where(total.digits[-1] < 0, -mean, mean), np.sqrt(variance)
     return mean, std, mean_sure & variance_sure & (variance > SMALLEST)
 
 
 def _near(value: ExactSum) -> tuple[Extended, Extended]:
-    """Numbers and bounds of their errors."""
-    negative = value.digits[-1] < 0
-    # Of a small number below zero all digits are large, and would cancel.
-    positive = normalized(np.where(negative, -value.digits, value.digits), value.first) if negative.any() else value
+    """Numbers, none of them negative, and bounds of their errors."""
     result = np.zeros(value.shape, dtype=np.longdouble)
-    for digit in positive.digits[::-1]:
+    for digit in value.digits[::-1]:
         result = result * np.longdouble(2.0) ** DIGIT + digit
-    result *= np.ldexp(np.longdouble(1), DIGIT * positive.first)
-    return np.where(negative, -result, result), len(positive.digits) * UNIT * result
+    result *= np.ldexp(np.longdouble(1), DIGIT * value.first)
+    return result, len(value.digits) * UNIT * result
 
 
 def _rounded(numerator: Extended, error: Extended, denominator: Extended) -> tuple[F64, npt.NDArray[np.bool_]]:
     """The float64 nearest to a ratio, and where it is known to be."""
     # The ends, the division and the denominator are rounded too.
-    slack = 1 + 8 * UNIT * np.sign(numerator)
+    slack = 1 + 8 * UNIT
     low = ((numerator - error) / denominator / slack).astype(np.float64)
     high = ((numerator + error) / denominator * slack).astype(np.float64)
     return low, (low == high) & np.isfinite(low)
