@@ -40,7 +40,7 @@ def _sizes(plt: Any, found: Mapping[str, Any]) -> Any:
     left.set_xlabel("GB of sources")
     right.set_xlabel("thousand files of features, and as many of labels")
     for axis in (left, right):
-        axis.set_ylabel("seconds of `npyflow build`, start-up included")
+        axis.set_ylabel("seconds of npyflow build, start-up included")
         axis.set_xlim(left=0)
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
