@@ -24,7 +24,6 @@ import tensorflow as tf
 
 from loaders import ragged, views
 from loaders.blocks import HOST, Reader
-from loaders.ending import end_iterators_at_exit
 from loaders.form import Options, make_form
 from loaders.manifest import Manifest, ManifestError
 from loaders.untuned import untuned
@@ -120,7 +119,6 @@ def deliver(dataset: tf.data.Dataset, options: Options) -> tf.data.Dataset:
         dataset = dataset.map(options.map_fn, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     if options.prefetch:
         dataset = dataset.prefetch(options.prefetch)
-    end_iterators_at_exit()
     dataset = untuned(dataset)
     device = options.device
     if device == "auto":

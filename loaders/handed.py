@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from loaders import changes
 from loaders.augment import Augmentation
-from loaders.ending import end_iterators_at_exit
 from loaders.untuned import untuned
 
 
@@ -34,7 +33,6 @@ def build(
     Raises:
         ValueError: If a function cannot be applied.
     """
-    end_iterators_at_exit()
     batch = first()
     rows = len(next(iter(batch.values())))
     specs = {

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ClassVar, Self
@@ -181,6 +181,11 @@ class Workers:
         """
         return _results(deque(self._submit(function, item, arguments) for item in items))
 
+    @property
+    def handed_over(self) -> bool:
+        """Whether others do what is not at hand here."""
+        return self._others is not None
+
     def hand_over(self, others: Workers) -> None:
         """Lets others, which were given the same, do what no process has at hand yet, or one has that is killed."""
         with self._lock:
@@ -193,19 +198,17 @@ class Workers:
         self._put([piece])
         return piece.future
 
-    def _put(self, pieces: Sequence[_Piece]) -> None:
+    def _put(self, pieces: Iterable[_Piece]) -> None:
         with self._lock:
             self._waiting.extend(pieces)
         self._feed()
 
     def _feed(self) -> None:
         """Gives what waits to processes that have room, or to the others."""
-        with self._lock:
-            others, left = self._others, list(self._waiting)
-            if others is not None:
-                self._waiting.clear()
-        if others is not None:
-            others._put(left)
+        if self._others is not None:
+            with self._lock:
+                left, self._waiting = self._waiting, deque()
+            self._others._put(left)
             return
         while (found := self._next()) is not None:
             worker, piece = found
@@ -333,7 +336,6 @@ class Job:
         self._function = function
         self._items = items
         self._begun: Future[Any] | None = None
-        self._others: Workers | None = None
         self.number = next(Job._numbers)
         Job._jobs[self.number] = self
 
@@ -350,7 +352,6 @@ class Job:
 
     def join(self, others: Workers) -> Self:
         """Lets others do what has not been begun, and all of it where a process was killed before they were there."""
-        self._others = others
         self._workers.hand_over(others)
         return self
 
@@ -363,6 +364,6 @@ class Job:
         try:
             return iter([job._begun.result()])
         except WorkerError:
-            if job._others is None:
+            if not job._workers.handed_over:
                 raise
-            return job._others.share(job._function, job._items, *arguments)
+            return job._workers.share(job._function, job._items, *arguments)

@@ -193,16 +193,17 @@ def test_moments_survive_arrays_and_pickle():
             assert_same(summarize(merge(copy, column_moments(NORMAL))), summarize(merge(found, column_moments(NORMAL))))
 
 
+def number(value, place):
+    digits = [(value >> (32 * k)) & (2**32 - 1) for k in range(6)] + [value >> 192]
+    return exact.normalized(np.array(digits, dtype=np.int64)[:, None], place)
+
+
 @given(
     st.lists(st.integers(-(2**150), 2**150), min_size=1, max_size=6),
     st.lists(st.integers(-9, 9), min_size=6, max_size=6),
 )
 def test_exact_sums_of_any_integers(numbers, places):
-    def one(number, place):
-        digits = [(number >> (32 * k)) & (2**32 - 1) for k in range(5)] + [number >> 160]
-        return exact.normalized(np.array(digits, dtype=np.int64)[:, None], place)
-
-    sums = [one(number, place) for number, place in zip(numbers, places, strict=False)]
+    sums = [number(value, place) for value, place in zip(numbers, places, strict=False)]
     total = functools.reduce(ExactSum.__add__, sums)
     integers, scale = total.integers()
     expected = sum(n * Fraction(2) ** (32 * p) for n, p in zip(numbers, places, strict=False))
@@ -242,12 +243,6 @@ def test_many_columns_are_rounded_in_bands(monkeypatch):
 
 
 NUMBERS = st.lists(st.integers(-(2**200), 2**200), min_size=1, max_size=6)
-
-
-def number(value, place):
-    sign = -1 if value < 0 else 1
-    digits = [sign * (abs(value) >> 32 * k & 0xFFFFFFFF) for k in range(7)]
-    return exact.normalized(np.array(digits, dtype=np.int64)[:, None], place)
 
 
 def value_of(numbers):
