@@ -71,7 +71,7 @@ setup(
             "setuptools>=77",
         ],
     },
-    entry_points={"console_scripts": ["npyflow = pipelines.cli:main"]},
+    entry_points={"console_scripts": ["npyflow = pipelines.cli.main:main"]},
     classifiers=[
         "Operating System :: MacOS",
         "Operating System :: POSIX :: Linux",

@@ -11,57 +11,84 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from loaders.manifest import ManifestError
+from loaders.format.manifest import ManifestError
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from loaders.allocator import keep_freed_memory
-    from loaders.info import DataSet
-    from loaders.invert import Inverse
-    from loaders.loader import Loader
-    from loaders.streams import ShardOptions
-    from loaders.views import fold
-
-__all__ = [
-    "AUTOTUNE",
-    "Loader",
-    "ManifestError",
-    "ShardOptions",
-    "fold",
-    "inverse",
-    "keep_freed_memory",
-    "load",
-    "open",
-]
+    from loaders import augment, jax, numpy, torch
+    from loaders.data_set import DataSet
+    from loaders.order.epoch import ShardOptions
+    from loaders.order.splits import fold
+    from loaders.order.state import StateError
+    from loaders.sampling.mixture import Mixture
+    from loaders.sampling.weighted import WeightedLoader, balanced
+    from loaders.storage.allocator import keep_freed_memory
+    from loaders.storage.store import ShardError
+    from loaders.tensorflow.keras import BackupAndRestore, KerasState, track
+    from loaders.tensorflow.loader import Loader
+    from loaders.transform.inverse import Inverse
 
 AUTOTUNE = -1
 """`tf.data.AUTOTUNE`, without importing TensorFlow."""
 
-
 _LAZY = {
-    "Loader": "loaders.loader:Loader",
-    "training": "loaders.training",
-    "ShardOptions": "loaders.streams:ShardOptions",
-    "numpy": "loaders.numpy",
-    "torch": "loaders.torch",
-    "jax": "loaders.jax",
-    "augment": "loaders.augment",
-    "views": "loaders.views",
-    "fold": "loaders.views:fold",
-    "keep_freed_memory": "loaders.allocator:keep_freed_memory",
-    "mixture": "loaders.mixture",
-    "weighted": "loaders.weighted",
+    "BackupAndRestore": "loaders.tensorflow.keras",
+    "DataSet": "loaders.data_set",
+    "Inverse": "loaders.transform.inverse",
+    "KerasState": "loaders.tensorflow.keras",
+    "Loader": "loaders.tensorflow.loader",
+    "Mixture": "loaders.sampling.mixture",
+    "ShardError": "loaders.storage.store",
+    "ShardOptions": "loaders.order.epoch",
+    "StateError": "loaders.order.state",
+    "WeightedLoader": "loaders.sampling.weighted",
+    "balanced": "loaders.sampling.weighted",
+    "fold": "loaders.order.splits",
+    "keep_freed_memory": "loaders.storage.allocator",
+    "track": "loaders.tensorflow.keras",
 }
+_MODULES = ("augment", "jax", "numpy", "torch")
+
+__all__ = [
+    "AUTOTUNE",
+    "BackupAndRestore",
+    "DataSet",
+    "Inverse",
+    "KerasState",
+    "Loader",
+    "ManifestError",
+    "Mixture",
+    "ShardError",
+    "ShardOptions",
+    "StateError",
+    "WeightedLoader",
+    "augment",
+    "balanced",
+    "fold",
+    "inverse",
+    "jax",
+    "keep_freed_memory",
+    "load",
+    "numpy",
+    "open",
+    "torch",
+    "track",
+]
+
+
+def __dir__() -> list[str]:
+    """What this package is made of, whether it was imported before or not."""
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:
     """Imports what only some programs use when it is first named: PyTorch and JAX are optional."""
-    if name not in _LAZY:
-        raise AttributeError(f"module 'loaders' has no attribute {name!r}")
-    module, _, attribute = _LAZY[name].partition(":")
-    found = importlib.import_module(module)
-    return getattr(found, attribute) if attribute else found
+    if name in _MODULES:
+        return importlib.import_module(f"loaders.{name}")
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'loaders' has no attribute {name!r}")
 
 
 def open(root: str | os.PathLike[str]) -> DataSet:
@@ -76,9 +103,9 @@ def open(root: str | os.PathLike[str]) -> DataSet:
     Raises:
         ManifestError: If it is not a finished data set, or is of a format version that this reader does not know.
     """
-    from loaders import info
+    from loaders import data_set
 
-    return info.read(root)
+    return data_set.read(root)
 
 
 def inverse(root: str | os.PathLike[str]) -> Inverse:
@@ -94,9 +121,9 @@ def inverse(root: str | os.PathLike[str]) -> Inverse:
     Raises:
         ManifestError: If it is not a finished data set, or is of a format version that this reader does not know.
     """
-    from loaders import invert
+    from loaders.transform.inverse import read
 
-    return invert.read(root)
+    return read(root)
 
 
 def load(
@@ -126,7 +153,7 @@ def load(
 
     Args:
         root: The directory of a finished build, in any file system that TensorFlow reads.
-        split: The name of a split, or rows of it, such as "train[:10%]"; see `loaders.views.resolve`.
+        split: The name of a split, or rows of it, such as "train[:10%]"; see `loaders.order.splits.resolve`.
         batch_size: The rows of a batch. No batch has rows of two epochs.
         shuffle: Whether each epoch has its own order; otherwise rows come as they are stored.
         seed: The seed of the order.
@@ -162,8 +189,8 @@ def load(
         ValueError: If an option's value is not allowed, `as_supervised` lacks an input or a label, or `split` means no
             rows.
     """
-    from loaders import dataset
-    from loaders.form import Options
+    from loaders.tensorflow import dataset
+    from loaders.tensorflow.batching import Options
 
     options = Options(
         batch_size=operator.index(batch_size),

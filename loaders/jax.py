@@ -14,7 +14,7 @@ except ImportError as error:
     raise ImportError("loaders.jax needs JAX: pip install jax") from error
 
 from loaders import numpy
-from loaders.streams import ShardOptions
+from loaders.order.epoch import ShardOptions
 
 __all__ = ["Loader", "ShardOptions"]
 

@@ -10,19 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from loaders import AUTOTUNE, elements, info, order, skipped, state, views
-from loaders import augment as augmentations
-from loaders.ahead import Ahead
-from loaders.augment import Augmentation
-from loaders.chunks import window_rows
-from loaders.cursor import Stretch, WithCursor, make_cursor
-from loaders.mapped import Shards
-from loaders.reading import Made, Reader
-from loaders.skipped import OnCorrupt
-from loaders.spec import FeatureSpec
-from loaders.store import make_cache
-from loaders.streams import Position, Remainder, ShardOptions
-from loaders.views import ViewChunks
+from loaders import AUTOTUNE, data_set
+from loaders.augment import augmentations
+from loaders.augment.augmentations import Augmentation
+from loaders.format.spec import FeatureSpec
+from loaders.order import hashing, splits, state
+from loaders.order.chunks import window_rows
+from loaders.order.epoch import Position, Remainder, ShardOptions
+from loaders.order.position import Stretch, WithCursor, make_cursor
+from loaders.order.splits import ViewChunks
+from loaders.reading import columns
+from loaders.reading.prefetch import Ahead
+from loaders.reading.windows import Made, Reader
+from loaders.storage import damage
+from loaders.storage.damage import OnCorrupt
+from loaders.storage.shards import Shards
+from loaders.storage.store import make_cache
 
 __all__ = ["Loader", "ShardOptions"]
 
@@ -45,7 +48,7 @@ class Loader(WithCursor):
         root: The directory of a finished build. Local shards are memory-mapped, but for small ones; of other file
             systems, which TensorFlow reads, `cache_dir` keeps copies.
         split: The name of a split, or rows of it as they are stored: "train[:10%]", "train[100:200]+train[-50:]",
-            "train+test"; see `loaders.views.resolve`. An epoch then has these rows alone.
+            "train+test"; see `loaders.order.splits.resolve`. An epoch then has these rows alone.
         batch_size: The rows of a batch of all hosts together; a multiple of `streams`. No batch has rows of two epochs.
         shuffle: Whether each epoch has its own order; otherwise rows come as they are stored.
         seed: The seed of the order.
@@ -99,8 +102,8 @@ class Loader(WithCursor):
         cache_dir: str | os.PathLike[str] | None = None,
         cache_bytes: int | None = None,
     ) -> None:
-        path, manifest = os.fspath(root), info.read(root).manifest
-        view = views.resolve(manifest, split)
+        path, manifest = os.fspath(root), data_set.read(root).manifest
+        view = splits.resolve(manifest, split)
         self._cursor = make_cursor(
             manifest,
             view,
@@ -113,11 +116,11 @@ class Loader(WithCursor):
             shard=shard,
             streams=streams,
         )
-        chosen = elements.choose(manifest.features, features)
-        elements.check_names(chosen, mask=remainder == "pad")
+        chosen = columns.choose(manifest.features, features)
+        columns.check_names(chosen, mask=remainder == "pad")
         self._arrange: Arrange | None = Arrange(chosen, mask=remainder == "pad") if as_supervised else None
         names = self._arrange.needed if self._arrange else tuple(feature.name for feature in chosen)
-        self._skipped = skipped.make(on_corrupt, remainder=self._cursor.deal.remainder)
+        self._skipped = damage.make(on_corrupt, remainder=self._cursor.deal.remainder)
         self._shards = Shards(
             path,
             view.manifest,
@@ -128,7 +131,7 @@ class Loader(WithCursor):
         )
         self._chunks = ViewChunks.of(self._shards.chunks, view.ranges)
         self._window_rows = window_rows(view.manifest, view.split)
-        self._augment, self._augment_seed = tuple(augment), operator.index(seed) & order.MASK
+        self._augment, self._augment_seed = tuple(augment), operator.index(seed) & hashing.MASK
         if operator.index(prefetch) < AUTOTUNE:
             raise ValueError(f"prefetch is a number of batches, or AUTOTUNE (-1); found {prefetch}")
         self._prefetch = prefetch
@@ -219,7 +222,7 @@ class Loader(WithCursor):
         made = made if len(made.rows) else made.of_zeros(self._shards.empty(1))
         batch = augmentations.apply(
             self._augment,
-            elements.decode(made.columns, self._shards.features),
+            columns.decode(made.columns, self._shards.features),
             seed=self._augment_seed,
             epoch=made.epoch,
             rows=made.rows,
@@ -228,7 +231,7 @@ class Loader(WithCursor):
         if made.mask is not None:
             if not made.mask.all():
                 batch = {name: _padded(values, made.mask) for name, values in batch.items()}
-            batch[elements.MASK] = made.mask
+            batch[columns.MASK] = made.mask
         return self._arrange(batch) if self._arrange else batch
 
 
@@ -256,8 +259,8 @@ class Arrange:
 
     def _roles(self) -> tuple[tuple[str, ...], Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
         lengths = {feature.name for feature in self._features if feature.ragged}
-        return elements.roles(self._features, lengths=lengths)
+        return columns.roles(self._features, lengths=lengths)
 
     def __call__(self, batch: Mapping[str, Any]) -> tuple[Any, ...]:
         _, arrange = self._roles()
-        return (*arrange(batch), batch[elements.MASK]) if self._mask else arrange(batch)
+        return (*arrange(batch), batch[columns.MASK]) if self._mask else arrange(batch)

@@ -12,8 +12,9 @@ try:
 except ImportError as error:
     raise ImportError("loaders.torch needs PyTorch: pip install torch") from error
 
-from loaders import numpy, order
-from loaders.streams import ShardOptions
+from loaders import numpy
+from loaders.order import hashing
+from loaders.order.epoch import ShardOptions
 
 __all__ = ["Loader", "ShardOptions", "tensors"]
 
@@ -135,7 +136,7 @@ class Loader(IterableDataset):  # type: ignore[misc]  # torch is optional, so my
 
 def _hash(worker: Any) -> int:
     """31 bits that are the same for all workers of a pass, and others for the next pass."""
-    return order.derive(worker.seed - worker.id) >> (64 - EPOCH_BITS) | 1
+    return hashing.derive(worker.seed - worker.id) >> (64 - EPOCH_BITS) | 1
 
 
 def tensors(batch: Any) -> Any:

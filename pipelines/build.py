@@ -6,9 +6,10 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from loaders.manifest import Manifest
-from pipelines import files
-from pipelines.append import (
+from loaders.format.manifest import Manifest
+from pipelines.analyze.passes import begin_first_round
+from pipelines.config.schema import DatasetConfig
+from pipelines.maintain.append import (
     PROFILE,
     Addition,
     Appended,
@@ -18,17 +19,13 @@ from pipelines.append import (
     plan_append,
     publish_append,
 )
-from pipelines.config import DatasetConfig
-from pipelines.flink import stop_earlier
-from pipelines.kept import keep
-from pipelines.learn import begin_first_round
-from pipelines.local import Workers
-from pipelines.lock import held
-from pipelines.output import Output, OutputError, check, prepare
-from pipelines.plan import Plan, make_plan, resolve_config
-from pipelines.quiet import quick_imports
-from pipelines.reuse import Existing, copy_learned, open_existing, plan_reuse
-from pipelines.running import (
+from pipelines.maintain.reuse import Existing, copy_learned, open_existing, plan_reuse
+from pipelines.maintain.status import keep_description
+from pipelines.output.directory import Output, OutputError, check, prepare
+from pipelines.output.lock import held
+from pipelines.plan.handoff import keep
+from pipelines.plan.plan import Plan, make_plan, resolve_config
+from pipelines.runners.beam import (
     check_workers,
     forked_workers,
     header_reader,
@@ -37,9 +34,12 @@ from pipelines.running import (
     run_pipeline,
     runs_here,
 )
+from pipelines.runners.flink import stop_earlier
+from pipelines.runners.fork import Workers
+from pipelines.runners.quiet import quick_imports
 from pipelines.sources.table import scan
-from pipelines.status import keep_description
-from pipelines.stores import configure
+from pipelines.storage import files
+from pipelines.storage.stores import configure
 
 
 def build(
@@ -198,10 +198,10 @@ def _run_build(
             # While this process imports TensorFlow and Beam, which takes seconds, others read the rows.
             first_round = begin_first_round(plan, stack.enter_context(Workers(workers - 1, plan)))
         with quick_imports():
-            from pipelines.analyze import Analyze
-            from pipelines.export import analysis_context
-            from pipelines.publish import publish
-            from pipelines.write import WriteShards
+            from pipelines.analyze.beam import Analyze
+            from pipelines.analyze.export import analysis_context
+            from pipelines.publish.manifest import publish
+            from pipelines.write.shards import WriteShards
 
         forked = stack.enter_context(forked_workers(workers, plan))
         with run_pipeline(beam_options, output=output.root) as pipeline:
@@ -251,8 +251,8 @@ def _run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[st
     stop_earlier(beam_options, output.root)
 
     with quick_imports():
-        from pipelines.profile import WriteProfile
-        from pipelines.write import WriteShards
+        from pipelines.maintain.profile import WriteProfile
+        from pipelines.write.shards import WriteShards
 
         if workers > 1:
             import tensorflow  # noqa: F401  # once for all workers

@@ -9,11 +9,11 @@ import argparse
 import math
 import sys
 
-from pipelines.commands.common import plan_sources
+from pipelines.cli.common import plan_sources
+from pipelines.cli.options import make_parser
 from pipelines.errors import NpyflowError
-from pipelines.forecast import describe
-from pipelines.options import make_parser
-from pipelines.plan import Plan
+from pipelines.forecast.estimate import describe
+from pipelines.plan.plan import Plan
 
 CORES = 4
 

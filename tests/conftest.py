@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def root(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     """53 rows in four shards, one of them empty, in small chunks and windows."""
-    from tests.test_dataset import small_chunks, write_numbered  # TensorFlow, which many tests do without
+    from tests.support.numbered import small_chunks, write_numbered  # TensorFlow, which many tests do without
 
     small_chunks(monkeypatch, chunk_bytes=300, window_bytes=200)
     write_numbered(tmp_path / "out", [20, 0, 30, 3], rows_per_record=4)
@@ -33,10 +33,10 @@ def root(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pat
 @pytest.fixture
 def ragged_root(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     """53 rows of several lengths in four shards, one of them empty, in small windows."""
-    from loaders import chunks
-    from tests import test_ragged
+    from loaders.order import chunks
+    from tests.support import ragged
 
     monkeypatch.setattr(chunks, "WINDOW_BYTES", 2000)
-    lengths = test_ragged.lengths_of(53)
-    test_ragged.write(tmp_path / "ragged", [lengths[:20], [], lengths[20:50], lengths[50:]])
+    lengths = ragged.lengths_of(53)
+    ragged.write(tmp_path / "ragged", [lengths[:20], [], lengths[20:50], lengths[50:]])
     return tmp_path / "ragged"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from pipelines.range_file import SKIPPED_BYTES
+from pipelines.storage.range_file import SKIPPED_BYTES
 
 Array = npt.NDArray[Any]
 Box = tuple[slice, ...]

@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import files, metrics
+from pipelines import counters
+from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import DataError, Problem
-from pipelines.plan import Plan, Span
+from pipelines.plan.plan import Plan, Span
 from pipelines.reading.batches import Columns as Columns
 from pipelines.reading.batches import Ragged as Ragged
 from pipelines.reading.batches import take as take
 from pipelines.reading.finite import check_finite, find_infinite
 from pipelines.reading.generated import generate
 from pipelines.reading.ranges import Range, Wanted, read_files, value_dtype
-from pipelines.resolve import ResolvedFeature
 from pipelines.sources.table import Feature, SourceTable
+from pipelines.storage import files
 
 Array = npt.NDArray[Any]
 
@@ -54,7 +55,7 @@ def read_columns(plan: Plan, spans: Sequence[Span], *, stage: str, features: Ite
         if feature.transformed and (feature.mask is None or feature.mask in columns):
             _check_finite(plan.table, feature, _without_masked(feature, columns), spans)
     row_bytes = plan.table.row_bytes if names is None else sum(known[feature.name].row_bytes for feature in chosen)
-    metrics.count_read(stage, rows=rows, size=round(rows * row_bytes))
+    counters.count_read(stage, rows=rows, size=round(rows * row_bytes))
     return columns
 
 

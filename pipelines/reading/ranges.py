@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import files
 from pipelines.errors import DataError, Problem
-from pipelines.range_file import Piece, RangeFile, read_pieces
 from pipelines.reading import boxes
 from pipelines.reading.boxes import Array, Box
 from pipelines.reading.requests import TOGETHER_BYTES, Reader, Request, check_size, fulfil, pieces, read_into
-from pipelines.sources.npy import NpyError, leaves, record_dtype
-from pipelines.sources.npz import MemberStream, streams
+from pipelines.sources.formats.npy import NpyError, leaves, record_dtype
+from pipelines.sources.formats.npz import MemberStream, streams
 from pipelines.sources.table import Source
+from pipelines.storage import files
+from pipelines.storage.range_file import Piece, RangeFile, read_pieces
 
 MAPPED_BYTES = 256 * 2**20
 """About the most of a file that is mapped at a time: what is mapped and was touched counts as memory of the process."""

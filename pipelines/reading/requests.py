@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.errors import DataError, Problem
-from pipelines.range_file import Piece, RangeFile
 from pipelines.reading import boxes
 from pipelines.sources.table import Source
+from pipelines.storage.range_file import Piece, RangeFile
 
 TOGETHER_BYTES = boxes.BUFFER_BYTES
 """The most of a remote file that one request reads for several; what is asked for alone is read whole."""

@@ -12,12 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders import order
-from pipelines import files
-from pipelines.errors import DataError, Problem
-from pipelines.plan import Plan, Span
-from pipelines.reading.columns import Columns, read_columns
-from pipelines.split_rules import (
+from loaders.order import hashing
+from pipelines.config.splits import (
     ColumnSplits,
     GroupSplits,
     Rule,
@@ -27,6 +23,10 @@ from pipelines.split_rules import (
     parse_filter,
     time_thresholds,
 )
+from pipelines.errors import DataError, Problem
+from pipelines.plan.plan import Plan, Span
+from pipelines.reading.columns import Columns, read_columns
+from pipelines.storage import files
 
 STAGE = "split"
 DROPPED = -1
@@ -117,7 +117,7 @@ def _by_hash(plan: Plan, spans: Sequence[Span]) -> Splits:
     if isinstance(plan.config.splits, str):
         return np.zeros(sum(span.rows for span in spans), dtype=np.intp)
     assert not isinstance(plan.config.splits, Rule), "rules go by values"
-    return _cut(order.unit(plan.row_hashes(order.SPLIT, spans)), plan.config.splits)
+    return _cut(hashing.unit(plan.row_hashes(hashing.SPLIT, spans)), plan.config.splits)
 
 
 def _cut(positions: npt.NDArray[np.float64], fractions: Mapping[str, float]) -> Splits:
@@ -140,8 +140,8 @@ def _by_values(plan: Plan, rule: Rule, columns: Columns, spans: Sequence[Span]) 
     values = columns[rule.feature]
     match rule:
         case GroupSplits():
-            key = order.derive(plan.config.seed, order.SPLIT, _GROUPS)
-            return _cut(order.unit(hash_values(values, key)), rule.fractions)
+            key = hashing.derive(plan.config.seed, hashing.SPLIT, _GROUPS)
+            return _cut(hashing.unit(hash_values(values, key)), rule.fractions)
         case ColumnSplits():
             flat = values.reshape(-1)
             known = flat < len(rule.names)
@@ -225,21 +225,21 @@ def _stratify(plan: Plan, rule: StratifiedSplits, span: Span, segment: int) -> n
     rows = np.arange(span.rows)
     if plan.config.filter is not None:
         rows = rows[_kept(plan, columns)]
-    seed, name = plan.config.seed, order.text_key(plan.table.parts[span.part].name)
-    classes = hash_values(columns[rule.feature], order.derive(seed, order.SPLIT, _CLASSES))[rows]
-    by_class = np.lexsort((plan.row_hashes(order.SPLIT, [span])[rows], classes))
+    seed, name = plan.config.seed, hashing.text_key(plan.table.parts[span.part].name)
+    classes = hash_values(columns[rule.feature], hashing.derive(seed, hashing.SPLIT, _CLASSES))[rows]
+    by_class = np.lexsort((plan.row_hashes(hashing.SPLIT, [span])[rows], classes))
     classes = classes[by_class]
     starts = np.flatnonzero(np.concatenate([[True], classes[1:] != classes[:-1]])[: len(classes)])
     counts = np.diff(starts, append=len(classes))
-    key = order.derive(seed, order.SPLIT, _FIRST_RANKS, name, segment)
-    first = order.unit(_extend(np.full(len(starts), key, dtype=np.uint64), classes[starts]))
+    key = hashing.derive(seed, hashing.SPLIT, _FIRST_RANKS, name, segment)
+    first = hashing.unit(_extend(np.full(len(starts), key, dtype=np.uint64), classes[starts]))
     ranks = np.arange(len(classes)) - np.repeat(starts, counts)
     numbers = np.full(span.rows, DROPPED, dtype=np.int16)
     numbers[rows[by_class]] = _cut((ranks + np.repeat(first, counts)) / np.repeat(counts, counts), rule.fractions)
     return numbers
 
 
-def hash_values(values: npt.NDArray[Any], key: int) -> order.U64:
+def hash_values(values: npt.NDArray[Any], key: int) -> hashing.U64:
     """A hash of each row's values: equal for equal numbers of any integer width, and for equal strings of any width.
 
     It is `order.derive(key, w1, w2, …)` without its first step, over one word for each element: an integer or a bool
@@ -259,12 +259,12 @@ def hash_values(values: npt.NDArray[Any], key: int) -> order.U64:
     return hashes
 
 
-def _extend(hashes: order.U64, words: order.U64) -> order.U64:
+def _extend(hashes: hashing.U64, words: hashing.U64) -> hashing.U64:
     """One step of `order.derive` for each hash."""
-    return order.mix64((hashes ^ words) + np.uint64(order.GAMMA))
+    return hashing.mix64((hashes ^ words) + np.uint64(hashing.GAMMA))
 
 
-def _words(values: npt.NDArray[Any]) -> order.U64:
+def _words(values: npt.NDArray[Any]) -> hashing.U64:
     """One word for each element of a row (two for a complex number), `[rows, words]`."""
     flat = np.ascontiguousarray(values).reshape(len(values), int(np.prod(values.shape[1:])))
     if flat.dtype.kind == "S":
@@ -278,7 +278,7 @@ def _words(values: npt.NDArray[Any]) -> order.U64:
     return flat.astype(np.uint64) if flat.dtype.kind == "u" else flat.astype(np.int64).view(np.uint64)
 
 
-def _hash_text(values: npt.NDArray[np.bytes_]) -> order.U64:
+def _hash_text(values: npt.NDArray[np.bytes_]) -> hashing.U64:
     """The hash of each string `[n]`, one word after the other for all strings that are so long."""
     words = -(-values.dtype.itemsize // 8)
     padded = values.astype(f"S{words * 8}").view("<u8").astype(np.uint64).reshape(len(values), words)

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.config import LABEL_NAMES, SPLIT_DIRECTORIES, DatasetConfig
+from pipelines.config.schema import LABEL_NAMES, SPLIT_DIRECTORIES, DatasetConfig
 from pipelines.errors import Problem
-from pipelines.files import FileInfo
+from pipelines.sources.formats.npy import Header, Leaf, leaves
+from pipelines.sources.formats.npz import Member
 from pipelines.sources.headers import FileHeaders
 from pipelines.sources.layout import ARCHIVE_SUFFIX, SUFFIX, Entry
-from pipelines.sources.npy import Header, Leaf, leaves
-from pipelines.sources.npz import Member
+from pipelines.storage.files import FileInfo
 
 Kind = tuple[np.dtype[Any], str, tuple[int | None, ...]]
 """What all arrays of a feature have in common: dtype (of strings without their width), unit, and shape of a row."""

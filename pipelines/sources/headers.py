@@ -6,10 +6,10 @@ import concurrent.futures
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from pipelines import files
+from pipelines.sources.formats.npy import NpyError, read_header
+from pipelines.sources.formats.npz import Member, read_members
 from pipelines.sources.layout import ARCHIVE_SUFFIX
-from pipelines.sources.npy import NpyError, read_header
-from pipelines.sources.npz import Member, read_members
+from pipelines.storage import files
 
 OPEN_AT_ONCE = 16
 """Files read at a time: in an object store each waits tens of milliseconds."""

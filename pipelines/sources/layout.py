@@ -7,9 +7,9 @@ import functools
 import re
 from collections.abc import Iterable, Sequence
 
-from pipelines import files
-from pipelines.config import RESERVED_NAMES, SPLIT_DIRECTORIES, DatasetConfig
+from pipelines.config.schema import RESERVED_NAMES, SPLIT_DIRECTORIES, DatasetConfig
 from pipelines.errors import Problem
+from pipelines.storage import files
 
 SUFFIX = ".npy"
 ARCHIVE_SUFFIX = ".npz"

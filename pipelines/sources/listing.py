@@ -6,11 +6,11 @@ import dataclasses
 import posixpath
 from collections.abc import Set
 
-from pipelines import files
-from pipelines.config import RESERVED_NAMES, DatasetConfig
+from pipelines.config.schema import RESERVED_NAMES, DatasetConfig
 from pipelines.errors import Problem, SourceError
-from pipelines.files import FileInfo
 from pipelines.sources.layout import ARCHIVE_SUFFIX, SUFFIXES, fixed_directory, match_pattern
+from pipelines.storage import files
+from pipelines.storage.files import FileInfo
 
 _OUTPUT_ARCHIVES = frozenset(name for name in RESERVED_NAMES if name.endswith(ARCHIVE_SUFFIX))
 """What a data set keeps of its analysis, in archives that hold no sources."""

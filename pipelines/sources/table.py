@@ -17,8 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import files
-from pipelines.config import ConstantSource, DatasetConfig
+from pipelines.config.schema import ConstantSource, DatasetConfig
 from pipelines.errors import Problem, SourceError
 from pipelines.sources.checks import (
     Located,
@@ -29,13 +28,14 @@ from pipelines.sources.checks import (
     check_rows,
     locate_arrays,
 )
+from pipelines.sources.formats.npy import record_text
 from pipelines.sources.headers import FileHeaders, HeaderReader, cut, read_here
 from pipelines.sources.layout import Entry, arrange, check_names, find_splits
 from pipelines.sources.listing import list_sources
-from pipelines.sources.npy import record_text
 from pipelines.sources.packed import PackedParts, pack
 from pipelines.sources.parts import Part as Part
 from pipelines.sources.parts import Source as Source
+from pipelines.storage import files
 
 _encode = json.JSONEncoder(sort_keys=True).encode
 """`json.dumps` makes an encoder for each call with options."""
@@ -69,7 +69,7 @@ class Feature:
 
     @property
     def kind_name(self) -> str:
-        """The dtype as one of `loaders.spec.DTYPES`."""
+        """The dtype as one of `loaders.format.spec.DTYPES`."""
         return "string" if self.dtype.kind in "SU" else self.dtype.name
 
     @property

@@ -11,8 +11,8 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipelines import files, stores
 from pipelines.sources.headers import Chunk, FileHeaders, HeaderReader, read_headers, read_here
+from pipelines.storage import files, stores
 
 MIN_FILES = 10_000
 """For fewer files a job that reads their headers takes longer to start than they take to read."""

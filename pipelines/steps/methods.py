@@ -9,7 +9,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pipelines.split_rules import read_number
+from pipelines.config.splits import read_number
 from pipelines.steps import encoding, imputation, projection, ranking, scaling
 from pipelines.steps.step import Step
 

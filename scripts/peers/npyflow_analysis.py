@@ -7,10 +7,10 @@ import pathlib
 import time
 
 from peers.data import Data
-from pipelines.config import DatasetConfig
-from pipelines.fit import begin, merge_accumulated, schedule, update
-from pipelines.learn import add_units, learning, unit_ranges
-from pipelines.plan import make_plan, resolve_config
+from pipelines.analyze.fit import begin, merge_accumulated, schedule, update
+from pipelines.analyze.passes import add_units, learning, unit_ranges
+from pipelines.config.schema import DatasetConfig
+from pipelines.plan.plan import make_plan, resolve_config
 from pipelines.sources.table import scan
 
 PACKAGES = ("numpy",)

@@ -1,0 +1,1 @@
+"""How fast a loader is, where its time goes, and how well an epoch is mixed."""

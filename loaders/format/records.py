@@ -1,0 +1,242 @@
+"""Reads the rows of records without TensorFlow: by their constant layout, or by the protobuf wire format.
+
+*Columns* are a dict of one array for each feature's name, as in a block of `tensorflow.decode`: [rows, *shape] in the
+feature's dtype; a string is an object of `bytes`, and so is a whole row of a ragged feature, which `reading.columns`
+decodes last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders.format import checksum
+from loaders.format.frames import (
+    ENTRY_KEY,
+    ENTRY_VALUE,
+    EXAMPLE_FEATURES,
+    FOOTER_BYTES,
+    HEADER_BYTES,
+    LIST_TAG,
+    LIST_VALUE,
+    MAP_ENTRY,
+    VARINT64_BYTES,
+    RecordLayout,
+    element_bytes,
+    masked_crc32c,
+)
+from loaders.format.spec import FeatureSpec
+
+U8 = npt.NDArray[np.uint8]
+Columns = dict[str, npt.NDArray[Any]]
+
+
+class RecordError(Exception):
+    """A record that is not what the format says; the message says what was expected and found."""
+
+    def __init__(self, message: str, *, record: int = 0) -> None:
+        super().__init__(message)
+        self.record = record
+
+
+def check_frames(frames: U8, layout: RecordLayout) -> None:
+    """Compares frames with their layout and their checksums.
+
+    Args:
+        frames: uint8 of shape [records, layout.frame_bytes].
+        layout: Their layout.
+
+    Raises:
+        RecordError: If a frame is another one, or is damaged; its `record` is the first such row of `frames`.
+    """
+    wrong = np.zeros(len(frames), dtype=np.bool_)
+    for offset, piece in layout.fixed:
+        wrong |= (frames[:, offset : offset + len(piece)] != np.frombuffer(piece, dtype=np.uint8)).any(axis=1)
+    if wrong.any():
+        raise RecordError(
+            f"expected a record of {layout.rows} rows in {layout.frame_bytes} bytes, laid out as the manifest says; "
+            "found other bytes",
+            record=int(wrong.argmax()),
+        )
+    crcs = checksum.masked(checksum.crc32c(frames[:, HEADER_BYTES:-FOOTER_BYTES]))
+    stored = np.ascontiguousarray(frames[:, -FOOTER_BYTES:]).view("<u4")[:, 0]
+    damaged = crcs != stored
+    if damaged.any():
+        record = int(damaged.argmax())
+        raise RecordError(f"expected checksum {stored[record]:08x}; found {crcs[record]:08x}", record=record)
+
+
+def copy_values(frames: U8, layout: RecordLayout, spec: FeatureSpec, target: npt.NDArray[Any]) -> None:
+    """Copies the values of a feature out of frames.
+
+    Args:
+        frames: uint8 of shape [records, layout.frame_bytes].
+        layout: Their layout.
+        spec: The feature.
+        target: Where to: C-contiguous, of shape [records * layout.rows, *shape] in the feature's dtype.
+    """
+    offset, size = layout.place(spec.name)
+    values = frames[:, offset : offset + size]
+    if size != layout.rows * spec.row_bytes:
+        target[...] = varints(np.ascontiguousarray(values)).reshape(target.shape)
+    else:
+        # As bytes, for their places in a frame are not aligned.
+        target.view(np.uint8).reshape(len(frames), size)[...] = values
+
+
+def gather_values(
+    frames: U8, layout: RecordLayout, spec: FeatureSpec, record: npt.NDArray[np.int64], row: npt.NDArray[np.int64]
+) -> npt.NDArray[Any]:
+    """Copies single rows of a feature out of frames.
+
+    Args:
+        frames: uint8 of shape [records, layout.frame_bytes].
+        layout: Their layout.
+        spec: The feature.
+        record: The frame of each row, int64 of shape [n].
+        row: The row in its frame, int64 of shape [n].
+
+    Returns:
+        The values, of shape [n, *shape].
+    """
+    offset, size = layout.place(spec.name)
+    values = frames[:, offset : offset + size].reshape(len(frames), layout.rows, size // layout.rows)
+    found = np.ascontiguousarray(values[record, row])
+    numbers = varints(found) if found.shape[1] != spec.row_bytes else found.reshape(-1).view(spec.numpy_dtype)
+    return numbers.reshape(len(row), *spec.inner_shape)
+
+
+def varints(encoded: U8) -> npt.NDArray[np.int64]:
+    """Protobuf varints of ten bytes each as numbers.
+
+    Args:
+        encoded: C-contiguous uint8 of n * 10 elements, any shape.
+
+    Returns:
+        int64 of shape [n].
+    """
+    groups = encoded.reshape(-1, VARINT64_BYTES).astype(np.uint64) & np.uint64(0x7F)
+    shifts = np.arange(VARINT64_BYTES, dtype=np.uint64) * np.uint64(7)
+    numbers: npt.NDArray[np.uint64] = np.bitwise_or.reduce(groups << shifts, axis=1)
+    return numbers.view(np.int64)
+
+
+def frame_at(content: U8, at: int, *, check: bool) -> tuple[bytes, int]:
+    """The data of the frame that begins at a byte, and where the frame ends.
+
+    Args:
+        content: The bytes of a shard.
+        at: Where the frame begins.
+        check: Whether to compare the data with its checksum, and to return it; otherwise it is empty.
+
+    Raises:
+        RecordError: If there is no frame, or it is damaged.
+    """
+    header = content[at : at + HEADER_BYTES].tobytes()
+    if len(header) < HEADER_BYTES or masked_crc32c(header[:8]) != int.from_bytes(header[8:], "little"):
+        raise RecordError("expected the header of a record; found other bytes")
+    end = at + HEADER_BYTES + int.from_bytes(header[:8], "little")
+    if end + FOOTER_BYTES > len(content):
+        raise RecordError(f"expected {end - len(content) + FOOTER_BYTES} more bytes; found the end of the file")
+    if not check:
+        return b"", end + FOOTER_BYTES
+    data = content[at + HEADER_BYTES : end].tobytes()
+    expected, found = int.from_bytes(content[end : end + FOOTER_BYTES].tobytes(), "little"), masked_crc32c(data)
+    if expected != found:
+        raise RecordError(f"expected checksum {expected:08x}; found {found:08x}")
+    return data, end + FOOTER_BYTES
+
+
+def parse(
+    data: bytes, features: Sequence[FeatureSpec], *, names: frozenset[str], rows: int, rows_per_record: int
+) -> Columns:
+    """Parses a record by the wire format.
+
+    Args:
+        data: A serialized `tf.train.Example`.
+        features: All features of the data set, sorted by name.
+        names: Those to return.
+        rows: How many rows the record holds.
+        rows_per_record: How many a full record holds.
+
+    Returns:
+        The columns.
+
+    Raises:
+        RecordError: If it does not hold just these features for so many rows.
+    """
+    result = {}
+    begin, end = _content(data, 0, len(data), EXAMPLE_FEATURES)
+    for spec in features:
+        entry, begin = _content(data, begin, end, MAP_ENTRY)
+        if spec.name in names:
+            try:
+                result[spec.name] = _values(data, entry, begin, spec, rows=rows, rows_per_record=rows_per_record)
+            except RecordError as error:
+                raise RecordError(f"{spec.name}: {error}") from error
+    if begin != end:
+        raise RecordError(f"expected {len(features)} features; found {end - begin} more bytes")
+    return result
+
+
+def _content(data: bytes, at: int, end: int, tag: int) -> tuple[int, int]:
+    """Where the content of the field at a byte begins and ends; the field has this tag and a length."""
+    if at >= end or data[at] != tag:
+        found = f"tag {data[at]:#x}" if at < end else "the end"
+        raise RecordError(f"expected tag {tag:#x} at byte {at} of {len(data)}; found {found}")
+    size = shift = 0
+    for place in range(at + 1, min(at + 1 + VARINT64_BYTES, end)):
+        size |= (data[place] & 0x7F) << shift
+        if data[place] < 0x80:
+            if size <= end - place - 1:
+                return place + 1, place + 1 + size
+            break
+        shift += 7
+    raise RecordError(f"expected a field that ends by byte {end}; found one at byte {at} of {size} bytes")
+
+
+def _values(
+    data: bytes, begin: int, end: int, spec: FeatureSpec, *, rows: int, rows_per_record: int
+) -> npt.NDArray[Any]:
+    """The column of a feature from its entry of the map."""
+    key, key_end = _content(data, begin, end, ENTRY_KEY)
+    if data[key:key_end] != spec.name.encode():
+        raise RecordError(f"expected the feature; found {data[key:key_end]!r}")
+    encoding = spec.encoding(rows_per_record)
+    begin, end = _content(data, *_content(data, key_end, end, ENTRY_VALUE), LIST_TAG[encoding])
+    elements = rows * spec.row_elements
+    if not spec.variable:
+        begin, end = _content(data, begin, end, LIST_VALUE)
+        if end - begin != elements * element_bytes(spec, encoding):
+            raise RecordError(f"expected {elements} values; found {end - begin} bytes")
+        raw = np.frombuffer(data, np.uint8, end - begin, begin)
+        flat = varints(raw) if encoding == "int64_list" else raw.view(spec.numpy_dtype)
+        return flat.reshape(rows, *spec.inner_shape)
+    strings = np.empty(rows if spec.ragged else elements, dtype=object)
+    count = -1
+    for count, string in enumerate(_strings(data, begin, end)):
+        if count < len(strings):
+            strings[count] = string
+    if count + 1 != len(strings):
+        raise RecordError(f"expected {len(strings)} strings; found {count + 1}")
+    if not spec.ragged:
+        return strings.reshape(rows, *spec.inner_shape)
+    step = spec.row_elements * spec.numpy_dtype.itemsize
+    if odd := [len(row) for row in strings if len(row) % step]:
+        raise RecordError(f"expected rows of steps of {step} bytes; found one of {odd[0]} bytes")
+    return strings
+
+
+def _strings(data: bytes, at: int, end: int) -> Iterator[bytes]:
+    """The strings of a `bytes_list`."""
+    while at < end:
+        # Most strings are short; a call for each would take half of the time.
+        if data[at] == LIST_VALUE and at + 1 < end and data[at + 1] < 0x80 and at + 2 + data[at + 1] <= end:
+            begin = at + 2
+            at = begin + data[at + 1]
+        else:
+            begin, at = _content(data, at, end, LIST_VALUE)
+        yield data[begin:at]

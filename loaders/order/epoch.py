@@ -1,0 +1,252 @@
+"""Which rows a batch has: the order of an epoch, its streams, and the hosts that share them. Pure NumPy.
+
+`docs/format.md` states the order in words. Rows are found by arithmetic, so that to begin anywhere costs the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders.order import hashing
+from loaders.order.chunks import Chunks
+from loaders.order.splits import ViewChunks
+
+I64 = npt.NDArray[np.int64]
+Remainder = Literal["keep", "drop", "pad"]
+REMAINDERS: tuple[Remainder, ...] = ("keep", "drop", "pad")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShardOptions:
+    """Which share of every batch this host reads.
+
+    Attributes:
+        index: The number of this host, from 0.
+        count: How many hosts there are.
+
+    Raises:
+        ValueError: If there is no such host.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise ValueError(f"shard is a host of index 0 to count - 1; found index {self.index}, count {self.count}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Position:
+    """What has been consumed.
+
+    Attributes:
+        epoch: How many epochs before this one.
+        rows: How many rows of each stream in this one.
+    """
+
+    epoch: int = 0
+    rows: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Deal:
+    """How the rows of an epoch are dealt to streams, batches and hosts.
+
+    Attributes:
+        rows: The rows of an epoch.
+        batch_size: The rows of a batch of all hosts together.
+        streams: How many streams there are.
+        shard: The host that is meant.
+        remainder: What becomes of the rows at the end that do not fill a batch.
+
+    Raises:
+        ValueError: If the streams do not divide among the hosts, or a batch not among the streams.
+    """
+
+    rows: int
+    batch_size: int
+    streams: int
+    shard: ShardOptions
+    remainder: Remainder
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is at least 1; found {self.batch_size}")
+        if self.streams < 1 or self.streams % self.shard.count:
+            raise ValueError(f"streams is a multiple of the {self.shard.count} hosts; found {self.streams}")
+        if self.batch_size % self.streams:
+            raise ValueError(f"batch_size is a multiple of the {self.streams} streams; found {self.batch_size}")
+        if self.remainder not in REMAINDERS:
+            raise ValueError(f"remainder is one of {', '.join(REMAINDERS)}; found {self.remainder!r}")
+
+    @property
+    def stream_batch(self) -> int:
+        """The rows of each stream in a batch."""
+        return self.batch_size // self.streams
+
+    @property
+    def own(self) -> range:
+        """The numbers of the streams that this host reads."""
+        return range(self.shard.index, self.streams, self.shard.count)
+
+    def bounds(self, stream: int) -> tuple[int, int]:
+        """The first row of a stream in the epoch's sequence, and the row after its last."""
+        return stream * self.rows // self.streams, (stream + 1) * self.rows // self.streams
+
+    def batches(self, consumed: int = 0) -> int:
+        """How many batches this host has left in an epoch.
+
+        Args:
+            consumed: How many rows of each stream are consumed.
+        """
+        # Streams differ in at most one row.
+        shortest, longest = self.rows // self.streams, -(-self.rows // self.streams)
+        if self.remainder == "drop":
+            return max(0, (shortest - consumed) // self.stream_batch)
+        if self.remainder == "keep":
+            longest = max(stop - start for start, stop in map(self.bounds, self.own))
+        return max(0, -(-(longest - consumed) // self.stream_batch))
+
+    def advance(self, position: Position, batches: int, *, end: int | None) -> Position | None:
+        """The position before a batch.
+
+        Args:
+            position: Where to count from.
+            batches: The number of the batch, from 0.
+            end: The epoch before which the batches end; None for no end.
+
+        Returns:
+            The position, or None if the batches end before.
+        """
+        each = self.batches()
+        epoch, left = position.epoch, self.batches(position.rows)
+        if batches < left and (end is None or epoch < end):
+            return Position(epoch=epoch, rows=position.rows + batches * self.stream_batch)
+        if not each:
+            return None
+        epochs, number = divmod(batches - left, each)
+        epoch += 1 + epochs
+        return Position(epoch=epoch, rows=number * self.stream_batch) if end is None or epoch < end else None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """Consecutive rows of one shard: those from `start` up to `stop` of shard number `shard`."""
+
+    shard: int
+    start: int
+    stop: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Runs:
+    """Runs of rows, one after the other; none is empty.
+
+    Attributes:
+        shard: As in `Run`, int64 of shape [runs].
+        start: As in `Run`, int64 of shape [runs].
+        stop: As in `Run`, int64 of shape [runs].
+    """
+
+    shard: I64
+    start: I64
+    stop: I64
+
+    def __len__(self) -> int:
+        return len(self.shard)
+
+    def __iter__(self) -> Iterator[Run]:
+        for shard, start, stop in zip(self.shard.tolist(), self.start.tolist(), self.stop.tolist(), strict=True):
+            yield Run(shard=shard, start=start, stop=stop)
+
+    def __getitem__(self, which: npt.NDArray[Any]) -> Runs:
+        """Those of some numbers, or where a mask is True."""
+        return Runs(shard=self.shard[which], start=self.start[which], stop=self.stop[which])
+
+
+class Sequence:
+    """The rows of an epoch in the order of its chunks, before windows are put in order.
+
+    Args:
+        chunks: The chunks of the split.
+        key: The key of the chunks' permutation; None for the chunks as they are stored.
+        view: The chunks of the view of which the epoch is; None for the whole split.
+    """
+
+    def __init__(self, chunks: Chunks, key: int | None, *, view: ViewChunks | None = None) -> None:
+        self._chunks, self._key, self._view = chunks, key, view or ViewChunks.of(chunks)
+        self._full = chunks.records * chunks.rows_per_record
+        # All chunks have as many rows but few, so places follow from where those are.
+        missing, short = self._full - self._view.rows, self._view.short
+        positions = short if key is None or not len(short) else hashing.unpermute(key, short, self._view.size)
+        ranks = np.argsort(positions)
+        self._missing = np.concatenate([[0], np.cumsum(missing[ranks])]).astype(np.int64)
+        # The row of the sequence at which the chunk after each short one begins.
+        self._after = (positions[ranks] + 1) * self._full - self._missing[1:]
+
+    def runs(self, start: int, stop: int) -> Runs:
+        """The rows from `start` up to `stop` of the sequence, in order."""
+        if start >= stop:
+            return Runs(shard=np.arange(0), start=np.arange(0), stop=np.arange(0))
+        first, last = (int(self._position(row)) for row in (start, stop - 1))
+        places = np.arange(first, last + 1)
+        if self._key is not None:
+            places = hashing.permute(self._key, places, self._view.size)
+        shard, low, high = self._view.runs(self._chunks, self._view.in_split(places))
+        # Of the first and the last chunk not all rows are meant.
+        before = np.cumsum(high - low) - (high - low) - (start - self._begin(first))
+        low = low + np.clip(-before, 0, high - low)
+        high = np.minimum(high, low + (stop - start) - np.maximum(before, 0))
+        return Runs(shard=shard, start=low, stop=high)[low < high]
+
+    def _position(self, row: int) -> int:
+        """The position of the chunk that holds a row of the sequence."""
+        shorts = int(np.searchsorted(self._after, row, side="right"))
+        return (row + int(self._missing[shorts])) // self._full
+
+    def _begin(self, position: int) -> int:
+        """The row of the sequence at which the chunk at a position begins."""
+        shorts = int(np.searchsorted(self._after + self._missing[1:], position * self._full, side="right"))
+        return position * self._full - int(self._missing[shorts])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Window:
+    """Rows of a stream that are read together and put in order.
+
+    Attributes:
+        start: Its first row, counted in the epoch's sequence.
+        stop: The row after its last.
+        places: Which row of the window comes at each place of the order: int64 of shape [stop - start].
+    """
+
+    start: int
+    stop: int
+    places: I64
+
+
+def window(deal: Deal, stream: int, number: int, *, rows: int, seed: int | None, epoch: int) -> Window:
+    """A window of a stream.
+
+    Args:
+        deal: How rows are dealt to streams.
+        stream: The number of the stream.
+        number: The number of the window in the stream.
+        rows: How many rows a window of one stream alone has.
+        seed: The seed of the order; None for rows as they are stored.
+        epoch: The number of the epoch.
+    """
+    size = max(1, rows // deal.streams)
+    first, end = deal.bounds(stream)
+    start = min(end, first + number * size)
+    stop = min(end, start + size)
+    if seed is None:
+        return Window(start=start, stop=stop, places=np.arange(stop - start))
+    key = hashing.derive(seed, hashing.WINDOW_ROWS, epoch, number * deal.streams + stream)
+    return Window(start=start, stop=stop, places=hashing.shuffled(key, stop - start))

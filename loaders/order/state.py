@@ -1,0 +1,91 @@
+"""The state of a loader: a few numbers that say which rows a training step has consumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from loaders.format.manifest import Manifest
+from loaders.order.epoch import Position
+
+STATE_VERSION = 1
+
+
+class StateError(ValueError):
+    """A state that is not one of this loader; the message says what differs."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What the order of rows depends on, beside the position.
+
+    Attributes:
+        fingerprint: A digest of the data set; see `fingerprint`.
+        split: The name of the split, or of the rows of it; see `loaders.order.splits.View`.
+        shuffle: Whether each epoch has its own order.
+        seed: The seed of the order; 0 where there is none.
+        streams: How many streams there are.
+    """
+
+    fingerprint: str
+    split: str
+    shuffle: bool
+    seed: int
+    streams: int
+
+
+def fingerprint(manifest: Manifest) -> str:
+    """A digest of what a data set holds: the same for a copy, another for any other rows.
+
+    The BLAKE2b digest, of 16 bytes, over the JSON of the sources' fingerprint, the seed, and each shard's file, rows,
+    bytes and checksum.
+    """
+    shards = {
+        split: [[shard.file, shard.rows, shard.bytes, shard.crc32c] for shard in shards]
+        for split, shards in manifest.splits.items()
+    }
+    content = json.dumps([manifest.source_fingerprint, manifest.seed, shards], sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+
+def dump(identity: Identity, position: Position) -> dict[str, Any]:
+    """A state as JSON values, well under 1 KB."""
+    return {"version": STATE_VERSION, **dataclasses.asdict(identity), **dataclasses.asdict(position)}
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it, of one that a checkpoint gave back as NumPy's: a scalar, or an array of no axis."""
+    return value.item() if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0 else value
+
+
+def load(state: Mapping[str, Any], identity: Identity) -> Position:
+    """The position that a state tells.
+
+    Args:
+        state: What `dump` gave, of the same data set and order; values may be NumPy's scalars.
+        identity: What the loader has.
+
+    Raises:
+        StateError: If it is of another data set or order, or no state at all.
+    """
+    if isinstance(state, Mapping):
+        state = {name: _plain(value) for name, value in state.items()}
+    if not isinstance(state, Mapping) or state.get("version") != STATE_VERSION:
+        found = state.get("version") if isinstance(state, Mapping) else state
+        raise StateError(f"expected the state of a loader, of version {STATE_VERSION}; found {found!r}")
+    fields = {*dataclasses.asdict(identity), "epoch", "rows", "version"}
+    if fields != set(state):
+        raise StateError(f"expected a state with {', '.join(sorted(fields))}; found {', '.join(sorted(state))}")
+    for name, expected in dataclasses.asdict(identity).items():
+        if state[name] != expected:
+            what = "the state of this data set" if name == "fingerprint" else "a state"
+            raise StateError(f"expected {what}, with {name} {expected!r}; found {name} {state[name]!r}")
+    for name in ("epoch", "rows"):
+        if type(state[name]) is not int or state[name] < 0:
+            raise StateError(f"expected a state with a number as {name}; found {state[name]!r}")
+    return Position(epoch=state["epoch"], rows=state["rows"])

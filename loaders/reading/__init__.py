@@ -1,0 +1,1 @@
+"""Rows and batches as NumPy arrays, from the bytes of shards in the order of an epoch."""

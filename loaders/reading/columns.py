@@ -1,0 +1,133 @@
+"""How the columns of a batch become what a loader yields: roles, padded rows and masks. Pure NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders.format.records import Columns
+from loaders.format.spec import FeatureSpec
+
+LENGTH_SUFFIX = "_length"
+"""The end of the name under which a padded feature's lengths are in a batch."""
+
+MASK = "mask"
+"""The name under which a padded batch tells which of its rows are there."""
+
+
+def roles(
+    features: Sequence[FeatureSpec], *, lengths: Iterable[str] = ()
+) -> tuple[tuple[str, ...], Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
+    """How the features of a row become `(inputs, labels)`, or `(inputs, labels, weights)`.
+
+    Args:
+        features: All features of a batch.
+        lengths: The features whose lengths are in a batch too; they count as two.
+
+    Returns:
+        The names of the features that are needed, and a function from a dict of their arrays to the tuple: each is an
+        array where one feature has that role, and a dict where many have. Weights are there where a feature has the
+        role.
+
+    Raises:
+        ValueError: If there is no input or no label.
+    """
+    names: dict[str, list[str]] = {role: [] for role in ("input", "label", "weight")}
+    for feature in features:
+        if feature.role in names:
+            names[feature.role].append(feature.name)
+            if feature.name in lengths:
+                names[feature.role].append(feature.name + LENGTH_SUFFIX)
+    for role in ("input", "label"):
+        if not names[role]:
+            found = ", ".join(f"{f.name} ({f.role})" for f in features)
+            raise ValueError(f"as_supervised expects a feature with the role {role!r}; found {found}")
+
+    def arrange(batch: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(
+            batch[group[0]] if len(group) == 1 else {name: batch[name] for name in group}
+            for group in names.values()
+            if group
+        )
+
+    return tuple(f.name for f in features if f.role in names), arrange
+
+
+def decode(columns: Columns, features: Sequence[FeatureSpec]) -> Columns:
+    """Decodes ragged features: the rest of a batch is as columns are.
+
+    Args:
+        columns: The rows of a batch.
+        features: Their features.
+
+    Returns:
+        An array of shape [rows, *shape] for each feature's name. A ragged one is of shape [rows, length, *inner shape],
+        filled up with zeros to the longest row, and `<name>_length` is beside it, int64 of shape [rows].
+    """
+    batch: Columns = {}
+    for spec in features:
+        values = columns[spec.name]
+        if spec.ragged:
+            batch[spec.name], batch[spec.name + LENGTH_SUFFIX] = padded(values, spec)
+        else:
+            batch[spec.name] = values
+    return batch
+
+
+def padded(rows: npt.NDArray[Any], spec: FeatureSpec) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Decodes rows of a ragged feature into one array, filled up with zeros.
+
+    Args:
+        rows: The bytes of each row, objects of shape [rows].
+        spec: The feature.
+
+    Returns:
+        The values, of shape [rows, length of the longest, *inner shape], and the lengths, int64 of shape [rows].
+    """
+    step = spec.row_elements * spec.numpy_dtype.itemsize
+    lengths = np.array([len(row) for row in rows], dtype=np.int64) // step
+    longest = int(lengths.max(initial=0))
+    values = np.zeros((len(rows), longest, step), dtype=np.uint8)
+    values[np.arange(longest) < lengths[:, np.newaxis]] = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, step)
+    return values.reshape(-1).view(spec.numpy_dtype).reshape(len(rows), longest, *spec.inner_shape), lengths
+
+
+def row_of(values: Any, spec: FeatureSpec) -> Any:
+    """One row of a column: a ragged one in its own length."""
+    if spec.ragged:
+        return np.frombuffer(bytearray(values), spec.numpy_dtype).reshape(-1, *spec.inner_shape)
+    return values
+
+
+def check_names(features: Sequence[FeatureSpec], *, mask: bool) -> None:
+    """Checks that no feature has the name of what a batch has beside it.
+
+    Raises:
+        ValueError: If one has.
+    """
+    beside = {
+        feature.name + LENGTH_SUFFIX: f"the lengths of {feature.name} have" for feature in features if feature.ragged
+    }
+    if mask:
+        beside[MASK] = "the mask of padded batches has"
+    for feature in features:
+        if feature.name in beside:
+            raise ValueError(f"{feature.name}: {beside[feature.name]} this name in a batch; found a feature of it")
+
+
+def choose(features: Sequence[FeatureSpec], names: Sequence[str] | None) -> tuple[FeatureSpec, ...]:
+    """The features of some names; all where `names` is None.
+
+    Raises:
+        ValueError: If there is none of a name, or no name.
+    """
+    if names is None:
+        return tuple(features)
+    unknown = set(names) - {feature.name for feature in features}
+    if unknown or not names or isinstance(names, str):
+        known = ", ".join(feature.name for feature in features)
+        raise ValueError(f"features is a list of names of {known}; found {names!r}")
+    return tuple(feature for feature in features if feature.name in names)

@@ -1,0 +1,132 @@
+"""The rows of a split at random: `loaders.open(root)["train"][i]`. NumPy only."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders.format.manifest import Manifest
+from loaders.order import splits, state
+from loaders.reading import columns
+from loaders.storage.shards import Shards
+
+if TYPE_CHECKING:
+    from loaders.storage.cache import Cache
+
+
+class Rows:
+    """The rows of a split by their number: row i is the i-th one that is stored, or the i-th one of a view.
+
+    It is what PyTorch calls a map-style data set, and Grain a source. It can be pickled. The checksum of a record is
+    compared when the record is first read.
+
+    Args:
+        root: Where the data set is.
+        manifest: What it holds.
+        split: The name of a split, or rows of some; see `loaders.order.splits.resolve`.
+        features: The names of the features to read; None for all.
+        cache: Where copies of the shards are kept, or None.
+
+    Attributes:
+        view: The rows that `split` means.
+
+    Raises:
+        ManifestError: If there is no such split.
+        ValueError: If `split` means no rows.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        manifest: Manifest,
+        split: str,
+        *,
+        features: Sequence[str] | None = None,
+        cache: Cache | None = None,
+    ) -> None:
+        names = [feature.name for feature in manifest.features] if features is None else features
+        columns.check_names(manifest.features, mask=False)
+        self.view = view = splits.resolve(manifest, split)
+        self._shards = Shards(
+            root,
+            view.manifest,
+            view.split,
+            names=names,
+            cache=cache,
+            data_set="" if cache is None else state.fingerprint(manifest),
+        )
+        self._ends = np.cumsum(self._shards.chunks.rows)
+        self._split = split
+
+    def __len__(self) -> int:
+        return self.view.rows
+
+    def __repr__(self) -> str:
+        return f"Rows({self._split}: {len(self):,} rows)"
+
+    def __getitem__(self, index: Any) -> dict[str, Any]:
+        """One row or several.
+
+        Args:
+            index: A number, which may count from the end; a slice; or numbers as a list or an array of one axis.
+
+        Returns:
+            For a number a dict of the row: an array of the feature's shape for each name, or a scalar where the shape
+            is `()`; a ragged feature in its own length. Otherwise a dict of arrays of shape [rows, *shape], ragged
+            features filled up with zeros beside `<name>_length`, as in a batch.
+
+        Raises:
+            IndexError: If there is no such row.
+            ShardError: If the shard is missing, or the record is damaged.
+            TypeError: If it is no index.
+        """
+        if isinstance(index, slice):
+            return self._batch(np.arange(*index.indices(len(self))))
+        if isinstance(index, (list, tuple, np.ndarray)) and np.ndim(index):
+            numbers = np.asarray(index if len(index) else np.arange(0))
+            if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+                raise TypeError(
+                    f"rows are indexed by integers of one axis; found {numbers.dtype} of shape {numbers.shape}"
+                )
+            return self._batch(self._checked(numbers.astype(np.int64)))
+        return self.__getitems__([operator.index(index)])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Several rows, each as a dict; a PyTorch `DataLoader` asks for a batch so.
+
+        Raises:
+            IndexError: If there is no such row.
+            ShardError: If a shard is missing, or a record is damaged.
+        """
+        found = self.columns(self.view.stored(self._checked(np.asarray(indices, dtype=np.int64))))
+        return [
+            {spec.name: columns.row_of(found[spec.name][row], spec) for spec in self._shards.features}
+            for row in range(len(indices))
+        ]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[row] for row in range(len(self)))
+
+    def _checked(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        rows = len(self)
+        outside = (index < -rows) | (index >= rows)
+        if outside.any():
+            raise IndexError(f"{self._split} has {rows} rows; found index {index[outside][0]}")
+        return np.where(index < 0, index + rows, index)
+
+    def _batch(self, index: npt.NDArray[np.int64]) -> dict[str, Any]:
+        return columns.decode(self.columns(self.view.stored(index)), self._shards.features)
+
+    def columns(self, index: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
+        """The columns of rows by their numbers over the shards as they are stored, in this order."""
+        found = self._shards.empty(len(index))
+        shard = np.searchsorted(self._ends, index, side="right")
+        for number in np.unique(shard).tolist():
+            places = np.flatnonzero(shard == number)
+            rows = index[places] - (self._ends[number] - self._shards.chunks.rows[number])
+            self._shards.take(number, rows, found, places)
+        return found

@@ -1,0 +1,1 @@
+"""Batches from several loaders, and rows by weight."""

@@ -1,0 +1,254 @@
+"""The bytes of a split's shards: mapped local files, copies in a cache, or ranges of files of any file system.
+
+TensorFlow is imported only where the data set is not in a local directory.
+"""
+
+from __future__ import annotations
+
+import collections
+import mmap
+import operator
+import os
+import pathlib
+import posixpath
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders.format.manifest import Shard
+
+if TYPE_CHECKING:
+    from loaders.storage.cache import Cache
+
+# An open map holds a file descriptor, of which a process may have 256, and several loaders.
+OPEN_FILES = 32
+
+# So many bytes are copied in less time than a file is mapped, its pages are found, and it is unmapped.
+SMALL_BYTES = 1 << 16
+
+COPY_BYTES = 8 << 20
+
+U8 = npt.NDArray[np.uint8]
+
+
+class ShardError(OSError):
+    """A shard that is missing or damaged; the message names the file and the record.
+
+    Args:
+        file: The path of the shard.
+        record: The number of the record; None for the shard as a whole.
+        message: What was expected, and found.
+    """
+
+    def __init__(self, file: str, record: int | None, message: str) -> None:
+        super().__init__(f"{file}: {'' if record is None else f'record {record}: '}{message}")
+        self.file, self.record, self.message = file, record, message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.file, self.record, self.message)
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is of a file system that only TensorFlow reads."""
+    return "://" in path
+
+
+def make_cache(directory: str | os.PathLike[str] | None, limit: int | None) -> Cache | None:
+    """The cache that a loader's options `cache_dir` and `cache_bytes` mean; None for no directory.
+
+    Raises:
+        TypeError: If the limit is not an integer.
+        ValueError: If there is a limit and no directory, or it is negative.
+    """
+    if directory is None:
+        if limit is not None:
+            raise ValueError(f"cache_bytes is the limit of cache_dir; found {limit} and no cache_dir")
+        return None
+    from loaders.storage.cache import Cache  # it needs locks that not every system has
+
+    return Cache(directory=os.fspath(directory), limit=None if limit is None else operator.index(limit))
+
+
+class Store:
+    """Reads bytes of shards. It can be pickled; the copy opens the files anew.
+
+    It holds the maps of at most `OPEN_FILES` shards, or the content of those that have at most `SMALL_BYTES`.
+
+    Args:
+        root: Where the data set is.
+        shards: The shards.
+        cache: Where copies are kept; None to read the files where they are.
+        data_set: The name of the data set in the cache.
+    """
+
+    def __init__(self, root: str, shards: Sequence[Shard], *, cache: Cache | None = None, data_set: str = "") -> None:
+        self._root, self._shards, self._cache, self._data_set = root, tuple(shards), cache, data_set
+        self._reset()
+
+    def _reset(self) -> None:
+        self._open: collections.OrderedDict[int, U8] = collections.OrderedDict()
+        self._inodes: dict[int, int] = {}
+        self._full: set[int] = set()
+        self._discarded: set[int] = set()
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: self.__dict__[key] for key in ("_root", "_shards", "_cache", "_data_set")}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    def path(self, shard: int) -> str:
+        """Where a shard is."""
+        return posixpath.join(self._root, self._shards[shard].file)
+
+    def local_path(self, shard: int) -> str:
+        """Where TensorFlow reads a shard: its copy in the cache, which is made, or where it is if there is none."""
+        if self._cache is None or self._map(shard) is None:
+            return self.path(shard)
+        return str(pathlib.Path(self._cache.directory, self._data_set, *self._shards[shard].file.split("/")))
+
+    def read(self, shard: int, begin: int, end: int) -> U8:
+        """Some bytes of a shard.
+
+        Args:
+            shard: The number of the shard.
+            begin: The first byte.
+            end: The byte after the last one.
+
+        Returns:
+            uint8 of shape [n]; fewer than `end - begin` where the file ends.
+
+        Raises:
+            ShardError: If the shard is missing, or is of another size than the manifest says.
+        """
+        content = self._map(shard)
+        if content is not None:
+            return content[begin:end]
+        import tensorflow as tf
+
+        try:
+            with tf.io.gfile.GFile(self.path(shard), "rb") as file:
+                if file.size() != self._shards[shard].bytes:
+                    raise self._other_size(shard, file.size())
+                file.seek(begin)
+                return np.frombuffer(file.read(end - begin), dtype=np.uint8)
+        except tf.errors.OpError as error:
+            raise self._missing(shard, error) from error
+
+    def is_local(self, shard: int) -> bool:
+        """Whether the shard is a local file, or has a copy, so that bytes of it cost no request."""
+        return self._map(shard) is not None
+
+    def discard(self, shard: int) -> bool:
+        """Removes the copy of a shard in which damaged bytes were found.
+
+        Returns:
+            Whether to read it again: not if there was no copy, or this was not the first one.
+        """
+        with self._lock:
+            inode = self._inodes.pop(shard, 0)
+            self._open.pop(shard, None)
+            if self._cache is None or not inode or shard in self._discarded:
+                return False
+            self._discarded.add(shard)
+            self._cache.discard(self._data_set, self._shards[shard].file, inode)
+            return True
+
+    def error(self, shard: int, record: int | None, message: str) -> ShardError:
+        """The error of a record."""
+        return ShardError(self.path(shard), record, message)
+
+    def _other_size(self, shard: int, found: int) -> ShardError:
+        return self.error(shard, None, f"expected a shard of {self._shards[shard].bytes} bytes; found {found}")
+
+    def _missing(self, shard: int, error: Exception) -> ShardError:
+        return self.error(shard, None, f"expected a shard of {self._shards[shard].bytes} bytes; found {error}")
+
+    def _map(self, shard: int) -> U8 | None:
+        """The bytes of a shard, mapped or held; None where it has no local file."""
+        if self._process != os.getpid():
+            # A thread of the process that was forked may have held the lock.
+            self._reset()
+        if self._cache is None and is_remote(self._root):
+            return None
+        with self._lock:
+            if shard in self._open:
+                self._open.move_to_end(shard)
+                return self._open[shard]
+        # Others may open or copy shards meanwhile.
+        inode = 0
+        if self._cache is None:
+            content = self._map_file(shard)
+        else:
+            copy = None if shard in self._full else self._map_copy(shard, self._cache)
+            if copy is None:
+                self._full.add(shard)  # to look for room for each chunk would take long
+                return None if is_remote(self._root) else self._map_file(shard)
+            content, inode = copy
+        with self._lock:
+            if len(self._open) >= OPEN_FILES:
+                self._inodes.pop(self._open.popitem(last=False)[0], None)
+            self._open[shard], self._inodes[shard] = content, inode
+            return content
+
+    def _map_file(self, shard: int) -> U8:
+        try:
+            descriptor = os.open(self.path(shard), os.O_RDONLY)
+        except OSError as error:
+            raise self._missing(shard, error) from error
+        return self._mapped(shard, descriptor, hold=self._shards[shard].bytes <= SMALL_BYTES)
+
+    def _mapped(self, shard: int, descriptor: int, *, hold: bool = False) -> U8:
+        """The map of a file, which is closed; or its content, to hold."""
+        try:
+            found = os.fstat(descriptor).st_size
+            # A map of fewer bytes would end the process where it is read beyond them.
+            if found != self._shards[shard].bytes:
+                raise self._other_size(shard, found)
+            if hold:
+                return np.frombuffer(os.pread(descriptor, found, 0), dtype=np.uint8)
+            return np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), dtype=np.uint8)
+        except ShardError:
+            raise
+        except OSError as error:
+            raise self._missing(shard, error) from error
+        finally:
+            os.close(descriptor)
+
+    def _map_copy(self, shard: int, cache: Cache) -> tuple[U8, int] | None:
+        """The map of a shard's copy, which is made, and its inode; None where there is no room."""
+        descriptor = cache.open(
+            self._data_set, self._shards[shard].file, self._shards[shard].bytes, lambda part: self._fetch(shard, part)
+        )
+        if descriptor is None:
+            return None
+        inode = os.fstat(descriptor).st_ino
+        return self._mapped(shard, descriptor), inode
+
+    def _fetch(self, shard: int, part: int) -> None:
+        """Copies a shard to a file that is open."""
+        at, size = 0, self._shards[shard].bytes
+        if not is_remote(self._root):
+            content = self._map_file(shard)
+            while at < size:
+                at += os.pwrite(part, content[at : at + COPY_BYTES].tobytes(), at)
+            return
+        import tensorflow as tf
+
+        try:
+            with tf.io.gfile.GFile(self.path(shard), "rb") as source:
+                if source.size() != size:
+                    raise self._other_size(shard, source.size())
+                while at < size:
+                    piece = source.read(COPY_BYTES)
+                    if not piece:
+                        raise self._other_size(shard, at)
+                    at += os.pwrite(part, piece, at)
+        except tf.errors.OpError as error:
+            raise self._missing(shard, error) from error

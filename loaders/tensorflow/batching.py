@@ -1,0 +1,143 @@
+"""How the rows of a data set become the batches that are asked for, as TensorFlow operations."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from loaders.format.manifest import Manifest
+from loaders.format.spec import FeatureSpec
+from loaders.reading import columns
+from loaders.tensorflow import decode, ragged
+from loaders.transform.applying import INDICATOR_SUFFIX, Transform
+
+ROWS, LOST = "\0rows", "\0lost"
+"""The columns of a block that are no features: the rows' numbers, and which could not be read."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Form:
+    """How rows become elements.
+
+    Attributes:
+        features: The features to read.
+        beside: Which of `ROWS` and `LOST` are in a block beside them.
+        arrange: A function of each block, as it is read.
+        finish: A function of each batch, or None.
+        present: A function of each batch after all others, or None.
+        buckets: Which rows may be in one batch, or None for all.
+    """
+
+    features: tuple[FeatureSpec, ...]
+    beside: tuple[str, ...] = ()
+    arrange: Callable[[decode.Tensors], Any]
+    finish: Callable[[decode.Tensors], Any] | None
+    present: Callable[[decode.Tensors], Any] | None = None
+    buckets: ragged.Buckets | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a pipeline yields; `loaders.load` says what each option means.
+
+    Raises:
+        ValueError: If a value is outside what is allowed.
+    """
+
+    batch_size: int
+    shuffle: bool
+    seed: int
+    epochs: int | None
+    drop_remainder: bool
+    as_supervised: bool
+    map_fn: Callable[..., Any] | None
+    prefetch: int
+    device: str | None
+    ragged: ragged.Form
+    bucket_boundaries: Sequence[int] | None
+    bucket_by: str | None
+    transform: bool
+    features: Sequence[str] | None = None
+    in_memory: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is at least 1; found {self.batch_size}")
+        if self.epochs is not None and self.epochs < 1:
+            raise ValueError(f"epochs is at least 1, or None for ever; found {self.epochs}")
+        if self.prefetch < tf.data.AUTOTUNE:
+            raise ValueError(f"prefetch is a number of batches, or tf.data.AUTOTUNE; found {self.prefetch}")
+        if self.ragged not in ragged.FORMS:
+            raise ValueError(f"ragged is one of {', '.join(ragged.FORMS)}; found {self.ragged!r}")
+
+    def batches(self, rows: int) -> int:
+        """How many batches an epoch of `rows` rows has."""
+        return rows // self.batch_size if self.drop_remainder else -(-rows // self.batch_size)
+
+
+def make_form(root: str, manifest: Manifest, options: Options, *, beside: Sequence[str] = ()) -> Form:
+    """How the rows of a data set become the batches that are asked for.
+
+    Args:
+        root: Where the data set is.
+        manifest: What it holds.
+        options: What a batch has.
+        beside: Which of `ROWS` and `LOST` blocks have too. A batch is then a dict until `present`.
+
+    Raises:
+        ValueError: If the features do not fit the options.
+    """
+    features = manifest.features
+    buckets = ragged.make_buckets(features, options.bucket_boundaries, by=options.bucket_by)
+    transform = Transform(root, manifest) if options.transform and manifest.transformed is not None else None
+    yielded = columns.choose(features if transform is None else transform.features, options.features)
+    lengths = {feature.name for feature in yielded if feature.ragged and options.ragged == "padded"}
+    for feature in yielded:
+        if feature.name.removesuffix(columns.LENGTH_SUFFIX) in lengths - {feature.name}:
+            raise ValueError(
+                f"{feature.name}: the lengths of a padded feature have this name; ragged='ragged' has none"
+            )
+    needed, arrange = decode.arranger(yielded, as_supervised=options.as_supervised, lengths=lengths)
+    if transform is None and not any(feature.ragged for feature in needed) and buckets is None and not beside:
+        return Form(features=needed, arrange=arrange, finish=None, buckets=None)
+    names = {feature.name for feature in needed} | (transform.inputs if transform else frozenset())
+    if buckets:
+        names.add(buckets.feature.name)
+    read = tuple(feature for feature in features if feature.name in names)
+    kept = {feature.name for feature in needed} | {name + columns.LENGTH_SUFFIX for name in lengths}
+
+    def chosen(block: decode.Tensors) -> decode.Tensors:
+        batch = _decode(block, read, options.ragged, buckets)
+        batch = transform(batch) if transform else batch
+        return {name: batch[name] for name in batch if name in kept}
+
+    def as_it_is(block: decode.Tensors) -> decode.Tensors:
+        return block
+
+    if beside:
+        return Form(
+            features=read, beside=tuple(beside), arrange=as_it_is, finish=chosen, present=arrange, buckets=buckets
+        )
+    return Form(features=read, arrange=as_it_is, finish=lambda block: arrange(chosen(block)), buckets=buckets)
+
+
+def _decode(
+    block: Mapping[str, Any], features: Sequence[FeatureSpec], form: ragged.Form, buckets: ragged.Buckets | None
+) -> decode.Tensors:
+    """A batch of a block: ragged features decoded."""
+    batch: decode.Tensors = {}
+    for feature in features:
+        values = block[feature.name]
+        if not feature.ragged:
+            batch[feature.name] = values
+        elif form == "ragged":
+            batch[feature.name] = ragged.decode_ragged(values, feature)
+        else:
+            # An indicator has the shape of what it tells of.
+            same = buckets is not None and feature.name.removesuffix(INDICATOR_SUFFIX) == buckets.feature.name
+            boundaries = buckets.boundaries if buckets and (same or buckets.feature == feature) else ()
+            batch |= ragged.decode_padded(values, feature, boundaries=boundaries)
+    return batch

@@ -1,0 +1,1 @@
+"""The transform of a data set, applied to raw features and inverted."""

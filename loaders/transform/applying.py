@@ -1,0 +1,155 @@
+"""Applies the transform of a data set to batches, where the shards hold features as they are in the sources."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from loaders.format.manifest import Manifest, ManifestError
+from loaders.format.spec import FeatureSpec
+from loaders.reading.columns import LENGTH_SUFFIX
+from loaders.tensorflow.decode import Tensors
+
+FLOAT64_SUFFIX = "/float64_bits"
+"""tf.transform's schema knows no float64, so a float64 output leaves the graph as int64 of the same bits."""
+
+INDICATOR_SUFFIX = "_missing"
+"""The end of the name of a feature that tells which values of another were missing."""
+
+
+class Transform:
+    """A function from batches of what the shards hold to batches of transformed features.
+
+    Attributes:
+        features: The features of a transformed batch, sorted by name.
+        inputs: The names of the features that the SavedModel takes.
+    """
+
+    def __init__(self, root: str, manifest: Manifest) -> None:
+        """Loads the SavedModel.
+
+        Args:
+            root: Where the data set is.
+            manifest: What it holds.
+
+        Raises:
+            ManifestError: If the data set holds no feature as it is in the sources.
+        """
+        if manifest.transformed is None:
+            raise ManifestError(f"{root}: expected a data set with a feature of `store: raw`; found none")
+        self.features = manifest.transformed
+        self._stored = {feature.name: feature for feature in manifest.features}
+        config = manifest.config["features"]
+        self._raw = {name for name in self._stored if config.get(name, {}).get("store") == "raw"}
+        self._model, self._signature = None, {}
+        if manifest.transform is not None:
+            self._model = tf.saved_model.load(posixpath.join(root, manifest.transform, "transform_fn"))
+            self._signature = _input_signature(self._model.transform_fn)
+        self.inputs = frozenset(self._signature)
+
+    def __call__(self, batch: Mapping[str, Any]) -> Tensors:
+        """Transforms a batch.
+
+        Args:
+            batch: What `loaders.load(..., transform=False)` yields: a tensor for each stored feature's name.
+
+        Returns:
+            A tensor of shape [batch, *shape] for each name of `features`, in its dtype; a padded feature's lengths
+            pass by.
+        """
+        outputs = {}
+        if self._model is not None:
+            rows = _rows(next(iter(batch.values())))
+            outputs = self._model.transform_fn(
+                {name: self._input(name, spec, batch, rows) for name, spec in self._signature.items()}
+            )
+        result = {}
+        for feature in self.features:
+            result[feature.name] = self._output(feature, outputs, batch)
+            length = _source(feature.name, batch) + LENGTH_SUFFIX
+            if feature.ragged and length in batch:
+                result[feature.name + LENGTH_SUFFIX] = batch[length]
+        return result
+
+    def _input(self, name: str, spec: tf.TensorSpec, batch: Mapping[str, Any], rows: tf.Tensor) -> tf.Tensor:
+        """The raw values of a feature; zeros where the shards hold it transformed, as nothing that is used needs it."""
+        stored = self._stored.get(name)
+        if name in batch and stored is not None:
+            values = _flat(name, batch) if stored.ragged else batch[name]
+            strings = (values.dtype == tf.string, spec.dtype == tf.string)
+            if spec.shape.is_compatible_with(values.shape) and strings[0] == strings[1]:
+                return values if strings[0] else tf.cast(values, spec.dtype)
+        filler = "" if spec.dtype == tf.string else tf.zeros([], spec.dtype)
+        return tf.fill(tf.stack([rows, *spec.shape[1:]]), filler)
+
+    def _output(self, feature: FeatureSpec, outputs: Mapping[str, tf.Tensor], batch: Mapping[str, Any]) -> Any:
+        """One feature of a transformed batch."""
+        name, given = feature.name, None
+        if name in self._raw or name not in self._stored:
+            given = outputs.get(name)
+            if name + FLOAT64_SUFFIX in outputs:
+                given = tf.bitcast(outputs[name + FLOAT64_SUFFIX], tf.float64)
+        if given is None:  # it passes by, in its own dtype
+            values = batch[name]
+            return values if values.dtype.name == feature.dtype else tf.cast(values, feature.dtype)
+        values = given if given.dtype.name == feature.dtype else tf.cast(given, feature.dtype)
+        if feature.ragged:
+            return _like(_source(name, batch), values, batch)
+        return tf.ensure_shape(values, [None, *feature.shape])
+
+
+def on_device(transform: Transform) -> Callable[[Mapping[str, Any]], Tensors]:
+    """A `tf.function` of a transform that runs where the batch lies."""
+    compiled = tf.function(transform.__call__, autograph=False, reduce_retracing=True)
+
+    def run(batch: Mapping[str, Any]) -> Tensors:
+        values = next(iter(batch.values()))
+        device = getattr(values.flat_values if isinstance(values, tf.RaggedTensor) else values, "device", None)
+        with tf.device(device or None):
+            return dict(compiled(dict(batch)))
+
+    return run
+
+
+def _input_signature(function: Any) -> dict[str, tf.TensorSpec]:
+    """The names and specs that the one argument of a loaded function has, a dict."""
+    concrete = function if hasattr(function, "structured_input_signature") else function.concrete_functions[0]
+    (inputs,), _ = concrete.structured_input_signature
+    return dict(inputs)
+
+
+def _source(name: str, batch: Mapping[str, Any]) -> str:
+    """The feature of a batch that gives another its lengths: itself, or the one whose missing values it tells."""
+    return name if name in batch else name.removesuffix(INDICATOR_SUFFIX)
+
+
+def _rows(values: Any) -> tf.Tensor:
+    return values.nrows(tf.int32) if isinstance(values, tf.RaggedTensor) else tf.shape(values)[0]
+
+
+def _mask(name: str, batch: Mapping[str, Any]) -> tf.Tensor:
+    """Which steps of a padded feature are there: bool of shape [batch, length]."""
+    return tf.sequence_mask(batch[name + LENGTH_SUFFIX], tf.shape(batch[name])[1])
+
+
+def _flat(name: str, batch: Mapping[str, Any]) -> tf.Tensor:
+    """The steps of all rows of a ragged feature one after the other: [steps, *inner shape]."""
+    values = batch[name]
+    return values.flat_values if isinstance(values, tf.RaggedTensor) else tf.boolean_mask(values, _mask(name, batch))
+
+
+def _like(name: str, flat: tf.Tensor, batch: Mapping[str, Any]) -> Any:
+    """The inverse of `_flat`: other values for the same steps."""
+    values = batch[name]
+    if isinstance(values, tf.RaggedTensor):
+        return values.with_flat_values(flat)
+    mask, lengths = _mask(name, batch), batch[name + LENGTH_SUFFIX]
+    first = tf.cumsum(lengths, exclusive=True)[:, tf.newaxis]
+    column = tf.range(tf.shape(values, out_type=tf.int64)[1])
+    # What is after a row's end is the one step more that the flat values get, of zeros.
+    places = tf.where(mask, first + column, tf.shape(flat, out_type=tf.int64)[0])
+    filler = tf.fill([1, *flat.shape[1:]], "" if flat.dtype == tf.string else tf.zeros([], flat.dtype))
+    return tf.gather(tf.concat([flat, filler], 0), places)

@@ -1,0 +1,186 @@
+"""A user's own `preprocessing_fn`, as tf.transform knows it: loaded from a file, and traced to learn what it gives."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import pathlib
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from loaders.format.spec import FeatureSpec
+from pipelines.config.resolved import Custom, ResolvedFeature
+from pipelines.config.schema import DatasetConfig, FeatureConfig
+from pipelines.errors import ConfigError
+
+PreprocessingFn = Callable[[dict[str, Any]], Mapping[str, Any]]
+
+OUTPUT_DTYPES = ("float32", "int64", "string")
+"""The dtypes that tf.transform's schema has."""
+
+
+def load_function(place: str) -> PreprocessingFn:
+    """Loads a function from a Python file, which may import modules that lie beside it.
+
+    Pickled for a worker, the function travels whole, with what it uses of its file and of those beside it: the worker
+    needs neither. What they import from elsewhere must be installed there.
+
+    Args:
+        place: `path/to/module.py:function`.
+
+    Raises:
+        ConfigError: If there is no such file or function, or the file does not run.
+    """
+    return _load(place)[0]
+
+
+def _load(place: str) -> tuple[PreprocessingFn, dict[str, pathlib.Path]]:
+    """Loads a function; the files of the modules beside its own that were imported for it, by the modules' names."""
+    path, name = _parts(place)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None, "the file's name ends in .py"
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        with _importing_from(path.resolve().parent) as beside:
+            spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(f"preprocessing_fn: {path} failed: {type(error).__name__}: {error}") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise ConfigError(f"preprocessing_fn: expected a function {name} in {path}; found none")
+    return function, beside  # what it gives is checked where it is traced
+
+
+@contextmanager
+def _importing_from(directory: pathlib.Path) -> Iterator[dict[str, pathlib.Path]]:
+    """Makes the modules in a directory importable inside the context.
+
+    Afterwards nobody finds them by name, in this process or another; so what is used of them is pickled by value.
+
+    Yields:
+        Filled when the context is left: the files of the modules that were imported from there, by their names.
+    """
+    found: dict[str, pathlib.Path] = {}
+    before = {name.partition(".")[0] for name in sys.modules}
+    importlib.invalidate_caches()
+    sys.path.insert(0, str(directory))
+    try:
+        yield found
+    finally:
+        sys.path.remove(str(directory))
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if name.partition(".")[0] not in before and file and _top(name, pathlib.Path(file)) == directory:
+                found[name] = pathlib.Path(file)
+                del sys.modules[name]
+
+
+def _top(name: str, file: pathlib.Path) -> pathlib.Path:
+    """The directory that was searched for a module's first name."""
+    depth = name.count(".") + (file.name == "__init__.py")
+    return file.resolve().parents[depth]
+
+
+def _parts(place: str) -> tuple[pathlib.Path, str]:
+    file, _, name = place.rpartition(":")
+    path = pathlib.Path(file)
+    if not file.endswith(".py") or not name.isidentifier() or not path.is_file():
+        raise ConfigError(f"preprocessing_fn: expected FILE.py:FUNCTION, the file being there; found {place!r}")
+    return path, name
+
+
+def untransformed(config: DatasetConfig, names: Sequence[str]) -> DatasetConfig:
+    """A configuration in which no feature has steps, as the function takes their place.
+
+    Raises:
+        ConfigError: If the user has said steps as well.
+    """
+    features = {}
+    for name in names:
+        said = config.features.get(name, FeatureConfig())
+        steps = {
+            "impute": said.impute not in (None, "none"),
+            "normalize": bool(said.normalize),
+            "indicator": said.indicator,
+            "missing": bool(said.missing),
+            "mask": said.mask is not None,
+        }
+        for key, is_said in steps.items():
+            if is_said:
+                found = f"both preprocessing_fn and features.{name}.{key}"
+                raise ConfigError(
+                    f"preprocessing_fn: it takes the place of all that is said of a feature's values; found {found}"
+                )
+        features[name] = said.model_copy(update={"impute": "none", "normalize": ()})
+    return config.model_copy(update={"features": config.features | features})
+
+
+def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
+    """Finds out what a function gives, without running it on data.
+
+    Args:
+        place: As in `load_function`.
+        features: The features that it is called with.
+
+    Raises:
+        ConfigError: If there is no such function, it fails, cannot be pickled, or gives something else than dense
+            tensors of known shape of float32, int64 or string.
+    """
+    from apache_beam.internal import pickler
+    from tensorflow_transform import impl_helper
+
+    function, beside = _load(place)
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            _, _, outputs = impl_helper.trace_preprocessing_function(
+                function, {f.name: _tensor_spec(f) for f in features}, use_tf_compat_v1=False, base_temp_dir=directory
+            )
+        except Exception as error:
+            raise ConfigError(f"preprocessing_fn: {place} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(outputs, Mapping) or not outputs:
+        raise ConfigError(f"preprocessing_fn: expected {place} to return a dict of tensors; found {outputs!r}")
+    try:
+        pickler.dumps(function)
+    except Exception as error:
+        raise ConfigError(
+            f"preprocessing_fn: expected {place} to use only what can be sent to workers; found {error}"
+        ) from error
+    known = {feature.name: feature.spec for feature in features}
+    specs = tuple(_spec(place, name, outputs[name], known.get(name)) for name in sorted(outputs))
+    return Custom(place=place, digest=_digest(place, beside), specs=specs)
+
+
+def _digest(place: str, beside: Mapping[str, pathlib.Path]) -> str:
+    """Of the function's file and of those beside it that it uses."""
+    digest = hashlib.blake2b(_parts(place)[0].read_bytes(), digest_size=16)
+    for name, path in sorted(beside.items()):
+        data = path.read_bytes()
+        digest.update(f"\n{name} {len(data)}\n".encode() + data)
+    return digest.hexdigest()
+
+
+def _tensor_spec(feature: ResolvedFeature) -> Any:
+    """The tensor that a graph takes for a feature."""
+    import tensorflow as tf
+
+    dtype = tf.string if feature.source_dtype == "string" else tf.dtypes.as_dtype(feature.graph_dtype)
+    return tf.TensorSpec([None, *feature.value_shape], dtype)
+
+
+def _spec(place: str, name: str, tensor: Any, source: FeatureSpec | None) -> FeatureSpec:
+    import tensorflow as tf
+
+    dtype = tensor.dtype.name if isinstance(tensor, tf.Tensor) else ""
+    shape = tuple(tensor.shape[1:]) if dtype and tensor.shape.rank else (None,)
+    if dtype not in OUTPUT_DTYPES or None in shape:
+        raise ConfigError(
+            f"preprocessing_fn: expected {place} to give dense {', '.join(OUTPUT_DTYPES[:-1])} or {OUTPUT_DTYPES[-1]} "
+            f"tensors of known shape; found {name}: {tensor}"
+        )
+    role = source.role if source is not None else "input"
+    class_names = source.class_names if source is not None and dtype == "int64" else ()
+    return FeatureSpec(name=name, dtype=dtype, shape=shape, role=role, class_names=class_names)

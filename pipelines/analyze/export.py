@@ -1,0 +1,240 @@
+"""The end of pass 1: what was learned as tf.transform's SavedModel, in whatever file system the output is."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import math
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import tensorflow as tf
+import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx_bsl.tfxio import tensor_adapter
+
+from pipelines.analyze import graph
+from pipelines.analyze.custom import load_function
+from pipelines.analyze.passes import read_training_rows
+from pipelines.config.resolved import ResolvedFeature
+from pipelines.errors import ConfigError
+from pipelines.output.directory import Output
+from pipelines.plan.plan import Plan
+from pipelines.reading.columns import Ragged
+from pipelines.storage import files
+from pipelines.storage.stores import inner_options
+
+
+class Export(beam.PTransform):  # type: ignore[misc]
+    """Writes tf.transform's SavedModel of the steps, or of the user's own function.
+
+    Expects a PCollection of one element, the packed constants of the steps. Outputs a PCollection of one element, there
+    when the transform has been written.
+    """
+
+    def __init__(self, plan: Plan, output: Output) -> None:
+        super().__init__()
+        self._plan = plan
+        self._output = output
+
+    def expand(self, packed: beam.PCollection[npt.NDArray[np.float64]]) -> beam.PCollection[Any]:
+        """Wires the export. What steps need has been learned; a user's function has tf.transform's own analysis."""
+        custom = self._plan.config.custom
+        if custom is None:
+            return packed | "ExportTransform" >> beam.Map(export_transform, self._plan, self._output)
+        adapter = tensor_adapter_config(self._plan.config.graph_features)
+        batches = packed.pipeline | "ReadRecordBatches" >> ReadRecordBatches(self._plan, adapter.arrow_schema)
+        transform_fn = (batches, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(load_function(custom.place))
+        written = os.path.join(tft_beam.Context.create_base_temp_dir(), "written")
+        done = transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(written)
+        return done | "PutTransform" >> beam.Map(_put_transform, written, self._output)
+
+
+@contextlib.contextmanager
+def analysis_context(plan: Plan, output: Output, *, here: bool, shared: str | None) -> Iterator[None]:
+    """tf.transform's context for the analysis of the user's own function, while a pipeline is wired and runs.
+
+    What tf.transform hands on between the steps of a pipeline is files, which TensorFlow writes and all workers read:
+    in a directory of this machine where these are here, else in the output or in a directory that is shared.
+
+    Args:
+        plan: The plan; without a function of the user's own nothing is needed.
+        output: Where the data set is written.
+        here: Whether all workers are on this machine.
+        shared: Another directory that TensorFlow may be able to write to on all workers.
+
+    Raises:
+        ConfigError: If there is no such directory.
+    """
+    if plan.config.custom is None:
+        yield
+        return
+    if here:
+        with _local_directory(output) as directory, tft_beam.Context(temp_dir=directory):
+            yield
+        return
+    place = next((each for each in (output.temporary("transform"), shared) if each and _tensorflow_writes(each)), None)
+    if place is None:
+        expected = "expected --temp_location=DIRECTORY, which TensorFlow can write to on all workers"
+        raise ConfigError(
+            f"preprocessing_fn: {expected}, as it cannot write to {output.root}; found {shared or 'none'}"
+        )
+    directory = files.join(place, uuid.uuid4().hex)
+    try:
+        with tft_beam.Context(temp_dir=directory):
+            yield
+    finally:
+        if tf.io.gfile.exists(directory):
+            tf.io.gfile.rmtree(directory)
+
+
+def _tensorflow_writes(root: str) -> bool:
+    try:
+        tf.io.gfile.exists(root)
+    except tf.errors.OpError:
+        return False
+    return True
+
+
+def export_transform(packed: npt.NDArray[np.float64], plan: Plan, output: Output) -> None:
+    """Writes the SavedModel of the steps, all of it on the worker that calls this.
+
+    tf.transform hands files on between the steps of a pipeline, which would have to lie where TensorFlow can write and
+    all workers can read. Here they are in a local directory of this worker, from which the transform is copied.
+
+    Args:
+        packed: The constants of the steps.
+        plan: The plan.
+        output: Where the data set is written.
+    """
+    with _local_directory(output) as directory:
+        # In a thread of its own, as Beam and tf.transform keep in the thread what they are at.
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            thread.submit(_export_to, directory, packed, plan).result()
+        files.copy_tree(os.path.join(directory, "transform"), output.transform)
+
+
+def _export_to(directory: str, packed: npt.NDArray[np.float64], plan: Plan) -> None:
+    transformed = plan.config.transformed
+    adapter = tensor_adapter_config(plan.config.graph_features)
+    # Megabytes, where rows are wide: in the graph of the pipeline Beam would copy them dozens of times.
+    place = os.path.join(directory, "constants.npy")
+    np.save(place, packed)
+    with (
+        tft_beam.Context(temp_dir=os.path.join(directory, "analysis")),
+        beam.Pipeline(runner=FnApiRunner(), options=inner_options()) as pipeline,
+    ):
+        constants = pipeline | "Place" >> beam.Create([place], reshuffle=False) | "Constants" >> beam.Map(np.load)
+        no_rows = pipeline | "NoRows" >> beam.Create([], reshuffle=False)
+
+        def preprocessing_fn(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            (found,) = tft.experimental.ptransform_analyzer(
+                list(inputs.values()), _Hand(constants), [tf.float64], [[None]]
+            )
+            return graph.preprocess(inputs, found, transformed)
+
+        transform_fn = (no_rows, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(preprocessing_fn)
+        transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(os.path.join(directory, "transform"))
+
+
+@contextlib.contextmanager
+def _local_directory(output: Output) -> Iterator[str]:
+    """A directory of this machine for what is unfinished; in the output, where that is local."""
+    if not files.is_local(output.root):
+        with tempfile.TemporaryDirectory(prefix="npyflow-export-") as directory:
+            yield directory
+        return
+    directory = files.join(output.temporary("transform"), uuid.uuid4().hex)
+    files.make_directory(directory)
+    try:
+        yield directory
+    finally:
+        files.remove_tree(directory)
+
+
+def _put_transform(_: object, written: str, output: Output) -> None:
+    """Copies a transform from where TensorFlow has written it to the output."""
+    for directory, _directories, names in tf.io.gfile.walk(written):
+        for name in names:
+            path = os.path.join(directory, name)
+            with tf.io.gfile.GFile(path, "rb") as file:
+                files.write_bytes(files.join(output.transform, path[len(written) + 1 :]), file.read())
+
+
+class ReadRecordBatches(beam.PTransform):  # type: ignore[misc]
+    """Reads the training rows as Arrow record batches, one for each unit of analysis.
+
+    Expects a pipeline. Outputs a PCollection of `pa.RecordBatch`.
+    """
+
+    def __init__(self, plan: Plan, schema: pa.Schema) -> None:
+        super().__init__()
+        self._plan = plan
+        self._schema = schema
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[pa.RecordBatch]:
+        """Wires the reading."""
+        return (
+            pipeline
+            | "ListUnits" >> beam.Create(range(self._plan.analysis_units))
+            | "SpreadUnits" >> beam.Reshuffle()
+            | "ToRecordBatch" >> beam.Map(read_record_batch, self._plan, self._schema)
+        )
+
+
+def read_record_batch(unit: int, plan: Plan, schema: pa.Schema) -> pa.RecordBatch:
+    """The training rows of a unit as flat lists, one list a row."""
+    columns = read_training_rows(unit, plan, names=schema.names)
+    arrays = []
+    for field in schema:
+        column = columns[field.name]
+        assert not isinstance(column, Ragged), "the transform takes no rows of varying length"
+        value_type = field.type.value_type
+        values = column.reshape(-1)
+        if not pa.types.is_large_binary(value_type):
+            values = values.astype(value_type.to_pandas_dtype(), copy=False)
+        width = math.prod(column.shape[1:])
+        offsets = pa.array(np.arange(len(column) + 1, dtype=np.int64) * width)
+        arrays.append(pa.LargeListArray.from_arrays(offsets, pa.array(values, value_type)))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+class _Hand(beam.PTransform):  # type: ignore[misc]
+    """An analyzer that hands on what has been learned already."""
+
+    def __init__(self, packed: beam.PCollection[Any]) -> None:
+        super().__init__()
+        self._packed = packed
+
+    def expand(self, _: beam.PCollection[Any]) -> tuple[beam.PCollection[Any]]:
+        """Wires the analyzer."""
+        return (self._packed | "HandOn" >> beam.Map(_same),)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def tensor_adapter_config(features: Sequence[ResolvedFeature]) -> tensor_adapter.TensorAdapterConfig:
+    """How tf.transform turns record batches of these features into dense tensors."""
+    fields, representations = [], {}
+    for feature in features:
+        string = feature.source_dtype == "string"
+        value_type = pa.large_binary() if string else pa.from_numpy_dtype(feature.graph_dtype)
+        fields.append(pa.field(feature.name, pa.large_list(value_type)))
+        representation = schema_pb2.TensorRepresentation()
+        representation.dense_tensor.column_name = feature.name
+        representation.dense_tensor.shape.SetInParent()
+        for size in feature.value_shape:
+            representation.dense_tensor.shape.dim.add().size = size
+        representations[feature.name] = representation
+    return tensor_adapter.TensorAdapterConfig(pa.schema(fields), representations)

@@ -1,0 +1,76 @@
+"""What the rounds of pass 1 do with the training rows, without Beam."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipelines import counters
+from pipelines.analyze import fit
+from pipelines.analyze.fit import Accumulated, Knowledge, Need
+from pipelines.config.resolved import ResolvedFeature
+from pipelines.plan.plan import Plan
+from pipelines.reading.columns import Columns, read_columns, take
+from pipelines.reading.splits import assign
+from pipelines.runners.fork import Job, Workers
+
+STAGE = "analyze"
+
+UNITS_TOGETHER = 16
+"""Units of analysis that one worker adds up before the sums travel."""
+
+MOST_RANGES = 20_000
+"""Runs of units, where there are very many units: a job's graph has the numbers of each run."""
+
+
+def learning(plan: Plan) -> dict[str, ResolvedFeature]:
+    """The features that something is learned of, by name."""
+    return {feature.name: feature for feature in plan.config.features if feature.learns}
+
+
+def rounds(plan: Plan) -> int:
+    """How many times the training rows are read."""
+    return len(fit.schedule(tuple(learning(plan).values())))
+
+
+def unit_ranges(plan: Plan) -> list[tuple[int, int]]:
+    """The units of analysis in runs that are large enough for their sums to be small beside them."""
+    together = max(min(plan.analysis_units // 64, UNITS_TOGETHER), -(-plan.analysis_units // MOST_RANGES), 1)
+    return [(first, min(first + together, plan.analysis_units)) for first in range(0, plan.analysis_units, together)]
+
+
+def begin_first_round(plan: Plan, workers: Workers) -> Job | None:
+    """Begins the first reading of the training rows, which needs nothing that takes time to import.
+
+    Returns:
+        What `Analyze` takes, or None where there is nothing to read.
+    """
+    features = learning(plan)
+    schedule = fit.schedule(tuple(features.values()))
+    units = unit_ranges(plan)
+    if not schedule or not units:
+        return None
+    merge = functools.partial(fit.merge_accumulated, features)
+    return Job(workers, add_units, units).begin(schedule[0], fit.begin(features.values()), merge=merge)
+
+
+def add_units(units: tuple[int, int], plan: Plan, needs: Sequence[Need], known: Knowledge) -> Accumulated:
+    """What the training rows of some units of analysis add in one round."""
+    features = learning(plan)
+    names = fit.inputs_of(features[need.feature] for need in needs)
+    added = (
+        fit.accumulate(needs, features, known, read_training_rows(unit, plan, names=names)) for unit in range(*units)
+    )
+    result = functools.reduce(functools.partial(fit.merge_accumulated, features), added)
+    counters.count("missing", sum(int(np.sum(result[need].missing)) for need in needs if need.what == "moments"))
+    return result
+
+
+def read_training_rows(unit: int, plan: Plan, *, names: Sequence[str]) -> Columns:
+    """The training rows of one unit of analysis; there may be none."""
+    spans = plan.analysis_spans(unit)
+    training = assign(plan, spans) == plan.training_index
+    columns = read_columns(plan, spans, stage=STAGE, features=tuple(names))
+    return columns if training.all() else take(columns, training)

@@ -1,0 +1,103 @@
+"""The command line: it reads the options, runs a command and reports what went wrong."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from rich.console import Console
+
+from loaders.format.manifest import ManifestError
+from pipelines.cli import building, looking, measuring
+from pipelines.cli.common import check_beam_options
+from pipelines.cli.interrupt import EXIT_INTERRUPTED
+from pipelines.cli.options import READING, make_parser
+from pipelines.errors import EXIT_BAD_INPUT, EXIT_FAILED, GOES_ON, NpyflowError
+from pipelines.storage.stores import FILE_SYSTEM_OPTIONS
+
+RUN_BY_BEAM = ("build", "append", "validate")
+WRITING = ("build", "append")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        arguments: The arguments without the program's name; those of this process where None.
+
+    Returns:
+        The exit code, as the epilog of `--help` lists them.
+    """
+    parser = make_parser()
+    options, rest = parser.parse_known_args(arguments)
+    refused = _refused(options.command, rest)
+    if refused:
+        parser.error(refused)
+    options.beam_options = rest
+    console = Console(soft_wrap=True, markup=False, emoji=False)
+    try:
+        check_beam_options(options)
+        return _RUN[options.command](options, console)
+    except (NpyflowError, ManifestError) as error:
+        if options.debug:
+            raise
+        _complain(str(error))
+        if isinstance(error, NpyflowError):
+            return error.exit_code
+        return EXIT_FAILED if options.command in ("verify", "leakage") else EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return EXIT_INTERRUPTED
+    except ModuleNotFoundError as error:
+        if options.debug:
+            raise
+        _complain(f"{error.name} is not installed; this command needs pip install 'npyflow[pipelines]'")
+        return EXIT_BAD_INPUT
+    except Exception as error:
+        if options.debug:
+            raise
+        _complain(_describe(error, options.command))
+        return EXIT_FAILED
+
+
+def _refused(command: str, rest: Sequence[str]) -> str | None:
+    """What is wrong with arguments that npyflow does not know, before Beam is asked what it knows."""
+    if command in RUN_BY_BEAM or not rest:
+        return None
+    if command not in READING:
+        return f"unknown argument {rest[0]}"
+    known = tuple(f"--{name}" for name in FILE_SYSTEM_OPTIONS)
+    # What is no option may be the value of the one before it: Beam's parser says how to write it.
+    unknown = [argument for argument in rest if argument.startswith("-") and not argument.startswith(known)]
+    expected = "of Beam's options this command takes those of file systems, --s3_…, --hdfs_… and others"
+    return f"unknown argument {unknown[0]}; {expected}" if unknown else None
+
+
+def _describe(error: Exception, command: str) -> str:
+    """What a person is told of an error that is none of npyflow's own."""
+    if isinstance(error, OSError) and (path := error.filename2 or error.filename):
+        more = f". {GOES_ON}" if command in WRITING else ""
+        return f"{path}: {error.strerror}{more}"
+    # A runner's error is the worker's traceback as text.
+    last = (str(error).strip().splitlines() or [""])[-1]
+    return f"{type(error).__name__}: {last}\n(--debug shows where)"
+
+
+def _complain(message: str) -> None:
+    print(f"npyflow: {message}", file=sys.stderr)
+
+
+_RUN: Mapping[str, Callable[[argparse.Namespace, Console], int]] = {
+    "inspect": looking.run_inspect,
+    "build": building.run_build_command,
+    "append": building.run_append_command,
+    "validate": measuring.run_validate,
+    "status": looking.run_status,
+    "verify": looking.run_verify,
+    "leakage": looking.run_leakage,
+    "bench": measuring.run_bench,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

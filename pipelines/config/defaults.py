@@ -1,0 +1,216 @@
+"""The choices that the user left open for a feature, and whether what the user said fits its dtype and shape."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from loaders.format.spec import FeatureSpec, Role
+from pipelines.config.resolved import ResolvedFeature
+from pipelines.config.schema import (
+    IMAGE_CHANNELS,
+    LABEL_NAMES,
+    RESERVED_SUFFIX,
+    ConstantSource,
+    DatasetConfig,
+    FeatureConfig,
+)
+from pipelines.errors import ConfigError
+from pipelines.sources.table import Feature
+from pipelines.statistics.summary import Over, kept_axes
+from pipelines.steps.imputation import Fill, Mean, Regression, fills_integers
+from pipelines.steps.methods import dump_impute, dump_normalize
+from pipelines.steps.scaling import Row, ZScore
+from pipelines.steps.step import MomentStep, Step, Value
+
+
+def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tuple[str, ...] = ()) -> ResolvedFeature:
+    """Makes every choice that the user left open for one feature.
+
+    Args:
+        feature: The feature, as the sources have it.
+        config: What the user said.
+        class_names: The names of its classes, where the sources have them.
+
+    Raises:
+        ConfigError: If what the user said does not fit the dtype or the shape.
+    """
+    name, dtype = feature.name, feature.kind_name
+    said = config.features.get(name, FeatureConfig())
+    _check_name(name, said, dtype)
+    role = said.role or _default_role(feature)
+    # A number that counts something, such as nanoseconds since 1970, is no measurement.
+    counts = bool(feature.unit)
+    impute, normalize, over = _default_transform(role, "id" if counts else dtype, feature.shape, said)
+    if said.impute is not None:
+        impute = None if said.impute == "none" else said.impute
+    if said.normalize is not None:
+        normalize = said.normalize
+    resolved = ResolvedFeature(
+        source_dtype=dtype,
+        source_shape=feature.shape,
+        spec=FeatureSpec(
+            name=name,
+            dtype=dtype,
+            shape=feature.shape,
+            role=role,
+            class_names=said.class_names or class_names,
+            unit=feature.unit,
+        ),
+        store=said.store,
+        missing=said.missing,
+        mask=said.mask,
+        impute=impute,
+        indicator=said.indicator,
+        normalize=normalize,
+        over=said.over if said.over is not None else over,
+        by=said.by,
+        row_axes=feature.row_axes,
+        files=said.files,
+        source=said.source.model_dump() if isinstance(said.source, ConstantSource) else said.source,
+    )
+    _check_transform(resolved, said)
+    last = resolved.values[-1]
+    shape = (None, *last.shape) if resolved.ragged else last.shape
+    unit = "" if resolved.steps else feature.unit
+    spec = dataclasses.replace(resolved.spec, dtype=_output_dtype(resolved, said.dtype), shape=shape, unit=unit)
+    return dataclasses.replace(resolved, spec=spec)
+
+
+def _default_role(feature: Feature) -> Role:
+    """A feature whose name ends in a word such as `label` or `gt` is a label, whatever its dtype and shape."""
+    if feature.origin in ("index", "directory"):
+        return "id" if feature.origin == "index" else "label"
+    words = feature.name.lower().replace("-", "_").replace("/", "_").split("_")
+    return "label" if words[-1] in LABEL_NAMES else "input"
+
+
+def _default_transform(
+    role: Role, dtype: str, shape: tuple[int | None, ...], said: FeatureConfig
+) -> tuple[Step | None, tuple[Step, ...], Over]:
+    """The imputation, normalisation and grouping of a feature of which nothing is said.
+
+    Floats are measurements. Integers of at most 16 bits with an axis are too (pixels, bands). Other integers are as
+    likely to be classes, counts or identifiers, for which a z-score would be wrong, and are left alone.
+    """
+    impute = Mean() if said.missing or said.mask else None
+    if role == "input" and dtype in ("float16", "float32", "float64"):
+        return Mean(), (ZScore(),), "element"
+    if role == "input" and dtype in ("int8", "uint8", "int16", "uint16") and shape:
+        if dtype == "uint8" and len(shape) == 3 and shape[-1] in IMAGE_CHANNELS:
+            return impute, (ZScore(),), "channel"
+        return impute, (ZScore(),), "all" if dtype == "uint8" and len(shape) >= 2 else "element"
+    return (impute if role == "input" else None), (), "element"
+
+
+def _check_name(name: str, said: FeatureConfig, dtype: str) -> None:
+    if not name or name.endswith(RESERVED_SUFFIX) or not name.isprintable():
+        raise ConfigError(f"features: a name is printable text that does not end in {RESERVED_SUFFIX}; found {name!r}")
+    if said.class_names and not dtype.startswith(("bool", "int", "uint")):
+        raise ConfigError(f"features.{name}.class_names: classes are integers; found {dtype}")
+
+
+def _check_transform(feature: ResolvedFeature, said: FeatureConfig) -> None:
+    key, dtype = f"features.{feature.name}", feature.source_dtype
+    number = dtype.startswith(("int", "uint", "float"))
+    for name, value in (("missing", feature.missing), ("mask", feature.mask)):
+        if value and not number:
+            raise ConfigError(
+                f"{key}.{name}: only numbers can be missing, and this feature is {dtype}; found {value!r}"
+            )
+    can_miss = dtype.startswith("float") or feature.declares_missing
+    for name, found in (("impute", feature.impute and feature.impute.dump()), ("indicator", feature.indicator)):
+        if found and not can_miss:
+            raise ConfigError(
+                f"{key}.{name}: {dtype} has no missing value, unless `missing` or `mask` says which, so only none is "
+                f"allowed; found {found!r}"
+            )
+    if said.over == "channel" and not feature.value_shape:
+        raise ConfigError(f"{key}.over: channel needs an axis, and a row is one value; element and all are allowed")
+    try:
+        kept_axes(feature.over, feature.value_shape)
+    except ValueError as error:
+        raise ConfigError(f"{key}.{error}") from error
+    _check_steps(key, feature, can_miss=can_miss)
+    if feature.by is not None:
+        _check_by(key, feature)
+    if feature.store == "raw" and not feature.steps:
+        raise ConfigError(f"{key}.store: raw is for a feature that is transformed; found neither impute nor normalize")
+
+
+def _check_steps(key: str, feature: ResolvedFeature, *, can_miss: bool) -> None:
+    value = Value(dtype=feature.source_dtype, shape=feature.value_shape, over=feature.over)
+    for step in feature.steps:
+        where = f"{key}.{'impute' if step is feature.impute else 'normalize'}"
+        if not _takes(step, value.dtype):
+            names = {"float64": "numbers", "int64": "integers", "string": "strings"}
+            allowed = " or ".join(name for dtype, name in names.items() if dtype in step.inputs)
+            raise ConfigError(f"{where}: {step.key} takes {allowed}; found {value.dtype}")
+        if feature.ragged and isinstance(step, Regression | Row):
+            raise ConfigError(f"{where}: {step.key} takes rows of one shape; found rows of varying length")
+        takes_missing = "float64" in step.inputs
+        try:
+            value = step.output(value)
+        except ValueError as error:
+            raise ConfigError(f"{where}: {error}") from error
+        if (value.dtype == "int64" or not takes_missing) and can_miss and feature.impute is None:
+            raise ConfigError(f"{where}: {step.key} has no number for a missing value; `impute` says what replaces it")
+
+
+def _takes(step: Step, dtype: str) -> bool:
+    if dtype.startswith(("int", "uint")):
+        return bool(step.inputs & {"float64", "int64"})
+    return ("float64" if dtype.startswith("float") else dtype) in step.inputs
+
+
+def _check_by(key: str, feature: ResolvedFeature) -> None:
+    """Statistics of groups are moments, so what uses them comes first, and no other step learns anything."""
+    if feature.ragged:
+        raise ConfigError(f"{key}.by: expected rows of one shape; found rows of varying length")
+    learned = [step for step in feature.steps if step.learns]
+    first = feature.normalize[:1]
+    late = any(step.learns for step in feature.normalize[1:])
+    if (
+        not learned
+        or late
+        or not all(isinstance(step, MomentStep) for step in (*learned, *(s for s in first if s.learns)))
+    ):
+        raise ConfigError(
+            f"{key}.by: expected a method with a statistic for each group: impute mean, min or max, or normalize "
+            f"zscore, minmax or maxabs first; found impute {dump_impute(feature.impute)}, "
+            f"normalize {dump_normalize(feature.normalize)}"
+        )
+
+
+def _output_dtype(feature: ResolvedFeature, said: str | None) -> str:
+    source, key = np.dtype(feature.raw.numpy_dtype), f"features.{feature.name}.dtype"
+    default = _default_dtype(feature, source)
+    if said is None or said == default:
+        return default
+    if default == "string" or said == "string" or said.startswith("complex") != default.startswith("complex"):
+        raise ConfigError(f"{key}: {feature.source_dtype} values do not become {said}")
+    wanted = np.dtype(said)
+    if feature.normalize:
+        allowed = wanted.kind == "f" if default == "float32" else wanted.kind in "iu"
+    elif feature.impute:
+        # Filled integers stay integers where the dtype holds them and what they are filled with.
+        integers = source.kind in "iu" and isinstance(feature.impute, Fill) and feature.impute.fits(wanted)
+        allowed = wanted.kind == "f" if wanted.kind not in "iu" else integers and np.can_cast(source, wanted)
+    else:
+        allowed = np.can_cast(source, wanted) or (source.kind == "f" and wanted.kind == "f")
+        if not allowed:
+            raise ConfigError(f"{key}: {said} does not hold every value of {source}")
+    if not allowed:
+        expected = "an integer" if default == "int64" else "float16, float32 or float64"
+        raise ConfigError(f"{key}: a transformed feature is {expected}; found {said}")
+    return said
+
+
+def _default_dtype(feature: ResolvedFeature, source: np.dtype[Any]) -> str:
+    if feature.normalize:
+        return "int64" if feature.values[-1].dtype == "int64" else "float32"
+    if feature.impute and source.kind in "iu" and not fills_integers(feature.impute, feature.source_dtype):
+        return "float32"
+    return feature.source_dtype

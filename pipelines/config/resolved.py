@@ -1,0 +1,301 @@
+"""The resolved configuration, in which nothing is left open."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from loaders.format.spec import FeatureSpec
+from pipelines.config.splits import Rule
+from pipelines.errors import ConfigError
+from pipelines.statistics.summary import Over, statistics_shape
+from pipelines.steps.methods import dump_impute, dump_normalize
+from pipelines.steps.step import Step, Value
+
+INDICATOR_SUFFIX = "_missing"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResolvedFeature:
+    """One feature with every choice made.
+
+    Attributes:
+        source_dtype: The dtype in which the sources' values are read, one of `loaders.format.spec.DTYPES`.
+        source_shape: The shape of a row in the sources; the first axis is None where each row has its own length.
+        spec: The feature as a batch holds it, after the transform.
+        store: Whether the shards hold it transformed, raw, or not at all.
+        missing: The values that stand for a missing one, besides NaN.
+        mask: The feature that is true where this one is missing, or None.
+        impute: What replaces missing values, or None.
+        indicator: Whether a feature tells which values were missing.
+        normalize: The steps that follow.
+        over: What shares one statistic.
+        by: The feature each of whose values has statistics of its own, or None.
+        row_axes: How many leading axes of the arrays count rows.
+        files: The patterns of its files, or None where they are found by name.
+        source: What gives its values where no file does, as the user said it, or None.
+    """
+
+    source_dtype: str
+    source_shape: tuple[int | None, ...]
+    spec: FeatureSpec
+    store: Literal["transformed", "raw", "none"]
+    missing: tuple[float, ...]
+    mask: str | None
+    impute: Step | None
+    indicator: bool
+    normalize: tuple[Step, ...]
+    over: Over
+    by: str | None
+    row_axes: int
+    files: tuple[str, ...] | None
+    source: Any = None
+
+    @property
+    def name(self) -> str:
+        """The feature's name."""
+        return self.spec.name
+
+    @property
+    def ragged(self) -> bool:
+        """Whether each row has its own length."""
+        return self.source_shape[:1] == (None,)
+
+    @property
+    def value_shape(self) -> tuple[int, ...]:
+        """The shape of a row; of one step along it, where each row has its own length."""
+        return tuple(size for size in self.source_shape if size is not None)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All that is done to the values."""
+        return (*((self.impute,) if self.impute else ()), *self.normalize)
+
+    @property
+    def declares_missing(self) -> bool:
+        """Whether other values than NaN are missing."""
+        return bool(self.missing) or self.mask is not None
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """What each of the steps takes, and last what the last one gives."""
+        found = [Value(dtype=self.source_dtype, shape=self.value_shape, over=self.over)]
+        for step in self.steps:
+            found.append(step.output(found[-1]))
+        return tuple(found)
+
+    @property
+    def graph_dtype(self) -> np.dtype[Any]:
+        """The dtype in which the transform takes it; Arrow and tf.transform have neither float16 nor bool."""
+        other = {"float16": "float32", "bool": "uint8", "string": "object"}
+        return np.dtype(other.get(self.source_dtype, self.source_dtype))
+
+    @property
+    def stored(self) -> tuple[FeatureSpec, ...]:
+        """What the shards hold of this feature."""
+        if self.store == "none":
+            return ()
+        return (self.raw,) if self.store == "raw" else self.outputs
+
+    @property
+    def raw(self) -> FeatureSpec:
+        """The feature as the sources have it."""
+        return dataclasses.replace(self.spec, dtype=self.source_dtype, shape=self.source_shape)
+
+    @property
+    def outputs(self) -> tuple[FeatureSpec, ...]:
+        """What the transform makes of it: the feature, and which of its values were missing where that is wanted."""
+        name = f"{self.name}{INDICATOR_SUFFIX}"
+        indicator = FeatureSpec(name=name, dtype="bool", shape=self.source_shape)
+        return (self.spec, indicator) if self.indicator else (self.spec,)
+
+    @property
+    def transformed(self) -> bool:
+        """Whether the transform changes the values (a change of dtype alone is not one)."""
+        marked = self.declares_missing and self.source_dtype.startswith("float")
+        return self.store != "none" and (bool(self.steps) or self.indicator or marked)
+
+    @property
+    def described(self) -> bool:
+        """Whether it has statistics: numbers that are stored, other than ids."""
+        numbers = self.source_dtype not in ("string", "complex64", "complex128")
+        return numbers and self.store != "none" and self.spec.role != "id"
+
+    @property
+    def counts_classes(self) -> bool:
+        """Whether it is counted how often each class occurs: of a label of one class a row."""
+        classes = self.source_dtype == "string" or self.source_dtype.startswith(("bool", "int", "uint"))
+        return classes and self.store != "none" and self.spec.role == "label" and self.source_shape == ()
+
+    @property
+    def learns(self) -> bool:
+        """Whether something is learned of it from the training rows."""
+        return self.described or self.transformed or self.counts_classes
+
+    @property
+    def statistics_shape(self) -> tuple[int, ...]:
+        """The shape of each statistic."""
+        return statistics_shape(self.over, self.value_shape)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Custom:
+    """A user's function, and what it makes of a row.
+
+    Attributes:
+        place: Where it is: `path/to/module.py:function`.
+        digest: A BLAKE2b digest of the file.
+        specs: The features that it gives, sorted by name.
+    """
+
+    place: str
+    digest: str
+    specs: tuple[FeatureSpec, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResolvedConfig:
+    """A configuration with every choice made.
+
+    Attributes:
+        features: The features, sorted by name.
+        splits: `directory`, the fraction of rows of each split, or a rule that reads a feature.
+        filter: Which rows are kept, as `split_rules.parse_filter` reads it; or None for all.
+        seed: The seed of the splits and of the order of rows.
+        shard_bytes: About how many bytes the largest split's shards hold.
+        rows_per_record: How many rows a record holds.
+        custom: The user's own function, which takes the place of all steps, or None.
+        on_error: Whether files that are wrong end the build or are left out.
+        max_bad_files: How many files may be left out.
+    """
+
+    features: tuple[ResolvedFeature, ...]
+    splits: str | Mapping[str, float] | Rule
+    filter: str | None = None
+    seed: int
+    shard_bytes: int
+    rows_per_record: int
+    custom: Custom | None = None
+    on_error: Literal["fail", "skip"] = "fail"
+    max_bad_files: int = 100
+
+    def __post_init__(self) -> None:
+        """Checks what features say of one another.
+
+        Raises:
+            ConfigError: If a mask or a group is no feature or does not fit, or two features have one name.
+        """
+        _check_references(self.features)
+
+    @property
+    def transformed(self) -> tuple[ResolvedFeature, ...]:
+        """The features that go through the transform."""
+        return tuple(feature for feature in self.features if feature.transformed)
+
+    @property
+    def graph_features(self) -> tuple[ResolvedFeature, ...]:
+        """The features that the transform takes: those that it changes, their masks and their groups.
+
+        A user's own function takes all that are dense numbers or strings.
+        """
+        if self.custom is not None:
+            return tuple(f for f in self.features if not f.ragged and not f.source_dtype.startswith("complex"))
+        names = {name for f in self.transformed for name in (f.name, f.mask, f.by)}
+        return tuple(feature for feature in self.features if feature.name in names)
+
+    @property
+    def has_transform(self) -> bool:
+        """Whether there is a transform."""
+        return self.custom is not None or bool(self.transformed)
+
+    @property
+    def stored(self) -> tuple[FeatureSpec, ...]:
+        """The features that the shards hold, sorted by name."""
+        if self.custom is not None:
+            return self.custom.specs
+        return tuple(sorted((spec for feature in self.features for spec in feature.stored), key=lambda spec: spec.name))
+
+    def dump(self) -> dict[str, Any]:
+        """This configuration as a user would write it; `parse_config` reads it and it resolves to itself."""
+        return {
+            "features": {feature.name: _dump_feature(feature) for feature in self.features},
+            "splits": _dump_splits(self.splits),
+            **({} if self.filter is None else {"filter": self.filter}),
+            **({} if self.custom is None else {"preprocessing_fn": self.custom.place}),
+            **({} if self.on_error == "fail" else {"on_error": self.on_error, "max_bad_files": self.max_bad_files}),
+            "seed": self.seed,
+            "shard_bytes": self.shard_bytes,
+            "rows_per_record": self.rows_per_record,
+        }
+
+
+def _dump_splits(splits: str | Mapping[str, float] | Rule) -> Any:
+    if isinstance(splits, Rule):
+        return splits.model_dump(mode="json")
+    return splits if isinstance(splits, str) else dict(splits)
+
+
+def _dump_feature(feature: ResolvedFeature) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "role": feature.spec.role,
+        "row_axes": feature.row_axes,
+        "impute": dump_impute(feature.impute),
+        "normalize": dump_normalize(feature.normalize),
+        "over": list(feature.over) if isinstance(feature.over, tuple) else feature.over,
+        "dtype": feature.spec.dtype,
+    }
+    optional = {
+        "files": list(feature.files) if feature.files is not None else None,
+        "source": feature.source,
+        "ragged": feature.ragged or None,
+        "missing": list(map(_yaml_number, feature.missing)) or None,
+        "mask": feature.mask,
+        "indicator": feature.indicator or None,
+        "by": feature.by,
+        "store": feature.store if feature.store != "transformed" else None,
+        "class_names": list(feature.spec.class_names) or None,
+    }
+    return value | {key: said for key, said in optional.items() if said is not None}
+
+
+def _yaml_number(value: float) -> float | str:
+    """A number that JSON can hold."""
+    return value if math.isfinite(value) else str(value)
+
+
+def _check_references(features: tuple[ResolvedFeature, ...]) -> None:
+    known = {feature.name: feature for feature in features}
+    names = [spec.name for feature in features for spec in feature.outputs]
+    for name in names:
+        if names.count(name) > 1:
+            feature = name.removesuffix(INDICATOR_SUFFIX)
+            raise ConfigError(f"features.{feature}.indicator: there is a feature {name} already")
+    for own in features:
+        for key, other in (("mask", own.mask), ("by", own.by)):
+            if other is None:
+                continue
+            where = f"features.{own.name}.{key}"
+            if other not in known:
+                raise ConfigError(f"{where}: expected one of the features {', '.join(known)}; found {other!r}")
+            if other == own.name:
+                raise ConfigError(f"{where}: expected another feature; found {other!r} itself")
+            _check_reference(where, key, own, known[other])
+
+
+def _check_reference(where: str, key: str, feature: ResolvedFeature, other: ResolvedFeature) -> None:
+    found = f"{other.name}, {other.source_dtype} rows of shape {other.source_shape}"
+    kind = "" if other.source_dtype == "string" else np.dtype(other.source_dtype).kind
+    if key == "mask" and (kind not in ("b", "i", "u") or other.source_shape not in ((), feature.source_shape)):
+        shape = feature.source_shape
+        raise ConfigError(f"{where}: expected bool or integer rows of shape {shape} or one value a row; found {found}")
+    if key == "by" and (kind not in ("", "b", "i", "u") or other.source_shape != ()):
+        raise ConfigError(f"{where}: expected one integer, bool or string a row; found {found}")
+    if feature.ragged and (key == "by" or not other.ragged):
+        allowed = "rows of the same lengths" if key == "mask" else "a feature whose rows have one shape"
+        raise ConfigError(f"{where}: expected {allowed}; found {found}")
+    if feature.store == "raw" and (other.store == "none" or (other.store == "transformed" and other.transformed)):
+        raise ConfigError(f"{where}: {feature.name} is stored raw, so expected {other.name} in the shards as it is")

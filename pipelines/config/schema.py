@@ -1,0 +1,219 @@
+"""The configuration: what a user may write, checked, and the resolved form in which nothing is left open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pydantic
+import yaml
+from pydantic import AfterValidator, BeforeValidator, ByteSize, ConfigDict, Field
+
+from loaders.format.spec import DTYPES, Role
+from pipelines.config.splits import RESERVED_NAMES as RESERVED_NAMES
+from pipelines.config.splits import Filter, Splits, read_number
+from pipelines.errors import ConfigError
+from pipelines.statistics.summary import Over
+from pipelines.steps.methods import parse_impute, parse_normalize
+
+LABEL_NAMES = frozenset({"label", "labels", "target", "targets", "class", "classes", "y", "gt"})
+SPLIT_DIRECTORIES = frozenset({"train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval"})
+DEFAULT_SPLITS = {"train": 0.8, "validation": 0.1, "test": 0.1}
+DEFAULT_SHARD_BYTES = 128 * 2**20
+IMAGE_CHANNELS = (1, 3, 4)
+
+
+RESERVED_SUFFIX = "/float64_bits"
+"""The end of the names under which float64 leaves the transform's graph."""
+
+
+class _Model(pydantic.BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+SpecialNumber = Annotated[float, Field(allow_inf_nan=True), BeforeValidator(read_number)]
+"""A number that may be infinite."""
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str | int | float) else value
+
+
+def _storable(value: float) -> float:
+    fits = abs(value) <= float(np.finfo(np.float32).max) if isinstance(value, float) else -(2**63) <= value < 2**63
+    if not fits:
+        raise ValueError(f"true, false, an integer of 64 bits or a float of 32 bits; found {value!r}")
+    return value
+
+
+class ConstantSource(_Model):
+    """A feature that is the same in every row."""
+
+    constant: Annotated[pydantic.StrictBool | pydantic.StrictInt | pydantic.StrictFloat, AfterValidator(_storable)]
+
+
+class FeatureConfig(_Model):
+    """What a user may say about one feature; None is "choose for me".
+
+    Attributes:
+        files: Patterns of its files.
+        role: What it is to a model.
+        source: Where the values come from, if not from files: the row's number among all rows, the class of the
+            directory that holds the row's files, or one constant.
+        row_axes: How many leading axes of its arrays count rows; 0 makes each file one row.
+        ragged: Whether each file is one row whose first axis has a length of its own.
+        missing: Values that stand for a missing one, besides NaN.
+        mask: A feature that is true (or not 0) where this one is missing.
+        impute: What replaces missing values.
+        indicator: Whether a feature `<name>_missing` tells which values were missing.
+        normalize: One step, or several in their order.
+        over: What shares one statistic.
+        by: A feature; each of its values has statistics of its own.
+        dtype: The dtype in a batch.
+        class_names: The names of the classes 0, 1, ….
+        store: Whether the shards hold the transformed values, the raw ones, or none.
+    """
+
+    files: Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)] | None = None
+    role: Role | None = None
+    source: Literal["index", "directory"] | ConstantSource | None = None
+    row_axes: Annotated[int, Field(ge=0, strict=True)] | None = None
+    ragged: bool = False
+    missing: Annotated[tuple[SpecialNumber, ...], BeforeValidator(_as_list)] = ()
+    mask: str | None = None
+    impute: Annotated[Any, BeforeValidator(parse_impute)] = None
+    indicator: bool = False
+    normalize: Annotated[Any, BeforeValidator(parse_normalize)] = None
+    over: Over | None = None
+    by: str | None = None
+    dtype: Literal[DTYPES] | None = None  # type: ignore[valid-type]  # a tuple of literals, known at run time only
+    class_names: tuple[str, ...] = ()
+    store: Literal["transformed", "raw", "none"] = "transformed"
+
+    @pydantic.model_validator(mode="after")
+    def _check_source(self) -> FeatureConfig:
+        if self.files is not None and self.source is not None:
+            raise ValueError(
+                f"files and source exclude each other; found files {self.files} and source {self.source!r}"
+            )
+        if self.ragged and (self.row_axes or self.source is not None):
+            raise ValueError(
+                "ragged means that each file is one row, so row_axes is 0 and there is no source; "
+                f"found row_axes {self.row_axes} and source {self.source!r}"
+            )
+        return self
+
+
+def _nothing_said(value: object) -> object:
+    """What YAML gives for a key with nothing after it."""
+    return {} if value is None else value
+
+
+class DatasetConfig(_Model):
+    """What a user may say about a data set; everything is optional."""
+
+    features: Annotated[
+        dict[str, Annotated[FeatureConfig, BeforeValidator(_nothing_said)]], BeforeValidator(_nothing_said)
+    ] = Field(default_factory=dict)
+    splits: Splits | None = None
+    filter: Filter | None = None
+    row_axes: Annotated[int, Field(ge=0, strict=True)] = 1
+    on_error: Literal["fail", "skip"] = "fail"
+    max_bad_files: Annotated[int, Field(ge=0, strict=True)] = 100
+    preprocessing_fn: str | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**64, strict=True)] = 0
+    shard_bytes: Annotated[ByteSize, Field(ge=1)] = ByteSize(DEFAULT_SHARD_BYTES)
+    rows_per_record: Annotated[int, Field(ge=1, strict=True)] | None = None
+
+    def row_axes_of(self, feature: str) -> int:
+        """How many leading axes of this feature's arrays count rows."""
+        said = self.features.get(feature)
+        if said is None or (said.row_axes is None and not said.ragged):
+            return self.row_axes
+        return said.row_axes or 0
+
+
+def parse_config(value: Mapping[str, Any]) -> DatasetConfig:
+    """Checks a configuration.
+
+    Raises:
+        ConfigError: Naming each unknown key and each bad value, and what is allowed.
+    """
+    try:
+        return DatasetConfig.model_validate(value)
+    except pydantic.ValidationError as error:
+        raise ConfigError(_explain(error)) from error
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Refuses a key that is there twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node."""
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} twice", key.start_mark)
+                seen.add(key.value)
+        result: dict[Any, Any] = super().construct_mapping(node, deep)
+        return result
+
+
+def load_config(text: str, overrides: Sequence[str] = (), *, path: str = "the configuration") -> DatasetConfig:
+    """Reads a YAML configuration and changes single keys of it.
+
+    Args:
+        text: YAML; may be empty.
+        overrides: Settings such as `features.images.normalize=none` or `splits.train=0.9`; the value is YAML.
+        path: Where the text was found, for messages.
+
+    Raises:
+        ConfigError: If the text is not a YAML mapping, or a key or value is not allowed.
+    """
+    try:
+        value = yaml.load(text, _Loader) or {}  # as safe as SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: expected YAML; found {error}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys to values; found {type(value).__name__}")
+    for override in overrides:
+        _override(value, override)
+    return parse_config(value)
+
+
+def _override(value: dict[str, Any], setting: str) -> None:
+    key, separator, text = setting.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"a setting is KEY=VALUE, such as features.images.normalize=none; found {setting!r}")
+    *parents, last = key.split(".")
+    for parent in parents:
+        value = value.setdefault(parent, {})
+        if not isinstance(value, dict):
+            raise ConfigError(f"{setting!r}: {parent} has a value already, so it can have no keys")
+    try:
+        value[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{setting!r}: expected YAML after =; found {error}") from error
+
+
+def _explain(error: pydantic.ValidationError) -> str:
+    """One line for each problem: the key, what is allowed, what was found."""
+    lines: dict[str, list[str]] = {}
+    for problem in error.errors():
+        keys = [str(part) for part in problem["loc"]]
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            allowed: type[_Model] = FeatureConfig if keys[0] == "features" and len(keys) == 3 else DatasetConfig
+            if "ConstantSource" in keys[:-1]:
+                allowed = ConstantSource
+            message = f"unknown key; the keys are {', '.join(allowed.model_fields)}"
+        elif problem["type"] != "value_error":
+            message += f"; found {problem['input']!r}"
+        # A union reports each of its branches, with the branch's name last in the key.
+        depth = 3 if keys[0] == "features" else 1
+        lines.setdefault(".".join(keys[:depth]), []).append(message)
+    return "the configuration is not valid\n" + "\n".join(
+        f"  {key}: {' | '.join(dict.fromkeys(messages))}" for key, messages in lines.items()
+    )

@@ -1,0 +1,428 @@
+"""Which rows go to which split, as a user says it: fractions, groups, classes, a column, a time; and the row filter."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import itertools
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import pydantic
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+
+from loaders.format.spec import FeatureSpec
+from pipelines.errors import ConfigError
+
+RESERVED_NAMES = frozenset(
+    {
+        "transform",
+        "manifest.json",
+        "schema.pbtxt",
+        "statistics.npz",
+        "statistics.pb",
+        "fitted.npz",
+        "moments.npz",
+        "transform_moments.npz",
+        "golden.npz",
+        "sources.json",
+    }
+)
+
+OPERATORS = ("==", "!=", "<=", ">=", "<", ">")
+
+_DATE = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d+)?)?)?)?)?)?")
+_COMPARISON = re.compile(r"(?P<feature>.+?)\s*(?P<operator>==|!=|<=|>=|<|>)\s*(?P<value>.+)", re.DOTALL)
+_QUOTED = re.compile(r"""(?P<quote>["'])(?P<word>.*)(?P=quote)""", re.DOTALL)
+
+
+def read_number(value: object) -> object:
+    """Reads a fraction such as `1/255`, which YAML gives as text."""
+    if isinstance(value, str):
+        try:
+            dividend, slash, divisor = value.partition("/")
+            return float(dividend) / float(divisor) if slash else float(value)
+        except (ValueError, ZeroDivisionError) as error:
+            raise ValueError(f"a number or a fraction such as 1/255; found {value!r}") from error
+    return value
+
+
+Number = Annotated[float, BeforeValidator(read_number)]
+
+
+def check_split_name(name: str) -> str:
+    """A name that can be a split's, which is the name of a directory in the output.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if not name or set(name) & set("/\\") or name.startswith((".", "_")):
+        raise ValueError(f"a split's name is a directory's name that begins with neither . nor _; found {name!r}")
+    if len(name.encode()) > 100:
+        raise ValueError(f"a split's name has at most 100 bytes; found {name!r}")
+    if name in RESERVED_NAMES:
+        raise ValueError(f"a split is not called {name!r}: the output has that directory for something else")
+    return name
+
+
+def _fractions(splits: dict[str, float]) -> dict[str, float]:
+    if not splits:
+        raise ValueError("at least one split")
+    for name, fraction in splits.items():
+        check_split_name(name)
+        if not 0 < fraction <= 1:
+            raise ValueError(f"each fraction is in (0, 1]; found {name}: {fraction}")
+    if not math.isclose(math.fsum(splits.values()), 1.0, abs_tol=1e-9):
+        raise ValueError(f"the fractions add up to 1; found {math.fsum(splits.values())}")
+    return splits
+
+
+def _threshold(value: object) -> object:
+    """A number, or the text of a date; YAML gives dates as objects, and `1e3` as text."""
+    if isinstance(value, datetime.datetime) and value.tzinfo is not None:
+        value = value.astimezone(datetime.UTC).replace(tzinfo=None)
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    if isinstance(value, str):
+        if _DATE.fullmatch(value):
+            np.datetime64(value)  # a ValueError, with a message of its own, for a 13th month
+            return value
+        try:
+            return read_number(value)
+        except ValueError as error:
+            raise ValueError(f"a number, or a date such as 2020-01-31 or 2020-01-31T12:00; found {value!r}") from error
+    if isinstance(value, bool):
+        raise ValueError(f"a number or a date; found {value}")
+    return value
+
+
+SplitName = Annotated[str, AfterValidator(check_split_name)]
+Fractions = Annotated[dict[str, Number], AfterValidator(_fractions)]
+Threshold = Annotated[int | float | str, BeforeValidator(_threshold)]
+
+
+class Rule(pydantic.BaseModel):
+    """A way of splitting that reads a feature."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    KEY: ClassVar[str]
+    """The key under which the feature is named."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _check_keys(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and set(value) != set(cls.model_fields):
+            keys, found = ", ".join(cls.model_fields), ", ".join(map(str, value))
+            raise ValueError(f"splits by {cls.KEY} have the keys {keys}; found {found}")
+        return value
+
+    @property
+    def feature(self) -> str:
+        """The feature that is read."""
+        return str(getattr(self, self.KEY))
+
+    @property
+    def shares(self) -> Mapping[str, float | None]:
+        """The splits, each with its fraction of the rows; None where only the values tell."""
+        raise NotImplementedError
+
+
+class GroupSplits(Rule):
+    """Rows of equal value stay together; a group's split is a hash of its value.
+
+    Attributes:
+        group: The feature.
+        fractions: The fraction of groups of each split.
+    """
+
+    KEY: ClassVar[str] = "group"
+
+    group: str
+    fractions: Fractions
+
+    @property
+    def shares(self) -> Mapping[str, float | None]:
+        """The fractions."""
+        return dict(self.fractions)
+
+
+class StratifiedSplits(Rule):
+    """Every class has the same fractions.
+
+    Attributes:
+        stratify: The feature whose values are the classes.
+        fractions: The fraction of the rows of each class for each split.
+    """
+
+    KEY: ClassVar[str] = "stratify"
+
+    stratify: str
+    fractions: Fractions
+
+    @property
+    def shares(self) -> Mapping[str, float | None]:
+        """The fractions."""
+        return dict(self.fractions)
+
+
+class ColumnSplits(Rule):
+    """A feature holds the number of each row's split; rows of a negative number are dropped.
+
+    Attributes:
+        column: The feature.
+        names: The splits that the numbers 0, 1, … stand for.
+    """
+
+    KEY: ClassVar[str] = "column"
+
+    column: str
+    names: Annotated[tuple[SplitName, ...], Field(min_length=1)]
+
+    @pydantic.model_validator(mode="after")
+    def _check_names(self) -> ColumnSplits:
+        _check_unique(self.names)
+        return self
+
+    @property
+    def shares(self) -> Mapping[str, float | None]:
+        """The splits."""
+        return dict.fromkeys(self.names)
+
+
+class TimeSplits(Rule):
+    """A row belongs to the first split whose threshold is greater than its value.
+
+    Attributes:
+        time: The feature.
+        until: Each split's threshold, ascending: a number, or a date in ISO 8601 for a feature of dates.
+        rest: The split of all other rows.
+    """
+
+    KEY: ClassVar[str] = "time"
+
+    time: str
+    until: Annotated[dict[SplitName, Threshold], Field(min_length=1)]
+    rest: SplitName
+
+    @pydantic.model_validator(mode="after")
+    def _check_until(self) -> TimeSplits:
+        kinds = {isinstance(value, str) for value in self.until.values()}
+        if len(kinds) > 1:
+            raise ValueError(f"the thresholds are all numbers or all dates; found {list(self.until.values())}")
+        values: list[Any] = [np.datetime64(v) if isinstance(v, str) else v for v in self.until.values()]
+        if any(low >= high for low, high in itertools.pairwise(values)):
+            raise ValueError(f"the thresholds ascend; found {', '.join(map(str, self.until.values()))}")
+        _check_unique((*self.until, self.rest))
+        return self
+
+    @property
+    def shares(self) -> Mapping[str, float | None]:
+        """The splits."""
+        return dict.fromkeys((*self.until, self.rest))
+
+
+def _check_unique(names: tuple[str, ...]) -> None:
+    if len(set(names)) < len(names):
+        raise ValueError(f"each split is named once; found {', '.join(names)}")
+
+
+RULES: Mapping[str, type[Rule]] = {rule.KEY: rule for rule in (GroupSplits, StratifiedSplits, ColumnSplits, TimeSplits)}
+
+
+def _kind(value: object) -> str:
+    """Which way of splitting a value is; a split may be called `group`, and then it has a fraction."""
+    if isinstance(value, Rule):
+        return value.KEY
+    if isinstance(value, Mapping):
+        for key in RULES:
+            if key in value and not _is_number(value[key]):
+                return key
+        return "fractions"
+    return "directory"
+
+
+def _is_number(value: object) -> bool:
+    try:
+        return isinstance(read_number(value), int | float)
+    except ValueError:
+        return False
+
+
+Splits = Annotated[
+    Annotated[Literal["directory"], Tag("directory")]
+    | Annotated[Fractions, Tag("fractions")]
+    | Annotated[GroupSplits, Tag("group")]
+    | Annotated[StratifiedSplits, Tag("stratify")]
+    | Annotated[ColumnSplits, Tag("column")]
+    | Annotated[TimeSplits, Tag("time")],
+    Discriminator(_kind),
+]
+"""`directory`, fractions by name, or a rule."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowFilter:
+    """The rows that are kept.
+
+    Attributes:
+        feature: The feature that is looked at.
+        operator: One of `OPERATORS`; or "", which keeps the rows whose value is true, or not 0.
+        value: The text that the feature is compared with, without quotes.
+    """
+
+    feature: str
+    operator: str
+    value: str
+
+
+def parse_filter(text: str) -> RowFilter:
+    """Reads a row filter: `keep`, or `label != 0`, or `site == "north"`.
+
+    Raises:
+        ValueError: If it is neither a feature nor a comparison.
+    """
+    text = text.strip()
+    match = _COMPARISON.fullmatch(text)
+    if match is None:
+        if not text or any(character in text for character in "=<>!"):
+            allowed = f"a feature, or a feature, one of {' '.join(OPERATORS)}, and a value"
+            raise ValueError(f"{allowed}; found {text!r}")
+        return RowFilter(feature=text, operator="", value="")
+    quoted = _QUOTED.fullmatch(match["value"])
+    return RowFilter(
+        feature=match["feature"], operator=match["operator"], value=quoted["word"] if quoted else match["value"]
+    )
+
+
+def _filter(text: str) -> str:
+    parse_filter(text)
+    return text
+
+
+Filter = Annotated[str, AfterValidator(_filter)]
+
+
+def filter_operand(row_filter: RowFilter, dtype: str) -> int | float | bytes:
+    """What a feature of this dtype is compared with: bytes for strings, otherwise a number.
+
+    Raises:
+        ValueError: If the value is no number and the dtype is one of numbers.
+    """
+    if dtype == "string":
+        return row_filter.value.encode()
+    try:
+        return int(row_filter.value)
+    except ValueError:
+        return float(row_filter.value)
+
+
+def check_filter(text: str, features: Mapping[str, FeatureSpec]) -> None:
+    """Checks that a filter fits the features.
+
+    Args:
+        text: The filter.
+        features: The features as the sources hold them.
+
+    Raises:
+        ConfigError: If it does not.
+    """
+    row_filter = parse_filter(text)
+    spec = _single("filter", row_filter.feature, features)
+    expected = None
+    if not row_filter.operator:
+        expected = f'a comparison, such as {spec.name} == "word"' if spec.dtype == "string" else None
+    elif spec.dtype.startswith("complex") and row_filter.operator not in ("==", "!="):
+        expected = f"== or != for {spec.dtype}"
+    else:
+        try:
+            filter_operand(row_filter, spec.dtype)
+        except ValueError:
+            expected = f"a number to compare {spec.dtype} with"
+    if expected:
+        raise ConfigError(f"filter: expected {expected}; found {text!r}")
+
+
+def check_rule(rule: Rule, features: Mapping[str, FeatureSpec]) -> None:
+    """Checks that a rule fits the features.
+
+    Args:
+        rule: The rule.
+        features: The features as the sources hold them.
+
+    Raises:
+        ConfigError: If it does not.
+    """
+    key = f"splits.{rule.KEY}"
+    if not isinstance(rule, ColumnSplits | TimeSplits):
+        spec = _feature(key, rule.feature, features)
+        if spec.ragged:
+            raise ConfigError(f"{key}: expected rows of one shape; found {spec.name}, whose rows differ in length")
+        return
+    spec = _single(key, rule.feature, features)
+    kind = np.dtype(spec.dtype).kind if spec.dtype != "string" else "S"
+    if isinstance(rule, ColumnSplits):
+        if kind not in "biu":
+            raise ConfigError(f"{key}: expected integers, the numbers of splits; found {spec.dtype}")
+    elif kind not in "iuf":
+        raise ConfigError(f"{key}: expected numbers or dates; found {spec.dtype}")
+    else:
+        time_thresholds(rule, spec.unit)
+
+
+def _feature(key: str, name: str, features: Mapping[str, FeatureSpec]) -> FeatureSpec:
+    if name not in features:
+        raise ConfigError(f"{key}: expected a feature, one of {', '.join(features)}; found {name!r}")
+    return features[name]
+
+
+def _single(key: str, name: str, features: Mapping[str, FeatureSpec]) -> FeatureSpec:
+    spec = _feature(key, name, features)
+    if spec.ragged or spec.row_elements != 1:
+        raise ConfigError(f"{key}: expected one value a row; found {name}, with rows of shape {spec.shape}")
+    return spec
+
+
+def time_thresholds(rule: TimeSplits, unit: str) -> tuple[int | float, ...]:
+    """The thresholds as numbers.
+
+    Args:
+        rule: The rule.
+        unit: What the feature's integers count, such as `datetime64[ns]`; or "".
+
+    Returns:
+        Numbers with which the feature's values are compared. A date between two counts is the later of them, so that
+        exactly the values before the date are less.
+
+    Raises:
+        ConfigError: If a threshold is a date and the feature does not hold dates, or not that one.
+    """
+    thresholds: list[int | float] = []
+    for name, value in rule.until.items():
+        if not isinstance(value, str):
+            thresholds.append(value)
+            continue
+        key = f"splits.until.{name}"
+        if not unit.startswith("datetime64"):
+            found = f"{value}, and {rule.time} is not of datetime64"
+            raise ConfigError(f"{key}: expected a number; found {found}")
+        thresholds.append(_ticks(key, value, unit))
+    return tuple(thresholds)
+
+
+def _ticks(key: str, text: str, unit: str) -> int:
+    exact = np.datetime64(text)
+    try:
+        date = exact.astype(unit)
+    except OverflowError:
+        date = np.datetime64("NaT")
+    # NumPy wraps around where the unit does not reach that far.
+    if (
+        abs(int(date.astype("datetime64[Y]").astype(np.int64)) - int(exact.astype("datetime64[Y]").astype(np.int64)))
+        > 1
+    ):
+        raise ConfigError(f"{key}: expected a date that {unit} can hold; found {text}")
+    return int(date.astype(np.int64)) + bool(date.astype(exact.dtype) < exact)

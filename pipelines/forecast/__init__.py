@@ -1,0 +1,1 @@
+"""What a build will read, write and take, told before it begins."""

@@ -1,0 +1,1 @@
+"""A finished data set again: verified, compared, added to, its transform used for other rows."""

@@ -1,0 +1,160 @@
+"""The statistics of a data set to which rows are added: those of all training rows, and how far they have drifted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from loaders.format.manifest import ManifestError
+from pipelines.config.resolved import ResolvedFeature
+from pipelines.maintain.profile import FeatureProfile, merge_classes
+from pipelines.maintain.reuse import Existing
+from pipelines.output.directory import MOMENTS, STATISTICS, STATISTICS_PROTO, TRANSFORM_MOMENTS
+from pipelines.plan.plan import Plan
+from pipelines.publish.manifest import check_classes, make_statistics
+from pipelines.statistics.drift import CHANCE, Drift, compare
+from pipelines.statistics.frequencies import Distinct
+from pipelines.statistics.summary import Moments, Statistics, merge, summarize
+from pipelines.storage import files
+from pipelines.storage.archive import dump_arrays, load_arrays
+
+MAX_SHIFT = 0.25
+MAX_SPREAD = 1.5
+MAX_MISSING = 0.05
+"""Drift that is worth a warning: of a mean in deviations, of a deviation as a factor, of a rate of missing values."""
+
+CLASS_VALUES = "class_values"
+CLASS_COUNTS = "class_counts"
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureDrift:
+    """How far a feature has drifted from the rows that the transform was learned from.
+
+    Attributes:
+        added: The new training rows.
+        total: All training rows.
+        certain: All training rows, less what comes by chance.
+    """
+
+    added: Drift
+    total: Drift
+    certain: Drift
+
+    @property
+    def large(self) -> bool:
+        """Whether it is worth a warning."""
+        found = self.certain
+        return found.shift > MAX_SHIFT or found.spread > MAX_SPREAD or found.missing > MAX_MISSING
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Growth:
+    """What becomes of the statistics of a data set.
+
+    Attributes:
+        files: The files that describe all training rows, by name; none where there is no new training row, or where
+            the statistics are those of another data set.
+        drifts: The drift of each feature of the transform.
+    """
+
+    files: Mapping[str, bytes]
+    drifts: Mapping[str, FeatureDrift]
+
+
+def grow(plan: Plan, existing: Existing, added: Mapping[str, FeatureProfile], *, rows: int) -> Growth:
+    """Adds the new training rows to the statistics of a data set.
+
+    Args:
+        plan: The plan of the new rows.
+        existing: The data set.
+        added: The profile of each feature in the new training rows; empty if there are none.
+        rows: How many training rows there are now.
+
+    Raises:
+        ManifestError: If a file of the data set is not as its manifest says.
+        DataError: If a class has no name.
+    """
+    if not added:
+        return Growth(files={}, drifts={})
+    old = read_listed(existing, MOMENTS)
+    before = load_moments(old)
+    kept = any(file.file == TRANSFORM_MOMENTS for file in existing.manifest.files)
+    learned = load_moments(read_listed(existing, TRANSFORM_MOMENTS)) if kept else before
+    new = {name: profile.moments for name, profile in added.items() if profile.moments is not None}
+    total = {name: merge(moments, new[name]) for name, moments in before.items()}
+    names = [f.name for f in plan.config.features if f.name in total and (f.transformed or plan.config.custom)]
+    drifts = {name: measure_drift(*(summarize(each[name]) for each in (learned, new, total))) for name in names}
+    if existing.manifest.transform_from is not None:
+        return Growth(files={}, drifts=drifts)
+    features = {feature.name: feature for feature in plan.config.features}
+    described = {name: summarize(moments) for name, moments in total.items() if features[name].described}
+    check_classes(plan, described)
+    arrays = _statistics(load_arrays(read_listed(existing, STATISTICS)), described, features, added)
+    grown = {
+        MOMENTS: dump_moments(total),
+        STATISTICS: dump_arrays(arrays),
+        STATISTICS_PROTO: make_statistics(plan, described, rows=rows).SerializeToString(),
+    }
+    return Growth(files=grown if kept else grown | {TRANSFORM_MOMENTS: old}, drifts=drifts)
+
+
+def measure_drift(learned: Statistics, added: Statistics, total: Statistics) -> FeatureDrift:
+    """The drift of one feature: from the rows that were learned from, to the new ones and to all."""
+    return FeatureDrift(
+        added=compare(learned, added), total=compare(learned, total), certain=compare(learned, total, errors=CHANCE)
+    )
+
+
+def read_listed(existing: Existing, name: str) -> bytes:
+    """A file of a data set, which has to be as the manifest says: what is added twice would not be found later.
+
+    Raises:
+        ManifestError: If it is not.
+    """
+    data = files.read_bytes(files.join(existing.root, name))
+    listed = {file.file: (file.bytes, file.crc32c) for file in existing.manifest.files}
+    found = (len(data), f"{google_crc32c.value(data):08x}")
+    if listed.get(name) != found:
+        raise ManifestError(
+            f"{files.join(existing.root, name)}: expected {listed.get(name)} (bytes, CRC-32C); found {found}"
+        )
+    return data
+
+
+def load_moments(data: bytes) -> dict[str, Moments]:
+    """Reads a file of moments, with keys `<feature>/<field>`."""
+    fields: dict[str, dict[str, npt.NDArray[Any]]] = {}
+    for key, array in load_arrays(data).items():
+        name, _, field = key.rpartition("/")
+        fields.setdefault(name, {})[field] = array
+    return {name: Moments.from_arrays(arrays) for name, arrays in fields.items()}
+
+
+def dump_moments(moments: Mapping[str, Moments]) -> bytes:
+    """Moments as a file."""
+    return dump_arrays({f"{name}/{key}": a for name, own in moments.items() for key, a in own.to_arrays().items()})
+
+
+def _statistics(
+    before: Arrays,
+    described: Mapping[str, Statistics],
+    features: Mapping[str, ResolvedFeature],
+    added: Mapping[str, FeatureProfile],
+) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of all rows, in the order of those before."""
+    after = {f"{name}/{key}": array for name, own in described.items() for key, array in own.arrays().items()}
+    for name in [key.removesuffix(f"/{CLASS_VALUES}") for key in before if key.endswith(f"/{CLASS_VALUES}")]:
+        values, counts = before[f"{name}/{CLASS_VALUES}"], before[f"{name}/{CLASS_COUNTS}"]
+        old = Distinct(values, counts, np.array([len(values)]))
+        merged = merge_classes(features[name], old, added[name].classes if name in added else None)
+        if merged is not None:
+            after |= {f"{name}/{CLASS_VALUES}": merged.values, f"{name}/{CLASS_COUNTS}": merged.counts}
+    return {key: after[key] for key in before if key in after}

@@ -1,0 +1,293 @@
+"""A profile of rows: for each split and feature the moments of the values, and how often each class occurs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.analyze import fit
+from pipelines.config.resolved import ResolvedFeature
+from pipelines.plan.plan import Plan, Span
+from pipelines.reading import missing
+from pipelines.reading.columns import Columns, read_columns, take
+from pipelines.reading.splits import assign
+from pipelines.runners.distribute import Spread
+from pipelines.runners.fork import Workers
+from pipelines.statistics.frequencies import Distinct, Frequencies
+from pipelines.statistics.summary import Moments, as_columns, merge, moments
+from pipelines.storage import files
+from pipelines.storage.archive import dump_arrays, load_arrays
+
+STAGE = "profile"
+MAX_CLASSES = 65_536
+UNITS_TOGETHER = 16
+
+Bounds = Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
+"""Feature → the least and the greatest value of each statistic."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureProfile:
+    """What is known of one feature's values in some rows.
+
+    Attributes:
+        moments: Their moments, or None for what has none: text, complex numbers, ids.
+        outside: How many of them lie outside bounds that were given.
+        classes: How often each value of a label occurs; None for what is no label, and for more than `MAX_CLASSES`.
+    """
+
+    moments: Moments | None
+    outside: int = 0
+    classes: Distinct | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Profile:
+    """What is known of some rows.
+
+    Attributes:
+        rows: How many rows of each split there are.
+        features: The profile of each feature of each split.
+    """
+
+    rows: Mapping[str, int]
+    features: Mapping[tuple[str, str], FeatureProfile]
+
+
+def profiled(plan: Plan) -> dict[str, ResolvedFeature]:
+    """The features that have a profile."""
+    return {f.name: f for f in plan.config.features if fit.uses_moments(f) or has_classes(f)}
+
+
+def has_classes(feature: ResolvedFeature) -> bool:
+    """Whether a feature's values are classes: labels of integers, bools or text."""
+    return feature.spec.role == "label" and feature.source_dtype.startswith(("int", "uint", "bool", "string"))
+
+
+def profile_columns(features: Iterable[ResolvedFeature], columns: Columns, bounds: Bounds) -> dict[str, FeatureProfile]:
+    """The profile of each feature in rows of one split.
+
+    Args:
+        features: The features.
+        columns: The rows, of all that `fit.inputs_of` names.
+        bounds: The values that are expected of a feature; none are outside where it has no bounds.
+    """
+    found = {}
+    for feature in features:
+        values = missing.marked(feature, columns)
+        low, high = bounds.get(feature.name, (None, None))
+        found[feature.name] = FeatureProfile(
+            moments=moments(values, feature.over) if fit.uses_moments(feature) else None,
+            outside=0 if low is None or high is None else _outside(as_columns(values, feature.over), low, high),
+            classes=_count(feature, values) if has_classes(feature) else None,
+        )
+    return found
+
+
+def _outside(columns: npt.NDArray[Any], low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> int:
+    """How many values of the columns are below the least or above the greatest; NaN is neither."""
+    return int(np.count_nonzero(columns < low.reshape(-1)) + np.count_nonzero(columns > high.reshape(-1)))
+
+
+def _classes(feature: ResolvedFeature) -> Frequencies:
+    return Frequencies(shape=feature.value_shape, over="all", limit=MAX_CLASSES)
+
+
+def _count(feature: ResolvedFeature, values: npt.NDArray[Any]) -> Distinct | None:
+    counter = _classes(feature)
+    try:
+        return counter.accumulate(counter.start(), values)
+    except ValueError:  # more distinct values than the limit: numbers, not classes
+        return None
+
+
+def merge_classes(feature: ResolvedFeature, a: Distinct | None, b: Distinct | None) -> Distinct | None:
+    """The classes of two sets of rows together; None where there are more than `MAX_CLASSES`."""
+    if a is None or b is None:
+        return None
+    try:
+        return _classes(feature).merge(a, b)
+    except ValueError:
+        return None
+
+
+def _merge_features(feature: ResolvedFeature, a: FeatureProfile, b: FeatureProfile) -> FeatureProfile:
+    return FeatureProfile(
+        moments=merge(a.moments, b.moments) if a.moments is not None and b.moments is not None else None,
+        outside=a.outside + b.outside,
+        classes=merge_classes(feature, a.classes, b.classes),
+    )
+
+
+def merge_profiles(features: Mapping[str, ResolvedFeature], a: Profile, b: Profile) -> Profile:
+    """The profile of two sets of rows together; exact, so that the order does not matter."""
+    found = dict(a.features)
+    for key, profile in b.features.items():
+        found[key] = _merge_features(features[key[1]], found[key], profile) if key in found else profile
+    splits = dict.fromkeys([*a.rows, *b.rows])
+    return Profile(rows={split: a.rows.get(split, 0) + b.rows.get(split, 0) for split in splits}, features=found)
+
+
+def unit_count(plan: Plan) -> int:
+    """How many units of rows are profiled, each in one piece."""
+    return -(-plan.table.rows // plan.analysis_rows)
+
+
+def unit_spans(plan: Plan, unit: int) -> list[Span]:
+    """The rows of one unit: those of all parts, laid end to end, are cut every `analysis_rows` rows."""
+    counts = [part.rows for part in plan.table.parts]
+    starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    begin, end = unit * plan.analysis_rows, min((unit + 1) * plan.analysis_rows, plan.table.rows)
+    first, last = np.searchsorted(starts, begin, side="right") - 1, np.searchsorted(starts, end, side="left")
+    spans = []
+    for part in range(int(first), int(last)):
+        offset = int(starts[part])
+        start, stop = max(begin - offset, 0), min(end - offset, counts[part])
+        if stop > start:
+            spans.append(Span(part=part, start=start, stop=stop))
+    return spans
+
+
+def splits_of(plan: Plan, spans: Sequence[Span]) -> npt.NDArray[np.intp]:
+    """The split of each row as a number in `plan.splits`; -1 for a row that is dropped."""
+    numbers = assign(plan, spans)
+    if not isinstance(plan.config.splits, str):
+        return numbers
+    splits = [plan.splits.index(str(plan.table.parts[span.part].split)) for span in spans]
+    own = np.repeat(np.array(splits, dtype=np.intp), [span.rows for span in spans])
+    return np.where(numbers < 0, numbers, own)
+
+
+def profile_units(units: tuple[int, int], plan: Plan, bounds: Bounds, only: Sequence[str] | None) -> Profile:
+    """The profile of a run of units.
+
+    Args:
+        units: The first, and one more than the last.
+        plan: The plan.
+        bounds: As in `profile_columns`.
+        only: The splits that are profiled; None for all.
+    """
+    features = profiled(plan)
+    names = fit.inputs_of(features.values())
+    total = Profile(rows={}, features={})
+    for unit in range(*units):
+        spans = unit_spans(plan, unit)
+        numbers = splits_of(plan, spans)
+        columns = read_columns(plan, spans, stage=STAGE, features=names)
+        for number, split in enumerate(plan.splits):
+            rows = np.flatnonzero(numbers == number)
+            if not len(rows) or (only is not None and split not in only):
+                continue
+            own = columns if len(rows) == len(numbers) else take(columns, rows)
+            found = profile_columns(features.values(), own, bounds)
+            profile = Profile(rows={split: len(rows)}, features={(split, name): f for name, f in found.items()})
+            total = merge_profiles(features, total, profile)
+    return total
+
+
+class AddUpProfiles(beam.CombineFn):  # type: ignore[misc]
+    """Merges the profiles of runs of units."""
+
+    def __init__(self, features: Mapping[str, ResolvedFeature]) -> None:
+        self._features = features
+
+    def create_accumulator(self) -> Profile:
+        """The profile of no row."""
+        return Profile(rows={}, features={})
+
+    def add_input(self, accumulator: Profile, profile: Profile) -> Profile:
+        """Adds a profile."""
+        return merge_profiles(self._features, accumulator, profile)
+
+    def merge_accumulators(self, accumulators: Iterable[Profile]) -> Profile:
+        """Adds up profiles."""
+        return functools.reduce(self.add_input, accumulators, self.create_accumulator())
+
+    def extract_output(self, accumulator: Profile) -> Profile:
+        """The sum."""
+        return accumulator
+
+
+class WriteProfile(beam.PTransform):  # type: ignore[misc]
+    """Profiles all rows, in one pass, and writes the profile to a file.
+
+    Expects a pipeline. Outputs a PCollection of one element, there when the file has been written.
+
+    Attributes:
+        plan: The plan.
+        path: The file.
+        bounds: As in `profile_columns`.
+        only: As in `profile_units`.
+        workers: Forked workers of this machine that have the plan, or None.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        path: str,
+        *,
+        bounds: Bounds | None = None,
+        only: Sequence[str] | None = None,
+        workers: Workers | None = None,
+    ) -> None:
+        super().__init__()
+        self.plan = plan
+        self.path = path
+        self.bounds = bounds or {}
+        self.only = only
+        self.workers = workers
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[None]:
+        """Wires the pass."""
+        units = unit_count(self.plan)
+        together = min(max(units // 64, 1), UNITS_TOGETHER)
+        runs = [(first, min(first + together, units)) for first in range(0, units, together)]
+        return (
+            pipeline
+            | "ProfileUnits" >> Spread(profile_units, runs, self.plan, self.bounds, self.only, workers=self.workers)
+            | "AddUpProfiles" >> beam.CombineGlobally(AddUpProfiles(profiled(self.plan)))
+            | "KeepProfile" >> beam.Map(keep_profile, self.path)
+        )
+
+
+def keep_profile(profile: Profile, path: str) -> None:
+    """Writes a profile to a file."""
+    files.write_bytes(path, dump_profile(profile))
+
+
+def dump_profile(profile: Profile) -> bytes:
+    """A profile as the bytes of an `.npz` archive."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for number, found in enumerate(profile.features.values()):
+        arrays[f"{number}/outside"] = np.array(found.outside)
+        for kind, value in (("moments", found.moments), ("classes", found.classes)):
+            if value is not None:
+                arrays |= {f"{number}/{kind}/{key}": array for key, array in value.to_arrays().items()}
+    index = json.dumps({"rows": dict(profile.rows), "features": [list(key) for key in profile.features]})
+    return dump_arrays({"index": np.array(index), **arrays})
+
+
+def load_profile(data: bytes) -> Profile:
+    """Reads what `dump_profile` wrote."""
+    arrays = load_arrays(data)
+    index = json.loads(str(arrays.pop("index")))
+    found: list[dict[str, dict[str, npt.NDArray[Any]]]] = [{} for _ in index["features"]]
+    for key, array in arrays.items():
+        number, kind, *name = key.split("/")
+        found[int(number)].setdefault(kind, {})["/".join(name)] = array
+    features = {
+        (split, name): FeatureProfile(
+            moments=Moments.from_arrays(own["moments"]) if "moments" in own else None,
+            outside=int(own["outside"][""]),
+            classes=Distinct.from_arrays(own["classes"]) if "classes" in own else None,
+        )
+        for (split, name), own in zip(index["features"], found, strict=True)
+    }
+    return Profile(rows=index["rows"], features=features)

@@ -1,0 +1,143 @@
+"""The transform of one data set used for another: what is read of the first, and how the second is planned."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from loaders.format.manifest import Manifest
+from pipelines.config.resolved import Custom
+from pipelines.config.schema import DatasetConfig, parse_config
+from pipelines.errors import ConfigError, Problem, SourceError
+from pipelines.maintain.verify import read_manifest
+from pipelines.output.directory import KEPT, SOURCES, TRANSFORM, Output
+from pipelines.plan.plan import Plan, make_plan, resolve_config
+from pipelines.sources.provenance import Provenance, looking, schema_differences
+from pipelines.sources.table import SourceTable, scan
+from pipelines.storage import files
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Existing:
+    """A finished data set.
+
+    Attributes:
+        root: Its directory.
+        manifest: Its manifest.
+        provenance: The parts that it was made of.
+    """
+
+    root: str
+    manifest: Manifest
+    provenance: Provenance
+
+    @property
+    def fingerprint(self) -> str:
+        """A BLAKE2b digest of the transform and of what is known of the rows that it was learned from."""
+        kept = [file for file in self.manifest.files if file.file in KEPT or file.file.startswith(f"{TRANSFORM}/")]
+        text = json.dumps([dataclasses.asdict(file) for file in kept])
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    @property
+    def custom(self) -> Custom | None:
+        """The user's own function, of which only what it gives is needed where its transform is there already."""
+        place = self.manifest.config.get("preprocessing_fn")
+        return None if place is None else Custom(place=place, digest="", specs=self.manifest.features)
+
+
+def open_existing(root: str) -> Existing:
+    """Reads what is known of a finished data set.
+
+    Raises:
+        ManifestError: If there is none, or it cannot be read.
+        ConfigError: If it was written by a version that kept nothing of its sources.
+    """
+    manifest = read_manifest(root)
+    path = Output(root).path(SOURCES)
+    if not manifest.sources or not files.exists(path):
+        raise ConfigError(
+            f"{root}: expected a data set with {SOURCES}, which says what it was made of; found an older one"
+        )
+    return Existing(
+        root=files.absolute(root),
+        manifest=manifest,
+        provenance=Provenance.loads(files.read_bytes(path), path=path),
+    )
+
+
+def plan_reuse(source: str, existing: Existing, config: DatasetConfig) -> Plan:
+    """Plans a build that takes another data set's transform.
+
+    Args:
+        source: The directory of the arrays.
+        existing: The data set whose transform, and whose configuration of the features, is used.
+        config: What the user said: of features only where their files are; what is not said of splits, seed and the
+            like is as it is in the other data set.
+
+    Raises:
+        SourceError: Listing everything that is wrong with the sources, and how their features differ.
+        ConfigError: If the other data set has no transform, or the user said something of features or a function.
+    """
+    if existing.manifest.transform is None:
+        raise ConfigError(f"{existing.root}: expected a data set with a transform; found one without")
+    if config.preprocessing_fn is not None:
+        raise ConfigError(
+            f"preprocessing_fn: the transform is that of {existing.root}; found {config.preprocessing_fn}"
+        )
+    combined = combine(existing, config)
+    table = check_against(existing, scan(source, parse_config(looking(combined))))
+    return make_plan(table, resolve_config(parse_config(combined), table, learns=False, custom=existing.custom))
+
+
+def combine(existing: Existing, config: DatasetConfig) -> dict[str, Any]:
+    """A data set's configuration with what the user said.
+
+    Raises:
+        ConfigError: If the user said more of a feature than where its files are.
+    """
+    said = {key: getattr(config, key) for key in config.model_fields_set - {"features", "preprocessing_fn"}}
+    features = {name: dict(value) for name, value in existing.manifest.config["features"].items()}
+    for name, feature in config.features.items():
+        other = feature.model_fields_set - {"files"}
+        if other:
+            found = ", ".join(sorted(other))
+            raise ConfigError(
+                f"features.{name}: only files can be said, as all else is that of {existing.root}; found {found}"
+            )
+        features.setdefault(name, {})["files"] = feature.files
+    return {**existing.manifest.config, **said, "features": features}
+
+
+def check_against(existing: Existing, table: SourceTable) -> SourceTable:
+    """Checks that sources are such as those of a data set.
+
+    Returns:
+        The sources, with the data set's numbers of classes that directories name.
+
+    Raises:
+        SourceError: Listing every difference: features, dtypes, shapes, units, directories that name no class.
+    """
+    problems = schema_differences(existing.manifest.sources, table, other=existing.root)
+    known = existing.provenance.directories
+    for directory in table.directories:
+        if directory not in known:
+            expected = f"a directory that names a class, as in {existing.root}: {', '.join(known)}"
+            problems.append(Problem(path=files.join(table.root, directory), expected=expected, found="another one"))
+    if problems:
+        raise SourceError(problems)
+    return dataclasses.replace(table, directories=known)
+
+
+def copy_learned(existing: Existing, output: Output) -> None:
+    """Copies the transform, and what is known of the rows that it was learned from, to where an analysis puts it."""
+    for file in existing.manifest.files:
+        if file.file.startswith(f"{TRANSFORM}/"):
+            target = output.path(*file.file.split("/"))
+        elif file.file in KEPT:
+            target = files.join(output.statistics, file.file)
+        else:
+            continue
+        files.write_bytes(target, files.read_bytes(files.join(existing.root, file.file)))
+    files.write_text(output.analysis_done, "")

@@ -1,0 +1,257 @@
+"""What an output directory says of a build that runs, has stopped, or is finished; nothing but its files is read.
+
+So a build can be watched from any machine that sees its output, whatever runs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from loaders.format.manifest import Manifest
+from pipelines.cli.progress import show_bytes, show_seconds
+from pipelines.errors import EXIT_BAD_INPUT, NpyflowError
+from pipelines.output.directory import Output, read_state, totals
+from pipelines.output.lock import Holder
+from pipelines.plan.plan import Plan
+from pipelines.storage import files
+
+RATE_TASKS = 64
+"""The finished tasks, the last ones, that the speed is taken from."""
+
+WATCH_SECONDS = 5.0
+
+IDLE_SECONDS = 300.0
+"""After so long without a new file, where no driver is at work either, watching ends."""
+
+READ_RECORDS = 1000
+"""Records of tasks that are read at a time; an object store gives some ten a second to one reader."""
+
+State = Literal["finished", "building", "appending"]
+
+
+class NoBuildError(NpyflowError):
+    """A directory that holds neither a data set nor a build."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Status:
+    """How far a build, or an append, is.
+
+    Attributes:
+        root: The output directory.
+        state: Whether a data set is finished, is being built, or gets more rows.
+        sources: The directory of the sources; None where it is not known, as of a finished data set.
+        analyzed: Whether pass 1 is done.
+        tasks: How many tasks there are.
+        tasks_done: How many of them are done.
+        rows: How many rows the sources have, or a finished data set.
+        rows_done: How many rows the finished tasks have read; None where none is known.
+        bytes_done: The bytes of the finished shards.
+        shards: How many shards there are to be.
+        shards_done: How many of them are written.
+        exact: Whether rows and bytes are those of all finished tasks; else they are reckoned from some of them.
+        last: When the last task finished, in seconds since 1970; None where that is not known.
+        tasks_per_second: The speed of the last tasks.
+        seconds_left: What is left of writing at this speed.
+        at_work: The machine and the process that build, in words; None where there is none. A cluster may go on with
+            a job whose driver has ended.
+        idle_seconds: How long ago the last file was written, where nobody is at work; None where that is not known.
+    """
+
+    root: str
+    state: State
+    sources: str | None = None
+    analyzed: bool = False
+    tasks: int | None = None
+    tasks_done: int = 0
+    rows: int | None = None
+    rows_done: int = 0
+    bytes_done: int = 0
+    shards: int | None = None
+    shards_done: int = 0
+    exact: bool = True
+    last: float | None = None
+    tasks_per_second: float | None = None
+    seconds_left: float | None = None
+    at_work: str | None = None
+    idle_seconds: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The attributes by their names."""
+        return dataclasses.asdict(self)
+
+
+def keep_description(plan: Plan, output: Output) -> None:
+    """Says beside the plan what is built, for those who ask how far it is: a plan may be large."""
+    shards = sum(group.tasks * len(group.splits) for group in plan.groups)
+    said = {"sources": plan.table.root, "rows": plan.table.rows, "tasks": plan.task_count, "shards": shards}
+    files.write_text(_description(output), json.dumps(said))
+
+
+def _description(output: Output) -> str:
+    return output.path("_build", "about.json")
+
+
+class Watcher:
+    """Reads how far a build is, again and again; each record of a task is read once."""
+
+    def __init__(self, root: str) -> None:
+        self._output = Output(root)
+        self._records: dict[str, tuple[int, int, int]] = {}
+
+    def read(self) -> Status:
+        """How far the build is now.
+
+        Raises:
+            NoBuildError: If the directory holds neither a data set nor a build.
+            ManifestError: If its manifest cannot be read.
+        """
+        output = self._output
+        state = read_state(output)
+        if files.exists(output.manifest) and (state is None or "append_to" not in state):
+            return self._finished(Manifest.loads(files.read_bytes(output.manifest), path=output.manifest))
+        if state is None:
+            raise NoBuildError(f"{output.root}: expected a data set, finished or being built; found none")
+        return self._unfinished(state)
+
+    def _finished(self, manifest: Manifest) -> Status:
+        shards = [shard for split in manifest.splits.values() for shard in split]
+        rows = sum(shard.rows for shard in shards)
+        return Status(
+            root=self._output.root,
+            state="finished",
+            analyzed=True,
+            rows=rows + manifest.dropped,
+            rows_done=rows + manifest.dropped,
+            bytes_done=sum(shard.bytes for shard in shards),
+            shards=len(shards),
+            shards_done=len(shards),
+        )
+
+    def _unfinished(self, state: Mapping[str, Any]) -> Status:
+        output = self._output
+        try:
+            found = {file.path: file.modified for file in files.list_files(output.build)}
+        except OSError:  # it has just been finished, or cleared
+            found = {}
+        about = self._read_json(_description(output)) or {}
+        done = {path: when for path, when in found.items() if path.startswith("tasks/") and path.endswith(".json")}
+        rows, size, shards = self._add_up(sorted(done, key=lambda path: (-done[path], path)))
+        begun = max(found.get("plan.pickle", 0.0), found.get("analysis.done", 0.0))
+        rate = speed([when for when in done.values() if when >= begun], begun=begun)
+        tasks = about.get("tasks", sum(state["plan"][2:]) if "plan" in state else None)
+        left = None if rate is None or tasks is None else (tasks - len(done)) / rate
+        return Status(
+            root=output.root,
+            state="appending" if "append_to" in state else "building",
+            sources=about.get("sources"),
+            analyzed="analysis.done" in found,
+            tasks=tasks,
+            tasks_done=len(done),
+            rows=about.get("rows"),
+            rows_done=rows,
+            bytes_done=size,
+            shards=about.get("shards"),
+            shards_done=shards,
+            exact=len(self._records) >= len(done),
+            last=max(done.values(), default=0.0) or None,
+            tasks_per_second=rate,
+            seconds_left=left,
+            at_work=(at_work := self._at_work()),
+            idle_seconds=None if at_work or not any(found.values()) else max(time.time() - max(found.values()), 0.0),
+        )
+
+    def _at_work(self) -> str | None:
+        with contextlib.suppress(OSError):
+            holder = Holder.loads(files.read_bytes(self._output.lock))
+            # A lock in a local directory, which may be shared, is not written anew: only its own machine knows more.
+            if holder is not None and (
+                not holder.gone or (holder.host != socket.gethostname() and files.is_local(self._output.root))
+            ):
+                return f"{holder.host}, process {holder.pid}, for {show_seconds(max(time.time() - holder.since, 0.0))}"
+        return None
+
+    def _add_up(self, newest_first: Sequence[str]) -> tuple[int, int, int]:
+        """Rows, bytes and shards of the finished tasks; reckoned from those that are known where there are many."""
+        there = set(newest_first)
+        self._records = {path: found for path, found in self._records.items() if path in there}
+        for path in [path for path in newest_first if path not in self._records][:READ_RECORDS]:
+            record = self._read_json(files.join(self._output.build, path))
+            if record is not None:
+                self._records[path] = totals(record)
+        if not self._records:
+            return 0, 0, 0
+        factor = len(newest_first) / len(self._records)
+        rows, size, shards = (round(sum(column) * factor) for column in zip(*self._records.values(), strict=True))
+        return rows, size, shards
+
+    def _read_json(self, path: str) -> dict[str, Any] | None:
+        """A file of the build, or None where it is not there, or no longer."""
+        with contextlib.suppress(OSError, ValueError):
+            return dict(json.loads(files.read_bytes(path)))
+        return None
+
+
+def watch(watcher: Watcher) -> Iterator[Status]:
+    """How far a build is, again and again until it is finished, or nobody has done anything for `IDLE_SECONDS`."""
+    while True:
+        found = watcher.read()
+        yield found
+        if found.state == "finished" or (found.idle_seconds or 0.0) > IDLE_SECONDS:
+            return
+        time.sleep(WATCH_SECONDS)
+
+
+def speed(times: Sequence[float], *, begun: float) -> float | None:
+    """How many tasks are done a second.
+
+    Args:
+        times: When tasks were done, in seconds.
+        begun: When the first of them were begun.
+
+    Returns:
+        The speed of the last `RATE_TASKS`, or None where times do not tell.
+    """
+    ends = [begun, *sorted(times)][-RATE_TASKS - 1 :]
+    seconds = ends[-1] - ends[0]
+    return (len(ends) - 1) / seconds if seconds > 0 and begun > 0 else None
+
+
+def describe(status: Status, *, now: float | None = None) -> list[str]:
+    """What a person is shown: a line for each thing that is known."""
+    about = "" if status.exact else "about "
+    written = f"{show_bytes(status.bytes_done)} in {status.shards_done:,}"
+    if status.state == "finished":
+        return [f"{status.root}: finished; {status.rows_done:,} rows, {written} shards"]
+    what = "an append" if status.state == "appending" else "a build"
+    lines = [f"{status.root}: {what} that is not finished" + (f", of {status.sources}" if status.sources else "")]
+    if status.state == "building":
+        lines.append(f"analysis: {'done' if status.analyzed else 'not done'}")
+    lines.append(
+        f"writing: {status.tasks_done:,}{_of(status.tasks)} tasks; {about}{status.rows_done:,}{_of(status.rows)} rows, "
+        f"{written}{_of(status.shards)} shards"
+    )
+    if status.last is not None:
+        ago = max((time.time() if now is None else now) - status.last, 0.0)
+        lines.append(f"the last task was done {show_seconds(ago)} ago")
+    if status.tasks_per_second is not None and status.seconds_left is not None:
+        lines.append(
+            f"speed: {status.tasks_per_second:.3g} tasks/s; writing would take {show_seconds(status.seconds_left)} more"
+        )
+    if status.at_work is not None:
+        lines.append(f"at work: {status.at_work}")
+    else:
+        lines.append("at work: no driver on record; the same command goes on where a build has stopped")
+    return lines
+
+
+def _of(total: int | None) -> str:
+    return "" if total is None else f" of {total:,}"

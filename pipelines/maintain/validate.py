@@ -1,0 +1,339 @@
+"""Validation of arrays: their schema, ranges, missing values and classes, between splits and against a data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from loaders.format.spec import FeatureSpec
+from pipelines.config.schema import DatasetConfig, parse_config
+from pipelines.errors import ConfigError, Problem
+from pipelines.maintain.reuse import Existing, combine
+from pipelines.output.directory import STATISTICS
+from pipelines.plan.handoff import keep
+from pipelines.plan.plan import Plan, make_plan, resolve_config
+from pipelines.runners.beam import check_workers, forked_workers, option_value, pipeline_options, run_pipeline
+from pipelines.runners.quiet import quick_imports
+from pipelines.sources.provenance import looking, schema_differences
+from pipelines.sources.table import SourceTable, scan
+from pipelines.statistics.drift import CHANCE, Classes, compare, compare_classes
+from pipelines.statistics.summary import Statistics, summarize
+from pipelines.storage import files
+from pipelines.storage.archive import load_arrays
+
+SHOWN_CLASSES = 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """What is still no problem. Differences that come by chance are taken off before.
+
+    A negative one is a ConfigError.
+
+    Attributes:
+        drift: The shift of a mean, in deviations of the reference.
+        spread: The factor between two deviations.
+        missing: The difference of two rates of missing values.
+        outside: The share of values outside the range of the data set's training rows.
+        new_classes: How many classes the reference does not have.
+        class_drift: The largest difference of a class's shares.
+    """
+
+    drift: float = 0.1
+    spread: float = 1.25
+    missing: float = 0.05
+    outside: float = 0.01
+    new_classes: int = 0
+    class_drift: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, limit in dataclasses.asdict(self).items():
+            if not limit >= 0:  # which NaN is not either; nothing would ever pass it
+                raise ConfigError(f"max_{name}: expected a number that is not negative; found {limit}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One thing that was measured.
+
+    Attributes:
+        split: The split.
+        feature: The feature.
+        reference: What it was compared with: a split, or the root of a data set.
+        kind: One of the fields of `Thresholds`.
+        value: What was found.
+        certain: What is left of it without what comes by chance.
+        limit: The threshold.
+        detail: What helps to understand it, such as the new classes.
+    """
+
+    split: str
+    feature: str
+    reference: str
+    kind: str
+    value: float
+    certain: float
+    limit: float
+    detail: str = ""
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether the threshold is passed."""
+        return self.certain > self.limit
+
+    def to_json(self) -> dict[str, Any]:
+        """This as JSON values; null where a number is infinite."""
+        value = dataclasses.asdict(self) | {"exceeded": self.exceeded}
+        return {key: None if isinstance(each, float) and math.isinf(each) else each for key, each in value.items()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Validation:
+    """What a validation has found.
+
+    Attributes:
+        rows: How many rows each split has.
+        schema: How the features differ from those of the data set.
+        skipped: The files that were left out.
+        measures: All that was measured.
+    """
+
+    rows: Mapping[str, int]
+    schema: tuple[Problem, ...]
+    skipped: tuple[Problem, ...]
+    measures: tuple[Measure, ...]
+
+    @property
+    def problems(self) -> int:
+        """How many problems there are."""
+        return len(self.schema) + sum(measure.exceeded for measure in self.measures)
+
+    def dumps(self) -> str:
+        """The report for machines."""
+        value = {
+            "problems": self.problems,
+            "rows": dict(self.rows),
+            "schema": [dataclasses.asdict(problem) for problem in self.schema],
+            "skipped": [dataclasses.asdict(problem) for problem in self.skipped],
+            "measures": [measure.to_json() for measure in self.measures],
+        }
+        return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ValidationPlan:
+    """What is validated.
+
+    Attributes:
+        plan: The sources with their splits.
+        schema: How the features differ from those of the data set.
+        statistics: The data set's statistics of the features that do not differ; empty without a data set.
+        classes: Its classes.
+        against: The root of the data set, or "".
+    """
+
+    plan: Plan
+    schema: tuple[Problem, ...] = ()
+    statistics: Mapping[str, Statistics] = dataclasses.field(default_factory=dict)
+    classes: Mapping[str, Classes] = dataclasses.field(default_factory=dict)
+    against: str = ""
+
+
+def plan_validation(source: str, config: DatasetConfig, existing: Existing | None = None) -> ValidationPlan:
+    """Finds what is to be validated.
+
+    Args:
+        source: The directory of the arrays.
+        config: What the user said; with a data set, only where files are, and splits and the like.
+        existing: The data set that the arrays should be like, or None.
+
+    Raises:
+        SourceError: Listing everything that is wrong with the sources.
+        ConfigError: If the configuration does not fit them.
+    """
+    config = config.model_copy(update={"preprocessing_fn": None})
+    if existing is None:
+        table = scan(source, config)
+        return ValidationPlan(plan=make_plan(table, resolve_config(config, table, learns=False)))
+    combined = combine(existing, config) | {"preprocessing_fn": None}
+    table = scan(source, parse_config(looking(combined)))
+    problems = schema_differences(existing.manifest.sources, table, other=existing.root)
+    same = _comparable(existing.manifest.sources, table, problems, combined["features"])
+    there = {feature.name for feature in table.features}
+    features = {name: said for name, said in looking(combined)["features"].items() if name in there}
+    features |= {name: combined["features"][name] for name in same}
+    resolved = resolve_config(parse_config({**combined, "features": features}), table, learns=False)
+    statistics, classes = _read_statistics(existing, same)
+    return ValidationPlan(
+        plan=make_plan(table, resolved),
+        schema=tuple(problems),
+        statistics=statistics,
+        classes=classes,
+        against=existing.root,
+    )
+
+
+def _comparable(
+    sources: Iterable[FeatureSpec], table: SourceTable, problems: Iterable[Problem], said: Mapping[str, Any]
+) -> list[str]:
+    """The features that are as those of the data set, and so are those that they name."""
+    other = {problem.feature for problem in problems}
+    same = {spec.name for spec in sources} - other
+    return sorted(name for name in same if not {said[name].get("mask"), said[name].get("by")} & other)
+
+
+def _read_statistics(existing: Existing, names: Iterable[str]) -> tuple[dict[str, Statistics], dict[str, Classes]]:
+    """The statistics and the classes of the training rows of a data set; classes only where it has kept them."""
+    arrays = load_arrays(files.read_bytes(files.join(existing.root, STATISTICS)))
+    fields = [field.name for field in dataclasses.fields(Statistics)]
+    statistics, classes = {}, {}
+    for name in names:
+        if f"{name}/count" in arrays:
+            statistics[name] = Statistics(**{field: arrays[f"{name}/{field}"] for field in fields})
+        if f"{name}/class_values" in arrays:
+            classes[name] = (arrays[f"{name}/class_values"], arrays[f"{name}/class_counts"])
+    return statistics, classes
+
+
+def validate(
+    planned: ValidationPlan,
+    thresholds: Thresholds | None = None,
+    *,
+    beam_options: Sequence[str] = (),
+    workers: int = 1,
+) -> Validation:
+    """Reads all rows once, and measures them.
+
+    Args:
+        planned: From `plan_validation`.
+        thresholds: What is still no problem; the defaults where None.
+        beam_options: Command-line options of Beam. A runner whose workers share no local directory with this process
+            needs `--temp_location`.
+        workers: As in `run_build`.
+
+    Raises:
+        DataError: If the sources hold values that cannot be used.
+        ConfigError: If Beam does not know an option or the runner, or workers are not possible.
+        WorkerError: If a forked process was killed.
+    """
+    check_workers(workers, planned.plan, beam_options)
+    with quick_imports():
+        from pipelines.maintain.profile import WriteProfile, load_profile
+
+    if beam_options:
+        pipeline_options(beam_options)
+    bounds = {name: (own.min, own.max) for name, own in planned.statistics.items()}
+    with _temporary(beam_options) as directory:
+        path = files.join(directory, "profile.npz")
+        plan = keep(planned.plan, files.join(directory, "plan.pickle"))
+        with forked_workers(workers, plan) as forked, run_pipeline(beam_options) as pipeline:
+            pipeline | "Profile" >> WriteProfile(plan, path, bounds=bounds, workers=forked)
+        profile = load_profile(files.read_bytes(path))
+    return Validation(
+        rows={split: profile.rows.get(split, 0) for split in planned.plan.splits},
+        schema=planned.schema,
+        skipped=planned.plan.table.skipped,
+        measures=tuple(measure(planned, profile, thresholds or Thresholds())),
+    )
+
+
+@contextmanager
+def _temporary(beam_options: Sequence[str]) -> Iterator[str]:
+    """A directory that workers can write to."""
+    found = option_value(beam_options, "--temp_location")
+    if found is None:
+        with tempfile.TemporaryDirectory(prefix="npyflow-") as directory:
+            yield directory
+        return
+    import uuid
+
+    directory = files.join(found, f"npyflow-{uuid.uuid4().hex}")
+    try:
+        yield directory
+    finally:
+        files.remove_tree(directory)
+
+
+def measure(planned: ValidationPlan, profile: Any, thresholds: Thresholds) -> Iterator[Measure]:
+    """Compares every split with the training split, and every split with the data set.
+
+    Args:
+        planned: What is validated.
+        profile: Of its rows, a `pipelines.maintain.profile.Profile`.
+        thresholds: What is still no problem.
+    """
+    training = planned.plan.training_split
+    statistics = {key: summarize(own.moments) for key, own in profile.features.items() if own.moments is not None}
+    classes = {key: (own.classes.values, own.classes.counts) for key, own in profile.features.items() if own.classes}
+    for (split, name), own in profile.features.items():
+        place = {"split": split, "feature": name}
+        references = []
+        if split != training and (training, name) in profile.features:
+            references.append((training, statistics.get((training, name)), classes.get((training, name))))
+        if planned.against:
+            references.append((planned.against, planned.statistics.get(name), planned.classes.get(name)))
+        for label, old, old_classes in references:
+            where = {**place, "reference": label}
+            new, new_classes = statistics.get((split, name)), classes.get((split, name))
+            if old_classes is not None and new_classes is not None:
+                yield from _measure_classes(where, old_classes, new_classes, thresholds)
+            elif old is not None and new is not None:
+                yield from _measure_numbers(where, old, new, thresholds)
+            if old is not None and new is not None and label == planned.against:
+                yield _measure_outside(where, old, new, own.outside, thresholds)
+
+
+def _measure_numbers(
+    where: Mapping[str, str], old: Statistics, new: Statistics, thresholds: Thresholds
+) -> Iterator[Measure]:
+    value, certain = compare(old, new), compare(old, new, errors=CHANCE)
+    for kind, one, other in (
+        ("drift", value.shift, certain.shift),
+        ("spread", value.spread, certain.spread),
+        ("missing", value.missing, certain.missing),
+    ):
+        yield Measure(**where, kind=kind, value=one, certain=other, limit=getattr(thresholds, kind))
+
+
+def _measure_classes(where: Mapping[str, str], old: Classes, new: Classes, thresholds: Thresholds) -> Iterator[Measure]:
+    value, certain = compare_classes(old, new), compare_classes(old, new, errors=CHANCE)
+    count = len(value.new)
+    shown = ", ".join(_class_name(each) for each in value.new[:SHOWN_CLASSES].tolist())
+    yield Measure(
+        **where,
+        kind="new_classes",
+        value=float(count),
+        certain=float(count),
+        limit=float(thresholds.new_classes),
+        detail=shown + (", …" if count > SHOWN_CLASSES else ""),
+    )
+    yield Measure(
+        **where,
+        kind="class_drift",
+        value=value.distance,
+        certain=certain.distance,
+        limit=thresholds.class_drift,
+    )
+
+
+def _class_name(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _measure_outside(
+    where: Mapping[str, str], old: Statistics, new: Statistics, outside: int, thresholds: Thresholds
+) -> Measure:
+    """The share of values outside the range of others, of which two in so many and one are expected to be."""
+    count = max(int(new.count.sum()), 1)
+    share = outside / count
+    expected = min(2 / (float(np.min(old.count, initial=1 << 62)) + 1), 1.0)
+    chance = expected + CHANCE * math.sqrt(expected * (1 - expected) / count)
+    certain = max(share - chance, 0.0)
+    return Measure(**where, kind="outside", value=share, certain=certain, limit=thresholds.outside)

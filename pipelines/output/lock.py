@@ -1,0 +1,233 @@
+"""Keeps two builds out of one output: the second is told who the first is; one that was killed is in nobody's way."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import errno
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Self
+
+from pipelines.output.directory import Output, OutputError
+from pipelines.storage import files
+
+BEAT_SECONDS = 10.0
+"""How often a build says in an object store that it goes on."""
+
+STALE_SECONDS = 60.0
+"""After so long without a word another machine's build counts as dead; clocks may differ by less than half of it."""
+
+SETTLE_SECONDS = 1.0
+"""After a lock was taken over, how long another may need who saw it stale in the same moment."""
+
+ATTEMPTS = 3
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+"""File systems that have no locks, some of a network."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Holder:
+    """Who builds.
+
+    Attributes:
+        owner: A random name of the run.
+        host: The machine.
+        pid: The process that was started.
+        started: When that process began, as its machine counts: a number may be given to another process later.
+        since: When the build began, in seconds since 1970.
+        beat: When it was last known to go on.
+    """
+
+    owner: str
+    host: str
+    pid: int
+    started: str
+    since: float
+    beat: float
+
+    @classmethod
+    def this(cls) -> Self:
+        """This process, now."""
+        now, pid = time.time(), os.getpid()
+        return cls(owner=uuid.uuid4().hex, host=socket.gethostname(), pid=pid, started=_start(pid), since=now, beat=now)
+
+    @classmethod
+    def loads(cls, data: bytes) -> Self | None:
+        """Reads what `dumps` wrote; None for anything else."""
+        try:
+            return cls(**json.loads(data))
+        except (TypeError, ValueError):
+            return None
+
+    def dumps(self) -> bytes:
+        """This as JSON."""
+        return json.dumps(dataclasses.asdict(self)).encode()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the build is known to have ended, or has not been heard of for long."""
+        if self.host == socket.gethostname():
+            return _start(self.pid) != self.started
+        return time.time() - self.beat > STALE_SECONDS
+
+    def refuse(self, root: str) -> OutputError:
+        """The error for another build."""
+        since = datetime.datetime.fromtimestamp(self.since).isoformat(sep=" ", timespec="seconds")
+        return OutputError(
+            f"{root}: expected no other build of this output; found one on {self.host}, process {self.pid}, "
+            f"since {since}. Wait for it, or stop it and give the command again"
+        )
+
+
+def _start(pid: int) -> str:
+    """When a process began; empty if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19].decode()
+    except FileNotFoundError:
+        pass
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        pass
+    return "" if os.path.isdir("/proc/self") else "alive"
+
+
+@contextlib.contextmanager
+def held(output: Output) -> Iterator[None]:
+    """Holds the lock of an output while the context is open.
+
+    In a local directory the operating system keeps the lock, and ends it with the process. In other file systems it is
+    an object that says who builds, written anew every `BEAT_SECONDS`: one whose process has ended on this machine, or
+    that has not been written for `STALE_SECONDS`, is taken over. Where the store cannot write an object only if there
+    is none, two builds that begin in the same moment may both hold it.
+
+    Raises:
+        OutputError: If another build holds it.
+        OSError: If the lock cannot be written.
+    """
+    with _held_locally(output) if files.is_local(output.root) else _held_by_object(output):
+        yield
+
+
+_held_here: set[str] = set()
+_guard = threading.Lock()
+
+
+@contextlib.contextmanager
+def _held_locally(output: Output) -> Iterator[None]:
+    path = os.path.realpath(output.lock)
+    with _guard:
+        if path in _held_here:  # the operating system's lock is of the process
+            raise Holder.this().refuse(output.root)
+        _held_here.add(path)
+    try:
+        new = not os.path.isdir(output.root)
+        files.make_directory(output.root)
+        descriptor = _lock_file(path, output)
+        try:
+            yield
+        finally:
+            if _is_at(descriptor, path):
+                os.remove(path)
+            os.close(descriptor)
+            if new:
+                with contextlib.suppress(OSError):  # there is something in it
+                    os.rmdir(output.root)
+    finally:
+        _held_here.discard(path)
+
+
+def _lock_file(path: str, output: Output) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                found = Holder.loads(os.pread(descriptor, 4096, 0))
+                os.close(descriptor)
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    raise
+                found = found or dataclasses.replace(Holder.this(), host="another machine", pid=0)
+                raise found.refuse(output.root) from None
+        if _is_at(descriptor, path):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, Holder.this().dumps(), 0)
+            return descriptor
+        os.close(descriptor)  # its build ended, and removed it, after it was opened here
+
+
+def _is_at(descriptor: int, path: str) -> bool:
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
+        return False
+    return (there.st_dev, there.st_ino) == (os.fstat(descriptor).st_dev, os.fstat(descriptor).st_ino)
+
+
+@contextlib.contextmanager
+def _held_by_object(output: Output) -> Iterator[None]:
+    mine = Holder.this()
+    _acquire(output, mine)
+    ended = threading.Event()
+    thread = threading.Thread(target=_beat, args=(output, mine, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        with contextlib.suppress(OSError):  # it is stale soon
+            found = _read(output)
+            if found is not None and found.owner == mine.owner:
+                files.remove(output.lock)
+
+
+def _acquire(output: Output, mine: Holder) -> None:
+    for _ in range(ATTEMPTS):
+        if files.create_new(output.lock, mine.dumps()):
+            break
+        found = _read(output)
+        if found is None:  # removed since
+            continue
+        if found.owner == mine.owner:  # an attempt before did it, and only its answer was lost
+            break
+        if not found.gone:
+            raise found.refuse(output.root)
+        # Others may do the same in this moment; all write, and after a while the last one is there.
+        files.write_bytes(output.lock, mine.dumps())
+        time.sleep(SETTLE_SECONDS)
+        break
+    found = _read(output)
+    if found is None or found.owner != mine.owner:
+        raise (found or mine).refuse(output.root)
+
+
+def _read(output: Output) -> Holder | None:
+    """Who holds the lock; None if nobody does."""
+    if not files.exists(output.lock):
+        return None
+    data = files.read_bytes(output.lock)
+    return Holder.loads(data) or Holder(owner="", host="", pid=0, started="", since=0.0, beat=0.0)
+
+
+def _beat(output: Output, mine: Holder, ended: threading.Event) -> None:
+    """Writes the lock anew, unless another has taken it over, until the build ends."""
+    while not ended.wait(BEAT_SECONDS):
+        with contextlib.suppress(OSError):  # the next time may do
+            found = _read(output)
+            if found is None or found.owner != mine.owner:
+                return
+            files.write_bytes(output.lock, dataclasses.replace(mine, beat=time.time()).dumps())

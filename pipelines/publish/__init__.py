@@ -1,0 +1,1 @@
+"""The last stage: checks, schema, statistics and, strictly last, the manifest."""

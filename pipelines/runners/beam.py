@@ -1,0 +1,226 @@
+"""Where the work of a pipeline runs: forked workers of this machine, or a runner of Beam."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+import uuid
+from collections.abc import Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pipelines import counters
+from pipelines.errors import ConfigError, DataError, GraphWritten, NpyflowError, WorkerError
+from pipelines.plan.plan import Plan
+from pipelines.runners import flink
+from pipelines.runners.fork import Workers, choose_workers, tensorflow_was_used
+from pipelines.sources.headers import HeaderReader, read_here
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+LOCAL_RUNNERS = ("directrunner", "fnapirunner")
+
+QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+RAISED = re.compile(r"^[\w.]*(?:Error|Exception): .*$", re.MULTILINE)
+FILE_ERROR = re.compile(
+    rf"(?:RuntimeError: )?[\w.]*Error: \[Errno (\d+)\] (.*?): (?:(?:{QUOTED}) -> )?({QUOTED})(?: \[while running .*\])?"
+)
+"""A path as Python shows it, an error in a stack trace, and one of a file, to which Beam adds its step."""
+
+SHARED_BYTES = 64 * 2**20
+"""Sources below this are built by one process: the others would take longer to begin than to help."""
+
+
+def default_workers(plan: Plan, beam_options: Sequence[str]) -> int:
+    """How many processes share a build unless the user says: one for each core, where there is enough to do."""
+    try:
+        check_workers(2, plan, beam_options)
+    except ConfigError:
+        return 1
+    if plan.table.nbytes < SHARED_BYTES:
+        return 1
+    # What fits one shard is written by one process, but others can read it while this one is still importing.
+    return choose_workers(max(plan.analysis_units, sum(group.tasks for group in plan.groups)))
+
+
+def check_workers(workers: int, plan: Plan, beam_options: Sequence[str]) -> None:
+    """Checks that so many processes can share a build.
+
+    Raises:
+        ConfigError: If they cannot.
+    """
+    if workers < 1:
+        raise ConfigError(f"workers: expected at least 1; found {workers}")
+    if workers == 1:
+        return
+    placed = [option for option in beam_options if option.startswith(("--runner=", "--direct_"))]
+    if placed:
+        raise ConfigError(f"workers: expected 1 with {placed[0]}, where Beam places the work; found {workers}")
+    if tensorflow_was_used():  # also to trace a preprocessing_fn
+        raise ConfigError(f"workers: expected 1 where TensorFlow was used, which no fork survives; found {workers}")
+    if sys.platform != "linux":
+        raise ConfigError(
+            f"workers: expected 1 on {sys.platform}, where libraries do not survive a fork; found {workers}"
+        )
+
+
+@contextmanager
+def forked_workers(workers: int, plan: Plan) -> Iterator[Workers | None]:
+    """Forked processes that have a plan, or none where this process does the work."""
+    if workers == 1:
+        yield None
+        return
+    with Workers(workers, plan) as forked:
+        yield forked
+
+
+@contextmanager
+def run_pipeline(arguments: Sequence[str], *, output: str | None = None) -> Iterator[Any]:
+    """A Beam pipeline that runs when the context is left.
+
+    Args:
+        arguments: As in `pipeline_options`.
+        output: The directory that it writes to, by which a cluster's job is found again; None where it writes none.
+
+    Raises:
+        ConfigError: As in `pipeline_options`.
+        DataError: If a worker raised one.
+        WorkerError: If a worker, or the cluster, was lost.
+        OSError: If a worker could not read or write a file.
+        GraphWritten: If the options ask for the graph of the job instead of the job.
+    """
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import GoogleCloudOptions
+
+    options = pipeline_options(arguments)
+    with ExitStack() as stack:
+        stack.enter_context(readable_failures())
+        if cluster := flink.Cluster.of(arguments):
+            name = flink.job_name(output or uuid.uuid4().hex)
+            options.view_as(GoogleCloudOptions).job_name = name
+            stack.enter_context(flink.cancelled_on_failure(cluster, name))
+        pipeline = stack.enter_context(beam.Pipeline(runner=_runner(options, cluster), options=options))
+        yield pipeline
+    if template := options.view_as(GoogleCloudOptions).template_location:
+        raise GraphWritten(template)
+    counters.take(pipeline.result)
+
+
+def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
+    """Beam's options from the command line.
+
+    Args:
+        arguments: Options written `--name=value`, or `--name` for those without a value.
+
+    Raises:
+        ConfigError: If Beam does not know an option or the runner, a value is not in the same argument, or a cluster
+            does not answer.
+    """
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    cluster = flink.Cluster.of(arguments)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for options in _all_subclasses(PipelineOptions):
+        options._add_argparse_args(parser)
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        known = parser._option_string_actions.get(name)
+        if known is None and name in flink.JAVA_OPTIONS and cluster:
+            continue
+        if known is None:
+            raise ConfigError(f"unknown option {argument}; neither npyflow nor Beam has it")
+        if not equals and known.nargs != 0:
+            # The next argument could as well be the directory of the sources.
+            raise ConfigError(f"{name}: expected {name}=VALUE, in one argument")
+    # Nobody but us wires the pipeline. Beam takes half a second to infer and compare its types.
+    result = PipelineOptions(["--no_pipeline_type_check", *flink.complete(arguments)])
+    _runner(result, cluster)
+    return result
+
+
+def runs_here(arguments: Sequence[str]) -> bool:
+    """Whether Beam's options leave the work to this machine."""
+    runner = option_value(arguments, "--runner")
+    return runner is None or runner.lower() in LOCAL_RUNNERS
+
+
+def option_value(arguments: Sequence[str], name: str) -> str | None:
+    """The value that an option written `--name=value` has, the last one where there are several."""
+    found = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{name}=")]
+    return found[-1] if found else None
+
+
+def header_reader(arguments: Sequence[str]) -> HeaderReader:
+    """How headers are read: here, or by workers elsewhere that share a directory with this program."""
+    temporary = option_value(arguments, "--temp_location")
+    if temporary is None or runs_here(arguments) or option_value(arguments, "--template_location"):
+        return read_here
+    from pipelines.sources.worker_headers import read_on_workers
+
+    return read_on_workers(lambda: run_pipeline(arguments), temporary)
+
+
+def _all_subclasses(cls: type[Any]) -> list[type[Any]]:
+    return [found for direct in cls.__subclasses__() for found in (direct, *_all_subclasses(direct))]
+
+
+def _runner(options: PipelineOptions, cluster: flink.Cluster | None) -> Any:
+    """The runner; "DirectRunner" and nothing are the in-process runner on every machine.
+
+    Beam's own DirectRunner starts another program where it can download it, and falls back where it cannot.
+
+    Raises:
+        ConfigError: If Beam has no such runner.
+    """
+    from apache_beam.options.pipeline_options import StandardOptions
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from apache_beam.runners.runner import create_runner
+
+    name = options.view_as(StandardOptions).runner or "DirectRunner"
+    if name.lower() in LOCAL_RUNNERS:
+        return FnApiRunner()
+    if cluster is not None:
+        from pipelines.runners.flink_job import ClusterRunner
+
+        return ClusterRunner()
+    try:
+        return create_runner(name)
+    except (AttributeError, ImportError, ValueError) as error:
+        raise ConfigError(f"--runner: expected a runner of Beam; found {name!r} ({error})") from error
+
+
+@contextmanager
+def readable_failures() -> Iterator[None]:
+    """Turns a runner's failure into the error that the worker raised.
+
+    Some runners raise the worker's own error with the step's name added, some a RuntimeError with the worker's
+    traceback as text.
+
+    Raises:
+        DataError: If the worker raised one.
+        WorkerError: If a forked worker was killed.
+        OSError: If the worker raised one that names a file, with its `filename`.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = f"pipelines.errors.{type(error).__name__}: {error}" if isinstance(error, NpyflowError) else str(error)
+        for kind in (DataError, WorkerError):
+            found = re.findall(rf"^pipelines\.errors\.{kind.__name__}: (.*?)(?: \[while running '.*'\])?$", text, re.M)
+            if found:
+                raise kind(found[-1]) from error
+        if (file_error := _file_error(text)) is not None:
+            raise file_error from error
+        raise
+
+
+def _file_error(text: str) -> OSError | None:
+    """The error of a file that a stack trace ends with, if it does."""
+    raised = RAISED.findall(text)
+    found = FILE_ERROR.fullmatch(raised[-1]) if raised else None
+    return OSError(int(found[1]), found[2], ast.literal_eval(found[3])) if found else None

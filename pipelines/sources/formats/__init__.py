@@ -1,0 +1,1 @@
+"""Containers of arrays: their headers, and the bytes of their rows."""

@@ -1,0 +1,265 @@
+"""The members of a `.npz` archive: their headers, and their bytes, read by range or streamed.
+
+Nothing is unpacked as a whole. Where a member is stored as it is, its values lie at an offset of the archive's file;
+where it is compressed, it is read forward.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import io
+import os
+import struct
+import threading
+import zipfile
+import zlib
+from typing import Any, BinaryIO, cast
+
+from pipelines.sources.formats.npy import Header, NpyError, read_header
+from pipelines.storage import files
+
+SUFFIX = ".npy"
+
+SKIP_BYTES = 2**20
+"""The most that is unpacked at a time on the way to the bytes that are wanted."""
+
+OPEN_STREAMS = 8
+"""Compressed members that a process keeps open, each with the place it has reached: some 100 KiB of memory each."""
+
+FAULTS = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    EOFError,
+    zlib.error,
+    struct.error,
+    OverflowError,
+    ValueError,
+)
+"""What Python's reader raises on archives that are damaged, or that it cannot read."""
+
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_MAX_DEFLATION = 1032
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+_ENCRYPTED = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """One array of an archive.
+
+    Attributes:
+        name: Its name, without `.npy`.
+        header: What its header says, or None if the array cannot be read. The offset is from the beginning of the
+            archive's file, or, if the member is compressed, from that of the member.
+        compressed: Whether it is compressed.
+        error: Why it cannot be read, or None.
+    """
+
+    name: str
+    header: Header | None = None
+    compressed: bool = False
+    error: NpyError | None = None
+
+
+def open_archive(file: BinaryIO) -> zipfile.ZipFile:
+    """Reads the directory of an archive.
+
+    Args:
+        file: The archive's file, which can seek.
+
+    Raises:
+        NpyError: If it is no archive, or not a whole one.
+        OSError: If it cannot be read.
+    """
+    if isinstance(file, io.RawIOBase):  # it may give fewer bytes than were asked for, which zipfile does not expect
+        file = cast(BinaryIO, io.BufferedReader(file))
+    try:
+        return zipfile.ZipFile(file)
+    except FAULTS as error:
+        expected = "a .npz archive, whose directory is at its end (it is not while the archive is being written)"
+        raise NpyError(expected=expected, found=str(error) or type(error).__name__) from None
+
+
+def read_members(file: BinaryIO, *, size: int) -> list[Member]:
+    """Reads the headers of all arrays in an archive; no memory is taken on their word.
+
+    Args:
+        file: The archive's file, which can seek.
+        size: The bytes of the file when it was listed.
+
+    Returns:
+        A member for each array, in the order of the archive's directory. Files in the archive that do not end in
+        `.npy` are left out.
+
+    Raises:
+        NpyError: If the file is no archive, or holds no array, or two of the same name.
+        OSError: If it cannot be read.
+    """
+    if (found := file.seek(0, os.SEEK_END)) != size:
+        raise NpyError(expected=f"{size} bytes, as when it was listed", found=f"{found} bytes: the file has changed")
+    with open_archive(file) as archive:
+        infos = [info for info in archive.infolist() if info.filename.endswith(SUFFIX)]
+        counts = collections.Counter(info.filename for info in infos)
+        if not infos:
+            raise NpyError(expected="an archive of at least one .npy file", found=f"{len(archive.infolist())} others")
+        if len(counts) < len(infos):
+            raise NpyError(expected="members of different names", found=f"{counts.most_common(1)[0][0]!r} twice")
+        return [_read_member(archive, info) for info in infos]
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
+    name = info.filename.removesuffix(SUFFIX)
+    compressed = info.compress_type != zipfile.ZIP_STORED
+    try:
+        _check_member(info)
+        header = _compressed_header(archive, info) if compressed else _stored_header(archive, info)
+    except NpyError as error:
+        return Member(name=name, compressed=compressed, error=error)
+    except (*FAULTS, RuntimeError) as error:
+        fault = NpyError(expected=f"member {name!r} to be readable", found=str(error) or type(error).__name__)
+        return Member(name=name, compressed=compressed, error=fault)
+    return Member(name=name, header=header, compressed=compressed)
+
+
+def _check_member(info: zipfile.ZipInfo) -> None:
+    if info.flag_bits & _ENCRYPTED:
+        raise NpyError(expected="members without a password", found=f"{info.filename!r}, which is encrypted")
+    if info.compress_type not in _METHODS:
+        found = f"{info.filename!r} with method {info.compress_type}"
+        # Python unpacks bzip2 and lzma too, but takes whatever memory the archive says; NumPy writes neither.
+        raise NpyError(expected="members that are stored or deflated, as NumPy writes them", found=found)
+    if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
+        found = f"{info.compress_size} for member {info.filename!r}"
+        raise NpyError(expected=f"{info.file_size} bytes stored", found=found)
+    if info.compress_type == zipfile.ZIP_DEFLATED and info.file_size > _MAX_DEFLATION * (info.compress_size + 1):
+        # The best that deflation can do: RFC 1951 codes at most 258 bytes in 2 bits.
+        found = f"{info.compress_size} bytes, too few for the {info.file_size} bytes of member {info.filename!r}"
+        raise NpyError(expected="a deflated member", found=found)
+
+
+def _compressed_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
+    with archive.open(info) as stream:
+        return read_header(cast(BinaryIO, stream), size=info.file_size)
+
+
+def _stored_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
+    """The header of a member that lies in the archive's file as it is, behind a header of its own."""
+    file = cast(BinaryIO, archive.fp)
+    file.seek(info.header_offset)
+    data = file.read(_LOCAL_HEADER.size)
+    expected = f"the header of member {info.filename!r} at byte {info.header_offset}"
+    if len(data) < _LOCAL_HEADER.size:
+        raise NpyError(expected=expected, found="the end of the file")
+    signature, *_, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(data)
+    if signature != b"PK\x03\x04":
+        raise NpyError(expected=expected, found=f"{signature!r}")
+    start = info.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
+    if start + info.file_size > archive.start_dir:
+        found = f"its {info.file_size} bytes to begin at byte {start}"
+        raise NpyError(expected=f"member {info.filename!r} to end before byte {archive.start_dir}", found=found)
+    file.seek(start)
+    header = read_header(file, size=info.file_size)
+    return dataclasses.replace(header, offset=start + header.offset)
+
+
+class MemberStream:
+    """The bytes of a compressed member, read forward; going back starts again.
+
+    Reading to the end checks the member's CRC-32.
+
+    Args:
+        path: The archive, as `files.open_input` takes it.
+        member: The member's name, without `.npy`.
+
+    Raises:
+        NpyError: If the archive or the member cannot be read.
+        OSError: If the file cannot be read.
+    """
+
+    def __init__(self, path: str, member: str) -> None:
+        self._name = member + SUFFIX
+        self._position = 0
+        file = files.open_input(path)
+        try:
+            self._archive = open_archive(file)
+            self._stream = self._open()
+        except NpyError:
+            file.close()
+            raise
+
+    def _open(self) -> Any:
+        try:
+            return self._archive.open(self._name)
+        except (*FAULTS, KeyError, RuntimeError) as error:
+            raise NpyError(expected=f"an archive with member {self._name!r}", found=str(error)) from None
+
+    @property
+    def size(self) -> int:
+        """The bytes of the archive's file."""
+        return cast(BinaryIO, self._archive.fp).seek(0, os.SEEK_END)
+
+    def seek(self, offset: int) -> int:
+        """Goes to a place, by unpacking all that is before it."""
+        if offset < self._position:
+            self._stream.close()
+            self._stream, self._position = self._open(), 0
+        while self._position < offset and self.readinto(bytearray(min(SKIP_BYTES, offset - self._position))):
+            pass
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills some of a buffer from its beginning.
+
+        Returns:
+            How many bytes were read; 0 at the end of the member.
+
+        Raises:
+            NpyError: If the bytes cannot be unpacked, or the checksum differs.
+        """
+        view = memoryview(buffer).cast("B")[:SKIP_BYTES]
+        try:
+            count: int = self._stream.readinto(view)
+        except FAULTS as error:
+            raise NpyError(expected=f"member {self._name!r} to unpack", found=str(error) or "its end") from None
+        self._position += count
+        return count
+
+    def close(self) -> None:
+        """Closes the archive's file."""
+        self._stream.close()
+        file = self._archive.fp
+        self._archive.close()
+        if file is not None:  # an archive leaves open what it did not open
+            file.close()
+
+
+class StreamCache:
+    """The open streams of this process: rows that are read in ascending order are unpacked once.
+
+    A stream is in use by one thread at a time; the others open their own.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._streams: collections.OrderedDict[tuple[Any, ...], MemberStream] = collections.OrderedDict()
+
+    def take(self, key: tuple[Any, ...]) -> MemberStream | None:
+        """The stream that was given back under a key, if there is one."""
+        with self._lock:  # a process that was forked off shares the file's place with its parent: so the process counts
+            return self._streams.pop((os.getpid(), *key), None)
+
+    def give(self, key: tuple[Any, ...], stream: MemberStream) -> None:
+        """Keeps a stream for later, in place of one that has been kept for long."""
+        with self._lock:
+            others = [self._streams.pop((os.getpid(), *key), None)]
+            self._streams[(os.getpid(), *key)] = stream
+            if len(self._streams) > OPEN_STREAMS:
+                others.append(self._streams.popitem(last=False)[1])
+        for other in others:
+            if other is not None:
+                other.close()
+
+
+streams = StreamCache()
+"""Shared by all threads of the process."""

@@ -1,0 +1,337 @@
+"""Files, local or in any file system that Beam has: a path with `://` goes through `stores`, others through the OS.
+
+Beam is imported where it is used only: that takes two seconds, which looking at a local directory need not wait for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator
+from typing import BinaryIO, cast
+
+from pipelines.errors import naming_file
+from pipelines.storage.range_file import FIRST_AHEAD_BYTES, RangeFile
+from pipelines.storage.retry import retrying
+from pipelines.storage.stores import Writer, store_of
+
+COPIED_BYTES = 8 * 2**20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileInfo:
+    """One file of a listing.
+
+    Attributes:
+        path: The path from the listed root, with forward slashes.
+        size: Its bytes.
+        modified: When it was last changed, in seconds since 1970; 0 where the file system does not say.
+    """
+
+    path: str
+    size: int
+    modified: float
+
+
+def is_local(path: str) -> bool:
+    """Whether the operating system opens this path, not Beam."""
+    return "://" not in path
+
+
+def join(root: str, *parts: str) -> str:
+    """The path of something under `root`; `parts` may hold forward slashes."""
+    if is_local(root):
+        return os.path.join(root, *parts)
+    return "/".join([root.rstrip("/"), *parts])
+
+
+def is_absolute(path: str) -> bool:
+    """Whether a path, or a pattern, begins at the root of a file system."""
+    return not is_local(path) or os.path.isabs(path)
+
+
+def locate(root: str, path: str) -> str:
+    """The path of a source: from `root`, unless it is absolute already."""
+    return path if is_absolute(path) else join(root, path)
+
+
+def absolute(path: str) -> str:
+    """The path from the root of its file system, for workers that run elsewhere; without a slash at the end."""
+    return os.path.abspath(path) if is_local(path) else path.rstrip("/")
+
+
+def list_files(root: str) -> list[FileInfo]:
+    """All files under a directory, at any depth, sorted by path.
+
+    Names that begin with `.` or `_` are hidden, and so is what is below them. Symbolic links are followed; a link to
+    nothing is listed with size 0, and opening it says what is wrong.
+
+    Args:
+        root: The directory.
+
+    Raises:
+        OSError: If `root` does not exist, is not a directory, or cannot be read.
+    """
+    found = _walk(root, "", ()) if is_local(root) else _list_remote(root)
+    return sorted(found, key=lambda info: info.path)
+
+
+def is_empty(path: str, *, but: str = "") -> bool:
+    """Whether a directory holds nothing, hidden names included; one that does not exist holds nothing.
+
+    Args:
+        path: The directory.
+        but: A name in it that does not count.
+
+    Raises:
+        OSError: If it cannot be read, or is a file.
+    """
+    try:
+        if is_local(path):
+            return not {*os.listdir(path)} - {but}
+        return not {*store_of(path).match(path.rstrip("/"))} - {join(path, but)}
+    except FileNotFoundError:
+        return True
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "_"))
+
+
+def _walk(directory: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[FileInfo]:
+    status = os.stat(directory)
+    here = (status.st_dev, status.st_ino)
+    if here in above:  # a link to a directory that holds it
+        return
+    for name in os.listdir(directory):
+        if _hidden(name):
+            continue
+        path = os.path.join(directory, name)
+        try:
+            status = os.stat(path)
+        except OSError:
+            yield FileInfo(path=prefix + name, size=0, modified=0.0)
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            yield from _walk(path, f"{prefix}{name}/", (*above, here))
+        elif stat.S_ISREG(status.st_mode):
+            yield FileInfo(path=prefix + name, size=status.st_size, modified=status.st_mtime)
+
+
+def _list_remote(root: str) -> Iterator[FileInfo]:
+    base = root.rstrip("/") + "/"
+    for path, (size, modified) in store_of(root).match(root.rstrip("/")).items():
+        relative = path.removeprefix(base)
+        if relative and not relative.endswith("/") and not any(map(_hidden, relative.split("/"))):
+            yield FileInfo(path=relative, size=size, modified=modified)
+
+
+def open_input(path: str) -> BinaryIO:
+    """Opens a file for reading bytes; the result can seek, and reads on quickly.
+
+    Raises:
+        OSError: If it cannot be opened.
+    """
+    if is_local(path):
+        return open(path, "rb")
+    return cast(BinaryIO, io.BufferedReader(RangeFile(store_of(path), path, exact=False), FIRST_AHEAD_BYTES))
+
+
+def open_ranges(path: str) -> RangeFile:
+    """Opens a file that is not local for reading ranges of it, with requests for just these."""
+    return RangeFile(store_of(path), path, exact=True)
+
+
+def create(path: str) -> Writer:
+    """Opens a file for writing bytes, in place of any that is there; makes the directories above it.
+
+    Raises:
+        OSError: If it cannot be created.
+    """
+    if is_local(path):
+        make_directory(os.path.dirname(path) or ".")
+        return open(path, "wb")
+    return store_of(path).create(path)
+
+
+def create_new(path: str, data: bytes) -> bool:
+    """Writes a file only where there is none; makes the directories above it.
+
+    Returns:
+        Whether there was none. Of several who try at the same time one succeeds, but in a file system that Beam reaches
+        more may.
+
+    Raises:
+        OSError: If it cannot be created.
+    """
+    if not is_local(path):
+        return store_of(path).create_new(path, data)
+    make_directory(os.path.dirname(path) or ".")
+    try:
+        with open(path, "xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    return True
+
+
+def writes_whole(path: str) -> bool:
+    """Whether a file that is written there appears whole when it is closed, and not at all after an error."""
+    return not is_local(path) and store_of(path).writes_whole
+
+
+def rename(source: str, destination: str) -> None:
+    """Gives a file another name in the same file system; a file that has that name is replaced.
+
+    Makes the directories above the new name.
+
+    In a local directory and in an object store a reader sees either the old file or the new one.
+
+    Raises:
+        OSError: If it cannot be done.
+    """
+    if is_local(source):
+        make_directory(os.path.dirname(destination) or ".")
+        os.replace(source, destination)
+    else:
+        store_of(source).rename(source, destination)
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file of that name, or, where there are such, a directory."""
+    return os.path.exists(path) if is_local(path) else store_of(path).exists(path)
+
+
+def size(path: str) -> int:
+    """The bytes of a file.
+
+    Raises:
+        OSError: If there is none.
+    """
+    return os.path.getsize(path) if is_local(path) else store_of(path).size(path)
+
+
+def remove(path: str) -> None:
+    """Removes a file; one that does not exist is no error.
+
+    Raises:
+        OSError: If it cannot be removed.
+    """
+    if is_local(path):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+    else:
+        store_of(path).remove([path])
+
+
+def remove_tree(path: str) -> None:
+    """Removes a directory and all that is in it, hidden files too; one that does not exist is no error.
+
+    Raises:
+        OSError: If it cannot be removed.
+    """
+    if not is_local(path):
+        store_of(path).remove_tree(path.rstrip("/"))
+    elif os.path.lexists(path):
+        shutil.rmtree(path)
+
+
+def remove_unfinished(root: str) -> None:
+    """Gives up what has been begun under a directory and will never be a file there: parts that a store keeps."""
+    if not is_local(root):
+        store_of(root).remove_unfinished(root.rstrip("/"))
+
+
+def make_directory(path: str) -> None:
+    """Makes a directory and those above it; one that exists is no error.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    if is_local(path):
+        os.makedirs(path, exist_ok=True)
+    else:
+        store_of(path).make_directory(path)
+
+
+def read_bytes(path: str) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    if not is_local(path):
+        return store_of(path).load(path)
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Writes a file so that no reader sees half of it: under a hidden name first, where it would not appear whole.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    with naming_file(path):
+        if writes_whole(path):
+            with create(path) as file:
+                file.write(data)
+            return
+        directory, slash, name = path.rpartition("/")
+        temporary = f"{directory}{slash}.{name}.{uuid.uuid4().hex}"
+
+        def write() -> None:
+            with create(temporary) as file:
+                file.write(data)
+
+        retrying(write)
+        rename(temporary, path)
+
+
+def copy(source: str, destination: str) -> None:
+    """Copies a file, also between file systems, some of it at a time.
+
+    Who reads the destination may see half of it, unless its file system writes files whole.
+
+    Raises:
+        OSError: If it cannot be read or written.
+    """
+    with open_input(source) as found, create(destination) as copied:
+        while data := found.read(COPIED_BYTES):
+            copied.write(data)
+
+
+def copy_tree(source: str, destination: str) -> None:
+    """Copies all files under a directory but hidden ones, and removes what else lies at the destination.
+
+    There is no moment at which all appear together: something else must say that they are there.
+
+    Raises:
+        OSError: If there is no such directory, or something cannot be read, written or removed.
+    """
+    names = [file.path for file in list_files(source)]
+    for name in names:
+        copy(join(source, name), join(destination, name))
+    for file in list_files(destination):
+        if file.path not in names:
+            remove(join(destination, file.path))
+
+
+def read_text(path: str) -> str:
+    """The UTF-8 text of a file.
+
+    Raises:
+        OSError: If it cannot be read.
+        UnicodeDecodeError: If it is not UTF-8.
+    """
+    return read_bytes(path).decode()
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a file of UTF-8 text as `write_bytes` does."""
+    write_bytes(path, text.encode())

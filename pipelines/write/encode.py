@@ -1,0 +1,191 @@
+"""Columns as TFRecord frames of `tf.train.Example` records.
+
+Where all rows have one size, the frames are laid out as one byte matrix; otherwise each is put together from pieces
+that are laid out for all rows at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders.format.frames import (
+    ENTRY_KEY,
+    ENTRY_VALUE,
+    EXAMPLE_FEATURES,
+    FOOTER_BYTES,
+    HEADER_BYTES,
+    LIST_TAG,
+    LIST_VALUE,
+    MAP_ENTRY,
+    VARINT64_BYTES,
+    RecordLayout,
+    masked_crc32c,
+    record_layout,
+    varint,
+)
+from loaders.format.spec import Encoding, FeatureSpec
+from pipelines.reading.batches import Columns, Ragged
+
+U8 = npt.NDArray[np.uint8]
+
+
+def encode_records(layout: RecordLayout, columns: Columns) -> U8:
+    """Encodes rows as frames.
+
+    Args:
+        layout: The layout of each record.
+        columns: `[records * layout.rows, *shape]` for each feature, in its `numpy_dtype`.
+
+    Returns:
+        uint8 `[records, layout.frame_bytes]`, the frames one after another as they stand in the file.
+    """
+    records = len(columns[layout.features[0].name]) // layout.rows
+    frames = np.empty((records, layout.frame_bytes), dtype=np.uint8)
+    for offset, fixed in layout.fixed:
+        frames[:, offset : offset + len(fixed)] = np.frombuffer(fixed, dtype=np.uint8)
+    for spec, (offset, size) in zip(layout.features, layout.values, strict=True):
+        encoding = spec.encoding(layout.rows_per_record)
+        frames[:, offset : offset + size] = _value_bytes(columns[spec.name], encoding).reshape(records, size)
+    for frame in frames:
+        crc = masked_crc32c(frame[HEADER_BYTES:-FOOTER_BYTES].tobytes())
+        frame[-FOOTER_BYTES:] = np.frombuffer(crc.to_bytes(4, "little"), dtype=np.uint8)
+    return frames
+
+
+def _value_bytes(values: npt.NDArray[Any], encoding: Encoding) -> U8:
+    flat = np.ascontiguousarray(values).reshape(-1)
+    return padded_varints(flat) if encoding == "int64_list" else flat.view(np.uint8)
+
+
+def padded_varints(values: npt.NDArray[np.int64]) -> U8:
+    """Protobuf varints of ten bytes each, the longest there are, whatever the value.
+
+    Args:
+        values: int64 `[n]`.
+
+    Returns:
+        uint8 `[n, 10]`.
+    """
+    shifts = np.arange(VARINT64_BYTES, dtype=np.uint64) * np.uint64(7)
+    groups = ((values.view(np.uint64)[:, None] >> shifts) & np.uint64(0x7F)).astype(np.uint8)
+    groups[:, :-1] |= 0x80
+    return groups
+
+
+def record_bytes(features: Sequence[FeatureSpec], rows_per_record: int) -> int:
+    """The size of a full record in its file, framing included."""
+    return record_layout(tuple(features), rows=rows_per_record, rows_per_record=rows_per_record).frame_bytes
+
+
+def is_variable(features: Sequence[FeatureSpec]) -> bool:
+    """Whether rows, and so records, differ in size."""
+    return any(spec.variable for spec in features)
+
+
+def encode_variable_records(
+    features: Sequence[FeatureSpec], columns: Columns, *, rows: int, rows_per_record: int
+) -> list[bytes]:
+    """Encodes rows that differ in size as frames.
+
+    Args:
+        features: The features, sorted by name.
+        columns: For each feature: NumPy's bytes `[rows, *shape]` for strings, whose zero bytes at the end are lost;
+            `Ragged` where rows have lengths of their own; otherwise `[rows, *shape]` in its `numpy_dtype`.
+        rows: How many rows each record holds; the number of rows is a multiple of it.
+        rows_per_record: How many a full record holds.
+
+    Returns:
+        The frames of the records.
+    """
+    count = len(columns[features[0].name]) // rows
+    records = [bytearray() for _ in range(count)]
+    for spec in features:
+        encoding = spec.encoding(rows_per_record)
+        key = _delimited(ENTRY_KEY, spec.name.encode())
+        for record, values in zip(records, _lists(spec, columns[spec.name], encoding, records=count), strict=True):
+            value = _delimited(ENTRY_VALUE, _delimited(LIST_TAG[encoding], values))
+            record += _delimited(MAP_ENTRY, key + value)
+    return [_frame(_delimited(EXAMPLE_FEATURES, bytes(record))) for record in records]
+
+
+def _delimited(tag: int, data: bytes) -> bytes:
+    return bytes([tag]) + varint(len(data)) + data
+
+
+def _frame(data: bytes) -> bytes:
+    length = len(data).to_bytes(8, "little")
+    header = length + masked_crc32c(length).to_bytes(4, "little")
+    return header + data + masked_crc32c(data).to_bytes(4, "little")
+
+
+def _lists(spec: FeatureSpec, column: Any, encoding: Encoding, *, records: int) -> Iterator[bytes]:
+    """What the list of a feature holds in each record."""
+    if not records:
+        return
+    if not spec.variable:
+        data = _value_bytes(column, encoding).reshape(-1)
+        size = len(data) // records
+        for start in range(0, len(data), size):
+            yield _delimited(LIST_VALUE, data[start : start + size].tobytes())
+        return
+    strings, lengths = row_strings(spec, column)
+    encoded, ends = delimit(strings, lengths)
+    start = 0
+    per_record = len(lengths) // records
+    for end in ends[per_record - 1 :: per_record].tolist():
+        yield encoded[start:end].tobytes()
+        start = end
+
+
+def row_strings(spec: FeatureSpec, column: Any) -> tuple[U8, npt.NDArray[np.int64]]:
+    """The strings that stand for a feature whose rows differ in size.
+
+    Args:
+        spec: The feature.
+        column: Its rows: NumPy's bytes `[rows, *shape]`, or `Ragged`.
+
+    Returns:
+        The bytes of all strings, one after the other, and the length of each: one string a row of a ragged feature,
+        one for each element otherwise.
+    """
+    if isinstance(column, Ragged):
+        values = np.ascontiguousarray(column.values, dtype=spec.numpy_dtype)
+        step = spec.row_elements * spec.numpy_dtype.itemsize
+        return values.reshape(-1).view(np.uint8), np.asarray(column.lengths, dtype=np.int64) * step
+    flat = np.ascontiguousarray(column).reshape(-1)
+    width = flat.dtype.itemsize
+    lengths = np.strings.str_len(flat).astype(np.int64)
+    data = flat.view(np.uint8).reshape(len(flat), width)
+    return data[np.arange(width) < lengths[:, None]], lengths
+
+
+def delimit(data: U8, lengths: npt.NDArray[np.int64]) -> tuple[U8, npt.NDArray[np.int64]]:
+    """Strings as the fields of a `bytes_list`: each with its tag and its length before it.
+
+    Args:
+        data: The bytes of all strings, one after the other.
+        lengths: The length of each.
+
+    Returns:
+        The bytes of all fields, and where each ends.
+    """
+    digits = np.ones_like(lengths)
+    for bits in range(7, 63, 7):
+        digits += lengths >> bits != 0
+    ends = np.cumsum(1 + digits + lengths)
+    starts = ends - lengths - digits - 1
+    encoded = np.empty(int(ends[-1]) if len(ends) else 0, dtype=np.uint8)
+    is_data = np.ones(len(encoded), dtype=np.bool_)
+    encoded[starts], is_data[starts] = LIST_VALUE, False
+    for digit in range(int(digits.max(initial=0))):
+        has = digits > digit
+        places = starts[has] + 1 + digit
+        more = np.where(digits[has] > digit + 1, 0x80, 0)
+        encoded[places] = lengths[has] >> (7 * digit) & 0x7F | more
+        is_data[places] = False
+    encoded[is_data] = data
+    return encoded, ends

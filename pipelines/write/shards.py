@@ -1,0 +1,280 @@
+"""Pass 2: one task for each shard number. A shard is a pure function of the plan and the transform."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Self
+
+import apache_beam as beam
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from loaders.format.frames import record_layout
+from loaders.format.manifest import Shard
+from pipelines import counters
+from pipelines.errors import naming_file
+from pipelines.output.directory import Output
+from pipelines.plan.plan import Plan, Task
+from pipelines.reading import splits
+from pipelines.reading.columns import Columns, read_columns, take
+from pipelines.runners.distribute import Spread
+from pipelines.runners.fork import Workers
+from pipelines.storage import files
+from pipelines.storage.retry import retrying
+from pipelines.storage.stores import Writer
+from pipelines.write.encode import encode_records, encode_variable_records, is_variable
+from pipelines.write.transform import apply_transform, load_transform
+
+STAGE = "write"
+
+BATCH_BYTES = 2 * 2**20
+"""Rows that are gathered, transformed and encoded together: what of them is in the processor's caches is not fetched
+again."""
+
+BATCH_ROWS, LARGEST_BATCH_BYTES = 8, 8 * 2**20
+"""Rows of a batch even where they are large: the constants of the transform, as many as a row has elements, are read
+for each batch."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Written:
+    """What a task has done.
+
+    Attributes:
+        shards: The shard of each split.
+        dropped: How many of its rows the filter left out.
+    """
+
+    shards: Mapping[str, Shard]
+    dropped: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows of the sources the task had."""
+        return self.dropped + sum(shard.rows for shard in self.shards.values())
+
+    def count(self, prefix: str) -> None:
+        """Counts this among the metrics, under names that begin with `prefix`."""
+        for name, value in (
+            ("shards", len(self.shards)),
+            ("shard_bytes", sum(shard.bytes for shard in self.shards.values())),
+            ("rows", self.rows - self.dropped),
+            ("dropped", self.dropped),
+        ):
+            counters.count(prefix + name, value)
+
+    def to_json(self) -> dict[str, Any]:
+        """This as JSON values; `from_json` reads it."""
+        return {"shards": {split: shard.to_json() for split, shard in self.shards.items()}, "dropped": self.dropped}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Reads what `to_json` wrote."""
+        shards = {split: Shard.from_json(shard) for split, shard in value["shards"].items()}
+        return cls(shards=shards, dropped=value["dropped"])
+
+
+Frames = npt.NDArray[np.uint8] | list[bytes]
+"""Records as they stand in a file: a matrix of frames of one size, or a list of frames."""
+
+
+class WriteShards(beam.PTransform):  # type: ignore[misc]
+    """Writes every shard, and the list of them.
+
+    Expects a pipeline. Outputs a PCollection of one element, there when the list has been written.
+
+    Attributes:
+        plan: The plan.
+        output: Where the data set is written.
+        transform_ready: A PCollection of one element, there when the transform has been written, or None where it is
+            there already.
+        workers: Forked workers of this machine that have the plan, or None.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        output: Output,
+        *,
+        transform_ready: beam.PCollection[Any] | None,
+        workers: Workers | None = None,
+    ) -> None:
+        super().__init__()
+        self.plan = plan
+        self.output = output
+        self.transform_ready = transform_ready
+        self.workers = workers
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[None]:
+        """Wires the pass."""
+        wait = () if self.transform_ready is None else (beam.pvalue.AsList(self.transform_ready),)
+        tasks = range(self.plan.task_count)  # Beam takes three seconds to pickle 100,000 objects
+        return (
+            pipeline
+            | "WriteShards" >> Spread(_write_when_ready, tasks, self.plan, self.output, *wait, workers=self.workers)
+            | "GatherShards" >> beam.combiners.ToList()
+            | "KeepShardList" >> beam.Map(keep_shard_list, self.output)
+        )
+
+
+def _write_when_ready(task: int, plan: Plan, output: Output, _ready: Iterable[object] = ()) -> Written:
+    return write_task(plan.task(task), plan, output)
+
+
+def write_task(task: Task, plan: Plan, output: Output) -> Written:
+    """Writes a task's shards, unless an earlier run of the same build finished them.
+
+    Args:
+        task: The task.
+        plan: The plan.
+        output: Where the data set is written.
+
+    Returns:
+        The shard of each split of the task's group, and how many rows are in none.
+
+    Raises:
+        DataError: If a source changed since preflight, or holds a value that cannot be stored.
+        OSError: If a shard, or the task's record, cannot be written; its `filename` is that file's.
+    """
+    record = output.task_record(task)
+    finished = _finished(record, output)
+    if finished is not None:
+        counters.advance(STAGE, rows=finished.rows, size=finished.rows * plan.table.row_bytes)
+        finished.count("found_")
+        return finished
+    spans = plan.blocks(task)
+    columns = read_columns(plan, spans, stage=STAGE)
+    order = plan.row_order(spans)
+    split_of = splits.assign(plan, spans)[order]
+    transform = load_transform(output.transform) if plan.config.has_transform else None
+    batches = functools.partial(_frames, plan=plan, transform=transform, columns=columns)
+    chunk_records = plan.chunk_records if is_variable(plan.specs) else None
+    shards = {
+        split: retrying(
+            functools.partial(
+                _write_shard,
+                plan.shard_file(split, task.index),
+                output,
+                functools.partial(batches, order[split_of == number]),
+                chunk_records=chunk_records,
+            )
+        )
+        for number, split in enumerate(plan.groups[task.group].splits)
+    }
+    written = Written(shards=shards, dropped=int(np.count_nonzero(split_of < 0)))
+    files.write_text(record, json.dumps(written.to_json()))
+    written.count("")
+    return written
+
+
+def _finished(record: str, output: Output) -> Written | None:
+    """What a record says, where all shards that it lists are still there in full."""
+    if not files.exists(record):
+        return None
+    written = Written.from_json(json.loads(files.read_text(record)))
+    paths = {output.path(shard.file): shard.bytes for shard in written.shards.values()}
+    complete = all(files.exists(path) and files.size(path) == size for path, size in paths.items())
+    return written if complete else None
+
+
+def keep_shard_list(tasks: list[Written], output: Output) -> None:
+    """Writes the list of all shards, for the driver."""
+    files.write_text(output.shard_list, json.dumps([written.to_json() for written in tasks]))
+
+
+def _write_shard(
+    file: str, output: Output, batches: Callable[[], Iterator[tuple[int, Frames]]], *, chunk_records: int | None
+) -> Shard:
+    """Writes batches of frames, each with its number of rows, to a file that has its name only when it is whole.
+
+    Where `chunk_records` is given, the shard has the offset of the first of each so many records.
+
+    Raises:
+        OSError: If it cannot be written, as `naming_file` raises it.
+    """
+    path, rows = output.path(file), 0
+    # To copy an object, for its name, is as much work for a store as to write it.
+    whole = files.writes_whole(path)
+    temporary = path if whole else output.temporary(uuid.uuid4().hex)
+    sizes = [np.zeros(0, dtype=np.int64)]
+    with naming_file(path):
+        try:
+            with ShardFile.create(temporary) as shard:
+                for count, frames in batches():
+                    if chunk_records is not None:
+                        sizes.append(np.array([len(frame) for frame in frames], dtype=np.int64))
+                    shard.write(b"".join(frames) if isinstance(frames, list) else frames.tobytes())
+                    rows += count
+            if not whole:
+                files.rename(temporary, path)
+        except BaseException:
+            if not whole:
+                with contextlib.suppress(OSError):  # what went wrong says more; what is left goes when the build ends
+                    files.remove(temporary)
+            raise
+    offsets = None
+    if chunk_records is not None:
+        ends = np.cumsum(np.concatenate(sizes))
+        offsets = tuple((ends - np.concatenate(sizes))[::chunk_records].tolist())
+    return Shard(file=file, rows=rows, bytes=shard.bytes, crc32c=f"{shard.crc32c:08x}", offsets=offsets)
+
+
+def _frames(
+    rows: npt.NDArray[np.int64], *, plan: Plan, transform: Any, columns: Columns
+) -> Iterator[tuple[int, Frames]]:
+    """The frames of the rows, a batch of whole records at a time; the last record may hold fewer rows.
+
+    Yields:
+        How many rows the frames hold, and the frames.
+    """
+    size = plan.rows_per_record
+    batch = max(BATCH_BYTES // plan.table.row_bytes, min(BATCH_ROWS, LARGEST_BATCH_BYTES // plan.table.row_bytes), 1)
+    batch = max(batch // size, 1) * size
+    for start in range(0, len(rows), batch):
+        numbers = rows[start : start + batch]
+        stored = apply_transform(transform, plan.config, take(columns, numbers))
+        whole = len(numbers) // size * size
+        for first, last, per_record in ((0, whole, size), (whole, len(numbers), len(numbers) - whole)):
+            if last > first:
+                piece = {name: values[first:last] for name, values in stored.items()}
+                yield last - first, _encode(plan, piece, rows=per_record)
+
+
+def _encode(plan: Plan, columns: Columns, *, rows: int) -> Frames:
+    """Rows as records of `rows` rows each."""
+    size = plan.rows_per_record
+    if is_variable(plan.specs):
+        return encode_variable_records(plan.specs, columns, rows=rows, rows_per_record=size)
+    return encode_records(record_layout(plan.specs, rows=rows, rows_per_record=size), columns)
+
+
+class ShardFile:
+    """A shard as it is being written: counts its bytes and their checksum."""
+
+    def __init__(self, file: Writer) -> None:
+        self._file = file
+        self.bytes = 0
+        self.crc32c = 0
+
+    @classmethod
+    def create(cls, path: str) -> Self:
+        """Creates the file."""
+        return cls(files.create(path))
+
+    def write(self, data: bytes) -> None:
+        """Appends bytes."""
+        self._file.write(data)
+        self.bytes += len(data)
+        self.crc32c = google_crc32c.extend(self.crc32c, data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.__exit__(*error)

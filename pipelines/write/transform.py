@@ -1,0 +1,187 @@
+"""Pass 2, first half: the exported transform applied to columns, giving them as the shards hold them."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders.format.spec import FeatureSpec
+from pipelines.analyze import graph
+from pipelines.analyze.fit import check_domain, has_domain
+from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
+from pipelines.errors import DataError
+from pipelines.reading import missing
+from pipelines.reading.batches import Columns, Ragged
+from pipelines.steps.scaling import Scale
+from pipelines.storage import files
+
+
+def load_transform(directory: str) -> Any:
+    """Loads an exported transform, once in each process.
+
+    TensorFlow is given a local copy of what lies elsewhere, which is removed once it is loaded.
+
+    Args:
+        directory: The transform's directory, in any file system.
+
+    Returns:
+        The SavedModel, whose `transform_fn` maps a dict of raw tensors to one of transformed tensors.
+    """
+    # Another build in this process may have written another transform to the same place.
+    return _load(directory, files.read_bytes(files.join(directory, "transform_fn", "fingerprint.pb")))
+
+
+@functools.lru_cache(maxsize=2)
+def _load(directory: str, fingerprint: bytes) -> Any:
+    import tensorflow as tf
+
+    model = files.join(directory, "transform_fn")
+    if files.is_local(directory):
+        return tf.saved_model.load(model)
+    with tempfile.TemporaryDirectory(prefix="npyflow-transform-") as copied:
+        files.copy_tree(model, copied)
+        return tf.saved_model.load(copied)
+
+
+def apply_transform(transform: Any, config: ResolvedConfig, columns: Columns) -> Columns:
+    """Maps raw columns to columns of the stored dtypes, little-endian.
+
+    Args:
+        transform: From `load_transform`; not used where nothing is stored transformed or could fail later.
+        config: The configuration.
+        columns: `[rows, *shape]` for each feature, in the dtype of its sources.
+
+    Returns:
+        `[rows, *shape]` for each feature that the shards hold, in `spec.numpy_dtype`, by its name.
+
+    Raises:
+        DataError: If a finite float does not fit the stored dtype, or a value is outside what a step takes.
+    """
+    if config.custom is not None:
+        found = _call(transform, config, columns)
+        return {spec.name: _narrow(spec, found[spec.name], found[spec.name]) for spec in config.custom.specs}
+    changed = tuple(f for f in config.transformed if f.store == "transformed" or may_fail(f))
+    outputs = run_graph(transform, config, columns) if changed else {}
+    stored: Columns = {}
+    for feature in config.features:
+        if feature in changed:
+            made = {spec.name: _check_and_cast(feature, spec, columns, outputs[spec.name]) for spec in feature.outputs}
+        if feature in changed and feature.store == "transformed":
+            stored |= made
+        else:
+            stored |= {spec.name: _cast(spec, columns[feature.name]) for spec in feature.stored}
+    return stored
+
+
+def may_fail(feature: ResolvedFeature) -> bool:
+    """Whether a value could be outside what a step takes, or what it becomes outside the dtype.
+
+    Then the graph is run where the shards hold the raw values too: the loader would find infinities, or the wrong
+    integers, and could not say so. Small integers are always near what a step has learned.
+    """
+    small = feature.source_dtype in ("bool", "int8", "uint8", "int16", "uint16", "string")
+    unlimited = any(isinstance(step, Scale) for step in feature.steps)
+    narrow = feature.spec.dtype not in ("float32", "float64", "int64", feature.source_dtype)
+    return has_domain(feature) or not small or unlimited or narrow
+
+
+def run_graph(transform: Any, config: ResolvedConfig, columns: Columns) -> Columns:
+    """Runs the exported graph of the steps.
+
+    Args:
+        transform: From `load_transform`.
+        config: The configuration.
+        columns: Raw columns of `config.graph_features`.
+
+    Returns:
+        The graph's outputs by the names of the transformed features, float64 with its bits put right.
+    """
+    found, outputs = _call(transform, config, columns), {}
+    for feature in config.transformed:
+        for spec in feature.outputs:
+            bits = spec.name == feature.name and spec.dtype == "float64"
+            values = found[graph.output_name(feature) if bits else spec.name]
+            values = values.view(np.float64) if bits else values
+            raw = columns[feature.name]
+            outputs[spec.name] = Ragged(values=values, lengths=raw.lengths) if isinstance(raw, Ragged) else values
+    return outputs
+
+
+def _call(transform: Any, config: ResolvedConfig, columns: Columns) -> dict[str, npt.NDArray[Any]]:
+    outputs = transform.transform_fn(graph_inputs(config, columns))
+    return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+
+def graph_inputs(config: ResolvedConfig, columns: Columns) -> dict[str, Any]:
+    """Raw columns as the tensors that the graph takes, on the CPU."""
+    import tensorflow as tf
+
+    with tf.device("/cpu:0"):
+        return {feature.name: _as_tensor(feature, columns[feature.name]) for feature in config.graph_features}
+
+
+def _as_tensor(feature: ResolvedFeature, column: npt.NDArray[Any] | Ragged) -> Any:
+    import tensorflow as tf
+
+    values = column.values if isinstance(column, Ragged) else column
+    if feature.source_dtype == "string":
+        return tf.constant(values, tf.string, values.shape)
+    return tf.constant(values.astype(feature.graph_dtype, copy=False))
+
+
+def _check_and_cast(
+    feature: ResolvedFeature, spec: FeatureSpec, columns: Columns, found: npt.NDArray[Any] | Ragged
+) -> npt.NDArray[Any] | Ragged:
+    """Casts what the graph gives to the dtype of a batch.
+
+    The values that a transform takes are finite, so what it gives is too, unless it overflowed.
+    """
+    if isinstance(found, Ragged):
+        values = _check_and_cast(feature, spec, columns, found.values)
+        assert not isinstance(values, Ragged)
+        return Ragged(values=values, lengths=found.lengths)
+    if has_domain(feature):
+        check_domain(feature, missing.marked(feature, columns), found)
+    return _narrow(spec, found, None)
+
+
+def _cast(spec: FeatureSpec, column: npt.NDArray[Any] | Ragged) -> npt.NDArray[Any] | Ragged:
+    """Casts values that do not pass through the graph to the stored dtype; they keep the infinities that they have."""
+    if isinstance(column, Ragged):
+        values = _cast(spec, column.values)
+        assert not isinstance(values, Ragged)
+        return Ragged(values=values, lengths=column.lengths)
+    if spec.dtype == "string":
+        return column
+    if column.dtype.kind == "f" and spec.numpy_dtype.itemsize < column.dtype.itemsize:
+        return _narrow(spec, column, column)
+    return column.astype(spec.numpy_dtype, copy=False)
+
+
+def _narrow(spec: FeatureSpec, column: npt.NDArray[Any], before: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
+    """Casts to the dtype of a spec.
+
+    Args:
+        spec: What is stored.
+        column: The values.
+        before: Values of which the infinite ones stay so; None where none should be.
+
+    Raises:
+        DataError: If a value does not fit the dtype.
+    """
+    dtype = spec.numpy_dtype
+    if spec.dtype == "string":
+        return column.astype(np.bytes_) if column.dtype == object else column
+    with np.errstate(over="ignore"):
+        stored = column.astype(dtype, copy=False)
+    if dtype.kind == "f":
+        wrong = np.isinf(stored) if before is None else np.isinf(stored) & np.isfinite(before)
+    else:
+        wrong = stored.astype(column.dtype) != column
+    if wrong.any():
+        raise DataError(f"feature {spec.name}: expected values that fit {spec.dtype}; found {column[wrong][0]:g}")
+    return stored

@@ -1,0 +1,69 @@
+"""The scripts of docs/loading.md run, and one that is killed and started again gives the same weights."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+import loaders
+from loaders.order import hashing
+from tests.support.scripts import BLOCKS, KILL, KILL_TENSORFLOW, run, script
+
+ROOT = pathlib.Path(__file__).parents[2]
+NEEDS = {"torch": ("torch", "torchdata"), "jax": ("jax",)}
+
+
+def test_the_short_blocks_run(tmp_path):
+    blocks = [block for block in BLOCKS if not block.startswith("# train_")]
+    assert len(blocks) == 2
+    for block, expected in zip(blocks, ("hosts True\n", "rows 3000 (16,) (10,) ["), strict=True):
+        done = run(block, tmp_path / "run")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["numpy", "tensorflow", "keras", "torch", "jax"])
+def test_a_training_that_was_killed_gives_the_same_weights(tmp_path, name):
+    for package in NEEDS.get(name, ()):
+        pytest.importorskip(package)
+    whole = run(script(name), tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    assert float(whole.stdout.removeprefix("accuracy ")) > 0.95
+
+    # Of 72 batches, or of a worker's share of them.
+    most = 36 if name == "torch" else 72
+    draws = np.random.default_rng(hashing.text_key(name))
+    first = int(draws.integers(2, most - 4))
+    for batches in (first, int(draws.integers(1, most - first - 2))):
+        kill = KILL_TENSORFLOW if name in ("tensorflow", "keras") else KILL
+        killed = run(kill.format(batches=batches) + script(name), tmp_path / "killed")
+        assert killed.returncode == (1 if name == "torch" else 9), killed.stderr  # a worker's end is an error
+    resumed = run(script(name), tmp_path / "killed")
+
+    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stdout == whole.stdout
+    assert weights(tmp_path / "killed", name).tobytes() == weights(tmp_path / "whole", name).tobytes()
+
+
+def weights(directory, name):
+    if name == "numpy":
+        with np.load(directory / "numpy.npz") as checkpoint:
+            return checkpoint["weights"]
+    if name in ("tensorflow", "keras"):
+        return np.frombuffer((directory / "weights.bin").read_bytes(), np.float32)
+    if name == "jax":
+        import pickle
+
+        return pickle.loads((directory / "jax.pickle").read_bytes())[0]
+    import torch
+
+    return torch.load(directory / "torch.pt")["model"]["weight"].numpy()
+
+
+@pytest.mark.parametrize("kind", [loaders.load, loaders.Loader, loaders.numpy.Loader])
+def test_a_file_system_that_tensorflow_does_not_know(kind):
+    with pytest.raises(
+        loaders.ManifestError, match=r"unknown://bucket/out/manifest\.json: expected a file system .* copy"
+    ):
+        kind("unknown://bucket/out", "train", batch_size=2)

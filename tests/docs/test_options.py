@@ -1,0 +1,66 @@
+"""The documents say what the code does."""
+
+import pathlib
+import re
+
+import numpy as np
+
+from loaders.order import hashing
+from pipelines.config.schema import DatasetConfig, FeatureConfig
+from pipelines.config.splits import ColumnSplits, GroupSplits, StratifiedSplits, TimeSplits
+from pipelines.steps.imputation import METHODS
+from pipelines.steps.methods import NORMALIZE
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def test_the_golden_values_of_the_format():
+    rows = re.findall(r"^\| `(.+?)`(?: for x = 0 … 9)? \| (.+?) \|$", (ROOT / "docs/format.md").read_text(), re.M)
+    names = {
+        "mix64": lambda x: int(hashing.mix64(np.array([x], np.uint64))[0]),
+        "stream": lambda key, index: int(hashing.stream(key, np.array([index]))[0]),
+        "permute": lambda key, x, size: hashing.permute(key, x, size).tolist(),
+        "shuffled": lambda key, rows: hashing.shuffled(key, rows).tolist(),
+        "derive": hashing.derive,
+        "text_key": hashing.text_key,
+        "SPLIT": hashing.SPLIT,
+        "x": np.arange(10),
+    }
+    golden = [(call, value) for call, value in rows if "(" in call]
+    assert len(golden) == 7
+    for call, value in golden:
+        expected = int(value, 16) if value.startswith("0x") else [int(number) for number in value.split(", ")]
+        assert eval(call, names) == expected, call
+
+
+def test_links_lead_somewhere():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_module_has_its_place_in_the_architecture():
+    text = (ROOT / "docs/architecture.md").read_text()
+    modules = {path.stem for path in (ROOT / "pipelines").rglob("*.py")} - {"__init__", "errors"}
+    assert {module for module in modules if f"`{module}`" not in text} == set()
+
+
+OPTIONS = (ROOT / "docs/options.md").read_text()
+
+
+def test_every_test_that_the_options_name_is_there():
+    named = re.findall(r"`(test_\w+)::(test_\w+)`", OPTIONS)
+    assert len(named) > 50
+    absent = {
+        f"{file}::{test}" for file, test in named if f"\ndef {test}(" not in (ROOT / "tests" / f"{file}.py").read_text()
+    }
+    assert absent == set()
+
+
+def test_every_option_is_named():
+    options = {*METHODS, *NORMALIZE, *FeatureConfig.model_fields, *DatasetConfig.model_fields}
+    options |= {key for rule in (GroupSplits, StratifiedSplits, ColumnSplits, TimeSplits) for key in rule.model_fields}
+    assert {option for option in options if not re.search(rf"\b{option}\b", OPTIONS)} == set()
+    for row in OPTIONS.splitlines():
+        if row.startswith("| ") and not row.startswith(("| what", "| ---")):
+            assert "::" in row, row

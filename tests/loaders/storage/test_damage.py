@@ -1,0 +1,139 @@
+"""Records that are damaged and shards that are missing: named, or left out and counted, by both loaders."""
+
+import logging
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import loaders
+from loaders import Loader, ShardOptions
+from loaders import numpy as numpy_loader
+from loaders.augment import augmentations
+from loaders.storage.store import ShardError
+from tests.support.batches import arrays, assert_same, break_record
+from tests.support.numbered import small_chunks, write_numbered
+
+KINDS = pytest.mark.parametrize("kind", [Loader, numpy_loader.Loader])
+
+
+@pytest.fixture
+def out(tmp_path, monkeypatch):
+    """110 rows, four a record, in three shards of several chunks; records 3 and 4 of the second one are damaged."""
+    manifest = write_numbered(tmp_path / "out", [40, 41, 29], rows_per_record=4)
+    small_chunks(monkeypatch, chunk_bytes=3 * manifest.record_bytes, window_bytes=16 * 25)
+    break_record(tmp_path / "out", manifest, 1, 3, at=manifest.record_bytes - 6)  # a value
+    break_record(tmp_path / "out", manifest, 1, 4, at=2)  # its length
+    return tmp_path / "out"
+
+
+LOST = set(range(40 + 12, 40 + 20))
+
+
+def there(batches):
+    """The numbers of the rows that are there, and all batches."""
+    found = [batch["n"][batch["mask"]] + 1_000_000 for batch in batches]
+    return np.concatenate(found).tolist()
+
+
+@KINDS
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_damaged_records_are_left_out_and_told(out, caplog, kind, shuffle):
+    options = {"batch_size": 8, "remainder": "pad", "shuffle": shuffle, "epochs": 2}
+    loader = kind(out, "train", on_corrupt="skip", **options)
+    assert loader.skipped == ()
+    with caplog.at_level(logging.WARNING, logger="loaders"):
+        batches = arrays(loader) if kind is Loader else list(loader)
+
+    assert len(batches) == len(loader) == 2 * 14
+    assert sorted(there(batches)) == sorted(2 * [number for number in range(110) if number not in LOST])
+    assert all(len(batch["n"]) == 8 and not batch["x"][~batch["mask"]].any() for batch in batches)
+    found = [(damage.file, damage.record, damage.rows) for damage in loader.skipped]
+    path = str(out / "train" / "train-00001.tfrecord")
+    assert found == [(path, 3, 4), (path, 4, 4)]
+    assert "expected checksum" in loader.skipped[0].message
+    assert "expected " in loader.skipped[1].message
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        f"{path}: record {damage.record}: {damage.message}; the rows are left out" for damage in loader.skipped
+    ]
+
+
+@pytest.mark.parametrize("streams", [1, 4])
+def test_both_loaders_leave_out_the_same(out, streams):
+    options = {
+        "batch_size": 12,
+        "streams": streams,
+        "remainder": "pad",
+        "on_corrupt": "skip",
+        "seed": 3,
+        "augment": [augmentations.Noise(features="x", deviation=2.0), neighbours],
+        "shard": ShardOptions(index=1, count=2) if streams > 1 else ShardOptions(),
+    }
+    for split in ("train", "train[30:75]"):
+        loader, other = (kind(out, split, **options) for kind in (Loader, numpy_loader.Loader))
+        expected = list(other)
+        assert_same(arrays(loader), expected)
+        if streams == 1:  # other streams' rows of a chunk are read, too
+            assert [damage.record for damage in loader.skipped] == [damage.record for damage in other.skipped] == [3, 4]
+        state = other.state_dict() | {"epoch": 0, "rows": 2 * 12 // streams}
+        loader.load_state_dict(state)
+        assert_same(arrays(loader), expected[2:])
+
+
+def neighbours(batch, rng):
+    return batch | {"other": batch["n"][rng.partners("other")]}
+
+
+@KINDS
+def test_a_missing_shard_is_left_out_and_told_once(out, caplog, kind):
+    path = out / "train" / "train-00002.tfrecord"
+    path.unlink()
+    loader = kind(out, "train[50:]", batch_size=8, remainder="pad", on_corrupt="skip")
+    with caplog.at_level(logging.WARNING, logger="loaders"):
+        batches = arrays(loader) if kind is Loader else list(loader)
+
+    assert sorted(there(batches)) == [50, 51, *range(60, 81)]
+    assert sum(damage.rows for damage in loader.skipped if damage.file == str(path)) == 29
+    assert sum(str(path) in record.getMessage() for record in caplog.records) == 1
+    assert "No such file" in loader.skipped[-1].message
+
+
+@KINDS
+def test_without_it_they_are_errors(out, kind):
+    with pytest.raises(ShardError, match=r"train-00001.tfrecord: record [34]: expected .*; found"):
+        list(kind(out, "train", batch_size=8, shuffle=False, prefetch=0))
+
+
+def test_the_errors_of_a_data_set_name_them_too(out):
+    message = r"train-00001.tfrecord: record 3: expected checksum"
+    with pytest.raises(tf.errors.UnknownError, match=message):
+        list(Loader(out, "train", batch_size=8).dataset())
+    with pytest.raises(tf.errors.UnknownError, match=message):
+        list(loaders.load(out, "train", batch_size=8))
+
+
+@KINDS
+@pytest.mark.parametrize("at", [20, 2])
+def test_records_that_differ_in_size(ragged_root, kind, at):
+    manifest = loaders.open(ragged_root).manifest
+    shard = manifest.splits["train"][0]
+    whole = list(numpy_loader.Loader(ragged_root, "train", batch_size=10, shuffle=False, remainder="pad"))
+    content = bytearray((ragged_root / shard.file).read_bytes())
+    content[shard.offsets[1] + at] ^= 1
+    (ragged_root / shard.file).write_bytes(content)
+
+    options = {"batch_size": 10, "shuffle": False, "remainder": "pad", "on_corrupt": "skip"}
+    loader = kind(ragged_root, "train", **options)
+    batches = arrays(loader) if kind is Loader else list(loader)
+
+    lost = sum(damage.rows for damage in loader.skipped)
+    records = [damage.record for damage in loader.skipped]
+    # After a header that is damaged it is not known where the next record of the chunk begins.
+    per_chunk = manifest.chunk_records
+    assert records == ([per_chunk] if at == 20 else list(range(per_chunk, 2 * per_chunk))[: len(records)])
+    assert sum(int(batch["mask"].sum()) for batch in batches) == sum(int(b["mask"].sum()) for b in whole) - lost
+    for batch, expected in zip(batches, whole, strict=True):
+        kept = batch["mask"]
+        np.testing.assert_array_equal(batch["s"][kept], expected["s"][kept])
+        np.testing.assert_array_equal(batch["v_length"][kept], expected["v_length"][kept])
+        assert not batch["v_length"][~kept].any()

@@ -1,0 +1,79 @@
+"""What a build shows while it runs."""
+
+import io
+import time
+
+import pytest
+from rich.console import Console
+
+from pipelines import counters
+from pipelines.cli import progress as report
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 * 2**20, "5.0 MiB"), (2**60, "1024.0 PiB")]
+)
+def test_bytes_for_people(size, text):
+    assert report.show_bytes(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0.0 s"), (9.94, "9.9 s"), (59, "59 s"), (120, "2 min"), (6000, "1 h 40 min"), (86400 * 5, "5.0 days")],
+)
+def test_times_for_people(seconds, text):
+    assert report.show_seconds(seconds) == text
+
+
+def test_a_slow_look_at_finished_tasks_is_taken_rarely():
+    looks = []
+
+    def poll():
+        looks.append(time.monotonic())
+        time.sleep(0.05)
+        return {}
+
+    with report.shown(Console(file=io.StringIO()), {"write": 1}, poll):
+        time.sleep(1.2)
+    assert len(looks) <= 3  # the first after a fifth of a second, the next one a second later, and one at the end
+
+
+def show(**console):
+    out = io.StringIO()
+    with report.shown(Console(file=out, **console), {"analyze": 100, "write": 200}):
+        counters.advance("analyze", rows=100, size=2**20)
+        counters.advance("write", rows=150, size=2**20)
+        counters.advance("write", rows=50, size=2**20)
+    return out.getvalue()
+
+
+def test_plain_lines_end_with_every_row():
+    lines = show().splitlines()
+    assert lines[-2].startswith("analyze: 100 of 100 rows, ")
+    assert lines[-1].startswith("write: 200 of 200 rows, ")
+    assert lines[-1].endswith("MiB/s")
+
+
+def test_bars_on_a_terminal():
+    shown = show(force_terminal=True, width=100)
+    assert "200 of 200 rows" in shown
+    assert "━" in shown
+
+
+def test_work_of_other_processes_is_polled():
+    out, done = io.StringIO(), {"write": counters.Count(rows=200, size=2**20)}
+    with report.shown(Console(file=out), {"analyze": 100, "write": 200}, lambda: done):
+        counters.advance("analyze", rows=100, size=2**20)
+    assert "analyze: 100 of 100 rows" in out.getvalue()
+    assert "write: 200 of 200 rows" in out.getvalue()
+
+
+def test_nobody_watching_is_no_error():
+    counters.advance("write", rows=1, size=1)
+
+
+def test_counts_do_not_leak_into_the_next_build():
+    for _ in range(2):
+        with counters.counting() as counter:
+            counters.advance("write", rows=3, size=4)
+            assert counter.read("write") == counters.Count(rows=3, size=4)

@@ -1,0 +1,85 @@
+"""Statistics that grow: counts of classes go on, and nothing is added to files that are not as they were listed."""
+
+import types
+
+import google_crc32c
+import numpy as np
+import pytest
+
+from loaders.format.manifest import File, ManifestError
+from pipelines.config.schema import parse_config
+from pipelines.maintain import growth, profile
+from pipelines.maintain.growth import dump_moments, load_moments, measure_drift, read_listed
+from pipelines.maintain.profile import FeatureProfile, profile_columns
+from pipelines.plan.plan import resolve_config
+from pipelines.sources.table import scan
+from pipelines.statistics.summary import moments, summarize
+from tests.support.arrays import write_files
+
+
+def label(root, values):
+    source, said = write_files(root, {"labels.npy": values}), parse_config({"splits": {"train": 1}})
+    table = scan(source, said)
+    (feature,) = resolve_config(said, table).features
+    return feature
+
+
+def classes(values):
+    found, counts = np.unique(values, return_counts=True)
+    return {"labels/class_values": found, "labels/class_counts": counts}
+
+
+def kept(values):
+    arrays = summarize(moments(values, "element")).arrays()
+    return {f"labels/{name}": array for name, array in arrays.items()} | classes(values)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "S3"])
+def test_counts_of_classes_go_on(dtype, tmp_path):
+    old, new = np.random.default_rng(0).integers(0, 40, (2, 50)).astype(dtype)
+    feature = label(tmp_path, old)
+    before = classes(old)
+    added = profile_columns([feature], {"labels": new}, {})
+    found = growth._statistics(before, {}, {"labels": feature}, added)
+    values, counts = np.unique(np.concatenate([old, new]), return_counts=True)
+    np.testing.assert_array_equal(found["labels/class_values"], values)
+    np.testing.assert_array_equal(found["labels/class_counts"], counts)
+
+
+def test_too_many_classes_are_no_longer_counted(tmp_path, monkeypatch):
+    feature = label(tmp_path, np.arange(50))
+    added = profile_columns([feature], {"labels": np.arange(50, 60)}, {})
+    statistics = summarize(moments(np.arange(60), "element"))
+    monkeypatch.setattr(profile, "MAX_CLASSES", 59)
+    found = growth._statistics(kept(np.arange(50)), {"labels": statistics}, {"labels": feature}, added)
+    assert set(found) == {f"labels/{name}" for name in statistics.arrays()}
+    assert found["labels/mean"] == 29.5
+    uncounted = {"labels": FeatureProfile(moments=None)}
+    assert not growth._statistics(classes(np.arange(5)), {}, {"labels": feature}, uncounted)
+
+
+def test_a_file_has_to_be_as_it_is_listed(tmp_path):
+    (tmp_path / "moments.npz").write_bytes(b"abc")
+    listed = File(file="moments.npz", bytes=3, crc32c=f"{google_crc32c.value(b'abc'):08x}")
+    existing = types.SimpleNamespace(root=str(tmp_path), manifest=types.SimpleNamespace(files=(listed,)))
+    assert read_listed(existing, "moments.npz") == b"abc"
+    (tmp_path / "moments.npz").write_bytes(b"abd")
+    with pytest.raises(ManifestError, match=r"moments\.npz: expected \(3, "):
+        read_listed(existing, "moments.npz")
+
+
+def test_moments_are_read_as_they_were_written():
+    found = {"a": moments(np.random.default_rng(0).normal(size=(9, 2)), "element"), "b/c": moments(np.arange(3), "all")}
+    again = load_moments(dump_moments(found))
+    assert list(again) == ["a", "b/c"]
+    assert dump_moments(again) == dump_moments(found)
+
+
+def test_drift_of_new_rows_and_of_all():
+    old, new = np.random.default_rng(0).normal(size=(2, 1000, 1))
+    both = np.concatenate([old, new + 3])
+    found = measure_drift(*(summarize(moments(rows, "element")) for rows in (old, new + 3, both)))
+    assert found.added.shift == pytest.approx(abs((new + 3).mean() - old.mean()) / old.std())
+    assert found.total.shift == pytest.approx(abs(both.mean() - old.mean()) / old.std())
+    assert 0 < found.certain.shift < found.total.shift
+    assert found.large

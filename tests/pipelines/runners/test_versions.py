@@ -1,0 +1,104 @@
+"""Workers have the versions of the driver, or say that they do not."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pipelines.config.schema import DatasetConfig
+from pipelines.errors import WorkerError
+from pipelines.plan import handoff
+from pipelines.plan.handoff import keep
+from pipelines.plan.plan import make_plan, resolve_config
+from pipelines.runners import versions
+from pipelines.runners.beam import readable_failures
+from pipelines.sources.table import scan
+from tests.support.arrays import write_files
+
+DRIVER = {"npyflow": "1.0", "python": "3.11.7", "numpy": "2.4.6", "tensorflow": "2.21.0"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, []),
+        ({"python": "3.11.9"}, []),
+        ({"python": "3.12.7"}, ["python 3.11.7 on the driver, 3.12.7 on the worker"]),
+        ({"numpy": "2.4.5", "npyflow": "1.1"}, ["npyflow 1.0 on the driver, 1.1", "numpy 2.4.6 on the driver, 2.4.5"]),
+    ],
+)
+def test_what_differs(changed, said):
+    found = versions.compare(DRIVER, DRIVER | changed)
+    assert len(found) == len(said)
+    for line, begin in zip(found, said, strict=True):
+        assert line.startswith(begin)
+
+
+def test_a_package_that_only_one_side_has_differs():
+    assert versions.compare(DRIVER, {**DRIVER, "new": "1"}) == ["new none on the driver, 1 on the worker"]
+
+
+def test_what_was_stamped_comes_back():
+    for data in (b"", b"\n", b"{}\nabc\n"):
+        assert versions.unstamp(versions.stamp(data), "plan") == data
+
+
+def test_what_was_never_stamped_is_an_error():
+    for data in (b"", b"abc", b"abc\ndef", b"3\ndef", pickle.dumps(0)):
+        with pytest.raises(WorkerError, match="plan: expected the plan of npyflow"):
+            versions.unstamp(data, "plan")
+
+
+def keep_plan(tmp_path, monkeypatch, **others):
+    """A plan that a driver of other versions has kept, and its pickle."""
+    source = write_files(tmp_path / "src", {"x.npy": np.arange(40.0).reshape(20, 2)})
+    table = scan(source, DatasetConfig())
+    plan = make_plan(table, resolve_config(DatasetConfig(), table))
+    here = versions.versions()
+    with monkeypatch.context() as patch:
+        patch.setattr(versions, "versions", lambda: here | others)
+        return pickle.dumps(keep(plan, str(tmp_path / "plan.pickle")))
+
+
+def test_a_worker_of_the_same_versions_gets_the_plan(tmp_path, monkeypatch):
+    pickled = keep_plan(tmp_path, monkeypatch)
+    monkeypatch.setattr(handoff, "_loaded", {})
+    assert pickle.loads(pickled).table.rows == 20
+
+
+def test_a_worker_of_other_versions_says_what_differs_before_it_has_a_plan(tmp_path, monkeypatch):
+    pickled = keep_plan(tmp_path, monkeypatch, numpy="1.0", tensorflow="1.15")
+    monkeypatch.setattr(handoff, "_loaded", {})
+    load = pickle.loads
+    monkeypatch.setattr(pickle, "loads", None)  # nothing of the plan is read
+    with pytest.raises(WorkerError) as found:
+        load(pickled)
+    message = str(found.value)
+    assert "plan.pickle: expected the versions of the driver" in message
+    assert f"numpy 1.0 on the driver, {np.__version__} on the worker; tensorflow 1.15 on the driver" in message
+    assert sys.executable in message
+
+
+def test_another_process_says_it_and_the_driver_shows_one_line(tmp_path, monkeypatch):
+    """As a runner shows a worker's traceback: as text."""
+    pickled = keep_plan(tmp_path, monkeypatch, **{"tensorflow-transform": "0.1"})
+    (tmp_path / "pickled").write_bytes(pickled)
+    program = f"import pickle; pickle.load(open({str(tmp_path / 'pickled')!r}, 'rb'))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    with pytest.raises(WorkerError) as found, readable_failures():
+        raise RuntimeError(done.stderr)
+    assert "tensorflow-transform 0.1 on the driver" in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+def test_what_is_compared_is_what_the_manifest_says(tmp_path, monkeypatch):
+    keep_plan(tmp_path, monkeypatch)
+    line = (tmp_path / "plan.pickle").read_bytes().partition(b"\n")[0]
+    assert json.loads(line) == versions.versions()
+    assert {"npyflow", "python", *versions.PACKAGES} == set(versions.versions())

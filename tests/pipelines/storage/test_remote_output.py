@@ -1,0 +1,295 @@
+"""Data sets in a file system that is not local: the same bytes as in a local directory, whatever interrupts."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import tensorflow_transform.beam as tft_beam
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import HadoopFileSystemOptions
+
+from pipelines import build as builds
+from pipelines import counters
+from pipelines.analyze.export import analysis_context
+from pipelines.build import build
+from pipelines.cli import main
+from pipelines.config.schema import parse_config
+from pipelines.errors import ConfigError
+from pipelines.maintain.verify import read_manifest, verify
+from pipelines.output.directory import Output
+from pipelines.plan.plan import make_plan, resolve_config
+from pipelines.sources.table import scan
+from pipelines.storage import files, retry, s3, stores
+from pipelines.write.transform import load_transform
+from tests.pipelines.storage import test_s3
+from tests.support.arrays import RamFileSystem, empty_ram, write_files
+
+CONFIG = {
+    "features": {"x": {"impute": "median", "normalize": "zscore"}, "y": {"role": "label"}},
+    "splits": {"train": 0.8, "test": 0.2},
+    "shard_bytes": 4096,
+}
+
+TRANSFORM_FN = '''"""A function of the user's own, whose analysis writes a file that the transform needs."""
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+
+def preprocessing_fn(inputs):
+    x = tf.cast(inputs["x"], tf.float64)
+    words = tf.as_string(inputs["y"])
+    known = tft.compute_and_apply_vocabulary(words)
+    return {"x": tft.scale_to_0_1(tf.where(tf.math.is_nan(x), tf.zeros_like(x), x)), "known": known}
+'''
+
+
+class FlakyFileSystem(RamFileSystem):
+    """`flaky://`: fails when something is written whose name holds a text, as a test says for each time."""
+
+    failures: ClassVar[dict[str, list[Exception | None]]] = {}
+
+    @classmethod
+    def scheme(cls) -> str:
+        return "flaky"
+
+    def create(self, path, *args, **kwargs):  # type: ignore[no-untyped-def]
+        for part, errors in self.failures.items():
+            if part in path and errors and (error := errors.pop(0)) is not None:
+                raise error
+        return super().create(path, *args, **kwargs)
+
+
+class GuardedFileSystem(RamFileSystem):
+    """`guarded://`: reached with an option only, as Hadoop's is."""
+
+    def __init__(self, pipeline_options):  # type: ignore[no-untyped-def]
+        super().__init__(pipeline_options)
+        # Where there are none, Beam gives a dict.
+        user = pipeline_options and pipeline_options.view_as(HadoopFileSystemOptions).hdfs_user
+        if user != "me":
+            raise ValueError(f"expected --hdfs_user=me; found {user}")
+
+    @classmethod
+    def scheme(cls) -> str:
+        return "guarded"
+
+
+class UnavailableError(Exception):
+    """What a library of a store raises when the store is overloaded."""
+
+    code = 503
+
+
+def sources(root: pathlib.Path, *, first: int = 0, parts: int = 3) -> pathlib.Path:
+    for part in range(first, first + parts):
+        generator = np.random.default_rng(part)
+        x = generator.normal(size=(200, 4)).astype(np.float32)
+        x[::20] = np.nan
+        write_files(
+            root, {f"x-{part:02d}.npy": np.asfortranarray(x), f"y-{part:02d}.npy": generator.integers(0, 5, 200)}
+        )
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _empty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    empty_ram()
+    FlakyFileSystem.failures = {}
+    monkeypatch.setattr(retry, "FIRST_SECONDS", 0.01)
+    yield
+    empty_ram()
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    root = tmp_path_factory.mktemp("local")
+    source = str(sources(root / "src"))
+    build(source, root / "out", parse_config(CONFIG))
+    return source, str(root / "out")
+
+
+def contents(root: str) -> dict[str, bytes]:
+    """Every file of a data set but the SavedModel's, in which TensorFlow writes a random number."""
+    if files.is_local(root):
+        found = {
+            str(path.relative_to(root)): path.read_bytes() for path in pathlib.Path(root).rglob("*") if path.is_file()
+        }
+    else:
+        found = {
+            path[len(root) + 1 :]: data for path, data in RamFileSystem.contents.items() if path.startswith(root + "/")
+        }
+    return {name: data for name, data in found.items() if "transform_fn/" not in name and name != "manifest.json"}
+
+
+def test_a_data_set_is_the_same_in_every_file_system(local: tuple[str, str]) -> None:
+    source, out = local
+    manifest = build(source, "ram://bucket/out", parse_config(CONFIG))
+    assert contents("ram://bucket/out") == contents(out)
+    assert manifest.splits == read_manifest(out).splits
+    assert not verify("ram://bucket/out").problems
+    assert build(source, "ram://bucket/out", parse_config(CONFIG), overwrite=True).splits == manifest.splits
+    assert contents("ram://bucket/out") == contents(out)
+
+
+def test_a_transform_elsewhere_does_what_it_does_here(local: tuple[str, str]) -> None:
+    source, out = local
+    files.copy_tree(out, "ram://bucket/copy")
+    rows = np.load(pathlib.Path(source) / "x-00.npy")
+    given = {"x": rows}
+    here, there = (load_transform(Output(root).transform) for root in (out, "ram://bucket/copy"))
+    for name, expected in here.transform_fn(given).items():
+        np.testing.assert_array_equal(there.transform_fn(given)[name].numpy(), expected.numpy())
+
+
+def test_sources_elsewhere_and_their_transform_used_again(local: tuple[str, str]) -> None:
+    source, out = local
+    files.copy_tree(source, "ram://bucket/src")
+    assert build("ram://bucket/src", "ram://bucket/out", parse_config(CONFIG)).splits == read_manifest(out).splits
+    other = build("ram://bucket/src", "ram://bucket/other", transform="ram://bucket/out")
+    assert other.splits == read_manifest(out).splits
+    assert not verify("ram://bucket/other").problems
+
+
+def test_a_build_that_was_stopped_goes_on_and_leaves_nothing(local: tuple[str, str]) -> None:
+    source, out = local
+    FlakyFileSystem.failures = {"_build/tasks/": [None, RuntimeError("switched off")]}
+    with pytest.raises(Exception, match="switched off"):
+        build(source, "flaky://bucket/out", parse_config(CONFIG))
+    tasks = {path: data for path, data in RamFileSystem.contents.items() if "/_build/tasks/" in path}
+    assert len(tasks) == 1
+    assert not files.exists("flaky://bucket/out/manifest.json")
+    RamFileSystem.contents["flaky://bucket/out/_build/tmp/half"] = b"what a killed task has left"
+    assert build(source, "flaky://bucket/out", parse_config(CONFIG)).splits == read_manifest(out).splits
+    assert contents("flaky://bucket/out") == contents(out)
+    assert not verify("flaky://bucket/out").problems
+
+
+def test_a_write_that_fails_for_a_while_is_tried_again(local: tuple[str, str]) -> None:
+    source, out = local
+    error = BeamIOError("create failed", {"path": UnavailableError()})
+    FlakyFileSystem.failures = {"_build/tmp/": [error, error], "train/": [error, error], "statistics.npz": [error]}
+    with counters.counting() as counter:
+        build(source, "flaky://bucket/out", parse_config(CONFIG))
+    assert contents("flaky://bucket/out") == contents(out)
+    assert counter.read(counters.RETRIES).rows == 3
+
+
+def test_a_write_that_is_not_allowed_is_tried_once(local: tuple[str, str]) -> None:
+    FlakyFileSystem.failures = {"_build/tmp/": [PermissionError("not allowed")]}
+    with counters.counting() as counter, pytest.raises(Exception, match="not allowed"):
+        build(local[0], "flaky://bucket/out", parse_config(CONFIG))
+    assert counter.read(counters.RETRIES).rows == 0
+    assert not files.exists("flaky://bucket/out/manifest.json")
+
+
+def test_appending_elsewhere_gives_what_it_gives_here(local: tuple[str, str], tmp_path: pathlib.Path) -> None:
+    source, _ = local
+    build(source, tmp_path / "here", parse_config(CONFIG))
+    build(source, "ram://bucket/there", parse_config(CONFIG))
+    later = sources(tmp_path / "later", first=3, parts=1)
+    here, there = builds.append(later, tmp_path / "here"), builds.append(later, "ram://bucket/there")
+    assert here is not None
+    assert there is not None
+    assert here.manifest.splits == there.manifest.splits
+    assert contents("ram://bucket/there") == contents(str(tmp_path / "here"))
+    assert not verify("ram://bucket/there").problems
+
+
+def own_function(root: pathlib.Path) -> str:
+    (root / "own.py").write_text(TRANSFORM_FN)
+    return f"{root / 'own.py'}:preprocessing_fn"
+
+
+def test_a_function_of_the_users_own_with_a_vocabulary(local: tuple[str, str], tmp_path: pathlib.Path) -> None:
+    config = parse_config({"preprocessing_fn": own_function(tmp_path), "splits": {"train": 1}})
+    there, here = (build(local[0], root, config) for root in ("flaky://bucket/out", tmp_path / "out"))
+    assert there.splits == here.splits
+    assert not verify("flaky://bucket/out").problems
+    assert any("/assets/" in path for path in RamFileSystem.contents)
+
+
+def test_an_analysis_of_the_users_own_needs_a_directory_for_tensorflow(
+    local: tuple[str, str], tmp_path: pathlib.Path
+) -> None:
+    table = scan(local[0], config := parse_config({"preprocessing_fn": own_function(tmp_path)}))
+    plan, remote = make_plan(table, resolve_config(config, table)), Output("flaky://bucket/out")
+    with analysis_context(plan, Output(str(tmp_path)), here=False, shared=None):
+        assert tft_beam.Context.create_base_temp_dir().startswith(str(tmp_path / "_build" / "tmp"))
+    with analysis_context(plan, remote, here=True, shared=None):
+        directory = pathlib.Path(tft_beam.Context.create_base_temp_dir())
+        assert directory.is_dir()
+    assert not directory.parent.exists()
+    with analysis_context(plan, remote, here=False, shared=str(tmp_path)):
+        assert pathlib.Path(tft_beam.Context.create_base_temp_dir()).parent.parent == tmp_path
+    for shared in (None, "flaky://bucket/tmp"):
+        with pytest.raises(ConfigError, match=r"--temp_location=DIRECTORY.* flaky://bucket/out; found"):
+            contextlib.ExitStack().enter_context(analysis_context(plan, remote, here=False, shared=shared))
+
+
+def test_verify_finds_what_a_build_has_left_elsewhere(local: tuple[str, str]) -> None:
+    files.copy_tree(local[1], "ram://bucket/out")
+    RamFileSystem.contents["ram://bucket/out/_build/tmp/half"] = b"x"
+    RamFileSystem.contents["ram://bucket/out/train/train-00000-of-00099.tfrecord"] = b"x"
+    assert len(verify("ram://bucket/out").problems) == 2
+
+
+def run(*arguments: str) -> int:
+    """A command as a program of its own runs it, with no options but those that it is given."""
+    FileSystems.set_options(None)
+    stores._shared = {}
+    s3._connect.cache_clear()
+    try:
+        return main.main(arguments)
+    finally:
+        FileSystems.set_options(None)
+        stores._shared = {}
+        s3._connect.cache_clear()
+
+
+@pytest.mark.parametrize(("command", "code"), [("inspect", 0), ("status", 0), ("verify", 0), ("leakage", 1)])
+def test_commands_that_read_reach_a_file_system_with_its_options(
+    command: str, code: int, local: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in pathlib.Path(local[1]).rglob("*"):
+        if path.is_file():
+            RamFileSystem.contents[f"guarded://b/out/{path.relative_to(local[1])}"] = path.read_bytes()
+    assert run(command, "guarded://b/out") == 1
+    assert "expected --hdfs_user=me; found" in capsys.readouterr().err
+    assert run(command, "guarded://b/out", "--hdfs_user=me") == code
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert "rows" in shown.out
+
+
+options = test_s3.options
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["options", "environment"])
+def test_every_command_reaches_an_object_store_in_the_same_way(
+    how: str, options: list[str], local: tuple[str, str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = options
+    if how == "environment":
+        values = dict(option.removeprefix("--s3_").split("=", 1) for option in options)
+        values["default_region"] = values.pop("region_name")
+        for name, value in values.items():
+            monkeypatch.setenv(f"AWS_{name.upper()}", value)
+        given = []
+    settings = [f"--set={key}={value}" for key, value in CONFIG.items()]
+    out = f"s3://data/{how}"
+    assert run("build", local[0], out, *settings, *given) == 0
+    for command in ("inspect", "status", "verify"):
+        assert run(command, out, *given) == 0
+    assert run("leakage", out, *given) == 1
+    assert run("append", local[0], out, *given) == 0
+    assert run("validate", local[0], "--against", out, *given) == 0

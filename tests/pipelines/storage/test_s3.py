@@ -1,0 +1,263 @@
+"""Builds from and to a real object store that speaks S3; `scripts/s3.sh` gets it and starts it."""
+
+import contextlib
+import importlib.util
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from pipelines import counters
+from pipelines.build import build
+from pipelines.config.schema import DatasetConfig, parse_config
+from pipelines.maintain.verify import read_manifest, verify
+from pipelines.output.directory import Output
+from pipelines.plan.plan import Span, make_plan, resolve_config
+from pipelines.reading.columns import read_columns
+from pipelines.sources.table import scan
+from pipelines.storage import files, retry, s3
+from pipelines.storage.stores import configure
+from tests.pipelines.storage import test_files
+from tests.support.arrays import write_files
+from tests.support.s3_proxy import Fault, Proxy
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = pathlib.Path(__file__).parents[3] / "scripts" / "s3.sh"
+CONFIG = {
+    "features": {"x": {"impute": "median", "normalize": "zscore"}, "y": {"role": "label"}},
+    "splits": {"train": 0.8, "test": 0.2},
+    "shard_bytes": 16_384,
+}
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """A server of these tests' own, and Beam's options for it."""
+    cache = pathlib.Path(os.environ.get("NPYFLOW_S3_CACHE", pathlib.Path.home() / ".cache/npyflow/s3"))
+    required = "NPYFLOW_REQUIRE_S3" in os.environ
+    if not required and not list(cache.glob("versitygw-*")):
+        pytest.skip("needs a server: scripts/s3.sh setup gets it, in some minutes")
+    if not required and importlib.util.find_spec("boto3") is None:
+        pytest.skip("needs boto3: pip install '.[s3]'")
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    place = {"NPYFLOW_S3_DIR": str(tmp_path_factory.mktemp("server")), "NPYFLOW_S3_PORT": str(port)}
+    environment = os.environ | place
+    started = subprocess.run([SCRIPT, "start"], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    try:
+        yield started.stdout.split()
+    finally:
+        subprocess.run([SCRIPT, "stop"], env=environment, check=True)
+
+
+@pytest.fixture(autouse=True)
+def _options(options: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What this process has in its environment must not matter."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(retry, "FIRST_SECONDS", 0.01)
+    configure(options)
+    yield
+    configure(options)
+    files.remove_tree("s3://data")
+    configure(["--s3_region_name=us-east-1"])
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    root = tmp_path_factory.mktemp("local")
+    for part in range(4):
+        generator = np.random.default_rng(part)
+        x = generator.normal(size=(2000, 4)).astype(np.float32)
+        x[::20] = np.nan
+        write_files(
+            root / "src", {f"x-{part}.npy": np.asfortranarray(x), f"y-{part}.npy": generator.integers(0, 5, 2000)}
+        )
+    build(root / "src", root / "out", parse_config(CONFIG))
+    return str(root / "src"), str(root / "out")
+
+
+def through(proxy: Proxy, options: Sequence[str]) -> list[str]:
+    others = [option for option in options if not option.startswith("--s3_endpoint_url=")]
+    return [f"--s3_endpoint_url={proxy.endpoint}", *others]
+
+
+def start(source: str, output: str, options: Sequence[str]) -> subprocess.Popen[str]:
+    settings = [f"--set={key}={value}" for key, value in CONFIG.items()]
+    command = [sys.executable, "-m", "pipelines.cli", "build", source, output, *settings, *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def check_equal(remote: str, local: str) -> None:
+    """Checks that a data set is that of a local build, byte for byte.
+
+    Left out are TensorFlow's own files, which hold a random number, and what tells when the sources were changed.
+    """
+    for path in pathlib.Path(local).rglob("*"):
+        name = str(path.relative_to(local))
+        if path.is_file() and "transform_fn/" not in name and name not in ("manifest.json", "sources.json"):
+            assert files.read_bytes(files.join(remote, name)) == path.read_bytes(), name
+    assert read_manifest(remote).splits == read_manifest(local).splits
+    assert not verify(remote).problems
+    with pytest.raises(FileNotFoundError):
+        files.list_files(files.join(remote, "_build"))
+    assert not files.exists(Output(remote).lock)
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        test_files.test_lists_files_at_any_depth_sorted_without_hidden_ones,
+        test_files.test_lists_below_a_directory_whose_name_looks_like_a_pattern,
+        test_files.test_a_root_that_is_absent_or_a_file,
+        test_files.test_writes_reads_renames_and_removes,
+        test_files.test_removes_a_tree_with_its_hidden_files_and_nothing_else,
+        test_files.test_making_a_directory_twice_is_no_error,
+        test_files.test_text_goes_out_whole_and_comes_back,
+    ],
+)
+def test_it_is_a_file_system_like_others(test: object) -> None:
+    test("s3://data/some")  # type: ignore[operator]
+
+
+def test_a_large_object_is_sent_in_parts_and_appears_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "PART_BYTES", 5 * 2**20)
+    data, path = np.random.default_rng(0).bytes(12_000_000), "s3://data/large"
+    with files.create(path) as file:
+        for first in range(0, len(data), 1_000_000):
+            file.write(data[first : first + 1_000_000])
+            assert not files.exists(path)
+    with files.open_input(path) as found:
+        assert found.read() == data
+        found.seek(7_000_000)
+        assert found.read(1000) == data[7_000_000:7_001_000]
+    with contextlib.suppress(ValueError), files.create("s3://data/half") as file:
+        file.write(data)
+        raise ValueError
+    abandoned = files.create("s3://data/abandoned")
+    abandoned.write(data)
+    client = s3.connect()._client  # type: ignore[attr-defined]
+    assert [each["Key"] for each in client.list_multipart_uploads(Bucket="data")["Uploads"]] == ["abandoned"]
+    files.remove_unfinished("s3://data")
+    assert not client.list_multipart_uploads(Bucket="data").get("Uploads")
+    assert [file.path for file in files.list_files("s3://data")] == ["large"]
+
+
+def test_a_range_takes_little_memory_but_its_own() -> None:
+    data, path = np.random.default_rng(0).bytes(16_000_000), "s3://data/large"
+    files.write_bytes(path, data)
+    found = bytearray(len(data))
+    with files.open_ranges(path) as file:
+        file.will_read(0, len(data))
+        assert file.size == len(data)
+        tracemalloc.start()
+        done = 0
+        while done < len(data):
+            done += file.readinto(memoryview(found)[done:])
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert found == data
+    assert most < 3 * s3.RECEIVED_BYTES
+
+
+def test_a_bucket_is_no_file() -> None:
+    assert not files.exists("s3://data")
+    with pytest.raises(FileNotFoundError):
+        files.list_files("s3://data")
+
+
+def test_of_several_who_create_an_object_one_does() -> None:
+    assert [files.create_new("s3://data/lock", b"a"), files.create_new("s3://data/lock", b"b")] == [True, False]
+    assert files.read_bytes("s3://data/lock") == b"a"
+
+
+@pytest.mark.parametrize(
+    "workers",
+    [["--workers=2"], ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]],
+    ids=["forked", "multi_processing"],
+)
+def test_workers_reach_the_store_with_beams_options(
+    workers: list[str], local: tuple[str, str], options: list[str]
+) -> None:
+    source, out = local
+    files.copy_tree(source, "s3://data/src")
+    process = start("s3://data/src", "s3://data/out", [*options, *workers])
+    shown, _ = process.communicate()
+    assert process.returncode == 0, shown
+    check_equal("s3://data/out", out)
+
+
+def test_requests_that_fail_are_made_again(local: tuple[str, str], options: list[str]) -> None:
+    source, out = local
+    files.copy_tree(source, "s3://data/src")
+
+    def faults(number: int, method: str) -> Fault | None:
+        return {3: "error", 5: "busy", 7: "slow"}.get(number % 11) or (
+            "cut" if number % 13 == 1 and method == "GET" else None
+        )  # type: ignore[return-value]
+
+    with Proxy(options[0].partition("=")[2]) as proxy, counters.counting() as counter:
+        proxy.faults = faults
+        build("s3://data/src", "s3://data/out", parse_config(CONFIG), beam_options=through(proxy, options))
+    assert counter.read(counters.RETRIES).rows > len(proxy.requests) // 11
+    configure(options)
+    check_equal("s3://data/out", out)
+
+
+def test_a_store_that_refuses_is_not_asked_again(local: tuple[str, str], options: list[str]) -> None:
+    wrong = [*(o for o in options if "secret" not in o), "--s3_secret_access_key=wrong"]
+    with Proxy(options[0].partition("=")[2]) as proxy:
+        configure(through(proxy, wrong))
+        with pytest.raises(PermissionError, match="s3://data/x"):
+            files.read_bytes("s3://data/x")
+    assert len(proxy.requests) == 1
+
+
+def test_a_killed_build_goes_on_and_nobody_else_builds_there(local: tuple[str, str], options: list[str]) -> None:
+    source, out = local
+    first = start(source, "s3://data/out", options)
+    end = time.monotonic() + 120
+    while not files.exists(Output("s3://data/out").lock):
+        assert first.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    second = start(source, "s3://data/out", options)
+    shown, _ = second.communicate()
+    assert second.returncode == 2, shown
+    assert f"found one on {socket.gethostname()}, process {first.pid}, since" in shown
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    assert files.exists(Output("s3://data/out").lock)
+    build(source, "s3://data/out", parse_config(CONFIG), beam_options=options)
+    check_equal("s3://data/out", out)
+
+
+def test_ranges_of_a_task_are_few_requests_for_little_more_than_its_rows(options: list[str]) -> None:
+    """Columns of 1.6 MB: rows that lie near come together, rows that lie far apart do not bring what is between."""
+    array = np.asfortranarray(np.random.default_rng(0).normal(size=(200_000, 6)))
+    with files.create("s3://data/src/x.npy") as file:
+        np.lib.format.write_array(file, array)
+    with Proxy(options[0].partition("=")[2]) as proxy, counters.counting() as counter:
+        configure(through(proxy, options))
+        table = scan("s3://data/src", config := DatasetConfig())
+        plan = make_plan(table, resolve_config(config, table))
+        proxy.requests.clear()
+        before = counter.read(counters.BYTES_READ).rows
+        near = [(1000, 3000), (4000, 6000), (8000, 9000)]
+        spans = [Span(part=0, start=first, stop=last) for first, last in (*near, (150_000, 151_000))]
+        found = read_columns(plan, spans, stage="test")["x"]
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_array_equal(found, np.concatenate([array[span.start : span.stop] for span in spans]))
+    assert [method for method, _, _ in proxy.requests] == ["GET"] * 12  # two for each column
+    read = counter.read(counters.BYTES_READ).rows - before
+    assert read == 6 * 8 * ((9000 - 1000) + 1000)

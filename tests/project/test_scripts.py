@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import importlib.util
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def checkout(tmp_path: pathlib.Path) -> pathlib.Path:
+    """What the set-up reads, in a directory whose name has a space."""
+    root = tmp_path / "a checkout"
+    for name in ("setup.py", "pyproject.toml", "constraints.txt", "scripts/environment.sh"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, root / name)
+    return root
+
+
+def _set_up(checkout: pathlib.Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", 'source "$0"; echo done', str(checkout / "scripts" / "environment.sh")],
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_without_python_3_11_the_set_up_says_so_and_writes_nothing(checkout: pathlib.Path) -> None:
+    done = _set_up(checkout, PYTHON="/bin/false")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "expected Python 3.11 with its venv module; found none as /bin/false" in done.stderr
+    assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.slow
+def test_an_environment_without_a_stamp_is_made_anew_and_a_failed_one_gets_none(
+    checkout: pathlib.Path,
+) -> None:
+    leftover = checkout / ".venv" / "leftover"
+    leftover.parent.mkdir()
+    leftover.touch()
+    # Without an index and wheels pip finds nothing to install.
+    done = _set_up(checkout, PYTHON=sys.executable, PIP_NO_INDEX="1", PIP_FIND_LINKS="")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "pip failed; the end of" in done.stderr
+    assert "No matching distribution found" in done.stderr
+    assert not leftover.exists()
+    assert (checkout / ".venv" / "bin" / "python").exists()
+    assert not (checkout / ".venv" / "npyflow-stamp").exists()
+
+
+def test_the_demo_writes_the_arrays_that_the_packages_carry(tmp_path: pathlib.Path) -> None:
+    spec = importlib.util.spec_from_file_location("npyflow_demo", ROOT / "scripts" / "demo.py")
+    assert spec is not None
+    assert spec.loader is not None
+    demo = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = demo
+    spec.loader.exec_module(demo)
+
+    for name in ("indian_pines", "mnist"):
+        (tmp_path / name).mkdir()
+    demo.write_indian_pines(tmp_path / "indian_pines")
+    pixels = np.load(tmp_path / "indian_pines" / "pixels.npy", mmap_mode="r")
+    labels = np.load(tmp_path / "indian_pines" / "labels.npy")
+    assert (pixels.shape, pixels.dtype, pixels.flags.f_contiguous) == ((145, 145, 200), np.uint16, True)
+    assert (labels.shape, labels.dtype, labels.max()) == ((145, 145), np.uint8, 16)
+
+    demo.write_mnist(tmp_path / "mnist")
+    images = [np.load(path) for path in sorted((tmp_path / "mnist").glob("images-*.npy"))]
+    digits = np.concatenate([np.load(path) for path in sorted((tmp_path / "mnist").glob("labels-*.npy"))])
+    assert [(part.shape, part.dtype) for part in images] == [((1000, 28, 28, 1), np.uint8)] * 5
+    assert digits.tolist() == np.repeat(np.arange(10), 500).tolist()

@@ -1,0 +1,5 @@
+"""What tests share."""
+
+import pathlib
+
+ROOT = pathlib.Path(__file__).parents[2]

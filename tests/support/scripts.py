@@ -1,0 +1,71 @@
+"""The scripts of docs/loading.md, run as a reader would, or killed."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+
+from tests.support import ROOT, shards
+
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/loading.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+# Ends the process, or a worker of it, where the n-th batch would be made.
+KILL = """
+import os
+from loaders.numpy import Loader as _Loader
+_finish, _left = _Loader._finish, [{batches}]
+def _kill(self, columns):
+    _left[0] -= 1
+    return _finish(self, columns) if _left[0] else os._exit(9)
+_Loader._finish = _kill
+"""
+
+
+# Where the n-th batch is counted: by the loader, or by what Keras tells it.
+KILL_TENSORFLOW = """
+import os
+from loaders.order import position as _cursor
+from loaders.tensorflow import loader as _loader
+_after, _left = _cursor.after, [{batches}]
+def _kill(*args):
+    _left[0] -= 1
+    return _after(*args) if _left[0] else os._exit(9)
+_cursor.after = _loader.after = _kill
+"""
+
+
+def write_dataset(root):
+    """Rows like those of the README, 3,000 to train and 600 to test, in two shards each."""
+    generator = np.random.default_rng(0)
+
+    def part(rows):
+        labels = generator.integers(0, 4, rows)
+        features = generator.normal(size=(rows, 16)).astype(np.float32)
+        features[np.arange(rows), labels] += 4
+        return {"features": features, "labels": labels}
+
+    splits = {"train": [part(1800), part(1200)], "test": [part(300), part(300)]}
+    specs = shards.specs(splits["test"][0], {"labels": "label"})
+    shards.write(root / "dataset", splits, rows_per_record=100, features=specs)
+
+
+def script(name):
+    (text,) = (block for block in BLOCKS if block.startswith(f"# train_{name}.py"))
+    return text
+
+
+def run(text, directory):
+    directory.mkdir(exist_ok=True)
+    if not (directory / "dataset").exists():
+        write_dataset(directory)
+    (directory / "script.py").write_text(text)
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "script.py"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(directory), "JAX_PLATFORMS": "cpu"},
+    )
