@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from loaders.format.manifest import Manifest
+from pipelines.analyze.custom import trace_configured
 from pipelines.analyze.passes import begin_first_round
 from pipelines.config.schema import DatasetConfig
 from pipelines.maintain.append import (
@@ -81,7 +82,7 @@ def build(
     else:
         existing = None
         table = scan(os.fspath(source), config, read_headers=header_reader(beam_options))
-        plan = make_plan(table, resolve_config(config, table))
+        plan = make_plan(table, resolve_config(config, table, custom=trace_configured(config, table)))
     return run_build(
         plan,
         os.fspath(output),

@@ -13,8 +13,10 @@ from typing import Any
 
 from loaders.format.spec import FeatureSpec
 from pipelines.config.resolved import Custom, ResolvedFeature
-from pipelines.config.schema import DatasetConfig, FeatureConfig
+from pipelines.config.schema import DatasetConfig
 from pipelines.errors import ConfigError
+from pipelines.plan.plan import resolve_features
+from pipelines.sources.table import SourceTable
 
 PreprocessingFn = Callable[[dict[str, Any]], Mapping[str, Any]]
 
@@ -93,30 +95,15 @@ def _parts(place: str) -> tuple[pathlib.Path, str]:
     return path, name
 
 
-def untransformed(config: DatasetConfig, names: Sequence[str]) -> DatasetConfig:
-    """A configuration in which no feature has steps, as the function takes their place.
+def trace_configured(config: DatasetConfig, table: SourceTable) -> Custom | None:
+    """What the function that a configuration names gives; None where it names none.
 
     Raises:
-        ConfigError: If the user has said steps as well.
+        ConfigError: As `trace`, and if the configuration does not fit the sources.
     """
-    features = {}
-    for name in names:
-        said = config.features.get(name, FeatureConfig())
-        steps = {
-            "impute": said.impute not in (None, "none"),
-            "normalize": bool(said.normalize),
-            "indicator": said.indicator,
-            "missing": bool(said.missing),
-            "mask": said.mask is not None,
-        }
-        for key, is_said in steps.items():
-            if is_said:
-                found = f"both preprocessing_fn and features.{name}.{key}"
-                raise ConfigError(
-                    f"preprocessing_fn: it takes the place of all that is said of a feature's values; found {found}"
-                )
-        features[name] = said.model_copy(update={"impute": "none", "normalize": ()})
-    return config.model_copy(update={"features": config.features | features})
+    if config.preprocessing_fn is None:
+        return None
+    return trace(config.preprocessing_fn, resolve_features(config, table))
 
 
 def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 def plan_sources(source: str, options: argparse.Namespace) -> Plan:
     """Reads the configuration, checks the sources and plans."""
+    from pipelines.analyze.custom import trace_configured
     from pipelines.plan.plan import make_plan, resolve_config
     from pipelines.runners.beam import header_reader
     from pipelines.sources.table import scan
 
     config = read_config(options)
     table = scan(source, config, read_headers=header_reader(options.beam_options))
-    return make_plan(table, resolve_config(config, table))
+    return make_plan(table, resolve_config(config, table, custom=trace_configured(config, table)))
 
 
 def read_config(options: argparse.Namespace) -> DatasetConfig:

@@ -13,11 +13,11 @@ from rich.table import Table
 from loaders.format.manifest import Manifest
 from loaders.format.spec import FeatureSpec
 from pipelines.cli.progress import show_bytes
+from pipelines.config.feature import Feature
 from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
 from pipelines.forecast.estimate import describe
 from pipelines.output.directory import STATISTICS, Output
 from pipelines.plan.plan import Plan
-from pipelines.sources.table import Feature
 from pipelines.steps.methods import dump_impute, dump_normalize
 from pipelines.storage import files
 from pipelines.storage.archive import load_arrays

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from loaders.format.spec import FeatureSpec, Role
+from pipelines.config.feature import Feature
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.config.schema import (
     IMAGE_CHANNELS,
@@ -18,7 +20,6 @@ from pipelines.config.schema import (
     FeatureConfig,
 )
 from pipelines.errors import ConfigError
-from pipelines.sources.table import Feature
 from pipelines.statistics.summary import Over, kept_axes
 from pipelines.steps.imputation import Fill, Mean, Regression, fills_integers
 from pipelines.steps.methods import dump_impute, dump_normalize
@@ -77,6 +78,32 @@ def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tup
     unit = "" if resolved.steps else feature.unit
     spec = dataclasses.replace(resolved.spec, dtype=_output_dtype(resolved, said.dtype), shape=shape, unit=unit)
     return dataclasses.replace(resolved, spec=spec)
+
+
+def untransformed(config: DatasetConfig, names: Sequence[str]) -> DatasetConfig:
+    """A configuration in which no feature has steps, as the function takes their place.
+
+    Raises:
+        ConfigError: If the user has said steps as well.
+    """
+    features = {}
+    for name in names:
+        said = config.features.get(name, FeatureConfig())
+        steps = {
+            "impute": said.impute not in (None, "none"),
+            "normalize": bool(said.normalize),
+            "indicator": said.indicator,
+            "missing": bool(said.missing),
+            "mask": said.mask is not None,
+        }
+        for key, is_said in steps.items():
+            if is_said:
+                found = f"both preprocessing_fn and features.{name}.{key}"
+                raise ConfigError(
+                    f"preprocessing_fn: it takes the place of all that is said of a feature's values; found {found}"
+                )
+        features[name] = said.model_copy(update={"impute": "none", "normalize": ()})
+    return config.model_copy(update={"features": config.features | features})
 
 
 def _default_role(feature: Feature) -> Role:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.format.manifest import File, Manifest, Shard
+from pipelines.analyze.custom import trace_configured
 from pipelines.config.schema import parse_config
 from pipelines.errors import NpyflowError, Problem, SourceError
 from pipelines.maintain.reuse import Existing, check_against, open_existing
@@ -329,4 +330,4 @@ def plan_refit(source: str, root: str, *, on_error: str = "fail", max_bad_files:
 def _plan_all(source: str, config: Mapping[str, Any]) -> tuple[SourceTable, Plan]:
     parsed = parse_config(config)
     table = scan(source, parsed)
-    return table, make_plan(table, resolve_config(parsed, table))
+    return table, make_plan(table, resolve_config(parsed, table, custom=trace_configured(parsed, table)))

@@ -16,8 +16,7 @@ import numpy.typing as npt
 
 from loaders.format.spec import FeatureSpec
 from loaders.order import hashing
-from pipelines.analyze.custom import trace, untransformed
-from pipelines.config.defaults import resolve_feature
+from pipelines.config.defaults import resolve_feature, untransformed
 from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature
 from pipelines.config.schema import DEFAULT_SPLITS, DatasetConfig
 from pipelines.config.splits import (
@@ -287,17 +286,14 @@ def resolve_config(
         config: What the user said.
         table: The sources that it is for.
         learns: Whether there have to be training rows; not where another data set's transform is used.
-        custom: What the user's function gives, where that is known already.
+        custom: What the user's function gives, where there is one.
 
     Raises:
         ConfigError: If what the user said does not fit the sources.
     """
-    if config.preprocessing_fn is not None:
-        config = untransformed(config, [feature.name for feature in table.features])
-    features = tuple(
-        resolve_feature(f, config, class_names=table.directories if f.origin == "directory" else ())
-        for f in table.features
-    )
+    if config.preprocessing_fn is not None and custom is None:
+        raise ValueError(f"expected what {config.preprocessing_fn} gives, which tracing it tells; found None")
+    features = resolve_features(config, table)
     if learns and table.by_directory and not any(is_training(str(part.split)) for part in table.parts):
         found = ", ".join(sorted({str(part.split) for part in table.parts}))
         raise ConfigError(
@@ -312,8 +308,6 @@ def resolve_config(
         check_filter(config.filter, sources)
     if not any(feature.stored for feature in features):
         raise ConfigError("features: at least one feature is stored; found store: none for each")
-    if custom is None and config.preprocessing_fn is not None:
-        custom = trace(config.preprocessing_fn, features)
     stored = stored_row_bytes(features, table, custom)
     rows_per_record = config.rows_per_record or choose_rows_per_record(stored)
     if rows_per_record * stored > MAX_RECORD_BYTES:
@@ -331,6 +325,20 @@ def resolve_config(
         custom=custom,
         on_error=config.on_error,
         max_bad_files=config.max_bad_files,
+    )
+
+
+def resolve_features(config: DatasetConfig, table: SourceTable) -> tuple[ResolvedFeature, ...]:
+    """Makes every choice about features; where the user has a function, none has a step.
+
+    Raises:
+        ConfigError: As `resolve_config`.
+    """
+    if config.preprocessing_fn is not None:
+        config = untransformed(config, [feature.name for feature in table.features])
+    return tuple(
+        resolve_feature(f, config, class_names=table.directories if f.origin == "directory" else ())
+        for f in table.features
     )
 
 

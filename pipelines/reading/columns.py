@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines import counters
+from pipelines.config.feature import Feature
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import DataError, Problem
 from pipelines.plan.plan import Plan, Span
@@ -20,7 +21,7 @@ from pipelines.reading.batches import take as take
 from pipelines.reading.finite import check_finite, find_infinite
 from pipelines.reading.generated import generate
 from pipelines.reading.ranges import Range, Wanted, read_files, value_dtype
-from pipelines.sources.table import Feature, SourceTable
+from pipelines.sources.table import SourceTable
 from pipelines.storage import files
 
 Array = npt.NDArray[Any]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.sources.table import Feature, SourceTable
+from pipelines.config.feature import Feature
+from pipelines.sources.table import SourceTable
 
 
 def generate(table: SourceTable, feature: Feature, runs: Sequence[tuple[int, int, int]]) -> npt.NDArray[Any]:

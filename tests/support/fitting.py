@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from pipelines.analyze import fit, graph
 from pipelines.config.defaults import resolve_feature
+from pipelines.config.feature import Feature
 from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
 from pipelines.config.schema import parse_config
 from pipelines.reading.columns import Ragged, take
-from pipelines.sources.table import Feature
 from pipelines.write.transform import apply_transform
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import loaders
-from pipelines.analyze.custom import load_function, trace, untransformed
+from pipelines.analyze.custom import load_function, trace
 from pipelines.build import build
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError
@@ -109,13 +109,6 @@ def test_a_module_that_fails_says_how(tmp_path):
     (tmp_path / "bad.py").write_text("1 / 0")
     with pytest.raises(ConfigError, match="ZeroDivisionError"):
         load_function(f"{tmp_path}/bad.py:f")
-
-
-@pytest.mark.parametrize("said", [{"impute": "mean"}, {"normalize": "zscore"}, {"missing": [1]}, {"indicator": True}])
-def test_it_takes_the_place_of_the_steps(said):
-    config = parse_config({"features": {"x": said}, "preprocessing_fn": "m.py:f"})
-    with pytest.raises(ConfigError, match=f"features.x.{next(iter(said))}"):
-        untransformed(config, ["x"])
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from pipelines.config.defaults import untransformed
+from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError
 from pipelines.steps.imputation import Constant, Mean
 from pipelines.steps.methods import dump_impute, dump_normalize
@@ -229,3 +231,10 @@ def test_what_does_not_fit_other_features(said, message):
 def test_names_that_no_feature_can_have(name):
     with pytest.raises(ConfigError, match="a name is printable text"):
         resolve_one("float32", (), name=name)
+
+
+@pytest.mark.parametrize("said", [{"impute": "mean"}, {"normalize": "zscore"}, {"missing": [1]}, {"indicator": True}])
+def test_a_function_takes_the_place_of_the_steps(said):
+    config = parse_config({"features": {"x": said}, "preprocessing_fn": "m.py:f"})
+    with pytest.raises(ConfigError, match=f"features.x.{next(iter(said))}"):
+        untransformed(config, ["x"])

@@ -180,8 +180,8 @@ def test_the_transform_of_another_data_set_is_measured_without_an_analysis(tmp_p
 # The operating system's account of a process that has ended begins with the memory of the one that started it.
 BUILD_AND_TELL = """
 import re, sys
-from pipelines import cli
-code = cli.main(sys.argv[1:])
+from pipelines.cli.main import main
+code = main(sys.argv[1:])
 print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 sys.exit(code)
 """

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.config.feature import Feature
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import ConfigError
 from pipelines.forecast.estimate import describe
@@ -21,7 +22,7 @@ from pipelines.plan.plan import (
     stored_row_bytes,
 )
 from pipelines.reading.splits import assign
-from pipelines.sources.table import Feature, Part, Source, SourceTable
+from pipelines.sources.table import Part, Source, SourceTable
 
 
 def make_table(rows, *, names=None, splits=None, shape=(4,), dtype="float32"):

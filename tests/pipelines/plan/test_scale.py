@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from loaders.format.manifest import FILE_NAME, Manifest, Shard
 from loaders.numpy import Loader
 from pipelines.analyze.passes import MOST_RANGES, unit_ranges
+from pipelines.config.feature import Feature
 from pipelines.config.schema import DatasetConfig
 from pipelines.plan import handoff
 from pipelines.plan.handoff import keep
 from pipelines.plan.plan import make_plan, resolve_config
 from pipelines.sources.packed import PackedParts
-from pipelines.sources.table import Feature, Part, Source, SourceTable, scan
+from pipelines.sources.table import Part, Source, SourceTable, scan
 from pipelines.write.encode import record_bytes
 from tests.support import shards
 from tests.support.arrays import npy_bytes, write_files

@@ -15,6 +15,7 @@ from apache_beam.options.pipeline_options import HadoopFileSystemOptions
 
 from pipelines import build as builds
 from pipelines import counters
+from pipelines.analyze.custom import trace_configured
 from pipelines.analyze.export import analysis_context
 from pipelines.build import build
 from pipelines.cli import main
@@ -218,7 +219,10 @@ def test_an_analysis_of_the_users_own_needs_a_directory_for_tensorflow(
     local: tuple[str, str], tmp_path: pathlib.Path
 ) -> None:
     table = scan(local[0], config := parse_config({"preprocessing_fn": own_function(tmp_path)}))
-    plan, remote = make_plan(table, resolve_config(config, table)), Output("flaky://bucket/out")
+    plan, remote = (
+        make_plan(table, resolve_config(config, table, custom=trace_configured(config, table))),
+        Output("flaky://bucket/out"),
+    )
     with analysis_context(plan, Output(str(tmp_path)), here=False, shared=None):
         assert tft_beam.Context.create_base_temp_dir().startswith(str(tmp_path / "_build" / "tmp"))
     with analysis_context(plan, remote, here=True, shared=None):
