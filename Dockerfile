@@ -13,7 +13,7 @@ RUN pip install --no-cache-dir --constraint constraints.txt '.[pipelines]' && pi
 
 # From elsewhere, so that what was installed is imported: there is no image if that fails.
 WORKDIR /tmp
-RUN python -c "import pipelines.analyze, pipelines.build, pipelines.write"
+RUN python -c "import pipelines.analyze, pipelines.run, pipelines.write"
 
 COPY --from=beam /opt/apache/beam /opt/apache/beam
 # A worker has no use for a GPU.

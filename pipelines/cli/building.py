@@ -15,10 +15,10 @@ from pipelines.counters import Counter
 
 def run_build_command(options: argparse.Namespace, console: Console) -> int:
     """Builds a data set."""
-    from pipelines.build import run_build
     from pipelines.cli import show
     from pipelines.maintain.reuse import open_existing, plan_reuse
     from pipelines.output.directory import Output, check
+    from pipelines.run import run_build
 
     begun = time.monotonic()
     existing = open_existing(options.transform) if options.transform else None
@@ -71,10 +71,10 @@ def _show_counts(console: Console, counter: Counter, *, rows: int) -> None:
 
 def run_append_command(options: argparse.Namespace, console: Console) -> int:
     """Adds new files to a data set."""
-    from pipelines.build import run_append, run_build
     from pipelines.cli import show
     from pipelines.maintain.append import clear_append, finish_append, plan_append, plan_refit
     from pipelines.maintain.reuse import open_existing
+    from pipelines.run import run_append, run_build
 
     begun = time.monotonic()
     if options.refit:

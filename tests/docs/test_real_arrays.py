@@ -11,12 +11,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import loaders
-from pipelines.build import build
 from pipelines.config.schema import DatasetConfig
 from pipelines.maintain.verify import verify
 from pipelines.plan.plan import Span, make_plan, resolve_config
 from pipelines.reading.splits import assign
 from pipelines.sources.table import scan
+from tests.support.builds import build
 
 TENSORLY = "tensorly/datasets/data"
 

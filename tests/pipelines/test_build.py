@@ -14,13 +14,12 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 import loaders
-from pipelines.build import build
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError, DataError, SourceError
 from pipelines.maintain.verify import verify
 from pipelines.output.directory import Output, OutputError
 from tests.support.arrays import DTYPES, RamFileSystem, empty_ram, npy_bytes, values, write_files
-from tests.support.builds import make
+from tests.support.builds import build, make
 
 IDS = {"row": {"role": "id"}}
 

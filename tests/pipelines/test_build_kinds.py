@@ -6,10 +6,10 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import QuantileTransformer, RobustScaler
 
 import loaders
-from pipelines.build import build
 from pipelines.config.schema import parse_config
 from pipelines.maintain.verify import verify
 from tests.support.arrays import write_files
+from tests.support.builds import build
 
 ROWS, PARTS = 6000, 3
 WORDS = np.array(["ash", "beech", "cedar", "døgwood"])

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from pipelines import counters
-from pipelines.build import run_build
 from pipelines.cli.progress import show_counts
 from pipelines.config.schema import parse_config
 from pipelines.output.directory import Output
 from pipelines.plan.plan import make_plan, resolve_config
+from pipelines.run import run_build
 from pipelines.runners.beam import run_pipeline
 from pipelines.sources.table import scan
 from pipelines.write.shards import write_task

@@ -16,7 +16,6 @@ from apache_beam.portability.api import beam_runner_api_pb2
 
 from pipelines.analyze import fit
 from pipelines.analyze.passes import add_units, learning, unit_ranges
-from pipelines.build import build
 from pipelines.config.schema import parse_config
 from pipelines.errors import GraphWritten
 from pipelines.maintain.verify import read_manifest, verify
@@ -26,6 +25,7 @@ from pipelines.sources.table import scan
 from pipelines.write.shards import write_task
 from tests.support import dataflow_service
 from tests.support.arrays import write_files
+from tests.support.builds import build
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 IMAGE = "example.com/npyflow:1"

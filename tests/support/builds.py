@@ -1,7 +1,9 @@
 """Arrays that builds of the tests read."""
 
-from pipelines.build import build
+from pipelines import run
 from pipelines.config.schema import parse_config
+
+append, build = run.append, run.build
 
 
 def make(source, output, *, overwrite=False, beam_options=(), **config):

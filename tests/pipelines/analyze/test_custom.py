@@ -11,11 +11,11 @@ import pytest
 
 import loaders
 from pipelines.analyze.custom import load_function, trace
-from pipelines.build import build
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError
 from pipelines.maintain.verify import verify
 from tests.support.arrays import write_files
+from tests.support.builds import build
 from tests.support.fitting import resolve
 
 MODULE = """

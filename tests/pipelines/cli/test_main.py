@@ -424,8 +424,8 @@ def test_without_the_extra_the_message_says_what_to_install(source):
     program = (
         "import sys\n"
         "sys.modules['pydantic'] = None\n"
-        "from pipelines import cli\n"
-        f"sys.exit(cli.main(['inspect', {source!r}]))"
+        "from pipelines.cli import main\n"
+        f"sys.exit(main.main(['inspect', {source!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -453,9 +453,9 @@ def test_neither_help_nor_inspect_loads_heavy_packages(source, tmp_path, monkeyp
     for arguments in (["--help"], ["inspect", source], ["inspect", out, "--shuffle"], ["status", out], bench):
         program = (
             "import contextlib, sys\n"
-            "from pipelines import cli\n"
+            "from pipelines.cli import main\n"
             "with contextlib.suppress(SystemExit):\n"
-            f"    cli.main({arguments!r})\n"
+            f"    main.main({arguments!r})\n"
             "heavy = {'tensorflow', 'apache_beam', 'tensorflow_transform', 'pyarrow', 'pandas'} & set(sys.modules)\n"
             "print('heavy:', *heavy)"
         )

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines import counters
-from pipelines.build import run_build
 from pipelines.cli import main
 from pipelines.config.schema import parse_config
 from pipelines.errors import DataError
 from pipelines.forecast.calibrate import calibrate, in_small_tasks, spread_out
 from pipelines.forecast.estimate import Calibration, describe, memory, read_bytes, seconds, shard_row_bytes
 from pipelines.plan.plan import make_plan, resolve_config
+from pipelines.run import run_build
 from pipelines.sources.table import scan
 from pipelines.storage import files
 from tests.support.arrays import write_files

@@ -12,7 +12,6 @@ import pytest
 import loaders
 from loaders.format.manifest import ManifestError
 from pipelines import build as builds
-from pipelines.build import build
 from pipelines.cli import main
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError, DataError, SourceError
@@ -27,6 +26,7 @@ from pipelines.sources.table import scan
 from pipelines.statistics.drift import Drift
 from pipelines.storage import files
 from tests.support.arrays import RamFileSystem, empty_ram, write_files
+from tests.support.builds import build
 
 FEATURES = {
     "row": {"source": "index"},

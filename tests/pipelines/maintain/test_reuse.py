@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import loaders
-from pipelines.build import build
 from pipelines.cli import main
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError, SourceError
@@ -17,6 +16,7 @@ from pipelines.maintain.verify import read_manifest, verify
 from pipelines.output.directory import OutputError
 from pipelines.storage import files
 from tests.support.arrays import write_files
+from tests.support.builds import build
 
 FEATURES = {"x": {"missing": -9, "normalize": "zscore", "dtype": "float64"}, "row": {"role": "id"}}
 KEPT = ("statistics.npz", "statistics.pb", "moments.npz", "fitted.npz", "golden.npz")

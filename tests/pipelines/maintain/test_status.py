@@ -10,7 +10,6 @@ import threading
 import numpy as np
 import pytest
 
-from pipelines.build import append, build, run_build
 from pipelines.cli import main
 from pipelines.config.schema import parse_config
 from pipelines.maintain import status
@@ -18,10 +17,12 @@ from pipelines.maintain.status import NoBuildError, Watcher, describe, speed
 from pipelines.output.directory import Output
 from pipelines.output.lock import Holder, held
 from pipelines.plan.plan import make_plan, resolve_config
+from pipelines.run import run_build
 from pipelines.sources.table import scan
 from pipelines.storage import files
 from pipelines.write.shards import write_task
 from tests.support.arrays import RamFileSystem, write_files
+from tests.support.builds import append, build
 
 ROWS = 4000
 CONFIG = {"shard_bytes": 4000, "splits": {"train": 0.8, "test": 0.2}}
@@ -169,7 +170,7 @@ def test_an_append_on_its_way(source, tmp_path, monkeypatch):
     build(source, out, parse_config(CONFIG))
     more = write_files(tmp_path / "more", {"x-1.npy": np.ones((50, 4), np.float32)})
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.build.publish_append", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("pipelines.run.publish_append", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             append(more, out)
     found = read(out)

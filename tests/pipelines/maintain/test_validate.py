@@ -6,7 +6,6 @@ import shutil
 import numpy as np
 import pytest
 
-from pipelines.build import build
 from pipelines.cli import main
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError, SourceError
@@ -16,6 +15,7 @@ from pipelines.maintain.validate import Thresholds, Validation, measure, plan_va
 from pipelines.statistics.drift import CHANCE
 from pipelines.storage.archive import dump_arrays, load_arrays
 from tests.support.arrays import write_files
+from tests.support.builds import build
 
 ROWS = 2000
 

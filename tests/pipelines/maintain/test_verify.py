@@ -13,7 +13,6 @@ import pytest
 import loaders
 from loaders.format.manifest import Manifest, ManifestError
 from loaders.format.spec import FeatureSpec
-from pipelines.build import build
 from pipelines.config.schema import parse_config
 from pipelines.maintain.verify import read_manifest, verify
 from pipelines.output.directory import Output
@@ -22,6 +21,7 @@ from pipelines.runners.flink import OWN_ERROR, failure
 from pipelines.write.encode import encode_variable_records
 from pipelines.write.shards import _write_shard
 from tests.support.arrays import write_files
+from tests.support.builds import build
 
 
 @pytest.fixture(scope="module")

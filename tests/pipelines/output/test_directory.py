@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pytest
 
-from pipelines.build import build
 from pipelines.config.schema import parse_config
 from pipelines.maintain.verify import verify
 from pipelines.output.directory import OutputError
 from pipelines.storage import files
 from tests.support.arrays import write_files
+from tests.support.builds import build
 
 
 @pytest.fixture(scope="module")

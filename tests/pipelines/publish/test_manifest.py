@@ -12,13 +12,13 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 import loaders
 from loaders.format.manifest import Shard
 from loaders.format.spec import FeatureSpec
-from pipelines.build import build
 from pipelines.config.schema import parse_config
 from pipelines.maintain.verify import read_manifest, verify
 from pipelines.output.directory import FinishedTasks, Output
 from pipelines.publish.manifest import PublishError, gather, make_schema
 from pipelines.write.shards import Written
 from tests.support.arrays import write_files
+from tests.support.builds import build
 
 ROWS = 300
 

@@ -17,7 +17,6 @@ from pipelines import build as builds
 from pipelines import counters
 from pipelines.analyze.custom import trace_configured
 from pipelines.analyze.export import analysis_context
-from pipelines.build import build
 from pipelines.cli import main
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError
@@ -29,6 +28,7 @@ from pipelines.storage import files, retry, s3, stores
 from pipelines.write.transform import load_transform
 from tests.pipelines.storage import test_s3
 from tests.support.arrays import RamFileSystem, empty_ram, write_files
+from tests.support.builds import build
 
 CONFIG = {
     "features": {"x": {"impute": "median", "normalize": "zscore"}, "y": {"role": "label"}},

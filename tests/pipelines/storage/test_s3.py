@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from pipelines import counters
-from pipelines.build import build
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.maintain.verify import read_manifest, verify
 from pipelines.output.directory import Output
@@ -27,6 +26,7 @@ from pipelines.storage import files, retry, s3
 from pipelines.storage.stores import configure
 from tests.pipelines.storage import test_files
 from tests.support.arrays import write_files
+from tests.support.builds import build
 from tests.support.s3_proxy import Fault, Proxy
 
 pytestmark = pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A build from end to end; this page is the whole of it."""
+"""A build, or an append, from end to end; this page is the whole of it."""
 
 from __future__ import annotations
 
