@@ -41,6 +41,7 @@ setup(
             "google-crc32c>=1.6",
             "grpcio>=1.65",
             "protobuf>=6,<7",
+            "psutil>=6",
             "pyarrow>=18",
             "pydantic>=2.8",
             "PyYAML>=6.0",
@@ -49,6 +50,7 @@ setup(
             "tensorflow-metadata>=1.21,<1.22",
             "tensorflow-transform>=1.21,<1.22",
             "tfx-bsl>=1.21,<1.22",
+            "threadpoolctl>=3.8",
         ],
         # For sources and data sets in `s3://`.
         "s3": ["boto3>=1.35"],

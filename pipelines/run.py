@@ -29,7 +29,6 @@ from pipelines.plan.plan import Plan, make_plan, resolve_config
 from pipelines.runners.beam import (
     check_workers,
     forked_workers,
-    header_reader,
     option_value,
     pipeline_options,
     run_pipeline,
@@ -38,6 +37,7 @@ from pipelines.runners.beam import (
 from pipelines.runners.flink import stop_earlier
 from pipelines.runners.fork import Workers
 from pipelines.runners.quiet import quick_imports
+from pipelines.sources.headers import header_reader
 from pipelines.sources.table import scan
 from pipelines.storage import files
 from pipelines.storage.stores import configure
@@ -156,7 +156,7 @@ def run_build(
         ConfigError: If Beam does not know an option or the runner, or workers are not possible.
         WorkerError: If a forked process was killed.
     """
-    check_workers(workers, plan, beam_options)
+    check_workers(workers, beam_options)
     configure(beam_options)
     if beam_options:
         pipeline_options(beam_options)  # before anything is written; importing Beam to check nothing would take seconds
@@ -238,7 +238,7 @@ def run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[str
         ConfigError: If Beam does not know an option or the runner, or workers are not possible.
         WorkerError: If a forked process was killed.
     """
-    check_workers(workers, plan, beam_options)
+    check_workers(workers, beam_options)
     configure(beam_options)
     if beam_options:
         pipeline_options(beam_options)

@@ -23,7 +23,7 @@ def plan_sources(source: str, options: argparse.Namespace) -> Plan:
     """Reads the configuration, checks the sources and plans."""
     from pipelines.analyze.custom import trace_configured
     from pipelines.plan.plan import make_plan, resolve_config
-    from pipelines.runners.beam import header_reader
+    from pipelines.sources.headers import header_reader
     from pipelines.sources.table import scan
 
     config = read_config(options)
@@ -66,7 +66,9 @@ def count_workers(options: argparse.Namespace, plan: Plan) -> int:
     """How many processes of this machine share the work."""
     from pipelines.runners.beam import default_workers
 
-    return default_workers(plan, options.beam_options) if options.workers is None else int(options.workers)
+    tasks = max(plan.analysis_units, plan.task_count)
+    default = default_workers(plan.table.nbytes, tasks, options.beam_options)
+    return default if options.workers is None else int(options.workers)
 
 
 @contextmanager

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+
+import psutil
 
 EXIT_INTERRUPTED = 130
 
@@ -25,7 +26,7 @@ def stopping_at_once(before: Callable[[], object]) -> Iterator[None]:
 
     def stop(*_: object) -> None:
         before()
-        _kill_descendants(os.getpid())
+        _kill_descendants()
         os.write(terminal, b"npyflow: interrupted; the same command goes on where it stopped\n")
         os._exit(EXIT_INTERRUPTED)
 
@@ -41,19 +42,8 @@ def stopping_at_once(before: Callable[[], object]) -> Iterator[None]:
         os.close(terminal)
 
 
-def _kill_descendants(pid: int) -> None:
-    """Kills the processes below a process: Beam's workers, which would go on with what they have begun."""
-    try:
-        listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return  # without ps they end by themselves, some seconds later
-    children: dict[int, list[int]] = {}
-    for line in listing.splitlines():
-        child, parent = map(int, line.split())
-        children.setdefault(parent, []).append(child)
-    pending = children.get(pid, [])
-    while pending:
-        child = pending.pop()
-        pending += children.get(child, [])
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
+def _kill_descendants() -> None:
+    """Kills the processes below this one: Beam's workers, which would go on with what they have begun."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()

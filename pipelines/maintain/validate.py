@@ -223,7 +223,7 @@ def validate(
         ConfigError: If Beam does not know an option or the runner, or workers are not possible.
         WorkerError: If a forked process was killed.
     """
-    check_workers(workers, planned.plan, beam_options)
+    check_workers(workers, beam_options)
     with quick_imports():
         from pipelines.maintain.profile import WriteProfile, load_profile
 

@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import counters
 from pipelines.errors import ConfigError, DataError, GraphWritten, NpyflowError, WorkerError
-from pipelines.plan.plan import Plan
 from pipelines.runners import flink
 from pipelines.runners.fork import Workers, choose_workers, tensorflow_was_used
-from pipelines.sources.headers import HeaderReader, read_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,19 +34,23 @@ SHARED_BYTES = 64 * 2**20
 """Sources below this are built by one process: the others would take longer to begin than to help."""
 
 
-def default_workers(plan: Plan, beam_options: Sequence[str]) -> int:
-    """How many processes share a build unless the user says: one for each core, where there is enough to do."""
+def default_workers(source_bytes: int, tasks: int, beam_options: Sequence[str]) -> int:
+    """How many processes share some work unless the user says: one for each core, where there is enough to do.
+
+    Args:
+        source_bytes: The size of what is read.
+        tasks: How many tasks it has at most at a time.
+        beam_options: Options of Beam, which may say where the work is done.
+    """
     try:
-        check_workers(2, plan, beam_options)
+        check_workers(2, beam_options)
     except ConfigError:
         return 1
-    if plan.table.nbytes < SHARED_BYTES:
-        return 1
     # What fits one shard is written by one process, but others can read it while this one is still importing.
-    return choose_workers(max(plan.analysis_units, sum(group.tasks for group in plan.groups)))
+    return choose_workers(tasks) if source_bytes >= SHARED_BYTES else 1
 
 
-def check_workers(workers: int, plan: Plan, beam_options: Sequence[str]) -> None:
+def check_workers(workers: int, beam_options: Sequence[str]) -> None:
     """Checks that so many processes can share a build.
 
     Raises:
@@ -70,12 +72,12 @@ def check_workers(workers: int, plan: Plan, beam_options: Sequence[str]) -> None
 
 
 @contextmanager
-def forked_workers(workers: int, plan: Plan) -> Iterator[Workers | None]:
-    """Forked processes that have a plan, or none where this process does the work."""
+def forked_workers(workers: int, given: Any) -> Iterator[Workers | None]:
+    """Forked processes that have been given something, or none where this process does the work."""
     if workers == 1:
         yield None
         return
-    with Workers(workers, plan) as forked:
+    with Workers(workers, given) as forked:
         yield forked
 
 
@@ -153,16 +155,6 @@ def option_value(arguments: Sequence[str], name: str) -> str | None:
     """The value that an option written `--name=value` has, the last one where there are several."""
     found = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{name}=")]
     return found[-1] if found else None
-
-
-def header_reader(arguments: Sequence[str]) -> HeaderReader:
-    """How headers are read: here, or by workers elsewhere that share a directory with this program."""
-    temporary = option_value(arguments, "--temp_location")
-    if temporary is None or runs_here(arguments) or option_value(arguments, "--template_location"):
-        return read_here
-    from pipelines.sources.worker_headers import read_on_workers
-
-    return read_on_workers(lambda: run_pipeline(arguments), temporary)
 
 
 def _all_subclasses(cls: type[Any]) -> list[type[Any]]:

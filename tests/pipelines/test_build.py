@@ -488,20 +488,26 @@ def test_workers_that_are_not_possible(workers, options, message, small, tmp_pat
 
 
 def test_large_sources_are_shared_unless_beam_places_the_work(small, monkeypatch):
+    import argparse
+
+    from pipelines.cli.common import count_workers
     from pipelines.plan.plan import make_plan, resolve_config
     from pipelines.runners import beam as running
     from pipelines.sources.table import scan
 
+    def count(*beam_options):
+        return count_workers(argparse.Namespace(workers=None, beam_options=beam_options), plan)
+
     config = parse_config({"shard_bytes": 1000})
     table = scan(str(small[0] / "src"), config)
     plan = make_plan(table, resolve_config(config, table))
-    assert running.default_workers(plan, ()) == 1
+    assert count() == 1
     monkeypatch.setattr(running, "SHARED_BYTES", 1)
     monkeypatch.setattr(running, "tensorflow_was_used", lambda: False)
     monkeypatch.setattr(running, "choose_workers", lambda tasks: tasks)
-    assert running.default_workers(plan, ()) == max(plan.analysis_units, sum(1 for _ in plan.tasks())) > 1
-    assert running.default_workers(plan, ("--runner=FlinkRunner",)) == 1
-    assert running.default_workers(plan, ("--direct_num_workers=2",)) == 1
+    assert count() == max(plan.analysis_units, sum(1 for _ in plan.tasks())) > 1
+    assert count("--runner=FlinkRunner") == 1
+    assert count("--direct_num_workers=2") == 1
 
 
 def test_empty_splits_and_few_rows(tmp_path):

@@ -11,14 +11,11 @@ from pipelines.statistics.covariance import NARROW, Covariance, sum_products
 
 @pytest.fixture
 def threads():
-    functions = blas._functions()
-    if functions is None:
-        pytest.skip("NumPy has another library than OpenBLAS")
-    get_threads, set_threads = functions
-    before = get_threads()
-    set_threads(3)
-    yield get_threads
-    set_threads(before)
+    (library,) = blas.libraries_of_blas()
+    before = library.num_threads
+    library.set_num_threads(3)
+    yield library.get_num_threads
+    library.set_num_threads(before)
 
 
 def test_the_number_of_threads_comes_back(threads):
