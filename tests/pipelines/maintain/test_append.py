@@ -11,7 +11,7 @@ import pytest
 
 import loaders
 from loaders.format.manifest import ManifestError
-from pipelines import build as builds
+from pipelines import run as builds
 from pipelines.cli import main
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError, DataError, SourceError

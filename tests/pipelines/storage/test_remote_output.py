@@ -13,7 +13,7 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import HadoopFileSystemOptions
 
-from pipelines import build as builds
+from pipelines import run as builds
 from pipelines import counters
 from pipelines.analyze.custom import trace_configured
 from pipelines.analyze.export import analysis_context
