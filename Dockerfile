@@ -13,7 +13,7 @@ RUN pip install --no-cache-dir --constraint constraints.txt '.[pipelines]' && pi
 
 # From elsewhere, so that what was installed is imported: there is no image if that fails.
 WORKDIR /tmp
-RUN python -c "import pipelines.analyze, pipelines.run, pipelines.write"
+RUN python -c "import importlib, pkgutil, pipelines; [importlib.import_module(module.name) for module in pkgutil.walk_packages(pipelines.__path__, 'pipelines.')]"
 
 COPY --from=beam /opt/apache/beam /opt/apache/beam
 # A worker has no use for a GPU.

@@ -285,7 +285,8 @@ def test_a_random_row_opens_its_shard(tmp_path, monkeypatch, opened, small_bytes
 FEW_DESCRIPTORS = """
 import os, resource, sys
 import loaders
-from loaders import numpy, store
+from loaders import numpy
+from loaders.storage import store
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 store.SMALL_BYTES = int(sys.argv[2])
 root, total = sys.argv[1], 0

@@ -57,7 +57,7 @@ def test_ragged_states(ragged_root):
 
 FRESH = """
 import json, sys
-from loaders import chunks
+from loaders.order import chunks
 chunks.CHUNK_BYTES, chunks.WINDOW_BYTES = 300, 200
 from loaders.numpy import Loader
 for state in json.loads(sys.argv[2]):

@@ -81,22 +81,22 @@ def test_base_requirements_are_numpy_and_tensorflow() -> None:
 def test_loaders_import_base_requirements_only() -> None:
     # One is for speed only, and the others are named by the modules that are of no use without them.
     optional = {
-        "loaders/checksum.py": {"google_crc32c"},
+        "loaders/format/checksum.py": {"google_crc32c"},
         "loaders/jax.py": {"jax"},
         "loaders/torch.py": {"torch"},
-        "loaders/training.py": {"keras"},  # TensorFlow requires it
+        "loaders/tensorflow/keras.py": {"keras"},  # TensorFlow requires it
     }
     assert _undeclared("loaders", _requirements(None)) == optional
 
 
 def test_pipelines_import_what_the_extra_requires() -> None:
     declared = _requirements(None) | _requirements("pipelines")
-    assert _undeclared("pipelines", declared) == {"pipelines/s3.py": {"boto3", "botocore"}}
+    assert _undeclared("pipelines", declared) == {"pipelines/storage/s3.py": {"boto3", "botocore"}}
     assert _requirements("s3") == {"boto3"}  # which requires botocore
 
 
 def test_an_import_that_is_not_declared_is_found() -> None:
-    assert set(_undeclared("pipelines", _requirements(None))) >= {"pipelines/config.py"}
+    assert set(_undeclared("pipelines", _requirements(None))) >= {"pipelines/config/schema.py"}
 
 
 def test_the_extra_requires_only_what_pipelines_import() -> None:

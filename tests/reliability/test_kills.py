@@ -253,8 +253,8 @@ def peak_bytes(source, output):
     """The peak of resident memory of a build, of its largest process."""
     program = (
         "import pathlib, re, resource, sys\n"
-        "from pipelines import cli\n"
-        "code = cli.main(sys.argv[1:])\n"
+        "from pipelines.cli.main import main\n"
+        "code = main(sys.argv[1:])\n"
         # getrusage would count what the process that started this one held.
         "status = pathlib.Path('/proc/self/status').read_text()\n"
         "own = int(re.search(r'VmHWM:\\s+(\\d+) kB', status)[1])\n"

@@ -368,7 +368,7 @@ def test_neither_batch_size_nor_order_changes_a_row(root):
 @pytest.mark.parametrize("augment", [SINGLE, PAIRS], ids=["single", "pairs"])
 @pytest.mark.parametrize("remainder", ["keep", "drop", "pad"])
 def test_resuming_anywhere_gives_the_same_batches(root, augment, remainder):
-    options = {"batch_size": 8, "streams": 2, "seed": 5, "epochs": 2, "augment": augmentations, "remainder": remainder}
+    options = {"batch_size": 8, "streams": 2, "seed": 5, "epochs": 2, "augment": augment, "remainder": remainder}
     whole = list(Loader(root, "train", **options))
     loader = Loader(root, "train", **options)
     for step, _ in enumerate(loader):

@@ -197,7 +197,8 @@ SHARED = """
 import pathlib, sys, json
 import numpy as np
 import tensorflow as tf
-from loaders import chunks, store
+from loaders.order import chunks
+from loaders.storage import store
 chunks.CHUNK_BYTES, chunks.WINDOW_BYTES = 3000, 4000
 from loaders.numpy import Loader
 local, cache, limit, epochs = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), 3

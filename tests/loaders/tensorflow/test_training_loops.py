@@ -24,7 +24,8 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from loaders import Loader, ShardOptions, chunks
+from loaders import Loader, ShardOptions
+from loaders.order import chunks
 
 chunks.CHUNK_BYTES, chunks.WINDOW_BYTES = 300, 200
 (cpu,) = tf.config.list_physical_devices("CPU")

@@ -19,8 +19,8 @@ from tests.support.arrays import RamFileSystem, empty_ram
 
 HOLD = """
 import sys, time
-from pipelines.lock import held
-from pipelines.output import Output
+from pipelines.output.lock import held
+from pipelines.output.directory import Output
 with held(Output(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

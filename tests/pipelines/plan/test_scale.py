@@ -81,7 +81,7 @@ class Clock:
 
 WORKER = """
 import pickle, sys, time
-import numpy, pipelines.plan
+import numpy, pipelines.plan.plan
 
 def memory():
     with open("/proc/self/statm") as file:

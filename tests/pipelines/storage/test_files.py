@@ -31,7 +31,7 @@ def listed(root: str) -> list[str]:
 def test_a_local_path_needs_no_beam(tmp_path: pathlib.Path) -> None:
     (tmp_path / "x.npy").write_bytes(b"")
     program = (
-        "import sys; from pipelines import files; from pipelines.sources import table;"
+        "import sys; from pipelines.storage import files; from pipelines.sources import table;"
         "from pipelines.reading import ranges; files.list_files(sys.argv[1]);"
         "print([name for name in sys.modules if name.split('.')[0] in ('apache_beam', 'tensorflow')])"
     )
