@@ -31,6 +31,8 @@ setup(
     python_requires=">=3.11",
     # What a training job needs to read a data set, and no more.
     install_requires=[
+        "fsspec>=2024.10",
+        "google-crc32c>=1.6",
         "numpy>=2.0",
         "tensorflow>=2.18",
     ],
@@ -38,7 +40,6 @@ setup(
         # What a machine that builds data sets needs. tensorflow-transform pins TensorFlow to one minor version.
         "pipelines": [
             "apache-beam>=2.77,<3",
-            "google-crc32c>=1.6",
             "grpcio>=1.65",
             "protobuf>=6,<7",
             "psutil>=6",
@@ -52,8 +53,10 @@ setup(
             "tfx-bsl>=1.21,<1.22",
             "threadpoolctl>=3.8",
         ],
-        # For sources and data sets in `s3://`.
-        "s3": ["boto3>=1.35"],
+        # For sources and data sets in `s3://`, `gs://`, and `abfs://`.
+        "s3": ["s3fs>=2024.10"],
+        "gcs": ["gcsfs>=2024.10"],
+        "azure": ["adlfs>=2024.7"],
         # For `loaders.torch` and `loaders.jax`.
         "torch": ["torch>=2.4", "torchdata>=0.11"],
         "jax": ["jax>=0.4.30"],

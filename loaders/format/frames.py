@@ -6,9 +6,8 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-import numpy as np
+import google_crc32c
 
-from loaders.format import checksum
 from loaders.format.spec import Encoding, FeatureSpec
 
 HEADER_BYTES = 12  # the data's length, 8 bytes, and its masked CRC, 4 bytes
@@ -23,9 +22,7 @@ LIST_VALUE = 0x0A
 
 def masked_crc32c(data: bytes) -> int:
     """The masked CRC-32C that TFRecord frames carry: `((crc >> 15) | (crc << 17)) + 0xa282ead8`, in 32 bits."""
-    if checksum.crc32c_of is None:
-        return int(checksum.masked(checksum.folded(np.frombuffer(data, np.uint8)[np.newaxis]))[0])
-    crc = checksum.crc32c_of(data)
+    crc: int = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 

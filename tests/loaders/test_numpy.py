@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import loaders
-from loaders.format import checksum
 from loaders.format.manifest import ManifestError
 from loaders.format.spec import FeatureSpec
 from loaders.numpy import Loader
@@ -148,15 +147,10 @@ def test_each_iteration_goes_on_with_the_next_epochs(root):
 # Failures.
 
 
-@pytest.mark.parametrize("google", [True, False], ids=["google", "numpy"])
 @pytest.mark.parametrize("together_bytes", [1, 1 << 19])
 @pytest.mark.parametrize("row", [0, 13, 19])
-def test_a_damaged_record_is_named(root, monkeypatch, google, together_bytes, row):
+def test_a_damaged_record_is_named(root, monkeypatch, together_bytes, row):
     monkeypatch.setattr(mapped, "TOGETHER_BYTES", together_bytes)
-    if not google:
-        monkeypatch.setattr(checksum, "crc32c_of", None)
-    else:
-        pytest.importorskip("google_crc32c")
     damage(root, loaders.open(root).manifest, 0, row)
 
     with pytest.raises(ShardError, match=rf"train-00000\.tfrecord: record {row // 4}: expected checksum .*; found"):
@@ -313,23 +307,3 @@ def test_several_loaders_of_many_shards_need_few_descriptors(tmp_path, small_byt
     )
 
     assert (done.stdout.strip(), done.stderr) == (str(6 * 1200), "")
-
-
-# Checksums.
-
-
-@given(rows=st.integers(1, 5), size=st.integers(4, 300), seed=st.integers(0, 9))
-def test_checksums_without_google(rows, size, seed):
-    google_crc32c = pytest.importorskip("google_crc32c")
-    data = np.random.default_rng(seed).integers(0, 256, (rows, size), dtype=np.uint8)
-    expected = [google_crc32c.value(row) for row in data]
-
-    assert checksum.folded(data).tolist() == expected
-    assert checksum.crc32c(data).tolist() == expected
-
-
-def test_the_check_value_of_crc32c():
-    # RFC 3720, appendix B.4: 32 bytes of zeros, of ones, and ascending.
-    data = np.stack([np.zeros(32, np.uint8), np.full(32, 255, np.uint8), np.arange(32, dtype=np.uint8)])
-
-    assert checksum.folded(data).tolist() == [0x8A9136AA, 0x62A8AB43, 0x46DD794E]

@@ -74,14 +74,13 @@ def _undeclared(package: str, declared: set[str]) -> dict[str, set[str]]:
     return found
 
 
-def test_base_requirements_are_numpy_and_tensorflow() -> None:
-    assert _requirements(None) == {"numpy", "tensorflow"}
+def test_base_requirements_are_few() -> None:
+    assert _requirements(None) == {"fsspec", "google-crc32c", "numpy", "tensorflow"}
 
 
 def test_loaders_import_base_requirements_only() -> None:
-    # One is for speed only, and the others are named by the modules that are of no use without them.
+    # They are named by the modules that are of no use without them.
     optional = {
-        "loaders/format/checksum.py": {"google_crc32c"},
         "loaders/jax.py": {"jax"},
         "loaders/torch.py": {"torch"},
         "loaders/tensorflow/keras.py": {"keras"},  # TensorFlow requires it
@@ -92,7 +91,7 @@ def test_loaders_import_base_requirements_only() -> None:
 def test_pipelines_import_what_the_extra_requires() -> None:
     declared = _requirements(None) | _requirements("pipelines")
     assert _undeclared("pipelines", declared) == {"pipelines/storage/s3.py": {"boto3", "botocore"}}
-    assert _requirements("s3") == {"boto3"}  # which requires botocore
+    assert [_requirements(extra) for extra in ("s3", "gcs", "azure")] == [{"s3fs"}, {"gcsfs"}, {"adlfs"}]
 
 
 def test_an_import_that_is_not_declared_is_found() -> None:
@@ -115,7 +114,8 @@ def test_constraints_are_sorted_pins_and_nothing_else() -> None:
 def test_every_requirement_is_pinned() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {_normal(match["name"]) for line in lines if (match := PIN.fullmatch(line))}
-    required = set().union(*(_requirements(extra) for extra in (None, "pipelines", "s3", "demo", "dev")))
+    extras = (None, "pipelines", "s3", "gcs", "azure", "demo", "dev")
+    required = set().union(*map(_requirements, extras))
     assert required - pinned == set()
 
 
