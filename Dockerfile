@@ -1,10 +1,11 @@
 # What the workers of a job run, on Dataflow or on a cluster with docker: Python with npyflow and the versions of
 # constraints.txt, nothing else, and the program of Beam's own image that starts a worker. Built where docker is, in the
-# repository root:
-#   docker build --tag IMAGE . && docker push IMAGE
-FROM apache/beam_python3.11_sdk:2.77.0 AS beam
+# repository root, for the Python that builds are started with:
+#   docker build --build-arg PYTHON=3.12 --tag IMAGE . && docker push IMAGE
+ARG PYTHON=3.11
+FROM apache/beam_python${PYTHON}_sdk:2.77.0 AS beam
 
-FROM python:3.11-slim
+FROM python:${PYTHON}-slim
 WORKDIR /opt/npyflow
 COPY constraints.txt setup.py pyproject.toml README.md LICENSE ./
 COPY loaders loaders

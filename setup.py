@@ -6,6 +6,7 @@ import re
 from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
+TENSORFLOW = "tensorflow>=2.18"
 
 
 def _version() -> str:
@@ -29,14 +30,15 @@ setup(
     packages=find_packages(include=["pipelines*", "loaders*"]),
     package_data={"pipelines": ["py.typed"], "loaders": ["py.typed"]},
     python_requires=">=3.11",
-    # What a training job needs to read a data set, and no more.
+    # What a training job needs to read a data set as NumPy arrays, and no more.
     install_requires=[
         "fsspec>=2024.10",
         "google-crc32c>=1.6",
         "numpy>=2.0",
-        "tensorflow>=2.18",
     ],
     extras_require={
+        # For `loaders.load` and `loaders.tensorflow`.
+        "tensorflow": [TENSORFLOW],
         # What a machine that builds data sets needs. tensorflow-transform pins TensorFlow to one minor version.
         "pipelines": [
             "apache-beam>=2.77,<3",
@@ -48,6 +50,7 @@ setup(
             "PyYAML>=6.0",
             "requests>=2.32",
             "rich>=13.7",
+            TENSORFLOW,
             "tensorflow-metadata>=1.21,<1.22",
             "tensorflow-transform>=1.21,<1.22",
             "tfx-bsl>=1.21,<1.22",
@@ -67,6 +70,7 @@ setup(
         ],
         "dev": [
             "hypothesis>=6.100",
+            "import-linter>=2.5",
             "mypy>=1.11",
             "pytest>=8",
             "pytest-timeout>=2.3",
@@ -81,6 +85,8 @@ setup(
         "Operating System :: MacOS",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
 )

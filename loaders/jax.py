@@ -11,7 +11,7 @@ from typing import Any
 try:
     import jax
 except ImportError as error:
-    raise ImportError("loaders.jax needs JAX: pip install jax") from error
+    raise ImportError("loaders.jax needs JAX: pip install 'npyflow[jax]'") from error
 
 from loaders import numpy
 from loaders.order.epoch import ShardOptions

@@ -10,7 +10,7 @@ try:
     import torch
     from torch.utils.data import IterableDataset, get_worker_info
 except ImportError as error:
-    raise ImportError("loaders.torch needs PyTorch: pip install torch") from error
+    raise ImportError("loaders.torch needs PyTorch: pip install 'npyflow[torch]'") from error
 
 from loaders import numpy
 from loaders.order import hashing

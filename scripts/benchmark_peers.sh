@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the environments of the other tools that scripts/benchmark.py measures, one for tools that go together, under $1
-# (out/peers where it is not given), with Python 3.11 or $PYTHON. Arguments after it name the environments to make; all
+# (out/peers where it is not given), with python3 or $PYTHON. Arguments after it name the environments to make; all
 # where there are none. One that is there already is left as it is. One that cannot be made is no error here: NAME.failed
 # says why, and the benchmark's tables repeat it.
 set -euo pipefail
@@ -28,7 +28,7 @@ for name in "${names[@]}"; do
   printf 'benchmark_peers: %s (%s)\n' "$name" "${PACKAGES[$name]}" >&2
   rm -rf "$target" "$target.failed"
   # shellcheck disable=SC2086  # several packages
-  if "${PYTHON:-python3.11}" -m venv "$target" && "$target/bin/python" -m pip install --quiet \
+  if "${PYTHON:-python3}" -m venv "$target" && "$target/bin/python" -m pip install --quiet \
     --disable-pip-version-check ${PACKAGES[$name]} >"$target.log" 2>&1; then
     touch "$target.made"
   else

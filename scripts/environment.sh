@@ -1,12 +1,14 @@
 # Sourced by demo.sh, test.sh and .ci/run: makes .venv in the repository root, with the project and the tested versions
 # of everything that it needs, unless it is there already. Defines ROOT and VENV, and puts the environment on PATH.
 #
-# Python 3.11 is $PYTHON where that is set, else the first that is found on PATH.
+# Python is $PYTHON where that is set, else that of the environment that is there, else the first on PATH that will do.
+# From the environment, too: NPYFLOW_VENV, where the environment is to be (.venv).
 
 set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
-VENV="$ROOT/.venv"
+VENV="${NPYFLOW_VENV:-$ROOT/.venv}"
+PYTHONS=(3.11 3.12 3.13)  # as setup.py says
 
 # The environment holds everything; what the caller's shell adds to Python's path would shadow it. Where no bytecode may be
 # written, each process compiles the project anew.
@@ -17,16 +19,17 @@ npyflow_say() { printf 'npyflow: %s\n' "$*" >&2; }
 # Prints three lines: where and for which Python the environment is, the digest of what it is made from, and the
 # interpreter to make it with, which is never that of an activated environment. Fails where $1 will not do.
 npyflow_describe() {
-  "$1" -I - "$ROOT" 2>/dev/null <<'PYTHON'
+  "$1" -I - "$ROOT" "${PYTHONS[@]}" 2>/dev/null <<'PYTHON'
 import ensurepip, hashlib, pathlib, platform, sys, venv
 
-if sys.version_info[:2] != (3, 11):
+version = "{}.{}".format(*sys.version_info)
+if version not in sys.argv[2:]:
     sys.exit(1)
 root = pathlib.Path(sys.argv[1])
 digest = hashlib.sha256()
 for name in ("setup.py", "constraints.txt", "scripts/environment.sh"):
     digest.update((root / name).read_bytes())
-print("Python 3.11", platform.machine(), root)
+print("Python", version, platform.machine(), root)
 print(digest.hexdigest())
 print(sys._base_executable)
 PYTHON
@@ -34,7 +37,7 @@ PYTHON
 
 # Sets NPYFLOW_PYTHON and NPYFLOW_STAMP.
 npyflow_find_python() {
-  local candidate description candidates=(python3.11 python3 python)
+  local candidate description candidates=("$VENV/bin/python" python3 "${PYTHONS[@]/#/python}" python)
   if [ -n "${PYTHON:-}" ]; then candidates=("$PYTHON"); fi
   for candidate in "${candidates[@]}"; do
     if description="$(npyflow_describe "$candidate")"; then
@@ -43,8 +46,8 @@ npyflow_find_python() {
       return
     fi
   done
-  npyflow_say "expected Python 3.11 with its venv module; found none as ${candidates[*]}"
-  npyflow_say "install it (on Debian and Ubuntu: python3.11 and python3.11-venv), or name it: PYTHON=/path/to/python3.11"
+  npyflow_say "expected Python ${PYTHONS[*]} with its venv module; found none as ${candidates[*]}"
+  npyflow_say "install one (on Debian and Ubuntu: python3 and python3-venv), or name it: PYTHON=/path/to/python3.12"
   return 1
 }
 

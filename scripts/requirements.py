@@ -19,8 +19,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 def main() -> None:
     """Prints the lines, sorted."""
     needed = closure("npyflow", "pipelines")
-    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
-    pins = {normal(name): f"{name}=={version}" for name, version in pins.items()}
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    pinned = [pin for pin in map(Requirement, lines) if pin.marker is None or pin.marker.evaluate()]
+    pins = {normal(pin.name): f"{pin.name}{pin.specifier}" for pin in pinned}
     if missing := sorted(needed - set(pins)):
         sys.exit(
             f"constraints.txt: expected a version of everything that is needed; found none of {', '.join(missing)}"

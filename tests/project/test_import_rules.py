@@ -5,6 +5,8 @@ import pkgutil
 import subprocess
 import sys
 
+import pytest
+
 import loaders
 
 OPTIONAL = ("loaders.torch", "loaders.jax")
@@ -55,3 +57,21 @@ def test_quick_imports_leave_keras_3_and_the_collector_out():
     environment = {key: value for key, value in os.environ.items() if key != "TF_USE_LEGACY_KERAS"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout == "True True False\n"
+
+
+@pytest.mark.parametrize(
+    ("framework", "uses"),
+    [
+        ("tensorflow", "loaders.load('nowhere', 'train', batch_size=1)"),
+        ("tensorflow", "loaders.Loader"),
+        ("torch", "loaders.torch"),
+        ("jax", "loaders.jax"),
+    ],
+)
+def test_without_a_framework_the_error_names_the_extra(framework, uses):
+    program = (
+        f"import sys\nsys.modules[{framework!r}] = None\nimport loaders\n"
+        f"try:\n    {uses}\nexcept ImportError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith(f": pip install 'npyflow[{framework}]'\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import collections
 import importlib.metadata
 import pathlib
 import re
@@ -17,7 +18,8 @@ from loaders.version import VERSION
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGES = ("loaders", "pipelines")
-PIN = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9.+!]+)")
+PYTHONS = ("3.11", "3.12", "3.13")
+PIN = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9.+!]+)(?:; (?P<marker>.+))?")
 
 # The modules that are not called what their distributions are.
 DISTRIBUTIONS = {
@@ -74,18 +76,21 @@ def _undeclared(package: str, declared: set[str]) -> dict[str, set[str]]:
     return found
 
 
-def test_base_requirements_are_few() -> None:
-    assert _requirements(None) == {"fsspec", "google-crc32c", "numpy", "tensorflow"}
+def test_base_requirements_leave_tensorflow_out() -> None:
+    assert _requirements(None) == {"fsspec", "google-crc32c", "numpy"}
+    assert [_requirements(extra) for extra in ("tensorflow", "jax")] == [{"tensorflow"}, {"jax"}]
+    assert "tensorflow" in _requirements("pipelines")
 
 
 def test_loaders_import_base_requirements_only() -> None:
-    # They are named by the modules that are of no use without them.
+    # The others are named by the modules that are of no use without them.
+    undeclared = _undeclared("loaders", _requirements(None) | {"tensorflow"})
     optional = {
         "loaders/jax.py": {"jax"},
         "loaders/torch.py": {"torch"},
         "loaders/tensorflow/keras.py": {"keras"},  # TensorFlow requires it
     }
-    assert _undeclared("loaders", _requirements(None)) == optional
+    assert undeclared == optional
 
 
 def test_pipelines_import_what_the_extra_requires() -> None:
@@ -108,15 +113,26 @@ def test_constraints_are_sorted_pins_and_nothing_else() -> None:
     pins = [line for line in lines if not line.startswith("#")]
     assert [pin for pin in pins if not PIN.fullmatch(pin)] == []
     assert pins == sorted(pins, key=str.upper)
-    assert len({_normal(pin.split("==")[0]) for pin in pins}) == len(pins)
+    names = collections.Counter(_normal(pin.split("==")[0]) for pin in pins)
+    for name, count in names.items():
+        markers = [match["marker"] for pin in pins if (match := PIN.fullmatch(pin)) and _normal(match["name"]) == name]
+        assert count == 1 or (None not in markers and len(set(markers)) == count), name
 
 
 def test_every_requirement_is_pinned() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {_normal(match["name"]) for line in lines if (match := PIN.fullmatch(line))}
-    extras = (None, "pipelines", "s3", "gcs", "azure", "demo", "dev")
+    extras = (None, "tensorflow", "pipelines", "s3", "gcs", "azure", "torch", "jax", "demo", "dev")
     required = set().union(*map(_requirements, extras))
     assert required - pinned == set()
+
+
+def test_the_pythons_are_the_same_everywhere() -> None:
+    metadata = importlib.metadata.metadata("npyflow")
+    versions = [line.rpartition(" ")[2] for line in metadata.get_all("Classifier") or () if ":: Python :: 3." in line]
+    assert versions == list(PYTHONS)
+    assert metadata["Requires-Python"] == f">={PYTHONS[0]}"
+    assert f"PYTHONS=({' '.join(PYTHONS)})" in (ROOT / "scripts" / "environment.sh").read_text(encoding="utf-8")
 
 
 def test_the_version_stands_in_one_place() -> None:
@@ -182,10 +198,11 @@ def _image_gets(tree: pathlib.Path) -> None:
 def test_the_image_has_the_tested_versions() -> None:
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     beam = next(pin.split("==")[1] for pin in pins if pin.startswith("apache-beam=="))
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    ((_, default),) = _dockerfile("ARG")
+    assert default in [f"PYTHON={version}" for version in PYTHONS]
     assert _dockerfile("FROM") == [
-        ("FROM", f"apache/beam_python{python}_sdk:{beam} AS beam"),
-        ("FROM", f"python:{python}-slim"),
+        ("FROM", f"apache/beam_python${{PYTHON}}_sdk:{beam} AS beam"),
+        ("FROM", "python:${PYTHON}-slim"),
     ]
     install, check = (command for _, command in _dockerfile("RUN"))
     assert install == "pip install --no-cache-dir --constraint constraints.txt '.[pipelines]' && pip check"

@@ -34,11 +34,11 @@ def _set_up(checkout: pathlib.Path, **environment: str) -> subprocess.CompletedP
     )
 
 
-def test_without_python_3_11_the_set_up_says_so_and_writes_nothing(checkout: pathlib.Path) -> None:
+def test_without_a_python_that_will_do_the_set_up_says_so_and_writes_nothing(checkout: pathlib.Path) -> None:
     done = _set_up(checkout, PYTHON="/bin/false")
     assert done.returncode == 1
     assert done.stdout == ""
-    assert "expected Python 3.11 with its venv module; found none as /bin/false" in done.stderr
+    assert "expected Python 3.11 3.12 3.13 with its venv module; found none as /bin/false" in done.stderr
     assert not (checkout / ".venv").exists()
 
 
