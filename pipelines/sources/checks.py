@@ -13,10 +13,11 @@ import numpy as np
 
 from pipelines.config.schema import LABEL_NAMES, SPLIT_DIRECTORIES, DatasetConfig
 from pipelines.errors import Problem
-from pipelines.sources.formats.npy import Header, Leaf, leaves
-from pipelines.sources.formats.npz import Member
+from pipelines.sources.formats import format_of, stem, suffix_of
+from pipelines.sources.formats.dtypes import Leaf, leaves
+from pipelines.sources.formats.protocol import Header, Member
 from pipelines.sources.headers import FileHeaders
-from pipelines.sources.layout import ARCHIVE_SUFFIX, SUFFIX, Entry
+from pipelines.sources.layout import Entry
 from pipelines.storage.files import FileInfo
 
 Kind = tuple[np.dtype[Any], str, tuple[int | None, ...]]
@@ -25,15 +26,14 @@ Kind = tuple[np.dtype[Any], str, tuple[int | None, ...]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Located:
-    """An array in its place: a file, a member of an archive, or a field of either.
+    """An array in its place: an array of a container, or a field of one.
 
     Attributes:
         entry: The file in its place.
         feature: The feature that the array holds.
-        info: The file as it was listed.
-        header: The header of the file or member.
-        member: The member's name, or empty.
-        compressed: Whether the member is compressed.
+        info: The container as it was listed.
+        header: The header of the array.
+        member: The array's name in the container, or empty.
         leaf: The field.
         row_axes: How many leading axes count rows.
         ragged: Whether the first axis of a row has a length of its own.
@@ -44,7 +44,6 @@ class Located:
     info: FileInfo
     header: Header
     member: str
-    compressed: bool
     leaf: Leaf
     row_axes: int
     ragged: bool
@@ -134,7 +133,6 @@ def locate_arrays(
                 info=listing[entry.path],
                 header=member.header,
                 member=member.name,
-                compressed=member.compressed,
                 leaf=leaf,
                 row_axes=config.row_axes_of(feature),
                 ragged=said is not None and said.ragged,
@@ -147,7 +145,7 @@ def locate_arrays(
 
 _NO_LEAF = Leaf(name="", path=(), dtype=np.dtype(bool), shape=())
 Choice = tuple[str, Member, Leaf]
-"""A feature, the member of the archive that holds it (without a name where the file is no archive), and the field."""
+"""A feature, the array of the container that holds it, and the field."""
 
 
 def _choose(entry: Entry, found: FileHeaders) -> tuple[list[Choice], Problem | None]:
@@ -236,7 +234,7 @@ def check_parts(arrays: Iterable[Located], broken: Iterable[Entry]) -> list[Prob
         parts[entry.part].add(entry.feature)
         paths[entry.part].append(entry.path)
         if not entry.claimed:
-            parts[entry.part] |= names if entry.path.endswith(ARCHIVE_SUFFIX) else fields
+            parts[entry.part] |= names if format_of(entry.path).named else fields
     if fields:  # a broken file that would have been a table is no feature of its own
         names = {array.feature for array in arrays}
     return [
@@ -318,12 +316,14 @@ def check_class_tree(arrays: Sequence[Located], *, paired: bool) -> list[Problem
     if paired and not (named and len({array.row_shape for array in arrays}) == 1 and _only_numbers(arrays)):
         return []
     depths = {array.entry.path.count("/") for array in arrays}
-    pattern = ("*/" * depths.pop() if len(depths) == 1 else "**/") + "*.npy"
+    pattern = ("*/" * depths.pop() if len(depths) == 1 else "**/") + "*"
     example = arrays[0]
+    suffix = suffix_of(example.entry.path)
     expected = (
         "to be told whether a directory names a class or a feature. A class: write "
-        f'features: {{image: {{files: "{pattern}", row_axes: 0}}, label: {{source: directory}}}}. '
-        f'A feature: name its files, as in features: {{{example.feature}: {{files: "{example.feature}/*.npy"}}, ...}}'
+        f'features: {{image: {{files: "{pattern}{suffix}", row_axes: 0}}, label: {{source: directory}}}}. '
+        f'A feature: name its files, as in features: {{{example.feature}: {{files: "{example.feature}/*{suffix}"}}, '
+        "...}"
     )
     some = _some(sorted(directory for directory in directories if directory), 3)
     found = f"{len(directories)} directories ({some}) of arrays of one dtype, as in {example.entry.path}"
@@ -338,4 +338,4 @@ def _directory(path: str) -> str | None:
 
 def _only_numbers(arrays: Iterable[Located]) -> bool:
     """Whether nothing but their directories tells the arrays' names apart."""
-    return all(array.feature not in array.entry.path.rpartition("/")[2].removesuffix(SUFFIX) for array in arrays)
+    return all(array.feature not in stem(array.entry.path).rpartition("/")[2] for array in arrays)

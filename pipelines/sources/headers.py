@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pipelines.runners.beam import option_value, run_pipeline, runs_here
-from pipelines.sources.formats.npy import NpyError, read_header
-from pipelines.sources.formats.npz import Member, read_members
-from pipelines.sources.layout import ARCHIVE_SUFFIX
+from pipelines.sources.formats import format_of
+from pipelines.sources.formats.protocol import FormatError, Member
 from pipelines.storage import files
 
 OPEN_AT_ONCE = 16
@@ -25,8 +24,7 @@ Chunk = Sequence[tuple[str, int]]
 """Files, each with its path from the root (or an absolute one) and its size."""
 
 FileHeaders = tuple[Member, ...]
-"""What is in one file: the members of an archive, or else one member without a name. A file that cannot be read is one
-member without a name, with the error."""
+"""The arrays of one container; of one that cannot be read, a member without a name, with the error."""
 
 HeaderReader = Callable[[str, Sequence[Chunk]], Iterable[Sequence[FileHeaders]]]
 """Maps a root and chunks of files to the results of `read_headers` for each chunk, in their order."""
@@ -47,14 +45,11 @@ def read_headers(root: str, paths_with_sizes: Chunk) -> list[FileHeaders]:
 
 def _read_file(path: str, size: int) -> FileHeaders:
     try:
-        with files.open_input(path) as file:
-            if path.endswith(ARCHIVE_SUFFIX):
-                return tuple(read_members(file, size=size))
-            return (Member(name="", header=read_header(file, size=size)),)
-    except NpyError as error:
+        return tuple(format_of(path).members(path, size=size))
+    except FormatError as error:
         return (Member(name="", error=error),)
     except OSError as error:
-        fault = NpyError(expected="a file that can be read", found=error.strerror or str(error))
+        fault = FormatError(expected="a file that can be read", found=error.strerror or str(error))
         return (Member(name="", error=fault),)
 
 

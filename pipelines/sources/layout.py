@@ -9,11 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from pipelines.config.schema import RESERVED_NAMES, SPLIT_DIRECTORIES, DatasetConfig
 from pipelines.errors import Problem
+from pipelines.sources.formats import format_of, is_container, shown_suffixes, stem
 from pipelines.storage import files
-
-SUFFIX = ".npy"
-ARCHIVE_SUFFIX = ".npz"
-SUFFIXES = (SUFFIX, ARCHIVE_SUFFIX)
 
 _NUMBER = r"\d+(?:-of-\d+)?"
 _NUMBERED = re.compile(rf"(?P<name>.+?)[-_.](?P<number>{_NUMBER})", re.DOTALL)
@@ -54,15 +51,15 @@ def arrange(paths: Iterable[str], config: DatasetConfig) -> tuple[list[Entry], l
     """Puts files in their places.
 
     Args:
-        paths: The paths from the root, with forward slashes, or absolute; those that end in neither `.npy` nor `.npz`
+        paths: The paths from the root, with forward slashes, or absolute; those of no container
             are ignored.
         config: The user's patterns and splits.
 
     Returns:
         The files in their places, sorted by path, and patterns that match none. A file that no pattern claims is an
-        entry without a feature if it is an archive, whose members are features, or if nothing in its path names one.
+        entry without a feature if its arrays have names, which are those of features, or if nothing in its path does.
     """
-    arrays = sorted(path for path in paths if path.endswith(SUFFIXES))
+    arrays = sorted(path for path in paths if is_container(path))
     entries, problems = _claimed(arrays, config)
     claimed = {entry.path for entry in entries}
     # Listed for patterns only: what no pattern matches there is no source.
@@ -73,10 +70,10 @@ def arrange(paths: Iterable[str], config: DatasetConfig) -> tuple[list[Entry], l
 
 def _place_any(path: str) -> Entry:
     """The place of a file that no pattern claims."""
-    entry = None if path.endswith(ARCHIVE_SUFFIX) else place(path)
+    entry = None if format_of(path).named else place(path)
     if entry is not None:
         return entry
-    part = path.removesuffix(SUFFIX).removesuffix(ARCHIVE_SUFFIX)
+    part = stem(path)
     directories = path.split("/")[:-1]
     return Entry(
         path=path,
@@ -95,12 +92,12 @@ def place(path: str) -> Entry | None:
     the feature's name is taken away, in the file's name and as a directory.
 
     Args:
-        path: The path of a `.npy` file from the root.
+        path: The path of a container from the root.
 
     Returns:
         The file's place, or None if nothing names its feature.
     """
-    *directories, name = path.removesuffix(SUFFIX).split("/")
+    *directories, name = stem(path).split("/")
     if re.fullmatch(_NUMBER, name):
         number = name
         feature = next(
@@ -166,7 +163,7 @@ def _claimed(paths: Sequence[str], config: DatasetConfig) -> tuple[list[Entry], 
         for pattern in said.files or ():
             own = [entry for path in paths if (entry := _claim(path, feature, pattern)) is not None]
             if not own:
-                expected = "at least one .npy or .npz file that matches the pattern"
+                expected = f"at least one {shown_suffixes()} file that matches the pattern"
                 problems.append(Problem(path=pattern, feature=feature, expected=expected, found="none"))
             found = {entry.path: entry for entry in own} | found
         entries += found.values()

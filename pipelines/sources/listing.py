@@ -1,18 +1,19 @@
-"""Which files there are that may hold arrays."""
+"""Which containers of arrays there are."""
 
 from __future__ import annotations
 
 import dataclasses
 import posixpath
-from collections.abc import Set
+from collections.abc import Iterable, Set
 
 from pipelines.config.schema import RESERVED_NAMES, DatasetConfig
 from pipelines.errors import Problem, SourceError
-from pipelines.sources.layout import ARCHIVE_SUFFIX, SUFFIXES, fixed_directory, match_pattern
+from pipelines.sources.formats import container_of, shown_suffixes
+from pipelines.sources.layout import fixed_directory, match_pattern
 from pipelines.storage import files
 from pipelines.storage.files import FileInfo
 
-_OUTPUT_ARCHIVES = frozenset(name for name in RESERVED_NAMES if name.endswith(ARCHIVE_SUFFIX))
+_OUTPUT_ARCHIVES = frozenset(name for name in RESERVED_NAMES if name.endswith(".npz"))
 """What a data set keeps of its analysis, in archives that hold no sources."""
 
 
@@ -42,7 +43,7 @@ def list_sources(root: str, config: DatasetConfig) -> dict[str, FileInfo]:
                     listing.pop(path.removeprefix(f"{base}/"), None)
                 listing[path] = dataclasses.replace(info, path=path)
     if not listing:
-        raise SourceError([Problem(path=root, expected="at least one .npy or .npz file", found="none")])
+        raise SourceError([Problem(path=root, expected=f"at least one {shown_suffixes()} file", found="none")])
     return listing
 
 
@@ -54,7 +55,19 @@ def _list_directory(directory: str) -> list[FileInfo]:
         found = error.strerror or str(error)
         problem = Problem(path=error.filename or directory, expected="a directory that can be read", found=found)
         raise SourceError([problem]) from error
-    return [info for info in listing if info.path.endswith(SUFFIXES) and info.path not in own]
+    return _containers(info for info in listing if info.path not in own)
+
+
+def _containers(listing: Iterable[FileInfo]) -> list[FileInfo]:
+    """The containers among files; a directory is as large as its files together, and as new as the newest."""
+    found: dict[str, FileInfo] = {}
+    for info in listing:
+        path = container_of(info.path)
+        if path is None:
+            continue
+        known = found.get(path, FileInfo(path=path, size=0, modified=info.modified))
+        found[path] = FileInfo(path=path, size=known.size + info.size, modified=max(known.modified, info.modified))
+    return list(found.values())
 
 
 def _own_archives(root: str, paths: Set[str]) -> set[str]:

@@ -9,19 +9,19 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """One array, as its header describes it: a `.npy` file, a member of an archive, or a field of either.
+    """One array, as its header describes it: an array of a container, or a field of one.
 
     Attributes:
         path: The path from the root, with forward slashes, or an absolute one.
         dtype: NumPy's text of the values' dtype, with the file's byte order, such as `>f4`.
         shape: The shape of the whole array, with the axes of a field.
         fortran: Whether the first axis varies fastest; a field's own axes are in C order all the same.
-        offset: Where the values begin, in bytes: of the file, or, if compressed, of the member.
-        size: The bytes of the file.
-        modified: When the file was last changed, in seconds since 1970.
-        member: The name of the archive's member, without `.npy`; empty where the file is no archive.
-        compressed: Whether the member is compressed, and so has to be read forward.
-        record: The structured dtype in the file, as `npy.record_dtype` reads it; empty for a plain dtype.
+        locator: Where the array is found in its container; for the container's format alone.
+        size: The bytes of the container.
+        modified: When the container was last changed, in seconds since 1970.
+        member: The array's name in the container; empty where it has none.
+        compressed: Whether the array has to be read forward.
+        record: The structured dtype in the file, as `dtypes.record_dtype` reads it; empty for a plain dtype.
         field: The field of the structured dtype; the names of nested fields are joined by `.`.
     """
 
@@ -29,7 +29,7 @@ class Source:
     dtype: str
     shape: tuple[int, ...]
     fortran: bool
-    offset: int
+    locator: Any
     size: int
     modified: float
     member: str = ""
@@ -38,8 +38,13 @@ class Source:
     field: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The attributes by their names; `dataclasses.asdict` copies each, which takes ten times as long."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        """The attributes by their names; `dataclasses.asdict` copies each, which takes ten times as long.
+
+        The locator is called `offset`: fingerprints of data sets that were made when it was always one depend on that.
+        """
+        own = {name: getattr(self, name) for name in self.__slots__}
+        own["offset"] = own.pop("locator")
+        return own
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -29,7 +29,7 @@ from pipelines.sources.checks import (
     check_rows,
     locate_arrays,
 )
-from pipelines.sources.formats.npy import record_text
+from pipelines.sources.formats.dtypes import record_text
 from pipelines.sources.headers import FileHeaders, HeaderReader, cut, read_here
 from pipelines.sources.layout import Entry, arrange, check_names, find_splits
 from pipelines.sources.listing import list_sources
@@ -290,11 +290,11 @@ def _source(array: Located) -> Source:
         dtype=_text(array.leaf.dtype),
         shape=array.shape if array.leaf.shape else array.header.shape,
         fortran=array.header.fortran,
-        offset=array.header.offset,
+        locator=array.header.locator,
         size=array.info.size,
         modified=array.info.modified,
         member=sys.intern(array.member),
-        compressed=array.compressed,
+        compressed=array.header.compressed,
         record=record_text(array.header.dtype),
         field=array.leaf.name,
     )

@@ -1,1 +1,50 @@
-"""Containers of arrays: their headers, and the bytes of their rows."""
+"""Containers of arrays, each kind behind `protocol.Format`: what a file holds, and how its rows are read.
+
+Nothing outside knows how a container is laid out. A new kind is a module here and an instance of it in `FORMATS`.
+"""
+
+from __future__ import annotations
+
+from pipelines.sources.formats.npy import Npy
+from pipelines.sources.formats.npz import Npz
+from pipelines.sources.formats.protocol import Format
+
+FORMATS: dict[str, Format] = {known.suffix: known for known in (Npy(), Npz())}
+"""The formats by the suffix of their files."""
+
+
+def suffix_of(path: str) -> str:
+    """The end of a path from its last dot on; what a path without a dot gives is no suffix of a format."""
+    return path[path.rfind(".") :]
+
+
+def format_of(path: str) -> Format:
+    """The format of a container.
+
+    Raises:
+        KeyError: If it has none.
+    """
+    return FORMATS[suffix_of(path)]
+
+
+def stem(path: str) -> str:
+    """The path of a container without its suffix."""
+    return path.removesuffix(suffix_of(path))
+
+
+def is_container(path: str) -> bool:
+    """Whether a path is that of a container, by its suffix."""
+    return suffix_of(path) in FORMATS
+
+
+def container_of(path: str) -> str | None:
+    """The container that a file is, or that is a directory and holds it; None if there is none."""
+    for suffix, known in FORMATS.items():
+        if known.directory and f"{suffix}/" in path:
+            return path.partition(f"{suffix}/")[0] + suffix
+    return path if is_container(path) else None
+
+
+def shown_suffixes() -> str:
+    """The suffixes of all formats, for messages."""
+    return " or ".join(FORMATS)

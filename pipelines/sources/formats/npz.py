@@ -1,4 +1,4 @@
-"""The members of a `.npz` archive: their headers, and their bytes, read by range or streamed.
+"""`.npz` archives: the headers of their members, and their rows, read by range or streamed.
 
 Nothing is unpacked as a whole. Where a member is stored as it is, its values lie at an offset of the archive's file;
 where it is compressed, it is read forward.
@@ -14,12 +14,19 @@ import struct
 import threading
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, cast
 
-from pipelines.sources.formats.npy import Header, NpyError, read_header
+from pipelines.errors import DataError, Problem
+from pipelines.sources.formats import contiguous
+from pipelines.sources.formats.npy import Npy, read_header
+from pipelines.sources.formats.protocol import Format, FormatError, Header, Member
+from pipelines.sources.formats.selection import Selection
+from pipelines.sources.formats.unchanged import check_size, check_status
 from pipelines.storage import files
+from pipelines.storage.range_file import Piece
 
-SUFFIX = ".npy"
+SUFFIX = Npy.suffix
 
 SKIP_BYTES = 2**20
 """The most that is unpacked at a time on the way to the bytes that are wanted."""
@@ -44,22 +51,67 @@ _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _ENCRYPTED = 1
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Member:
-    """One array of an archive.
+class Npz(Format):
+    """An archive of arrays, which have names: each is a feature."""
 
-    Attributes:
-        name: Its name, without `.npy`.
-        header: What its header says, or None if the array cannot be read. The offset is from the beginning of the
-            archive's file, or, if the member is compressed, from that of the member.
-        compressed: Whether it is compressed.
-        error: Why it cannot be read, or None.
-    """
+    suffix = ".npz"
+    named = True
 
-    name: str
-    header: Header | None = None
-    compressed: bool = False
-    error: NpyError | None = None
+    def members(self, path: str, *, size: int) -> Sequence[Member]:
+        """Reads the headers of all arrays; see `Format`."""
+        with files.open_input(path) as file:
+            return read_members(file, size=size)
+
+    def read(self, path: str, selections: Sequence[Selection]) -> None:
+        """Reads rows of a local archive; see `Format`."""
+        packed, stored = _by_compression(selections)
+        if packed:
+            _unpack(path, packed)
+        if stored:
+            contiguous.read_local(path, stored)
+
+    def pieces(self, path: str, selections: Sequence[Selection]) -> Iterator[Piece]:
+        """The requests to a remote archive; see `Format`."""
+        packed, stored = _by_compression(selections)
+        if packed:
+            yield path, lambda _: _unpack(path, packed)
+        if stored:
+            yield from contiguous.pieces(path, stored)
+
+
+def _by_compression(selections: Sequence[Selection]) -> tuple[list[Selection], list[Selection]]:
+    """Selections of compressed members, and of others."""
+    return (
+        [selection for selection in selections if selection.source.compressed],
+        [selection for selection in selections if not selection.source.compressed],
+    )
+
+
+def _unpack(path: str, selections: Iterable[Selection]) -> None:
+    """Reads compressed members, one after the other."""
+    try:
+        for selection in selections:
+            _read_compressed(path, selection)
+    except FormatError as error:
+        raise DataError(str(Problem(path=path, expected=error.expected, found=error.found))) from None
+
+
+def _read_compressed(path: str, selection: Selection) -> None:
+    """Reads on in a stream that another read has left open, or in a new one."""
+    source = selection.source
+    if files.is_local(path):
+        check_status(os.stat(path), path, source)
+    key = (path, source.member, source.size, source.modified)
+    stream = streams.take(key)
+    if stream is None:
+        stream = MemberStream(path, source.member)
+    try:
+        check_size(stream.size, path, source)
+        contiguous.read_from(stream, selection)
+    except BaseException:
+        stream.close()
+        raise
+    streams.give(key, stream)
 
 
 def open_archive(file: BinaryIO) -> zipfile.ZipFile:
@@ -69,7 +121,7 @@ def open_archive(file: BinaryIO) -> zipfile.ZipFile:
         file: The archive's file, which can seek.
 
     Raises:
-        NpyError: If it is no archive, or not a whole one.
+        FormatError: If it is no archive, or not a whole one.
         OSError: If it cannot be read.
     """
     if isinstance(file, io.RawIOBase):  # it may give fewer bytes than were asked for, which zipfile does not expect
@@ -78,7 +130,7 @@ def open_archive(file: BinaryIO) -> zipfile.ZipFile:
         return zipfile.ZipFile(file)
     except FAULTS as error:
         expected = "a .npz archive, whose directory is at its end (it is not while the archive is being written)"
-        raise NpyError(expected=expected, found=str(error) or type(error).__name__) from None
+        raise FormatError(expected=expected, found=str(error) or type(error).__name__) from None
 
 
 def read_members(file: BinaryIO, *, size: int) -> list[Member]:
@@ -93,18 +145,20 @@ def read_members(file: BinaryIO, *, size: int) -> list[Member]:
         `.npy` are left out.
 
     Raises:
-        NpyError: If the file is no archive, or holds no array, or two of the same name.
+        FormatError: If the file is no archive, or holds no array, or two of the same name.
         OSError: If it cannot be read.
     """
     if (found := file.seek(0, os.SEEK_END)) != size:
-        raise NpyError(expected=f"{size} bytes, as when it was listed", found=f"{found} bytes: the file has changed")
+        raise FormatError(expected=f"{size} bytes, as when it was listed", found=f"{found} bytes: the file has changed")
     with open_archive(file) as archive:
         infos = [info for info in archive.infolist() if info.filename.endswith(SUFFIX)]
         counts = collections.Counter(info.filename for info in infos)
         if not infos:
-            raise NpyError(expected="an archive of at least one .npy file", found=f"{len(archive.infolist())} others")
+            raise FormatError(
+                expected="an archive of at least one .npy file", found=f"{len(archive.infolist())} others"
+            )
         if len(counts) < len(infos):
-            raise NpyError(expected="members of different names", found=f"{counts.most_common(1)[0][0]!r} twice")
+            raise FormatError(expected="members of different names", found=f"{counts.most_common(1)[0][0]!r} twice")
         return [_read_member(archive, info) for info in infos]
 
 
@@ -114,33 +168,34 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
     try:
         _check_member(info)
         header = _compressed_header(archive, info) if compressed else _stored_header(archive, info)
-    except NpyError as error:
-        return Member(name=name, compressed=compressed, error=error)
+    except FormatError as error:
+        return Member(name=name, error=error)
     except (*FAULTS, RuntimeError) as error:
-        fault = NpyError(expected=f"member {name!r} to be readable", found=str(error) or type(error).__name__)
-        return Member(name=name, compressed=compressed, error=fault)
-    return Member(name=name, header=header, compressed=compressed)
+        fault = FormatError(expected=f"member {name!r} to be readable", found=str(error) or type(error).__name__)
+        return Member(name=name, error=fault)
+    return Member(name=name, header=header)
 
 
 def _check_member(info: zipfile.ZipInfo) -> None:
     if info.flag_bits & _ENCRYPTED:
-        raise NpyError(expected="members without a password", found=f"{info.filename!r}, which is encrypted")
+        raise FormatError(expected="members without a password", found=f"{info.filename!r}, which is encrypted")
     if info.compress_type not in _METHODS:
         found = f"{info.filename!r} with method {info.compress_type}"
         # Python unpacks bzip2 and lzma too, but takes whatever memory the archive says; NumPy writes neither.
-        raise NpyError(expected="members that are stored or deflated, as NumPy writes them", found=found)
+        raise FormatError(expected="members that are stored or deflated, as NumPy writes them", found=found)
     if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
         found = f"{info.compress_size} for member {info.filename!r}"
-        raise NpyError(expected=f"{info.file_size} bytes stored", found=found)
+        raise FormatError(expected=f"{info.file_size} bytes stored", found=found)
     if info.compress_type == zipfile.ZIP_DEFLATED and info.file_size > _MAX_DEFLATION * (info.compress_size + 1):
         # The best that deflation can do: RFC 1951 codes at most 258 bytes in 2 bits.
         found = f"{info.compress_size} bytes, too few for the {info.file_size} bytes of member {info.filename!r}"
-        raise NpyError(expected="a deflated member", found=found)
+        raise FormatError(expected="a deflated member", found=found)
 
 
 def _compressed_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
     with archive.open(info) as stream:
-        return read_header(cast(BinaryIO, stream), size=info.file_size)
+        header = read_header(cast(BinaryIO, stream), size=info.file_size)
+    return dataclasses.replace(header, compressed=True)
 
 
 def _stored_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
@@ -150,17 +205,17 @@ def _stored_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
     data = file.read(_LOCAL_HEADER.size)
     expected = f"the header of member {info.filename!r} at byte {info.header_offset}"
     if len(data) < _LOCAL_HEADER.size:
-        raise NpyError(expected=expected, found="the end of the file")
+        raise FormatError(expected=expected, found="the end of the file")
     signature, *_, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(data)
     if signature != b"PK\x03\x04":
-        raise NpyError(expected=expected, found=f"{signature!r}")
+        raise FormatError(expected=expected, found=f"{signature!r}")
     start = info.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
     if start + info.file_size > archive.start_dir:
         found = f"its {info.file_size} bytes to begin at byte {start}"
-        raise NpyError(expected=f"member {info.filename!r} to end before byte {archive.start_dir}", found=found)
+        raise FormatError(expected=f"member {info.filename!r} to end before byte {archive.start_dir}", found=found)
     file.seek(start)
     header = read_header(file, size=info.file_size)
-    return dataclasses.replace(header, offset=start + header.offset)
+    return dataclasses.replace(header, locator=start + header.locator)
 
 
 class MemberStream:
@@ -173,7 +228,7 @@ class MemberStream:
         member: The member's name, without `.npy`.
 
     Raises:
-        NpyError: If the archive or the member cannot be read.
+        FormatError: If the archive or the member cannot be read.
         OSError: If the file cannot be read.
     """
 
@@ -184,7 +239,7 @@ class MemberStream:
         try:
             self._archive = open_archive(file)
             self._stream = self._open()
-        except NpyError:
+        except FormatError:
             file.close()
             raise
 
@@ -192,7 +247,7 @@ class MemberStream:
         try:
             return self._archive.open(self._name)
         except (*FAULTS, KeyError, RuntimeError) as error:
-            raise NpyError(expected=f"an archive with member {self._name!r}", found=str(error)) from None
+            raise FormatError(expected=f"an archive with member {self._name!r}", found=str(error)) from None
 
     @property
     def size(self) -> int:
@@ -215,13 +270,13 @@ class MemberStream:
             How many bytes were read; 0 at the end of the member.
 
         Raises:
-            NpyError: If the bytes cannot be unpacked, or the checksum differs.
+            FormatError: If the bytes cannot be unpacked, or the checksum differs.
         """
         view = memoryview(buffer).cast("B")[:SKIP_BYTES]
         try:
             count: int = self._stream.readinto(view)
         except FAULTS as error:
-            raise NpyError(expected=f"member {self._name!r} to unpack", found=str(error) or "its end") from None
+            raise FormatError(expected=f"member {self._name!r} to unpack", found=str(error) or "its end") from None
         self._position += count
         return count
 

@@ -39,7 +39,7 @@ def make_table(rows, *, names=None, splits=None, shape=(4,), dtype="float32"):
                     dtype=np.dtype(dtype).str,
                     shape=(count, *shape),
                     fortran=False,
-                    offset=128,
+                    locator=128,
                     size=128 + count * int(np.prod(shape)) * np.dtype(dtype).itemsize,
                     modified=0.0,
                 )

@@ -32,7 +32,7 @@ ROWS, WIDTH = 73_000, 340
 
 def source(path, dtype, shape, **other):
     size = 128 + int(np.prod(shape)) * np.dtype(dtype).itemsize
-    return Source(path=path, dtype=dtype, shape=shape, fortran=False, offset=128, size=size, **other)
+    return Source(path=path, dtype=dtype, shape=shape, fortran=False, locator=128, size=size, **other)
 
 
 def table_of(parts, *, rows=ROWS):
@@ -225,7 +225,7 @@ SOURCES = st.builds(
     dtype=st.sampled_from(["<f4", ">i8", "<U7"]),
     shape=st.lists(st.integers(0, 2**40), max_size=3).map(tuple),
     fortran=st.booleans(),
-    offset=st.integers(0, 2**40),
+    locator=st.integers(0, 2**40),
     size=st.integers(0, 2**60),
     modified=st.floats(0, 2e9),
     member=TEXTS,

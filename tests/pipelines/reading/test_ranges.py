@@ -15,10 +15,8 @@ from hypothesis import strategies as st
 
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import DataError
-from pipelines.reading import boxes, finite, ranges
-from pipelines.reading.boxes import of_range, requests
-from pipelines.reading.finite import check_finite
 from pipelines.reading.ranges import Wanted, read_files, value_dtype
+from pipelines.sources.formats import boxes, contiguous
 from pipelines.sources.table import Source, scan
 from tests.support.arrays import DTYPES, RamFileSystem, empty_ram, npy_bytes, npz_bytes, values, write_files
 
@@ -145,11 +143,11 @@ def test_every_kind_of_array_in_every_container_equals_numpy(
         assert {source.compressed for source in sources.values()} == {container == "compressed"}
         outs = {}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ranges, "SMALL_BYTES", small)
+            patch.setattr(contiguous, "SMALL_BYTES", small)
             patch.setattr(boxes, "BUFFER_BYTES", buffer)
-            patch.setattr(ranges, "MAPPED_BYTES", mapped)
+            patch.setattr(contiguous, "MAPPED_BYTES", mapped)
             patch.setattr(boxes, "TILE_COLUMNS", columns)
-            patch.setattr(ranges, "SWAPPED_BYTES", buffer)
+            patch.setattr(contiguous, "SWAPPED_BYTES", buffer)
             rows = 1 if row_axes == 0 else stop - start
             first, last = (0, 1) if row_axes == 0 else (start, stop)
             for field, source in sources.items():
@@ -207,8 +205,8 @@ def test_several_ranges_of_several_arrays_of_one_file(
             for first, last in bounds
         ]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ranges, "SMALL_BYTES", 0)
-            patch.setattr(ranges, "MAPPED_BYTES", mapped)
+            patch.setattr(contiguous, "SMALL_BYTES", 0)
+            patch.setattr(contiguous, "MAPPED_BYTES", mapped)
             patch.setattr(boxes, "TILE_COLUMNS", columns)
             read_files(root, [[(wanted, *bound) for wanted, bound in zip(reads, bounds, strict=True)]])
         for wanted, (first, last) in zip(reads, bounds, strict=True):
@@ -300,35 +298,6 @@ def test_an_archive_that_changed_while_a_stream_was_open(tmp_path: pathlib.Path)
         read_rows(root, source, 500, 1000, row_axes=1)
 
 
-@hypothesis.given(data=st.data(), shape=st.lists(st.integers(1, 6), min_size=1, max_size=4).map(tuple))
-def test_boxes_are_the_range_in_order(data: st.DataObject, shape: tuple[int, ...]) -> None:
-    grid = np.arange(np.prod(shape)).reshape(shape)
-    start = data.draw(st.integers(0, grid.size))
-    stop = data.draw(st.integers(start, grid.size))
-    found = of_range(shape, start, stop)
-    assert [i for box in found for i in grid[box].ravel()] == list(range(start, stop))
-    assert len(found) <= 2 * len(shape) - 1
-
-
-@hypothesis.given(data=st.data(), shape=st.lists(st.integers(1, 6), min_size=1, max_size=4).map(tuple))
-def test_requests_cover_a_box_once_within_the_limits(data: st.DataObject, shape: tuple[int, ...]) -> None:
-    starts = [data.draw(st.integers(0, length - 1)) for length in shape]
-    box = tuple(
-        slice(start, data.draw(st.integers(start + 1, length))) for start, length in zip(starts, shape, strict=True)
-    )
-    gap, buffer = data.draw(st.integers(0, 100)), data.draw(st.integers(4, 400))
-    grid = 4 * np.arange(np.prod(shape)).reshape(shape, order="F")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(boxes, "GAP_BYTES", gap)
-        patch.setattr(boxes, "BUFFER_BYTES", buffer)
-        found = [np.sort(grid[request].ravel()) for request in requests(shape, box, 4)]
-    assert np.array_equal(np.sort(np.concatenate(found)), np.sort(grid[box].ravel()))
-    assert [places[0] for places in found] == sorted(places[0] for places in found)
-    for places in found:
-        assert places[-1] + 4 - places[0] <= buffer
-        assert np.all(np.diff(places) - 4 <= gap)
-
-
 def test_large_arrays_with_the_real_limits(tmp_path: pathlib.Path, ram: str) -> None:
     array = np.asfortranarray(values((300_000, 9), ">f4"))
     data = npy_bytes(array)
@@ -355,7 +324,7 @@ def test_fortran_arrays_with_the_real_limits(
     for start, stop in [(0, rows), (rows // 3, rows // 2 + 1), (rows // 2, rows // 2 + 1)]:
         start, stop = (start, stop) if row_axes else (0, 1)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ranges, "MAPPED_BYTES", array.nbytes // 3)
+            patch.setattr(contiguous, "MAPPED_BYTES", array.nbytes // 3)
             found = read_rows(root, source, start, stop, row_axes=row_axes)
         assert found.tobytes() == (expected[start:stop].tobytes() if row_axes else expected.tobytes())
 
@@ -379,7 +348,7 @@ def test_little_of_a_large_file_is_mapped_at_a_time(tmp_path: pathlib.Path, monk
     array = np.asfortranarray(values((1000, 60, 4), "<f4"))
     source = source_of(write_files(tmp_path, {"x.npy": array}), 2)
     made, memmap = [], np.memmap
-    monkeypatch.setattr(ranges, "MAPPED_BYTES", 500_000)
+    monkeypatch.setattr(contiguous, "MAPPED_BYTES", 500_000)
     monkeypatch.setattr(np, "memmap", lambda *args: made.append(memmap(*args)) or made[-1])
     outs = [np.empty((2000, 4), np.float32) for _ in range(3)]
     asked = [
@@ -395,7 +364,7 @@ def test_little_of_a_large_file_is_mapped_at_a_time(tmp_path: pathlib.Path, monk
 def test_a_local_file_that_ends_while_it_is_read(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_files(tmp_path, {"x.npy": np.zeros((5000, 3))})
     source = source_of(root)
-    monkeypatch.setattr(ranges, "_check_status", lambda *args: os.truncate(f"{root}/x.npy", 60_000))
+    monkeypatch.setattr(contiguous, "check_status", lambda *args: os.truncate(f"{root}/x.npy", 60_000))
     with pytest.raises(DataError, match=r"x.npy: expected 120128 bytes; found the end of the file 60128 bytes before"):
         read_rows(root, source, 0, 5000, row_axes=1)
 
@@ -428,8 +397,8 @@ def test_rows_of_every_column_of_a_remote_array_are_read_by_windows(ram: str, mo
     RamFileSystem.contents[f"{ram}/x.npy"] = npy_bytes(array)
     source = source_of(ram, 2)
     bounds = [(first, first + 200) for first in range(100, 20_000, 900)]
-    for together, asked in [(ranges.TOGETHER_BYTES, 1), (100_000, 25)]:  # a plane has 42,000 bytes
-        monkeypatch.setattr(ranges, "TOGETHER_BYTES", together)
+    for together, asked in [(contiguous.TOGETHER_BYTES, 1), (100_000, 25)]:  # a plane has 42,000 bytes
+        monkeypatch.setattr(contiguous, "TOGETHER_BYTES", together)
         outs = [np.empty((200, 50), np.uint16) for _ in bounds]
         RamFileSystem.requests = RamFileSystem.bytes_read = 0
         wanted = [[Wanted(source=source, row_axes=2, out=out)] for out in outs]
@@ -497,52 +466,3 @@ def test_a_file_that_is_gone(tmp_path: pathlib.Path) -> None:
     (tmp_path / "x.npy").unlink()
     with pytest.raises(FileNotFoundError):
         read_rows(root, source, 0, 2, row_axes=1)
-
-
-@hypothesis.given(
-    dtype=st.sampled_from(["<f2", ">f2", "<f4", ">f4", "f8"]),
-    shape=st.lists(st.integers(1, 40), min_size=1, max_size=3).map(tuple),
-    value=st.sampled_from([np.inf, -np.inf]),
-    chunk=st.integers(1, 100),
-    data=st.data(),
-)
-def test_finds_the_first_infinity(
-    dtype: str, shape: tuple[int, ...], value: float, chunk: int, data: st.DataObject
-) -> None:
-    array = np.full(shape, np.nan, dtype)
-    array[::2] = np.finfo(dtype).max
-    check_finite(array, path="x.npy", feature="x", first_row=0)
-    rows = sorted(data.draw(st.sets(st.integers(0, shape[0] - 1), min_size=1, max_size=3)))
-    for row in rows:
-        array.reshape(shape[0], -1)[row, data.draw(st.integers(0, array[row].size - 1))] = value
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finite, "CHECK_ELEMENTS", chunk)
-        with pytest.raises(DataError) as error:
-            check_finite(array, path="x.npy", feature="x", first_row=1000)
-    message = f"x.npy (feature x): expected finite values or NaN; found {value} in row {1000 + rows[0]}"
-    where = tuple(np.argwhere(np.isinf(array))[0, 1:].tolist())
-    assert str(error.value) == (f"{message} at {where}" if where else message)
-
-
-def test_where_an_infinity_is_in_its_row_and_views() -> None:
-    array = np.zeros((4, 3, 6), np.float16)
-    array[2, 1, 4] = -np.inf
-    with pytest.raises(DataError, match=r"found -inf in row 12 at \(1, 2\)"):
-        check_finite(array[:, :, ::2], path="x.npy", feature="x", first_row=10)
-    check_finite(array[:2], path="x.npy", feature="x", first_row=0)
-    check_finite(array[:0], path="x.npy", feature="x", first_row=0)
-    check_finite(np.full(3, 2**62), path="x.npy", feature="x", first_row=0)
-
-
-def test_infinities_that_stand_for_a_missing_value() -> None:
-    array = np.array([[1, np.inf], [np.nan, -np.inf]])
-    check_finite(array, path="x.npy", feature="x", first_row=0, allowed=(np.inf, -np.inf, -9999))
-    with pytest.raises(DataError, match=r"found -inf in row 1 at \(1,\)"):
-        check_finite(array, path="x.npy", feature="x", first_row=0, allowed=(np.inf,))
-    with pytest.raises(DataError, match=r"found inf in row 0 at \(1,\)"):
-        check_finite(array, path="x.npy", feature="x", first_row=0, allowed=(-np.inf,))
-
-
-def test_infinite_complex_numbers() -> None:
-    with pytest.raises(DataError, match=r"found .*inf.* in row 2"):
-        check_finite(np.array([1, 2j, complex(np.nan, -np.inf)]), path="x.npy", feature="x", first_row=0)

@@ -116,7 +116,7 @@ def test_the_table_of_two_features_in_numbered_parts(tmp_path: pathlib.Path) -> 
     assert (y.name, y.dtype, y.shape, y.row_axes) == ("y", np.dtype("=i8"), (), 1)
     assert (found.rows, found.row_bytes, found.nbytes, found.by_directory) == (10, 20, 200, False)
     source = found.parts[1].sources["x"]
-    assert (source.dtype, source.shape, source.fortran, source.offset) == (">f4", (5, 3), True, 128)
+    assert (source.dtype, source.shape, source.fortran, source.locator) == (">f4", (5, 3), True, 128)
     assert (source.size, source.modified) == (188, os.path.getmtime(tmp_path / "x-1.npy"))
     assert pickle.loads(pickle.dumps(found)) == found
 

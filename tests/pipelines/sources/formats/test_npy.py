@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from pipelines.sources.formats.npy import MAX_HEADER, Header, NpyError, leaves, read_header, record_dtype, record_text
+from pipelines.sources.formats.dtypes import leaves, record_dtype, record_text
+from pipelines.sources.formats.npy import MAX_HEADER, read_header
+from pipelines.sources.formats.protocol import FormatError, Header
 from tests.support.arrays import DTYPES, npy_bytes, values, with_header
 
 VERSIONS = [(1, 0), (2, 0), (3, 0)]
@@ -21,7 +23,7 @@ def read(data: bytes) -> Header:
 
 
 def fault(data: bytes) -> str:
-    with pytest.raises(NpyError) as error:
+    with pytest.raises(FormatError) as error:
         read(data)
     return str(error.value)
 
@@ -45,9 +47,9 @@ def test_reads_what_numpy_writes(
     file = io.BytesIO(data)
     header = read_header(file, size=len(data))
     assert (header.dtype, header.shape) == (array.dtype, shape)
-    assert file.tell() == header.offset == len(data) - header.nbytes
+    assert file.tell() == header.locator == len(data) - header.nbytes
     loaded = np.load(io.BytesIO(data))
-    again = np.ndarray(shape, header.dtype, data, header.offset, order="F" if header.fortran else "C")
+    again = np.ndarray(shape, header.dtype, data, header.locator, order="F" if header.fortran else "C")
     assert again.tobytes() == loaded.tobytes()
 
 
@@ -188,7 +190,7 @@ def test_a_huge_shape_takes_no_memory() -> None:
 
 
 def test_the_error_survives_pickling() -> None:
-    error = pickle.loads(pickle.dumps(NpyError(expected="a", found="b")))
+    error = pickle.loads(pickle.dumps(FormatError(expected="a", found="b")))
     assert (error.expected, error.found, str(error)) == ("a", "b", "expected a; found b")
 
 
@@ -234,10 +236,10 @@ def test_nothing_but_an_npy_error_and_little_memory(data: bytes) -> None:
     tracemalloc.start()
     try:
         header = read(data)
-    except NpyError:
+    except FormatError:
         pass
     else:
-        assert header.offset + header.nbytes == len(data)
+        assert header.locator + header.nbytes == len(data)
     finally:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

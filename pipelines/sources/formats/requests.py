@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.errors import DataError, Problem
-from pipelines.reading import boxes
-from pipelines.sources.table import Source
+from pipelines.sources.formats import boxes
+from pipelines.sources.formats.unchanged import check_size
+from pipelines.sources.parts import Source
 from pipelines.storage.range_file import Piece, RangeFile
 
 TOGETHER_BYTES = boxes.BUFFER_BYTES
@@ -70,7 +71,7 @@ def fulfil(file: Reader, requests: Iterable[Request], source: Source) -> None:
         request.place(target)
 
 
-def pieces(path: str, asked: Iterable[Iterable[Request]], source: Source) -> Iterator[Piece]:
+def join_requests(path: str, asked: Iterable[Iterable[Request]], source: Source) -> Iterator[Piece]:
     """Puts together what is asked of a remote file.
 
     Args:
@@ -116,17 +117,6 @@ def _groups(requests: Iterable[Request]) -> Iterator[list[Request]]:
         end = max(end, request.end)
     if group:
         yield group
-
-
-def check_size(size: int, path: str, source: Source) -> None:
-    """Compares the bytes of a file with those that it had before.
-
-    Raises:
-        DataError: If they differ.
-    """
-    if size != source.size:
-        expected = f"{source.size} bytes, as when the sources were checked"
-        raise DataError(str(Problem(path=path, expected=expected, found=f"{size} bytes: the file has changed")))
 
 
 def read_into(file: Reader, target: npt.NDArray[np.uint8], source: Source) -> None:
