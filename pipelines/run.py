@@ -25,7 +25,8 @@ from pipelines.maintain.status import keep_description
 from pipelines.output.directory import Output, OutputError, check, prepare
 from pipelines.output.lock import held
 from pipelines.plan.handoff import keep
-from pipelines.plan.plan import Plan, make_plan, resolve_config
+from pipelines.plan.plan import Plan, make_plan
+from pipelines.plan.resolve import resolve_config
 from pipelines.runners.beam import (
     check_workers,
     forked_workers,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pipelines.analyze import fit, graph
 from pipelines.analyze.export import Export
 from pipelines.analyze.fit import Accumulated, Knowledge
-from pipelines.analyze.passes import add_units, learning, unit_ranges
+from pipelines.analyze.passes import add_units, learning
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.output.directory import FITTED, MOMENTS, STATISTICS, Output
 from pipelines.plan.plan import Plan
@@ -82,7 +82,8 @@ class Learn(beam.PTransform):  # type: ignore[misc]
             before = beam.pvalue.AsSingleton(known)
             added = (
                 pipeline
-                | f"AddUnits{number}" >> Spread(add_units, unit_ranges(plan), plan, needs, before, workers=workers)
+                | f"AddUnits{number}"
+                >> Spread(add_units, plan.training_units.runs(), plan, needs, before, workers=workers)
                 | f"AddUp{number}" >> beam.CombineGlobally(AddUp(features))
             )
             workers = self._workers

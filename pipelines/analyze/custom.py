@@ -15,7 +15,7 @@ from loaders.format.spec import FeatureSpec
 from pipelines.config.resolved import Custom, ResolvedFeature
 from pipelines.config.schema import DatasetConfig
 from pipelines.errors import ConfigError
-from pipelines.plan.plan import resolve_features
+from pipelines.plan.resolve import resolve_features
 from pipelines.sources.table import SourceTable
 
 PreprocessingFn = Callable[[dict[str, Any]], Mapping[str, Any]]

@@ -185,7 +185,7 @@ class ReadRecordBatches(beam.PTransform):  # type: ignore[misc]
         """Wires the reading."""
         return (
             pipeline
-            | "ListUnits" >> beam.Create(range(self._plan.analysis_units))
+            | "ListUnits" >> beam.Create(range(len(self._plan.training_units)))
             | "SpreadUnits" >> beam.Reshuffle()
             | "ToRecordBatch" >> beam.Map(read_record_batch, self._plan, self._schema)
         )

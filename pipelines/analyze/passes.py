@@ -18,12 +18,6 @@ from pipelines.runners.fork import Job, Workers
 
 STAGE = "analyze"
 
-UNITS_TOGETHER = 16
-"""Units of analysis that one worker adds up before the sums travel."""
-
-MOST_RANGES = 20_000
-"""Runs of units, where there are very many units: a job's graph has the numbers of each run."""
-
 
 def learning(plan: Plan) -> dict[str, ResolvedFeature]:
     """The features that something is learned of, by name."""
@@ -35,12 +29,6 @@ def rounds(plan: Plan) -> int:
     return len(fit.schedule(tuple(learning(plan).values())))
 
 
-def unit_ranges(plan: Plan) -> list[tuple[int, int]]:
-    """The units of analysis in runs that are large enough for their sums to be small beside them."""
-    together = max(min(plan.analysis_units // 64, UNITS_TOGETHER), -(-plan.analysis_units // MOST_RANGES), 1)
-    return [(first, min(first + together, plan.analysis_units)) for first in range(0, plan.analysis_units, together)]
-
-
 def begin_first_round(plan: Plan, workers: Workers) -> Job | None:
     """Begins the first reading of the training rows, which needs nothing that takes time to import.
 
@@ -49,7 +37,7 @@ def begin_first_round(plan: Plan, workers: Workers) -> Job | None:
     """
     features = learning(plan)
     schedule = fit.schedule(tuple(features.values()))
-    units = unit_ranges(plan)
+    units = plan.training_units.runs()
     if not schedule or not units:
         return None
     merge = functools.partial(fit.merge_accumulated, features)
@@ -70,7 +58,7 @@ def add_units(units: tuple[int, int], plan: Plan, needs: Sequence[Need], known: 
 
 def read_training_rows(unit: int, plan: Plan, *, names: Sequence[str]) -> Columns:
     """The training rows of one unit of analysis; there may be none."""
-    spans = plan.analysis_spans(unit)
+    spans = plan.training_units.spans(unit)
     training = assign(plan, spans) == plan.training_index
     columns = read_columns(plan, spans, stage=STAGE, features=tuple(names))
     return columns if training.all() else take(columns, training)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def plan_sources(source: str, options: argparse.Namespace) -> Plan:
     """Reads the configuration, checks the sources and plans."""
     from pipelines.analyze.custom import trace_configured
-    from pipelines.plan.plan import make_plan, resolve_config
+    from pipelines.plan.plan import make_plan
+    from pipelines.plan.resolve import resolve_config
     from pipelines.sources.headers import header_reader
     from pipelines.sources.table import scan
 
@@ -66,7 +67,7 @@ def count_workers(options: argparse.Namespace, plan: Plan) -> int:
     """How many processes of this machine share the work."""
     from pipelines.runners.beam import default_workers
 
-    tasks = max(plan.analysis_units, plan.task_count)
+    tasks = max(len(plan.training_units), plan.task_count)
     default = default_workers(plan.table.nbytes, tasks, options.beam_options)
     return default if options.workers is None else int(options.workers)
 
@@ -115,7 +116,7 @@ def _totals(plan: Plan, *, analyzes: bool, profiles: bool, writes: bool) -> dict
 
     totals = {}
     if analyzes:
-        totals["analyze"] = plan.rows_to_analyze * (rounds(plan) + (plan.config.custom is not None))
+        totals["analyze"] = plan.training_units.rows * (rounds(plan) + (plan.config.custom is not None))
     if profiles:
         totals["profile"] = plan.table.rows
     if writes:

@@ -76,7 +76,7 @@ def _show_times(
     """
     read = read_bytes(plan, learns=learns)
     stages = " and ".join(f"{size / 1e6:,.1f} MB to {stage}" for stage, size in read.items())
-    units, tasks = f"{plan.analysis_units:,} units of analysis, " if learns else "", f"{plan.task_count:,} tasks"
+    units, tasks = f"{len(plan.training_units):,} units of analysis, " if learns else "", f"{plan.task_count:,} tasks"
     console.print(f"It reads {stages}: {units}{tasks}", highlight=False)
     if not isinstance(measured, Calibration):
         why = "a preprocessing_fn has an analysis of its own" if measured is None else str(measured)

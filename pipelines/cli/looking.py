@@ -41,7 +41,7 @@ def _inspect_shuffle(options: argparse.Namespace, console: Console) -> int:
     from loaders import data_set
     from loaders.diagnostics import shuffle_quality
     from pipelines.cli import show
-    from pipelines.plan.plan import is_training
+    from pipelines.plan.resolve import is_training
 
     manifest = data_set.read(options.path).manifest
     split = next((name for name in manifest.splits if is_training(name)), next(iter(manifest.splits)))

@@ -79,9 +79,9 @@ def _learn(plan: Plan) -> tuple[fit.Knowledge, list[float], int]:
     rounds, most = [], 0
     for needs in fit.schedule(tuple(features.values())):
         added, speeds, rows = [], [], 0
-        for unit in _for_a_while(spread_out(plan.analysis_units, MOST_SAMPLES)):
+        for unit in _for_a_while(spread_out(len(plan.training_units), MOST_SAMPLES)):
             seconds, found = _timed(functools.partial(add_units, (unit, unit + 1), plan, needs, known))
-            count = sum(span.rows for span in plan.analysis_spans(unit))
+            count = sum(span.rows for span in plan.training_units.spans(unit))
             added.append(found)
             speeds.append(seconds / count)
             rows += count

@@ -9,10 +9,11 @@ import numpy as np
 
 from loaders.format.frames import record_layout
 from pipelines.analyze import fit
-from pipelines.analyze.passes import learning, unit_ranges
+from pipelines.analyze.passes import learning
 from pipelines.config.resolved import ResolvedConfig
 from pipelines.config.splits import ColumnSplits, GroupSplits, StratifiedSplits, TimeSplits
-from pipelines.plan.plan import Plan, split_groups, stored_row_bytes
+from pipelines.plan.plan import Plan, split_groups
+from pipelines.plan.resolve import stored_row_bytes
 from pipelines.reading.splits import needed
 
 ORDER_BYTES = 32
@@ -74,8 +75,8 @@ def read_bytes(plan: Plan, *, learns: bool = True) -> dict[str, int]:
     features = learning(plan)
     schedule = fit.schedule(tuple(features.values())) if learns else ()
     names = [fit.inputs_of(features[need.feature] for need in needs) for needs in schedule]
-    analyzed = plan.rows_to_analyze * sum(sizes[name] for own in names for name in own)
-    of_rule = sum(sizes[name] for name in needed(plan)) * (plan.rows_to_analyze * len(schedule) + plan.table.rows)
+    analyzed = plan.training_units.rows * sum(sizes[name] for own in names for name in own)
+    of_rule = sum(sizes[name] for name in needed(plan)) * (plan.training_units.rows * len(schedule) + plan.table.rows)
     found = {"split": round(of_rule), "analyze": round(analyzed), "write": plan.table.nbytes}
     return {stage: size for stage, size in found.items() if size}
 
@@ -146,8 +147,8 @@ def seconds(plan: Plan, calibration: Calibration, *, workers: int, forked: bool)
         workers: How many workers there are, each with a core like the one that was measured.
         forked: Whether they are processes of this machine; then all but one read rows while that one imports.
     """
-    ranges = max(len(unit_ranges(plan)), 1)
-    passes = [plan.rows_to_analyze * speed for speed in calibration.rounds]
+    ranges = max(len(plan.training_units.runs()), 1)
+    passes = [plan.training_units.rows * speed for speed in calibration.rounds]
     shared = [each / min(workers, ranges) for each in passes]
     if forked and workers > 1 and passes:
         shared[0] = max(passes[0] / min(workers - 1, ranges) - calibration.imports, 0.0)

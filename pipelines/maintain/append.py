@@ -21,7 +21,8 @@ from pipelines.errors import NpyflowError, Problem, SourceError
 from pipelines.maintain.reuse import Existing, check_against, open_existing
 from pipelines.output.directory import SOURCES, STATE_FORMAT, Output, OutputError, read_state
 from pipelines.output.lock import held
-from pipelines.plan.plan import Plan, is_training, make_plan, resolve_config
+from pipelines.plan.plan import Plan, make_plan
+from pipelines.plan.resolve import is_training, resolve_config
 from pipelines.runners.versions import versions
 from pipelines.sources.provenance import PartRecord, Provenance, changed_parts, looking
 from pipelines.sources.table import SourceTable, scan

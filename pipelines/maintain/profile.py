@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from pipelines.analyze import fit
 from pipelines.config.resolved import ResolvedFeature
-from pipelines.plan.plan import Plan, Span
+from pipelines.plan.plan import Plan
+from pipelines.plan.units import Span
 from pipelines.reading import missing
 from pipelines.reading.columns import Columns, read_columns, take
 from pipelines.reading.splits import assign
@@ -27,7 +28,6 @@ from pipelines.storage.archive import dump_arrays, load_arrays
 
 STAGE = "profile"
 MAX_CLASSES = 65_536
-UNITS_TOGETHER = 16
 
 Bounds = Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
 """Feature → the least and the greatest value of each statistic."""
@@ -135,26 +135,6 @@ def merge_profiles(features: Mapping[str, ResolvedFeature], a: Profile, b: Profi
     return Profile(rows={split: a.rows.get(split, 0) + b.rows.get(split, 0) for split in splits}, features=found)
 
 
-def unit_count(plan: Plan) -> int:
-    """How many units of rows are profiled, each in one piece."""
-    return -(-plan.table.rows // plan.analysis_rows)
-
-
-def unit_spans(plan: Plan, unit: int) -> list[Span]:
-    """The rows of one unit: those of all parts, laid end to end, are cut every `analysis_rows` rows."""
-    counts = [part.rows for part in plan.table.parts]
-    starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-    begin, end = unit * plan.analysis_rows, min((unit + 1) * plan.analysis_rows, plan.table.rows)
-    first, last = np.searchsorted(starts, begin, side="right") - 1, np.searchsorted(starts, end, side="left")
-    spans = []
-    for part in range(int(first), int(last)):
-        offset = int(starts[part])
-        start, stop = max(begin - offset, 0), min(end - offset, counts[part])
-        if stop > start:
-            spans.append(Span(part=part, start=start, stop=stop))
-    return spans
-
-
 def splits_of(plan: Plan, spans: Sequence[Span]) -> npt.NDArray[np.intp]:
     """The split of each row as a number in `plan.splits`; -1 for a row that is dropped."""
     numbers = assign(plan, spans)
@@ -178,7 +158,7 @@ def profile_units(units: tuple[int, int], plan: Plan, bounds: Bounds, only: Sequ
     names = fit.inputs_of(features.values())
     total = Profile(rows={}, features={})
     for unit in range(*units):
-        spans = unit_spans(plan, unit)
+        spans = plan.units.spans(unit)
         numbers = splits_of(plan, spans)
         columns = read_columns(plan, spans, stage=STAGE, features=names)
         for number, split in enumerate(plan.splits):
@@ -246,12 +226,10 @@ class WriteProfile(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[None]:
         """Wires the pass."""
-        units = unit_count(self.plan)
-        together = min(max(units // 64, 1), UNITS_TOGETHER)
-        runs = [(first, min(first + together, units)) for first in range(0, units, together)]
         return (
             pipeline
-            | "ProfileUnits" >> Spread(profile_units, runs, self.plan, self.bounds, self.only, workers=self.workers)
+            | "ProfileUnits"
+            >> Spread(profile_units, self.plan.units.runs(), self.plan, self.bounds, self.only, workers=self.workers)
             | "AddUpProfiles" >> beam.CombineGlobally(AddUpProfiles(profiled(self.plan)))
             | "KeepProfile" >> beam.Map(keep_profile, self.path)
         )

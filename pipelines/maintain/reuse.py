@@ -13,7 +13,8 @@ from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import ConfigError, Problem, SourceError
 from pipelines.maintain.verify import read_manifest
 from pipelines.output.directory import KEPT, SOURCES, TRANSFORM, Output
-from pipelines.plan.plan import Plan, make_plan, resolve_config
+from pipelines.plan.plan import Plan, make_plan
+from pipelines.plan.resolve import resolve_config
 from pipelines.sources.provenance import Provenance, looking, schema_differences
 from pipelines.sources.table import SourceTable, scan
 from pipelines.storage import files

@@ -18,7 +18,8 @@ from pipelines.errors import ConfigError, Problem
 from pipelines.maintain.reuse import Existing, combine
 from pipelines.output.directory import STATISTICS
 from pipelines.plan.handoff import keep
-from pipelines.plan.plan import Plan, make_plan, resolve_config
+from pipelines.plan.plan import Plan, make_plan
+from pipelines.plan.resolve import resolve_config
 from pipelines.runners.beam import check_workers, forked_workers, option_value, pipeline_options, run_pipeline
 from pipelines.runners.quiet import quick_imports
 from pipelines.sources.provenance import looking, schema_differences

@@ -9,35 +9,27 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from loaders.format.spec import FeatureSpec
 from loaders.order import hashing
-from pipelines.config.defaults import resolve_feature, untransformed
-from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature
-from pipelines.config.schema import DEFAULT_SPLITS, DatasetConfig
-from pipelines.config.splits import (
-    Rule,
-    check_filter,
-    check_rule,
-)
-from pipelines.errors import ConfigError
+from pipelines.config.resolved import ResolvedConfig
+from pipelines.config.splits import Rule
 from pipelines.plan.handoff import Kept
+from pipelines.plan.resolve import is_training, stored_row_bytes
+from pipelines.plan.units import Span, Units
 from pipelines.sources.table import Part, SourceTable
 
-TRAINING_NAMES = ("train", "training")
 BLOCKS_PER_SHARD = 128
 MAX_BLOCK_BYTES = 2**20
 ANALYSIS_BYTES = 16 * 2**20
 ANALYSIS_ROWS = 64
 """Rows of a unit of analysis even where they are large, so that its sums are small beside it."""
 
-RECORD_BYTES = 128 * 2**10
 CHUNK_BYTES = 2**20
-MAX_RECORD_BYTES = 2**30  # protobuf messages end at 2 GiB
 
 COMPRESSED_BLOCK_BYTES = 64 * 2**20
 """The sources of a block of compressed arrays: each block is found by decompressing all that is before it."""
@@ -45,20 +37,6 @@ COMPRESSED_BLOCK_BYTES = 64 * 2**20
 TASK_BYTES = 256 * 2**20
 """The most that a task holds of its sources: many splits, or wider dtypes than are stored, would make it hold more than
 the shards that it writes. A user who asks for larger shards has larger tasks."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Span:
-    """A run of consecutive rows of one part: `[start, stop)` of `table.parts[part]`."""
-
-    part: int
-    start: int
-    stop: int
-
-    @property
-    def rows(self) -> int:
-        """The number of rows."""
-        return self.stop - self.start
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,11 +113,8 @@ class Plan(Kept):
     @property
     def chunk_records(self) -> int:
         """How many records a loader reads together, where rows vary in size and records with them."""
-        return max(
-            CHUNK_BYTES
-            // (stored_row_bytes(self.config.features, self.table, self.config.custom) * self.rows_per_record),
-            1,
-        )
+        row_bytes = stored_row_bytes(self.config.features, self.table, self.config.custom)
+        return max(CHUNK_BYTES // (row_bytes * self.rows_per_record), 1)
 
     @property
     def task_count(self) -> int:
@@ -205,46 +180,23 @@ class Plan(Kept):
     def _part_block_rows(self) -> npt.NDArray[np.int64]:
         return _part_block_rows(self.table, self.block_rows)
 
-    @property
-    def rows_to_analyze(self) -> int:
-        """How many rows the analysis reads: all that may be training rows."""
-        return int(self._training_starts[-1])
+    @functools.cached_property
+    def training_units(self) -> Units:
+        """The units of analysis: of all parts that may hold training rows."""
+        return self._units(self._training_group.parts)
 
-    @property
-    def analysis_units(self) -> int:
-        """How many units of rows are analysed, each in one piece."""
-        return -(-self.rows_to_analyze // self.analysis_rows)
+    @functools.cached_property
+    def units(self) -> Units:
+        """The units of all rows."""
+        return self._units(range(len(self.table.parts)))
 
-    def analysis_spans(self, unit: int) -> list[Span]:
-        """The rows of one unit of analysis, training rows and others, in the order of the sources.
-
-        The parts that may hold training rows, laid end to end, are cut every `analysis_rows` rows. So the units, and
-        with them every partial statistic, are the same whatever the runner, and a million files of one row make no
-        million units.
-        """
-        starts = self._training_starts
-        begin = unit * self.analysis_rows
-        end = min(begin + self.analysis_rows, self.rows_to_analyze)
-        first = int(np.searchsorted(starts, begin, side="right")) - 1
-        spans = []
-        for owner in range(first, len(starts) - 1):
-            offset = int(starts[owner])
-            if offset >= end:
-                break
-            start, stop = max(begin, offset) - offset, min(end, int(starts[owner + 1])) - offset
-            if stop > start:
-                spans.append(Span(part=self._training_group.parts[owner], start=start, stop=stop))
-        return spans
+    def _units(self, parts: Sequence[int]) -> Units:
+        part_rows = self.table.part_rows[np.asarray(parts, np.int64)]
+        return Units(parts=parts, part_rows=part_rows, unit_rows=self.analysis_rows)
 
     @property
     def _training_group(self) -> Group:
         return next(group for group in self.groups if self.training_split in group.splits)
-
-    @functools.cached_property
-    def _training_starts(self) -> npt.NDArray[np.int64]:
-        """The number of the first row of each part of the training group, and the number of rows at the end."""
-        rows = self.table.part_rows[np.asarray(self._training_group.parts, np.int64)]
-        return np.concatenate([[0], np.cumsum(rows)])
 
     def row_order(self, spans: Sequence[Span]) -> npt.NDArray[np.int64]:
         """The order of the rows of a task's blocks in its shards: the stable argsort of their hashes."""
@@ -270,103 +222,6 @@ def _block_starts(
 ) -> npt.NDArray[np.int64]:
     own = np.asarray(parts, np.int64)
     return np.concatenate([[0], np.cumsum(-(-table.part_rows[own] // part_block_rows[own]))])
-
-
-def is_training(split: str) -> bool:
-    """Whether a split's name is one of those that training rows usually have."""
-    return split.lower() in TRAINING_NAMES
-
-
-def resolve_config(
-    config: DatasetConfig, table: SourceTable, *, learns: bool = True, custom: Custom | None = None
-) -> ResolvedConfig:
-    """Makes every choice that the user left open.
-
-    Args:
-        config: What the user said.
-        table: The sources that it is for.
-        learns: Whether there have to be training rows; not where another data set's transform is used.
-        custom: What the user's function gives, where there is one.
-
-    Raises:
-        ConfigError: If what the user said does not fit the sources.
-    """
-    if config.preprocessing_fn is not None and custom is None:
-        raise ValueError(f"expected what {config.preprocessing_fn} gives, which tracing it tells; found None")
-    features = resolve_features(config, table)
-    if learns and table.by_directory and not any(is_training(str(part.split)) for part in table.parts):
-        found = ", ".join(sorted({str(part.split) for part in table.parts}))
-        raise ConfigError(
-            f"splits: statistics come from the directory {' or '.join(TRAINING_NAMES)}; found {found}. "
-            "Rename one, or give fractions"
-        )
-    splits = "directory" if table.by_directory else config.splits or DEFAULT_SPLITS
-    sources = {f.name: FeatureSpec(name=f.name, dtype=f.kind_name, shape=f.shape, unit=f.unit) for f in table.features}
-    if isinstance(splits, Rule):
-        check_rule(splits, sources)
-    if config.filter is not None:
-        check_filter(config.filter, sources)
-    if not any(feature.stored for feature in features):
-        raise ConfigError("features: at least one feature is stored; found store: none for each")
-    stored = stored_row_bytes(features, table, custom)
-    rows_per_record = config.rows_per_record or choose_rows_per_record(stored)
-    if rows_per_record * stored > MAX_RECORD_BYTES:
-        raise ConfigError(
-            f"rows_per_record: a record holds at most {MAX_RECORD_BYTES} bytes, and a row has {stored}; "
-            f"found {rows_per_record}"
-        )
-    return ResolvedConfig(
-        features=features,
-        splits=splits,
-        filter=config.filter,
-        seed=config.seed,
-        shard_bytes=int(config.shard_bytes),
-        rows_per_record=rows_per_record,
-        custom=custom,
-        on_error=config.on_error,
-        max_bad_files=config.max_bad_files,
-    )
-
-
-def resolve_features(config: DatasetConfig, table: SourceTable) -> tuple[ResolvedFeature, ...]:
-    """Makes every choice about features; where the user has a function, none has a step.
-
-    Raises:
-        ConfigError: As `resolve_config`.
-    """
-    if config.preprocessing_fn is not None:
-        config = untransformed(config, [feature.name for feature in table.features])
-    return tuple(
-        resolve_feature(f, config, class_names=table.directories if f.origin == "directory" else ())
-        for f in table.features
-    )
-
-
-def stored_row_bytes(features: Iterable[ResolvedFeature], table: SourceTable, custom: Custom | None = None) -> int:
-    """The bytes of one row as the shards hold it; the average over the sources where rows vary.
-
-    Args:
-        features: The features, with every choice made.
-        table: The sources.
-        custom: The user's own function, whose strings are taken to be as long as a row of the sources.
-
-    Returns:
-        At least 1.
-    """
-    if custom is not None:
-        return max(sum(table.row_bytes if spec.variable else spec.row_bytes for spec in custom.specs), 1)
-    sources = {feature.name: feature for feature in table.features}
-    total = 0.0
-    for feature in features:
-        source = sources[feature.name]
-        # Of text, NumPy's `U` has four bytes a character, and UTF-8 mostly one.
-        values = source.row_bytes / (4 if source.dtype.kind == "U" else source.dtype.itemsize)
-        for spec in feature.stored:
-            if spec.dtype == "string":
-                total += values if source.dtype.kind == "U" else source.row_bytes
-            else:
-                total += values * spec.numpy_dtype.itemsize if spec.variable else spec.row_bytes
-    return max(round(total), 1)
 
 
 def make_plan(table: SourceTable, config: ResolvedConfig) -> Plan:
@@ -414,8 +269,3 @@ def split_groups(
         assert part.split is not None, "with splits by directory, the scan gives every part a split"
         directories.setdefault(part.split, []).append(number)
     return [({name: 1.0}, tuple(numbers)) for name, numbers in sorted(directories.items())]
-
-
-def choose_rows_per_record(row_bytes: int) -> int:
-    """The power of two that makes a record nearest to 128 KiB, and at least 1."""
-    return int(2 ** max(round(math.log2(RECORD_BYTES / row_bytes)), 0))

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from pipelines.config.schema import RESERVED_SUFFIX
 from pipelines.errors import Problem
 from pipelines.output.directory import GOLDEN
-from pipelines.plan.plan import Plan, Span
+from pipelines.plan.plan import Plan
+from pipelines.plan.units import Span
 from pipelines.reading.columns import Columns, read_columns, take
 from pipelines.reading.splits import assign
 from pipelines.storage import files
@@ -45,8 +46,8 @@ def make_golden(plan: Plan, transform: str) -> bytes:
 
 def _first_rows(plan: Plan) -> Columns:
     names = tuple(feature.name for feature in plan.config.graph_features)
-    for unit in range(plan.analysis_units):
-        spans = plan.analysis_spans(unit)
+    for unit in range(len(plan.training_units)):
+        spans = plan.training_units.spans(unit)
         training = np.flatnonzero(assign(plan, spans) == plan.training_index)[:ROWS]
         if len(training):
             first, last = int(training[0]), int(training[-1])

@@ -14,7 +14,8 @@ from pipelines import counters
 from pipelines.config.feature import Feature
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import DataError, Problem
-from pipelines.plan.plan import Plan, Span
+from pipelines.plan.plan import Plan
+from pipelines.plan.units import Span
 from pipelines.reading.batches import Columns as Columns
 from pipelines.reading.batches import Ragged as Ragged
 from pipelines.reading.batches import take as take

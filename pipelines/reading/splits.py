@@ -24,7 +24,8 @@ from pipelines.config.splits import (
     time_thresholds,
 )
 from pipelines.errors import DataError, Problem
-from pipelines.plan.plan import Plan, Span
+from pipelines.plan.plan import Plan
+from pipelines.plan.units import Span
 from pipelines.reading.columns import Columns, read_columns
 from pipelines.storage import files
 

@@ -8,9 +8,10 @@ import time
 
 from peers.data import Data
 from pipelines.analyze.fit import begin, merge_accumulated, schedule, update
-from pipelines.analyze.passes import add_units, learning, unit_ranges
+from pipelines.analyze.passes import add_units, learning
 from pipelines.config.schema import DatasetConfig
-from pipelines.plan.plan import make_plan, resolve_config
+from pipelines.plan.plan import make_plan
+from pipelines.plan.resolve import resolve_config
 from pipelines.sources.table import scan
 
 PACKAGES = ("numpy",)
@@ -24,6 +25,6 @@ def build(data: Data, out: pathlib.Path, *, variant: str) -> dict[str, float]:
     began = time.perf_counter()
     known = begin(features.values())
     for needs in schedule(list(features.values())):
-        added = (add_units(units, plan, needs, known) for units in unit_ranges(plan))
+        added = (add_units(units, plan, needs, known) for units in plan.training_units.runs())
         known = update(features, known, functools.reduce(functools.partial(merge_accumulated, features), added))
     return {"pace": (time.perf_counter() - began) / data.count}

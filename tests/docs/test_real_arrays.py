@@ -13,7 +13,9 @@ from sklearn.preprocessing import StandardScaler
 import loaders
 from pipelines.config.schema import DatasetConfig
 from pipelines.maintain.verify import verify
-from pipelines.plan.plan import Span, make_plan, resolve_config
+from pipelines.plan.plan import make_plan
+from pipelines.plan.resolve import resolve_config
+from pipelines.plan.units import Span
 from pipelines.reading.splits import assign
 from pipelines.sources.table import scan
 from tests.support.builds import build

@@ -491,7 +491,8 @@ def test_large_sources_are_shared_unless_beam_places_the_work(small, monkeypatch
     import argparse
 
     from pipelines.cli.common import count_workers
-    from pipelines.plan.plan import make_plan, resolve_config
+    from pipelines.plan.plan import make_plan
+    from pipelines.plan.resolve import resolve_config
     from pipelines.runners import beam as running
     from pipelines.sources.table import scan
 
@@ -505,7 +506,7 @@ def test_large_sources_are_shared_unless_beam_places_the_work(small, monkeypatch
     monkeypatch.setattr(running, "SHARED_BYTES", 1)
     monkeypatch.setattr(running, "tensorflow_was_used", lambda: False)
     monkeypatch.setattr(running, "choose_workers", lambda tasks: tasks)
-    assert count() == max(plan.analysis_units, sum(1 for _ in plan.tasks())) > 1
+    assert count() == max(len(plan.training_units), sum(1 for _ in plan.tasks())) > 1
     assert count("--runner=FlinkRunner") == 1
     assert count("--direct_num_workers=2") == 1
 
@@ -525,7 +526,8 @@ def test_no_grouping_carries_rows(small):
     import tensorflow_transform.beam as tft_beam
 
     from pipelines.analyze.beam import Analyze
-    from pipelines.plan.plan import make_plan, resolve_config
+    from pipelines.plan.plan import make_plan
+    from pipelines.plan.resolve import resolve_config
     from pipelines.sources.table import scan
     from pipelines.write.shards import WriteShards
 

@@ -11,7 +11,8 @@ from pipelines import counters
 from pipelines.cli.progress import show_counts
 from pipelines.config.schema import parse_config
 from pipelines.output.directory import Output
-from pipelines.plan.plan import make_plan, resolve_config
+from pipelines.plan.plan import make_plan
+from pipelines.plan.resolve import resolve_config
 from pipelines.run import run_build
 from pipelines.runners.beam import run_pipeline
 from pipelines.sources.table import scan

@@ -18,7 +18,8 @@ import pytest
 from pipelines.config.schema import parse_config
 from pipelines.maintain.verify import read_manifest, verify
 from pipelines.output.directory import Output
-from pipelines.plan.plan import make_plan, resolve_config
+from pipelines.plan.plan import make_plan
+from pipelines.plan.resolve import resolve_config
 from pipelines.sources.table import scan
 from pipelines.write.shards import write_task
 from tests.support import small_disk

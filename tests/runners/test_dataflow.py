@@ -15,12 +15,13 @@ import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
 
 from pipelines.analyze import fit
-from pipelines.analyze.passes import add_units, learning, unit_ranges
+from pipelines.analyze.passes import add_units, learning
 from pipelines.config.schema import parse_config
 from pipelines.errors import GraphWritten
 from pipelines.maintain.verify import read_manifest, verify
 from pipelines.output.directory import Output
-from pipelines.plan.plan import make_plan, resolve_config
+from pipelines.plan.plan import make_plan
+from pipelines.plan.resolve import resolve_config
 from pipelines.sources.table import scan
 from pipelines.write.shards import write_task
 from tests.support import dataflow_service
@@ -188,7 +189,7 @@ def test_what_was_added_up_and_written_does_not_grow_with_the_rows(tmp_path):
             table, resolve_config(parse_config({"features": {"x": {"impute": "none", "normalize": "none"}}}), table)
         )
         features, needs = learning(plan), fit.schedule(tuple(learning(plan).values()))[0]
-        added = add_units(unit_ranges(plan)[0], plan, needs, fit.begin(features.values()))
+        added = add_units(plan.training_units.runs()[0], plan, needs, fit.begin(features.values()))
         written = write_task(next(iter(plan.tasks())), plan, Output(str(tmp_path / "out")))
         sizes.append((len(pickle.dumps(added)), len(pickle.dumps(written))))
     assert sizes[1][0] < 1.2 * sizes[0][0] < 100_000

@@ -9,7 +9,8 @@ import apache_beam as beam
 
 from pipelines.config.schema import parse_config
 from pipelines.output.directory import Output
-from pipelines.plan.plan import make_plan, resolve_config
+from pipelines.plan.plan import make_plan
+from pipelines.plan.resolve import resolve_config
 from pipelines.runners.beam import run_pipeline
 from pipelines.sources.table import scan
 from pipelines.write.shards import write_task

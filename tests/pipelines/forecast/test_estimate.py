@@ -16,7 +16,8 @@ from pipelines.config.schema import parse_config
 from pipelines.errors import DataError
 from pipelines.forecast.calibrate import calibrate, in_small_tasks, spread_out
 from pipelines.forecast.estimate import Calibration, describe, memory, read_bytes, seconds, shard_row_bytes
-from pipelines.plan.plan import make_plan, resolve_config
+from pipelines.plan.plan import make_plan
+from pipelines.plan.resolve import resolve_config
 from pipelines.run import run_build
 from pipelines.sources.table import scan
 from pipelines.storage import files

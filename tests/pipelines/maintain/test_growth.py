@@ -11,7 +11,7 @@ from pipelines.config.schema import parse_config
 from pipelines.maintain import growth, profile
 from pipelines.maintain.growth import dump_moments, load_moments, measure_drift, read_listed
 from pipelines.maintain.profile import FeatureProfile, profile_columns
-from pipelines.plan.plan import resolve_config
+from pipelines.plan.resolve import resolve_config
 from pipelines.sources.table import scan
 from pipelines.statistics.summary import moments, summarize
 from tests.support.arrays import write_files

@@ -8,7 +8,8 @@ import pytest
 from pipelines.config.schema import parse_config
 from pipelines.maintain import profile
 from pipelines.maintain.profile import Profile, dump_profile, load_profile, merge_profiles, profile_units, profiled
-from pipelines.plan.plan import make_plan, resolve_config
+from pipelines.plan.plan import make_plan
+from pipelines.plan.resolve import resolve_config
 from pipelines.reading.splits import assign
 from pipelines.sources.table import scan
 from pipelines.statistics.summary import summarize
@@ -38,7 +39,7 @@ FEATURES = {"name": {"role": "label"}, "row": {"role": "id"}}
 
 def whole(plan, **said):
     said = {"bounds": {}, "only": None, **said}
-    return profile_units((0, profile.unit_count(plan)), plan, *said.values())
+    return profile_units((0, len(plan.units)), plan, *said.values())
 
 
 def same(one, other):
@@ -49,7 +50,7 @@ def test_each_split_has_the_moments_and_classes_of_its_rows(tmp_path):
     arrays = table()
     plan = make(tmp_path, arrays, features=FEATURES)
     found = whole(plan)
-    numbers = assign(plan, profile.unit_spans(plan, 0))
+    numbers = assign(plan, plan.units.spans(0))
     assert set(found.features) == {(split, name) for split in plan.splits for name in ("x", "labels", "name")}
     for number, split in enumerate(plan.splits):
         rows = numbers == number
@@ -72,11 +73,11 @@ def test_the_cut_into_units_changes_nothing(rows, tmp_path):
     parts = {f"{name.removesuffix('.npy')}-{n}.npy": a[n::3] for name, a in arrays.items() for n in range(3)}
     plan = make(tmp_path, parts, features=FEATURES)
     cut = dataclasses.replace(plan, analysis_rows=rows)
-    spans = [span for unit in range(profile.unit_count(cut)) for span in profile.unit_spans(cut, unit)]
+    spans = [span for unit in range(len(cut.units)) for span in cut.units.spans(unit)]
     assert sum(span.rows for span in spans) == 200
     assert max(span.rows for span in spans) <= rows
     merged = Profile(rows={}, features={})
-    for unit in reversed(range(profile.unit_count(cut))):
+    for unit in reversed(range(len(cut.units))):
         merged = merge_profiles(profiled(plan), merged, profile_units((unit, unit + 1), cut, {}, None))
     expected = whole(plan)
     assert dict(merged.rows) == dict(expected.rows)

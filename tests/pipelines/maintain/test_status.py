@@ -16,7 +16,8 @@ from pipelines.maintain import status
 from pipelines.maintain.status import NoBuildError, Watcher, describe, speed
 from pipelines.output.directory import Output
 from pipelines.output.lock import Holder, held
-from pipelines.plan.plan import make_plan, resolve_config
+from pipelines.plan.plan import make_plan
+from pipelines.plan.resolve import resolve_config
 from pipelines.run import run_build
 from pipelines.sources.table import scan
 from pipelines.storage import files

@@ -9,7 +9,7 @@ import pytest
 from pipelines.cli import main
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError, SourceError
-from pipelines.maintain.profile import profile_units, unit_count
+from pipelines.maintain.profile import profile_units
 from pipelines.maintain.reuse import open_existing
 from pipelines.maintain.validate import Thresholds, Validation, measure, plan_validation
 from pipelines.statistics.drift import CHANCE
@@ -32,7 +32,7 @@ def run(root, thresholds=None, *, existing=None, **config):
     """Validates without Beam."""
     planned = plan_validation(str(root), parse_config(config), existing)
     bounds = {name: (own.min, own.max) for name, own in planned.statistics.items()}
-    profile = profile_units((0, unit_count(planned.plan)), planned.plan, bounds, None)
+    profile = profile_units((0, len(planned.plan.units)), planned.plan, bounds, None)
     measures = tuple(measure(planned, profile, thresholds or Thresholds()))
     return Validation(rows=profile.rows, schema=planned.schema, skipped=planned.plan.table.skipped, measures=measures)
 

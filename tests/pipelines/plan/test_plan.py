@@ -12,15 +12,9 @@ from pipelines.config.feature import Feature
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import ConfigError
 from pipelines.forecast.estimate import describe
-from pipelines.plan.plan import (
-    COMPRESSED_BLOCK_BYTES,
-    Span,
-    Task,
-    choose_rows_per_record,
-    make_plan,
-    resolve_config,
-    stored_row_bytes,
-)
+from pipelines.plan.plan import COMPRESSED_BLOCK_BYTES, Task, make_plan
+from pipelines.plan.resolve import choose_rows_per_record, resolve_config, stored_row_bytes
+from pipelines.plan.units import Span
 from pipelines.reading.splits import assign
 from pipelines.sources.table import Part, Source, SourceTable
 
@@ -90,7 +84,7 @@ def test_every_row_is_in_one_shard(rows, shard_bytes, seed, directory):
 @given(rows=ROWS, analysis_rows=st.integers(1, 50))
 def test_every_row_is_analyzed_once_in_file_order(rows, analysis_rows):
     plan = dataclasses.replace(plan_of(make_table(rows)), analysis_rows=analysis_rows)
-    units = [plan.analysis_spans(unit) for unit in range(plan.analysis_units)]
+    units = [plan.training_units.spans(unit) for unit in range(len(plan.training_units))]
     found = [(span.part, index) for spans in units for span in spans for index in range(span.start, span.stop)]
     assert found == [(part, index) for part, count in enumerate(rows) for index in range(count)]
     assert [sum(span.rows for span in spans) for spans in units[:-1]] == [analysis_rows] * (len(units) - 1)
@@ -99,9 +93,9 @@ def test_every_row_is_analyzed_once_in_file_order(rows, analysis_rows):
 def test_only_the_directory_of_training_is_analyzed():
     plan = plan_of(make_table([5, 6, 7], splits=["test", "train", "train"]))
     assert plan.training_split == "train"
-    assert plan.rows_to_analyze == 13
-    assert [span.part for span in plan.analysis_spans(0)] == [1, 2]
-    assert (assign(plan, plan.analysis_spans(0)) == plan.training_index).all()
+    assert plan.training_units.rows == 13
+    assert [span.part for span in plan.training_units.spans(0)] == [1, 2]
+    assert (assign(plan, plan.training_units.spans(0)) == plan.training_index).all()
 
 
 def test_without_a_split_called_train_the_first_is_analyzed():
@@ -110,7 +104,7 @@ def test_without_a_split_called_train_the_first_is_analyzed():
 
 def test_the_analyzed_rows_are_those_of_the_training_shards():
     plan = plan_of(make_table([300, 41]), splits={"a": 0.3, "train": 0.5, "b": 0.2}, shard_bytes=400)
-    spans = [span for unit in range(plan.analysis_units) for span in plan.analysis_spans(unit)]
+    spans = [span for unit in range(len(plan.training_units)) for span in plan.training_units.spans(unit)]
     mask = assign(plan, spans) == plan.training_index
     keys = [(span.part, index) for span in spans for index in range(span.start, span.stop)]
     expected = sorted(key for shard in rows_of_shards(plan)["train"] for key in shard)
@@ -238,7 +232,7 @@ def test_a_plan_of_many_files_and_shards_takes_no_time():
     table = make_table([1000] * 20_000)
     plan = plan_of(table, shard_bytes=16 * 1000)
     assert plan.shard_count("train") > 10_000
-    assert plan.analysis_units == -(-20_000_000 // plan.analysis_rows)
+    assert len(plan.training_units) == -(-20_000_000 // plan.analysis_rows)
     assert sum(span.rows for span in plan.blocks(Task(group=0, index=77))) == pytest.approx(1250, rel=0.1)
 
 

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from loaders.format.manifest import FILE_NAME, Manifest, Shard
 from loaders.numpy import Loader
-from pipelines.analyze.passes import MOST_RANGES, unit_ranges
 from pipelines.config.feature import Feature
 from pipelines.config.schema import DatasetConfig
 from pipelines.plan import handoff
 from pipelines.plan.handoff import keep
-from pipelines.plan.plan import make_plan, resolve_config
+from pipelines.plan.plan import make_plan
+from pipelines.plan.resolve import resolve_config
+from pipelines.plan.units import MOST_RUNS
 from pipelines.sources.packed import PackedParts
 from pipelines.sources.table import Part, Source, SourceTable, scan
 from pipelines.write.encode import record_bytes
@@ -90,7 +91,7 @@ def memory():
 before, begun = memory(), time.process_time()
 plan = pickle.load(open(sys.argv[1], "rb"))
 blocks = [len(plan.blocks(plan.task(number))) for number in (0, plan.task_count // 2, plan.task_count - 1)]
-spans = plan.analysis_spans(plan.analysis_units - 1)
+spans = plan.training_units.spans(len(plan.training_units) - 1)
 plan.row_hashes(1, plan.blocks(plan.task(0)))
 print(memory() - before, time.process_time() - begun, min(blocks), spans[-1].stop)
 """
@@ -109,7 +110,7 @@ def test_a_million_files_and_a_hundred_thousand_tasks(tmp_path):
         plan = keep(plan, str(tmp_path / "plan.pickle"))
     assert (tmp_path / "plan.pickle").stat().st_size < 30e6
     assert len(pickle.dumps(plan)) < 1000
-    assert len(unit_ranges(plan)) <= MOST_RANGES
+    assert len(plan.training_units.runs()) <= MOST_RUNS
     (tmp_path / "plan").write_bytes(pickle.dumps(plan))
     command = [sys.executable, "-c", WORKER, str(tmp_path / "plan")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -183,11 +184,11 @@ def test_many_small_files_are_listed_and_planned(tmp_path):
 
 def test_the_numbers_of_tasks_and_of_ranges_do_not_grow_without_end():
     plan = plan_of(table_of(2000, rows=50_000_000))
-    assert plan.analysis_units > 5_000_000
-    ranges = unit_ranges(plan)
-    assert len(ranges) <= MOST_RANGES
+    assert len(plan.training_units) > 5_000_000
+    ranges = plan.training_units.runs()
+    assert len(ranges) <= MOST_RUNS
     assert ranges[0][0] == 0
-    assert ranges[-1][1] == plan.analysis_units
+    assert ranges[-1][1] == len(plan.training_units)
     assert all(first[1] == second[0] for first, second in itertools.pairwise(ranges))
 
 
@@ -292,5 +293,5 @@ def test_a_plan_that_was_loaded_finds_the_same_rows(tmp_path, monkeypatch):
         spans = plan.blocks(task)
         assert loaded.blocks(task) == spans
         np.testing.assert_array_equal(loaded.row_order(spans), plan.row_order(spans))
-    for unit in range(plan.analysis_units):
-        assert loaded.analysis_spans(unit) == plan.analysis_spans(unit)
+    for unit in range(len(plan.training_units)):
+        assert loaded.training_units.spans(unit) == plan.training_units.spans(unit)

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from pipelines.config.schema import parse_config
 from pipelines.errors import DataError
-from pipelines.plan.plan import Plan, Span, make_plan, resolve_config
+from pipelines.plan.plan import Plan, make_plan
+from pipelines.plan.resolve import resolve_config
+from pipelines.plan.units import Span
 from pipelines.reading.columns import Ragged, encode_text, read_columns, take
 from pipelines.sources.table import scan
 from pipelines.storage import files, range_file

@@ -14,7 +14,9 @@ from loaders.order import hashing
 from pipelines import counters
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError, DataError
-from pipelines.plan.plan import Span, make_plan, resolve_config
+from pipelines.plan.plan import make_plan
+from pipelines.plan.resolve import resolve_config
+from pipelines.plan.units import Span
 from pipelines.reading import splits
 from pipelines.reading.splits import SEGMENT_ROWS, assign, hash_values
 from pipelines.sources.table import scan

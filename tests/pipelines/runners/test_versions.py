@@ -13,7 +13,8 @@ from pipelines.config.schema import DatasetConfig
 from pipelines.errors import WorkerError
 from pipelines.plan import handoff
 from pipelines.plan.handoff import keep
-from pipelines.plan.plan import make_plan, resolve_config
+from pipelines.plan.plan import make_plan
+from pipelines.plan.resolve import resolve_config
 from pipelines.runners import versions
 from pipelines.runners.beam import readable_failures
 from pipelines.sources.table import scan

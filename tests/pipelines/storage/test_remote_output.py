@@ -13,8 +13,8 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import HadoopFileSystemOptions
 
-from pipelines import run as builds
 from pipelines import counters
+from pipelines import run as builds
 from pipelines.analyze.custom import trace_configured
 from pipelines.analyze.export import analysis_context
 from pipelines.cli import main
@@ -22,7 +22,8 @@ from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError
 from pipelines.maintain.verify import read_manifest, verify
 from pipelines.output.directory import Output
-from pipelines.plan.plan import make_plan, resolve_config
+from pipelines.plan.plan import make_plan
+from pipelines.plan.resolve import resolve_config
 from pipelines.sources.table import scan
 from pipelines.storage import files, retry, s3, stores
 from pipelines.write.transform import load_transform

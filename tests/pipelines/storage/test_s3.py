@@ -19,7 +19,9 @@ from pipelines import counters
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.maintain.verify import read_manifest, verify
 from pipelines.output.directory import Output
-from pipelines.plan.plan import Span, make_plan, resolve_config
+from pipelines.plan.plan import make_plan
+from pipelines.plan.resolve import resolve_config
+from pipelines.plan.units import Span
 from pipelines.reading.columns import read_columns
 from pipelines.sources.table import scan
 from pipelines.storage import files, retry, s3

@@ -1,0 +1,125 @@
+"""The configuration with every choice made that the user left open, for sources that are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from loaders.format.spec import FeatureSpec
+from pipelines.config.defaults import resolve_feature, untransformed
+from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature
+from pipelines.config.schema import DEFAULT_SPLITS, DatasetConfig
+from pipelines.config.splits import (
+    Rule,
+    check_filter,
+    check_rule,
+)
+from pipelines.errors import ConfigError
+from pipelines.sources.table import SourceTable
+
+TRAINING_NAMES = ("train", "training")
+
+RECORD_BYTES = 128 * 2**10
+MAX_RECORD_BYTES = 2**30  # protobuf messages end at 2 GiB
+
+
+def is_training(split: str) -> bool:
+    """Whether a split's name is one of those that training rows usually have."""
+    return split.lower() in TRAINING_NAMES
+
+
+def resolve_config(
+    config: DatasetConfig, table: SourceTable, *, learns: bool = True, custom: Custom | None = None
+) -> ResolvedConfig:
+    """Makes every choice that the user left open.
+
+    Args:
+        config: What the user said.
+        table: The sources that it is for.
+        learns: Whether there have to be training rows; not where another data set's transform is used.
+        custom: What the user's function gives, where there is one.
+
+    Raises:
+        ConfigError: If what the user said does not fit the sources.
+    """
+    if config.preprocessing_fn is not None and custom is None:
+        raise ValueError(f"expected what {config.preprocessing_fn} gives, which tracing it tells; found None")
+    features = resolve_features(config, table)
+    if learns and table.by_directory and not any(is_training(str(part.split)) for part in table.parts):
+        found = ", ".join(sorted({str(part.split) for part in table.parts}))
+        raise ConfigError(
+            f"splits: statistics come from the directory {' or '.join(TRAINING_NAMES)}; found {found}. "
+            "Rename one, or give fractions"
+        )
+    splits = "directory" if table.by_directory else config.splits or DEFAULT_SPLITS
+    sources = {f.name: FeatureSpec(name=f.name, dtype=f.kind_name, shape=f.shape, unit=f.unit) for f in table.features}
+    if isinstance(splits, Rule):
+        check_rule(splits, sources)
+    if config.filter is not None:
+        check_filter(config.filter, sources)
+    if not any(feature.stored for feature in features):
+        raise ConfigError("features: at least one feature is stored; found store: none for each")
+    stored = stored_row_bytes(features, table, custom)
+    rows_per_record = config.rows_per_record or choose_rows_per_record(stored)
+    if rows_per_record * stored > MAX_RECORD_BYTES:
+        raise ConfigError(
+            f"rows_per_record: a record holds at most {MAX_RECORD_BYTES} bytes, and a row has {stored}; "
+            f"found {rows_per_record}"
+        )
+    return ResolvedConfig(
+        features=features,
+        splits=splits,
+        filter=config.filter,
+        seed=config.seed,
+        shard_bytes=int(config.shard_bytes),
+        rows_per_record=rows_per_record,
+        custom=custom,
+        on_error=config.on_error,
+        max_bad_files=config.max_bad_files,
+    )
+
+
+def resolve_features(config: DatasetConfig, table: SourceTable) -> tuple[ResolvedFeature, ...]:
+    """Makes every choice about features; where the user has a function, none has a step.
+
+    Raises:
+        ConfigError: As `resolve_config`.
+    """
+    if config.preprocessing_fn is not None:
+        config = untransformed(config, [feature.name for feature in table.features])
+    return tuple(
+        resolve_feature(f, config, class_names=table.directories if f.origin == "directory" else ())
+        for f in table.features
+    )
+
+
+def stored_row_bytes(features: Iterable[ResolvedFeature], table: SourceTable, custom: Custom | None = None) -> int:
+    """The bytes of one row as the shards hold it; the average over the sources where rows vary.
+
+    Args:
+        features: The features, with every choice made.
+        table: The sources.
+        custom: The user's own function, whose strings are taken to be as long as a row of the sources.
+
+    Returns:
+        At least 1.
+    """
+    if custom is not None:
+        return max(sum(table.row_bytes if spec.variable else spec.row_bytes for spec in custom.specs), 1)
+    sources = {feature.name: feature for feature in table.features}
+    total = 0.0
+    for feature in features:
+        source = sources[feature.name]
+        # Of text, NumPy's `U` has four bytes a character, and UTF-8 mostly one.
+        values = source.row_bytes / (4 if source.dtype.kind == "U" else source.dtype.itemsize)
+        for spec in feature.stored:
+            if spec.dtype == "string":
+                total += values if source.dtype.kind == "U" else source.row_bytes
+            else:
+                total += values * spec.numpy_dtype.itemsize if spec.variable else spec.row_bytes
+    return max(round(total), 1)
+
+
+def choose_rows_per_record(row_bytes: int) -> int:
+    """The power of two that makes a record nearest to 128 KiB, and at least 1."""
+    return int(2 ** max(round(math.log2(RECORD_BYTES / row_bytes)), 0))
