@@ -50,6 +50,7 @@ setup(
             "PyYAML>=6.0",
             "requests>=2.32",
             "rich>=13.7",
+            "tenacity>=8.2",
             TENSORFLOW,
             "tensorflow-metadata>=1.21,<1.22",
             "tensorflow-transform>=1.21,<1.22",

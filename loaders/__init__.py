@@ -95,7 +95,7 @@ def open(root: str | os.PathLike[str]) -> DataSet:
     """Reads what a data set holds, without its rows.
 
     Args:
-        root: The directory of a finished build, in any file system that TensorFlow reads.
+        root: The directory of a finished build, in any file system that fsspec reads.
 
     Returns:
         The facts: `features`, `splits`, `class_names`, `statistics`, `manifest`; its `load` is `loaders.load`.
@@ -112,7 +112,7 @@ def inverse(root: str | os.PathLike[str]) -> Inverse:
     """Reads how to get from transformed values back to raw ones.
 
     Args:
-        root: The directory of a finished build, in any file system that TensorFlow reads.
+        root: The directory of a finished build, in any file system that fsspec reads.
 
     Returns:
         A function `inverse(name, values)` of a feature's name and its transformed values, `np.ndarray`,
@@ -152,7 +152,7 @@ def load(
     is loaded again begins with epoch 0.
 
     Args:
-        root: The directory of a finished build, in any file system that TensorFlow reads.
+        root: The directory of a finished build, in any file system that fsspec reads.
         split: The name of a split, or rows of it, such as "train[:10%]"; see `loaders.order.splits.resolve`.
         batch_size: The rows of a batch. No batch has rows of two epochs.
         shuffle: Whether each epoch has its own order; otherwise rows come as they are stored.

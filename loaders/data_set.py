@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from loaders.format.manifest import FILE_NAME, Manifest, ManifestError
 from loaders.format.spec import FeatureSpec
+from loaders.storage import remote
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -113,7 +114,7 @@ def read(root: str | os.PathLike[str]) -> DataSet:
     """Reads the manifest of a data set.
 
     Args:
-        root: Its directory, in any file system that TensorFlow reads.
+        root: Its directory, in any file system that fsspec reads.
 
     Raises:
         ManifestError: If it is not a finished data set, or is of a format version that this reader does not know.
@@ -137,22 +138,12 @@ def read_arrays(path: str) -> dict[str, npt.NDArray[Any]] | None:
 
 def _read(path: str) -> bytes | None:
     """The content of a file, or None where there is none."""
-    if "://" not in path:  # a local file needs no TensorFlow
-        try:
-            with open(path, "rb") as local:
-                return local.read()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            return None
-    import tensorflow as tf
-
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            return bytes(file.read())
-    except (tf.errors.NotFoundError, tf.errors.FailedPreconditionError):
+        if remote.is_remote(path):
+            return remote.read_file(path)
+        with open(path, "rb") as local:
+            return local.read()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
-    except tf.errors.UnimplementedError as error:
-        scheme = path.partition("://")[0]
-        raise ManifestError(
-            f"{path}: expected a file system that TensorFlow reads; found {scheme}://, for which import a package that "
-            "registers it (tensorflow-io has s3://), or copy the data set to a local directory first"
-        ) from error
+    except (ImportError, ValueError) as error:
+        raise ManifestError(f"{path}: expected a file system that fsspec reads; found {error}") from error

@@ -41,7 +41,7 @@ from pipelines.runners.quiet import quick_imports
 from pipelines.sources.headers import header_reader
 from pipelines.sources.table import scan
 from pipelines.storage import files
-from pipelines.storage.stores import configure
+from pipelines.storage.connections import StorageOptions, configure
 
 
 def build(
@@ -75,8 +75,8 @@ def build(
         ConfigError: If the configuration does not fit the sources; nothing has been written.
         NpyflowError: As in `run_build`.
     """
-    configure(beam_options)
     config = config or DatasetConfig()
+    configure(config.storage_options)
     if transform is not None:
         existing = open_existing(os.fspath(transform))
         plan = plan_reuse(os.fspath(source), existing, config)
@@ -98,6 +98,7 @@ def append(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
+    storage_options: StorageOptions | None = None,
     beam_options: Sequence[str] = (),
     workers: int = 1,
 ) -> Appended | None:
@@ -106,6 +107,7 @@ def append(
     Args:
         source: A directory of `.npy` files; those that the data set has already are passed over.
         output: The data set.
+        storage_options: How file systems are reached, as in the configuration of a build.
         beam_options: As in `run_build`.
         workers: As in `run_build`.
 
@@ -118,7 +120,7 @@ def append(
             read.
         NpyflowError: As in `run_build`.
     """
-    configure(beam_options)
+    configure(storage_options or {})
     finish_append(os.fspath(output))
     existing = open_existing(os.fspath(output))
     plan = plan_append(os.fspath(source), existing)
@@ -158,7 +160,6 @@ def run_build(
         WorkerError: If a forked process was killed.
     """
     check_workers(workers, beam_options)
-    configure(beam_options)
     if beam_options:
         pipeline_options(beam_options)  # before anything is written; importing Beam to check nothing would take seconds
     output = Output(files.absolute(root))
@@ -240,7 +241,6 @@ def run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[str
         WorkerError: If a forked process was killed.
     """
     check_workers(workers, beam_options)
-    configure(beam_options)
     if beam_options:
         pipeline_options(beam_options)
     with held(Output(existing.root)):

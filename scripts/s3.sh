@@ -2,7 +2,7 @@
 # An object store that speaks Amazon's S3, on this machine, for tests and to try things: it listens on 127.0.0.1 only.
 #
 #   scripts/s3.sh setup     gets the server (Versity's gateway) by Go's module proxy: some minutes, the first time only
-#   scripts/s3.sh start     starts it, with a bucket named `data`, and prints Beam's options for it
+#   scripts/s3.sh start     starts it, with a bucket named `data`, and prints npyflow's options for it
 #   scripts/s3.sh status    whether it runs
 #   scripts/s3.sh stop      stops it and removes what it has stored
 #
@@ -66,8 +66,8 @@ start() {
       sleep 0.1
     done
   fi
-  printf '%s\n' "--s3_endpoint_url=$ENDPOINT" "--s3_access_key_id=$ACCESS" "--s3_secret_access_key=$SECRET" \
-    --s3_region_name=us-east-1
+  printf -- '--storage_option=s3.%s\n' "endpoint_url=$ENDPOINT" "key=$ACCESS" "secret=$SECRET" \
+    client_kwargs.region_name=us-east-1
 }
 
 stop() {

@@ -20,7 +20,7 @@ from loaders.diagnostics.timing import CHECKSUM, DECODE, READ, Step
 from loaders.format.manifest import Manifest
 from loaders.numpy import Loader
 from loaders.order.chunks import Chunks, window_rows
-from loaders.storage.store import is_remote
+from loaders.storage.remote import is_remote
 
 LoaderName = Literal["tf", "numpy"]
 LOADERS: tuple[LoaderName, ...] = ("tf", "numpy")

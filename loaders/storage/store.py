@@ -1,11 +1,9 @@
-"""The bytes of a split's shards: mapped local files, copies in a cache, or ranges of files of any file system.
-
-TensorFlow is imported only where the data set is not in a local directory.
-"""
+"""The bytes of a split's shards: mapped local files, copies in a cache, or ranges of files of any file system."""
 
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import mmap
 import operator
 import os
@@ -19,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.format.manifest import Shard
+from loaders.storage import remote
+from loaders.storage.remote import is_remote
 
 if TYPE_CHECKING:
     from loaders.storage.cache import Cache
@@ -30,6 +30,9 @@ OPEN_FILES = 32
 SMALL_BYTES = 1 << 16
 
 COPY_BYTES = 8 << 20
+
+COPIES_AT_ONCE = 4
+"""Ranges of a remote shard that are copied at a time: each waits tens of milliseconds for its first byte."""
 
 U8 = npt.NDArray[np.uint8]
 
@@ -49,11 +52,6 @@ class ShardError(OSError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.file, self.record, self.message)
-
-
-def is_remote(path: str) -> bool:
-    """Whether a path is of a file system that only TensorFlow reads."""
-    return "://" in path
 
 
 def make_cache(directory: str | os.PathLike[str] | None, limit: int | None) -> Cache | None:
@@ -93,6 +91,7 @@ class Store:
         self._inodes: dict[int, int] = {}
         self._full: set[int] = set()
         self._discarded: set[int] = set()
+        self._checked: set[int] = set()
         self._lock = threading.Lock()
         self._process = os.getpid()
 
@@ -108,9 +107,12 @@ class Store:
         return posixpath.join(self._root, self._shards[shard].file)
 
     def local_path(self, shard: int) -> str:
-        """Where TensorFlow reads a shard: its copy in the cache, which is made, or where it is if there is none."""
+        """Where the operating system finds a shard: its copy in the cache, which is made, or where it is.
+
+        Empty where it is not local and the cache has no room for it.
+        """
         if self._cache is None or self._map(shard) is None:
-            return self.path(shard)
+            return "" if is_remote(self._root) else self.path(shard)
         return str(pathlib.Path(self._cache.directory, self._data_set, *self._shards[shard].file.split("/")))
 
     def read(self, shard: int, begin: int, end: int) -> U8:
@@ -130,15 +132,20 @@ class Store:
         content = self._map(shard)
         if content is not None:
             return content[begin:end]
-        import tensorflow as tf
+        return np.frombuffer(self._read_range(shard, begin, end), dtype=np.uint8)
 
+    def _read_range(self, shard: int, begin: int, end: int) -> bytes:
+        """Some bytes of a shard that is not local, whose size is compared once."""
         try:
-            with tf.io.gfile.GFile(self.path(shard), "rb") as file:
-                if file.size() != self._shards[shard].bytes:
-                    raise self._other_size(shard, file.size())
-                file.seek(begin)
-                return np.frombuffer(file.read(end - begin), dtype=np.uint8)
-        except tf.errors.OpError as error:
+            if shard not in self._checked:
+                found = remote.size(self.path(shard))
+                if found != self._shards[shard].bytes:
+                    raise self._other_size(shard, found)
+                self._checked.add(shard)
+            return remote.read_range(self.path(shard), begin, end)
+        except ShardError:
+            raise
+        except Exception as error:  # file systems raise their own
             raise self._missing(shard, error) from error
 
     def is_local(self, shard: int) -> bool:
@@ -239,16 +246,16 @@ class Store:
             while at < size:
                 at += os.pwrite(part, content[at : at + COPY_BYTES].tobytes(), at)
             return
-        import tensorflow as tf
 
-        try:
-            with tf.io.gfile.GFile(self.path(shard), "rb") as source:
-                if source.size() != size:
-                    raise self._other_size(shard, source.size())
-                while at < size:
-                    piece = source.read(COPY_BYTES)
-                    if not piece:
-                        raise self._other_size(shard, at)
-                    at += os.pwrite(part, piece, at)
-        except tf.errors.OpError as error:
-            raise self._missing(shard, error) from error
+        def copy(at: int) -> None:
+            piece, wanted = self._read_range(shard, at, min(at + COPY_BYTES, size)), min(COPY_BYTES, size - at)
+            if len(piece) != wanted:
+                raise self._other_size(shard, at + len(piece))
+            view = memoryview(piece)
+            while view:
+                written = os.pwrite(part, view, at)
+                at, view = at + written, view[written:]
+
+        with concurrent.futures.ThreadPoolExecutor(COPIES_AT_ONCE) as threads:
+            for _ in threads.map(copy, range(0, size, COPY_BYTES)):
+                pass

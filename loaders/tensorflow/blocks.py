@@ -165,6 +165,8 @@ class Reader:
         single = self._chunks.rows_per_record == 1
         axis = tf.constant(0)
         total = tf.raw_ops.Sum(input=reads.records, axis=axis)
+        if self.salvage.remote:
+            return self._in_python(reads)
         if self.salvage.cached:
             files = tf.ensure_shape(tf.numpy_function(self.salvage.paths, [reads.shard], tf.string), [None])
         else:
@@ -188,17 +190,22 @@ class Reader:
     def _checked(self, records: tf.Tensor, total: tf.Tensor, reads: Reads) -> tuple[tf.Tensor, tf.Tensor]:
         """The records if all are there, and what is salvaged otherwise."""
         skips = self.salvage.skips
-        inputs = [reads.shard, reads.begin, reads.size, reads.first, reads.records]
 
         def all_there() -> tuple[tf.Tensor, ...]:
             return (records, tf.zeros([total], tf.bool)) if skips else (records,)
 
         def read_again() -> tuple[tf.Tensor, ...]:
-            types = [tf.string, tf.bool][: 1 + skips]
-            return tuple(tf.ensure_shape(part, [None]) for part in tf.numpy_function(self.salvage, inputs, types))
+            return self._in_python(reads)[: 1 + skips]
 
         found = tf.cond(tf.equal(tf.size(records, tf.int64), total), all_there, read_again)
         return (found[0], found[1]) if skips else (found[0], None)
+
+    def _in_python(self, reads: Reads) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """The records of chunks as `_records` gives them, read by `salvage`."""
+        inputs = [reads.shard, reads.begin, reads.size, reads.first, reads.records]
+        types = [tf.string, tf.bool][: 1 + self.salvage.skips]
+        found = [tf.ensure_shape(part, [None]) for part in tf.numpy_function(self.salvage, inputs, types)]
+        return found[0], found[1] if self.salvage.skips else None
 
 
 def _record_of_rows(reads: Reads, full: int) -> tf.Tensor:

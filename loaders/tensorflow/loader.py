@@ -37,7 +37,7 @@ class Loader(WithCursor):
     `load_state_dict` it goes on at the state. What was consumed is not read again.
 
     Args:
-        root: The directory of a finished build, in any file system that TensorFlow reads.
+        root: The directory of a finished build, in any file system that fsspec reads.
         split: The name of a split, or rows of it as they are stored: "train[:10%]", "train[100:200]+train[-50:]",
             "train+test"; see `loaders.order.splits.resolve`. An epoch then has these rows alone.
         batch_size: The rows of a batch of all hosts together; a multiple of `streams`. No batch has rows of two epochs.

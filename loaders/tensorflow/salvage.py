@@ -1,4 +1,4 @@
-"""What a `tf.data` pipeline asks Python for: copies of shards, and the records that TensorFlow could not read."""
+"""What a `tf.data` pipeline asks Python for: copies of shards, and records that TensorFlow does not read."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from loaders.format.records import RecordError
 from loaders.order.chunks import Chunks
 from loaders.order.splits import View
 from loaders.storage.damage import Skipped
+from loaders.storage.remote import is_remote
 from loaders.storage.store import ShardError, Store
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 PARALLEL_COPIES = 4
 """How many shards are copied to a cache at once."""
+
+PARALLEL_RANGES = 16
+"""How many chunks of remote shards are read at once: each waits tens of milliseconds for its first byte."""
 
 I64 = npt.NDArray[np.int64]
 
@@ -47,6 +51,7 @@ class Salvage:
 
     Attributes:
         cached: Whether there is a cache.
+        remote: Whether the shards are where TensorFlow does not read them.
         skips: Whether records that cannot be read are left out.
         error: The last error, which TensorFlow passes on as a text.
     """
@@ -64,6 +69,7 @@ class Salvage:
         self._chunks, self._features = Chunks.of(view.manifest, view.split), view.manifest.features
         self._skipped = skipped
         self.cached, self.skips = cache is not None, skipped is not None
+        self.remote = is_remote(root) and cache is None
         self.error: ShardError | None = None
 
     def paths(self, shards: I64) -> npt.NDArray[Any]:
@@ -98,19 +104,23 @@ class Salvage:
         """
         found: list[bytes] = []
         lost: list[bool] = []
-        for values in zip(*(each.tolist() for each in (shards, begins, sizes, firsts, counts)), strict=True):
-            place = _Place(*values)
-            try:
-                records_of, lost_of = self._strict(place), [False] * place.records
-            except ShardError as error:
-                if self._skipped is None:
-                    self.error = error
-                    raise
-                records_of, lost_of = self._lenient(place, error, self._skipped)
-            found += records_of
-            lost += lost_of
+        places = [
+            _Place(*values)
+            for values in zip(*(each.tolist() for each in (shards, begins, sizes, firsts, counts)), strict=True)
+        ]
+        with concurrent.futures.ThreadPoolExecutor(PARALLEL_RANGES if self.remote else 1) as readers:
+            for place, read in zip(places, readers.map(self._strict_or_error, places), strict=True):
+                records_of, lost_of = self._lenient(place, read) if isinstance(read, ShardError) else (read, None)
+                found += records_of
+                lost += lost_of or [False] * place.records
         result = np.array(found, dtype=object)
         return (result, np.array(lost, dtype=np.bool_)) if self.skips else result
+
+    def _strict_or_error(self, place: _Place) -> list[bytes] | ShardError:
+        try:
+            return self._strict(place)
+        except ShardError as error:
+            return error
 
     def _strict(self, place: _Place) -> list[bytes]:
         try:
@@ -132,8 +142,12 @@ class Salvage:
             result.append(data)
         return result
 
-    def _lenient(self, place: _Place, error: ShardError, skipped: Skipped) -> tuple[list[bytes], list[bool]]:
-        """Reads a chunk record by record, and notes those that cannot be read."""
+    def _lenient(self, place: _Place, error: ShardError) -> tuple[list[bytes], list[bool]]:
+        """Reads a chunk record by record, and notes those that cannot be read; an error where none may be left out."""
+        skipped = self._skipped
+        if skipped is None:
+            self.error = error
+            raise error
         found, lost = [], []
         fixed = self._chunks.record_bytes
         at: int | None = place.begin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import tensorflow as tf
 from loaders.format.manifest import Manifest, ManifestError
 from loaders.format.spec import FeatureSpec
 from loaders.reading.columns import LENGTH_SUFFIX
+from loaders.storage import remote
 from loaders.tensorflow.decode import Tensors
 
 FLOAT64_SUFFIX = "/float64_bits"
@@ -18,6 +20,14 @@ FLOAT64_SUFFIX = "/float64_bits"
 
 INDICATOR_SUFFIX = "_missing"
 """The end of the name of a feature that tells which values of another were missing."""
+
+
+def _load(directory: str) -> Any:
+    if not remote.is_remote(directory):
+        return tf.saved_model.load(directory)
+    with tempfile.TemporaryDirectory(prefix="npyflow-transform-") as copied:
+        remote.copy_directory(directory, copied)
+        return tf.saved_model.load(copied)
 
 
 class Transform:
@@ -46,7 +56,7 @@ class Transform:
         self._raw = {name for name in self._stored if config.get(name, {}).get("store") == "raw"}
         self._model, self._signature = None, {}
         if manifest.transform is not None:
-            self._model = tf.saved_model.load(posixpath.join(root, manifest.transform, "transform_fn"))
+            self._model = _load(posixpath.join(root, manifest.transform, "transform_fn"))
             self._signature = _input_signature(self._model.transform_fn)
         self.inputs = frozenset(self._signature)
 

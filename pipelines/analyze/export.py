@@ -18,6 +18,7 @@ import pyarrow as pa
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.tfxio import tensor_adapter
@@ -31,7 +32,6 @@ from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
 from pipelines.reading.columns import Ragged
 from pipelines.storage import files
-from pipelines.storage.stores import inner_options
 
 
 class Export(beam.PTransform):  # type: ignore[misc]
@@ -131,7 +131,7 @@ def _export_to(directory: str, packed: npt.NDArray[np.float64], plan: Plan) -> N
     np.save(place, packed)
     with (
         tft_beam.Context(temp_dir=os.path.join(directory, "analysis")),
-        beam.Pipeline(runner=FnApiRunner(), options=inner_options()) as pipeline,
+        beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([], pipeline_type_check=False)) as pipeline,
     ):
         constants = pipeline | "Place" >> beam.Create([place], reshuffle=False) | "Constants" >> beam.Map(np.load)
         no_rows = pipeline | "NoRows" >> beam.Create([], reshuffle=False)

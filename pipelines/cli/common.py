@@ -46,6 +46,7 @@ def read_config(options: argparse.Namespace) -> DatasetConfig:
     settings = list(options.settings)
     said = {key: getattr(options, key) for key in ("seed", "preprocessing_fn", "on_error", "max_bad_files")}
     settings += [f"{key}={json.dumps(value)}" for key, value in said.items() if value is not None]
+    settings += _storage_settings(options)
     return load_config(text, settings, path=options.config or "the configuration")
 
 
@@ -57,10 +58,28 @@ def check_beam_options(options: argparse.Namespace) -> None:
     """
     if options.beam_options:  # before anything else: importing Beam to check them takes seconds
         from pipelines.runners.beam import pipeline_options
-        from pipelines.storage.stores import configure
 
         pipeline_options(options.beam_options)
-        configure(options.beam_options)
+
+
+def reach_file_systems(options: argparse.Namespace) -> None:
+    """Lets this process reach file systems as the options of a command, and its configuration, say.
+
+    Raises:
+        ConfigError: If they cannot be used.
+    """
+    from pipelines.storage.connections import configure
+
+    if options.storage_option:  # the configuration may lie in such a file system itself
+        from pipelines.config.schema import load_config
+
+        configure(load_config("", _storage_settings(options), path="--storage_option").storage_options)
+    if getattr(options, "config", None) or getattr(options, "settings", ()):
+        configure(read_config(options).storage_options)
+
+
+def _storage_settings(options: argparse.Namespace) -> list[str]:
+    return [f"storage_options.{said}" for said in options.storage_option]
 
 
 def count_workers(options: argparse.Namespace, plan: Plan) -> int:

@@ -10,11 +10,11 @@ from rich.console import Console
 
 from loaders.format.manifest import ManifestError
 from pipelines.cli import building, looking, measuring
-from pipelines.cli.common import check_beam_options
+from pipelines.cli.common import check_beam_options, reach_file_systems
 from pipelines.cli.interrupt import EXIT_INTERRUPTED
-from pipelines.cli.options import READING, make_parser
-from pipelines.errors import EXIT_BAD_INPUT, EXIT_FAILED, GOES_ON, NpyflowError
-from pipelines.storage.stores import FILE_SYSTEM_OPTIONS
+from pipelines.cli.options import make_parser
+from pipelines.errors import EXIT_BAD_INPUT, EXIT_FAILED, GOES_ON, ConfigError, NpyflowError
+from pipelines.storage.connections import refuse_replaced
 
 RUN_BY_BEAM = ("build", "append", "validate")
 WRITING = ("build", "append")
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.beam_options = rest
     console = Console(soft_wrap=True, markup=False, emoji=False)
     try:
+        reach_file_systems(options)
         check_beam_options(options)
         return _RUN[options.command](options, console)
     except (NpyflowError, ManifestError) as error:
@@ -63,15 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _refused(command: str, rest: Sequence[str]) -> str | None:
     """What is wrong with arguments that npyflow does not know, before Beam is asked what it knows."""
+    try:
+        refuse_replaced(rest)
+    except ConfigError as error:
+        return str(error)
     if command in RUN_BY_BEAM or not rest:
         return None
-    if command not in READING:
-        return f"unknown argument {rest[0]}"
-    known = tuple(f"--{name}" for name in FILE_SYSTEM_OPTIONS)
-    # What is no option may be the value of the one before it: Beam's parser says how to write it.
-    unknown = [argument for argument in rest if argument.startswith("-") and not argument.startswith(known)]
-    expected = "of Beam's options this command takes those of file systems, --s3_…, --hdfs_… and others"
-    return f"unknown argument {unknown[0]}; {expected}" if unknown else None
+    return f"unknown argument {rest[0]}; options of file systems are given with --storage_option"
 
 
 def _describe(error: Exception, command: str) -> str:

@@ -7,9 +7,6 @@ import math
 
 from loaders.version import VERSION
 
-READING = ("inspect", "status", "verify", "leakage")
-"""Commands that take those of Beam's options that say how file systems are reached."""
-
 EPILOG = """exit codes:
   0    done
   1    the work failed: values that cannot be used, a data set that does not verify or whose splits share rows, rows
@@ -24,6 +21,13 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line; what it does not know is left to Beam."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the stack trace of an error")
+    common.add_argument(
+        "--storage_option",
+        metavar="SCHEME.KEY=VALUE",
+        action="append",
+        default=[],
+        help="how a file system is reached, such as s3.endpoint_url=URL; may be repeated",
+    )
     parser = argparse.ArgumentParser(
         prog="npyflow",
         description="Turns directories of NumPy .npy files into training data.",
@@ -94,9 +98,6 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _add_bench_options(bench)
-    reached = "Options of Beam that say how a file system is reached: --s3_endpoint_url=URL, --hdfs_host=HOST …"
-    for name in READING:
-        commands.choices[name].epilog = reached
     return parser
 
 
@@ -148,7 +149,7 @@ def _add_command(
     """A command that Beam runs."""
     beam = "Any other option --NAME=VALUE goes to Beam: --runner=FlinkRunner, --direct_num_workers=2 …"
     parser = commands.add_parser(name, parents=[common], help=says, allow_abbrev=False, epilog=beam)
-    parser.add_argument("source", metavar="SRC", help="a directory of .npy files, in any file system that Beam reads")
+    parser.add_argument("source", metavar="SRC", help="a directory of .npy files, in any file system that fsspec has")
     parser.add_argument(
         "--workers",
         type=int,

@@ -110,8 +110,21 @@ def _nothing_said(value: object) -> object:
     return {} if value is None else value
 
 
+def _storage_options(value: object) -> object:
+    """Lets mappings of mappings pass; what is wrong is not shown, as it may be a secret."""
+    if value is None:
+        return {}
+    if not (isinstance(value, dict) and all(isinstance(options, dict) for options in value.values())):
+        raise ValueError("expected for each scheme, such as s3, a mapping of options to values; found something else")
+    return value
+
+
 class DatasetConfig(_Model):
-    """What a user may say about a data set; everything is optional."""
+    """What a user may say about a data set; everything is optional.
+
+    `storage_options` says for each scheme how fsspec reaches its file system. It is no part of what is built: it is
+    written nowhere.
+    """
 
     features: Annotated[
         dict[str, Annotated[FeatureConfig, BeforeValidator(_nothing_said)]], BeforeValidator(_nothing_said)
@@ -125,6 +138,9 @@ class DatasetConfig(_Model):
     seed: Annotated[int, Field(ge=0, lt=2**64, strict=True)] = 0
     shard_bytes: Annotated[ByteSize, Field(ge=1)] = ByteSize(DEFAULT_SHARD_BYTES)
     rows_per_record: Annotated[int, Field(ge=1, strict=True)] | None = None
+    storage_options: Annotated[dict[str, dict[str, Any]], BeforeValidator(_storage_options)] = Field(
+        default_factory=dict, exclude=True, repr=False
+    )
 
     def row_axes_of(self, feature: str) -> int:
         """How many leading axes of this feature's arrays count rows."""

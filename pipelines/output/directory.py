@@ -12,7 +12,7 @@ from loaders.format.manifest import FILE_NAME, Manifest, ManifestError
 from pipelines.errors import EXIT_BAD_INPUT, NpyflowError
 from pipelines.plan.plan import Plan, Task
 from pipelines.runners.versions import versions
-from pipelines.storage import files, stores
+from pipelines.storage import connections, files
 
 TRANSFORM = "transform"
 STATISTICS = "statistics.npz"
@@ -65,7 +65,7 @@ class Output:
 
     def __reduce__(self) -> Any:
         """Pickles, with the root, how it is reached."""
-        return _restore, (self.root, stores.shared())
+        return _restore, (self.root, connections.shared())
 
     def path(self, *parts: str) -> str:
         """The path of something in the directory."""
@@ -126,7 +126,7 @@ class Output:
 
 
 def _restore(root: str, options: dict[str, Any]) -> Output:
-    stores.adopt(options)
+    connections.adopt(options)
     return Output(root)
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pipelines.errors import WorkerError
 from pipelines.runners.versions import stamp, unstamp
-from pipelines.storage import files, stores
+from pipelines.storage import connections, files
 
 REMEMBERED = 2
 """The values that a process keeps in memory: a worker has one, a program that makes many data sets leaves them."""
@@ -26,7 +26,7 @@ class Kept:
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickles the way to get it; itself, if it lies nowhere."""
         place = vars(self).get(_PLACE)
-        return super().__reduce_ex__(protocol) if place is None else (_load, (*place, stores.shared()))
+        return super().__reduce_ex__(protocol) if place is None else (_load, (*place, connections.shared()))
 
 
 K = TypeVar("K", bound=Kept)
@@ -66,7 +66,7 @@ def _load(path: str, digest: str, options: dict[str, Any]) -> Kept:
     Raises:
         WorkerError: If the file holds another one by now, or this process has other versions than the driver.
     """
-    stores.adopt(options)
+    connections.adopt(options)
     known = _loaded.get((path, digest))
     if known is not None:
         return known

@@ -15,7 +15,7 @@ from pipelines.sources.formats.dtypes import as_integer, leaves, record_dtype
 from pipelines.sources.formats.selection import Column, Selection
 from pipelines.sources.parts import Source
 from pipelines.storage import files
-from pipelines.storage.range_file import Piece, read_pieces
+from pipelines.storage.remote import Piece, read_pieces
 
 Range = tuple[Sequence["Wanted"], int, int]
 """What is wanted, the first row, and one more than the last row, which are within the rows of each source."""
@@ -63,7 +63,7 @@ def read_files(root: str, together: Iterable[Sequence[Range]]) -> None:
         else:
             remote.append(format_of(path).pieces(path, selections))
     if remote:
-        read_pieces(itertools.chain.from_iterable(remote), files.open_ranges)
+        read_pieces(itertools.chain.from_iterable(remote))
 
 
 def _select(wanted: Iterable[Wanted], start: int, stop: int) -> Iterator[Selection]:

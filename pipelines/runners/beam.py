@@ -15,6 +15,7 @@ from pipelines import counters
 from pipelines.errors import ConfigError, DataError, GraphWritten, NpyflowError, WorkerError
 from pipelines.runners import flink
 from pipelines.runners.fork import Workers, choose_workers, tensorflow_was_used
+from pipelines.storage.connections import refuse_replaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,6 +126,7 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
     """
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    refuse_replaced(arguments)
     cluster = flink.Cluster.of(arguments)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for options in _all_subclasses(PipelineOptions):

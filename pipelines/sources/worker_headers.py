@@ -12,7 +12,7 @@ from typing import Any
 import apache_beam as beam
 
 from pipelines.sources.headers import Chunk, FileHeaders, HeaderReader, read_headers, read_here
-from pipelines.storage import files, stores
+from pipelines.storage import connections, files
 
 MIN_FILES = 10_000
 """For fewer files a job that reads their headers takes longer to start than they take to read."""
@@ -41,13 +41,13 @@ class KeepHeaders(beam.PTransform):  # type: ignore[misc]
             | "ListChunks" >> beam.Create(list(enumerate(self._chunks)))
             | "SpreadChunks" >> beam.Reshuffle()
             | "KeepHeaders"
-            >> beam.Map(keep_headers, self._root, self._directory, stores.shared()).with_output_types(None)
+            >> beam.Map(keep_headers, self._root, self._directory, connections.shared()).with_output_types(None)
         )
 
 
 def keep_headers(chunk: Numbered, root: str, directory: str, options: Mapping[str, Any]) -> None:
     """Reads the headers of one chunk and keeps them; `options` are those with which file systems are reached."""
-    stores.adopt(options)
+    connections.adopt(options)
     number, paths_with_sizes = chunk
     files.write_bytes(_path(directory, number), pickle.dumps(read_headers(root, paths_with_sizes)))
 

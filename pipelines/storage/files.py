@@ -1,7 +1,4 @@
-"""Files, local or in any file system that Beam has: a path with `://` goes through `stores`, others through the OS.
-
-Beam is imported where it is used only: that takes two seconds, which looking at a local directory need not wait for.
-"""
+"""Files, local or in any file system that fsspec has: a path with `://` is reached as `connections` says."""
 
 from __future__ import annotations
 
@@ -15,10 +12,13 @@ import uuid
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
+from pipelines import counters
 from pipelines.errors import naming_file
-from pipelines.storage.range_file import FIRST_AHEAD_BYTES, RangeFile
+from pipelines.storage import entries
+from pipelines.storage.connections import ask, is_object_store
+from pipelines.storage.remote import FIRST_AHEAD_BYTES, RemoteFile, RemoteWriter, Writer
+from pipelines.storage.remote import read_range as read_range
 from pipelines.storage.retry import retrying
-from pipelines.storage.stores import Writer, store_of
 
 COPIED_BYTES = 8 * 2**20
 
@@ -39,7 +39,7 @@ class FileInfo:
 
 
 def is_local(path: str) -> bool:
-    """Whether the operating system opens this path, not Beam."""
+    """Whether the operating system opens this path, not fsspec."""
     return "://" not in path
 
 
@@ -94,7 +94,7 @@ def is_empty(path: str, *, but: str = "") -> bool:
     try:
         if is_local(path):
             return not {*os.listdir(path)} - {but}
-        return not {*store_of(path).match(path.rstrip("/"))} - {join(path, but)}
+        return not entries.names_in(path.rstrip("/")) - {but}
     except FileNotFoundError:
         return True
 
@@ -124,27 +124,24 @@ def _walk(directory: str, prefix: str, above: tuple[tuple[int, int], ...]) -> It
 
 
 def _list_remote(root: str) -> Iterator[FileInfo]:
-    base = root.rstrip("/") + "/"
-    for path, (size, modified) in store_of(root).match(root.rstrip("/")).items():
-        relative = path.removeprefix(base)
-        if relative and not relative.endswith("/") and not any(map(_hidden, relative.split("/"))):
-            yield FileInfo(path=relative, size=size, modified=modified)
+    for path, (size, modified) in entries.find(root).items():
+        if path and not path.endswith("/") and not any(map(_hidden, path.split("/"))):
+            yield FileInfo(path=path, size=size, modified=modified)
 
 
-def open_input(path: str) -> BinaryIO:
+def open_input(path: str, *, size: int | None = None) -> BinaryIO:
     """Opens a file for reading bytes; the result can seek, and reads on quickly.
+
+    Args:
+        path: The file.
+        size: Its bytes, where they are known: they need not be asked for.
 
     Raises:
         OSError: If it cannot be opened.
     """
     if is_local(path):
         return open(path, "rb")
-    return cast(BinaryIO, io.BufferedReader(RangeFile(store_of(path), path, exact=False), FIRST_AHEAD_BYTES))
-
-
-def open_ranges(path: str) -> RangeFile:
-    """Opens a file that is not local for reading ranges of it, with requests for just these."""
-    return RangeFile(store_of(path), path, exact=True)
+    return cast(BinaryIO, io.BufferedReader(RemoteFile(path, size=size), FIRST_AHEAD_BYTES))
 
 
 def create(path: str) -> Writer:
@@ -156,21 +153,20 @@ def create(path: str) -> Writer:
     if is_local(path):
         make_directory(os.path.dirname(path) or ".")
         return open(path, "wb")
-    return store_of(path).create(path)
+    return RemoteWriter(path)
 
 
 def create_new(path: str, data: bytes) -> bool:
     """Writes a file only where there is none; makes the directories above it.
 
     Returns:
-        Whether there was none. Of several who try at the same time one succeeds, but in a file system that Beam reaches
-        more may.
+        Whether there was none. Of several who try at the same time one succeeds, where the file system can say so.
 
     Raises:
         OSError: If it cannot be created.
     """
     if not is_local(path):
-        return store_of(path).create_new(path, data)
+        return entries.create_new(path, data)
     make_directory(os.path.dirname(path) or ".")
     try:
         with open(path, "xb") as file:
@@ -182,7 +178,7 @@ def create_new(path: str, data: bytes) -> bool:
 
 def writes_whole(path: str) -> bool:
     """Whether a file that is written there appears whole when it is closed, and not at all after an error."""
-    return not is_local(path) and store_of(path).writes_whole
+    return is_object_store(path)
 
 
 def rename(source: str, destination: str) -> None:
@@ -199,12 +195,12 @@ def rename(source: str, destination: str) -> None:
         make_directory(os.path.dirname(destination) or ".")
         os.replace(source, destination)
     else:
-        store_of(source).rename(source, destination)
+        entries.rename(source, destination)
 
 
 def exists(path: str) -> bool:
     """Whether there is a file of that name, or, where there are such, a directory."""
-    return os.path.exists(path) if is_local(path) else store_of(path).exists(path)
+    return os.path.exists(path) if is_local(path) else entries.exists(path)
 
 
 def size(path: str) -> int:
@@ -213,7 +209,7 @@ def size(path: str) -> int:
     Raises:
         OSError: If there is none.
     """
-    return os.path.getsize(path) if is_local(path) else store_of(path).size(path)
+    return os.path.getsize(path) if is_local(path) else entries.size(path)
 
 
 def remove(path: str) -> None:
@@ -226,7 +222,7 @@ def remove(path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)
     else:
-        store_of(path).remove([path])
+        entries.remove(path)
 
 
 def remove_tree(path: str) -> None:
@@ -236,7 +232,7 @@ def remove_tree(path: str) -> None:
         OSError: If it cannot be removed.
     """
     if not is_local(path):
-        store_of(path).remove_tree(path.rstrip("/"))
+        entries.remove_tree(path)
     elif os.path.lexists(path):
         shutil.rmtree(path)
 
@@ -244,7 +240,7 @@ def remove_tree(path: str) -> None:
 def remove_unfinished(root: str) -> None:
     """Gives up what has been begun under a directory and will never be a file there: parts that a store keeps."""
     if not is_local(root):
-        store_of(root).remove_unfinished(root.rstrip("/"))
+        entries.remove_unfinished(root)
 
 
 def make_directory(path: str) -> None:
@@ -256,7 +252,7 @@ def make_directory(path: str) -> None:
     if is_local(path):
         os.makedirs(path, exist_ok=True)
     else:
-        store_of(path).make_directory(path)
+        entries.make_directory(path)
 
 
 def read_bytes(path: str) -> bytes:
@@ -266,7 +262,9 @@ def read_bytes(path: str) -> bytes:
         OSError: If it cannot be read.
     """
     if not is_local(path):
-        return store_of(path).load(path)
+        data = bytes(ask(path, lambda system, place: system.cat_file(place)))
+        counters.count(counters.BYTES_READ, len(data))
+        return data
     with open(path, "rb") as file:
         return file.read()
 

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+import tenacity
+
 from pipelines import counters
 
 ATTEMPTS = 8
@@ -20,14 +22,10 @@ TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
 """HTTP's: a timeout, too early, too many requests, and errors of the server."""
 
 LASTING = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
-NETWORK_MODULES = ("urllib3", "requests", "httplib2", "httpx")
-"""Libraries by which Beam's file systems connect; what they raise is of the connection, unless it has a status."""
+NETWORK_MODULES = ("aiohttp", "httpx", "requests", "urllib3")
+"""Libraries by which file systems connect; what they raise is of the connection, unless it has a status."""
 
 T = TypeVar("T")
-
-
-class TransientError(OSError):
-    """A failure that another attempt may not have."""
 
 
 def is_transient(error: BaseException) -> bool:
@@ -40,40 +38,44 @@ def is_transient(error: BaseException) -> bool:
 
 
 def _decide(error: BaseException) -> bool | None:
-    status = _status(error)
+    status = status_of(error)
     if status is not None:
         return status in TRANSIENT_STATUS
     if isinstance(error, LASTING):
         return False
-    if isinstance(error, TransientError | ConnectionError | TimeoutError | http.client.HTTPException):
+    if isinstance(error, ConnectionError | TimeoutError | http.client.HTTPException):
         return True
     return True if type(error).__module__.split(".")[0] in NETWORK_MODULES else None
 
 
-def _status(error: BaseException) -> int | None:
-    """The HTTP status that libraries keep with their errors: Google's, requests' and Beam's, in this order."""
-    response = getattr(error, "response", None)
-    for found in (getattr(error, "code", None), getattr(error, "status_code", None), getattr(response, "status", None)):
-        value = getattr(found, "value", found)
-        if isinstance(value, int) and 100 <= value < 600:
-            return value
-    value = getattr(response, "status_code", None)
-    return value if isinstance(value, int) else None
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that a library keeps with its error; None where it has none."""
+    response: Any = getattr(error, "response", None)
+    if isinstance(response, Mapping):  # Amazon's
+        response = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    named = [getattr(error, name, None) for name in ("status_code", "status", "code")]
+    for found in (*named, response, getattr(response, "status_code", None)):
+        if str(found).isdecimal() and 100 <= int(found) < 600:
+            return int(found)
+    return None
 
 
 def _related(error: BaseException) -> Iterator[BaseException]:
-    """The error, those that Beam collects in it, and those that it was raised from."""
+    """The error, and those that it was raised from."""
     seen: set[int] = set()
-    pending: deque[Any] = deque([error])
+    pending: deque[BaseException | None] = deque([error])
     while pending:
         found = pending.popleft()
-        if not isinstance(found, BaseException) or id(found) in seen:
+        if found is None or id(found) in seen:
             continue
         seen.add(id(found))
         yield found
-        details = getattr(found, "exception_details", None)
-        pending.extend(details.values() if isinstance(details, Mapping) else ())
         pending.extend((found.__cause__, found.__context__))
+
+
+def status_in(error: BaseException) -> int | None:
+    """The HTTP status of an error, or of what it was raised from."""
+    return next((found for found in map(status_of, _related(error)) if found is not None), None)
 
 
 def retrying(attempt: Callable[[], T]) -> T:
@@ -91,18 +93,17 @@ def retrying(attempt: Callable[[], T]) -> T:
     Raises:
         Exception: What the last attempt raised, or the first that failed for a reason that stays.
     """
-    for number in range(1, ATTEMPTS):
-        try:
-            return attempt()
-        except Exception as error:
-            if not is_transient(error):
-                raise
-        back_off(number)
-    return attempt()
+    attempts = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(ATTEMPTS),
+        wait=_wait,
+        retry=tenacity.retry_if_exception(is_transient),
+        before_sleep=lambda _: counters.count(counters.RETRIES),
+        sleep=time.sleep,
+        reraise=True,
+    )
+    return attempts(attempt)
 
 
-def back_off(number: int) -> None:
-    """Counts a retry and waits before it; `number` is how many attempts have failed."""
-    counters.count(counters.RETRIES)
-    longest = min(FIRST_SECONDS * 2 ** (number - 1), MOST_SECONDS)
-    time.sleep(random.uniform(longest / 2, longest))
+def _wait(state: tenacity.RetryCallState) -> float:
+    longest = min(FIRST_SECONDS * 2 ** (state.attempt_number - 1), MOST_SECONDS)
+    return random.uniform(longest / 2, longest)

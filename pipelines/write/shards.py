@@ -26,8 +26,8 @@ from pipelines.reading.columns import Columns, read_columns, take
 from pipelines.runners.distribute import Spread
 from pipelines.runners.fork import Workers
 from pipelines.storage import files
+from pipelines.storage.remote import Writer
 from pipelines.storage.retry import retrying
-from pipelines.storage.stores import Writer
 from pipelines.write.encode import encode_records, encode_variable_records, is_variable
 from pipelines.write.transform import apply_transform, load_transform
 

@@ -62,8 +62,9 @@ def weights(directory, name):
 
 
 @pytest.mark.parametrize("kind", [loaders.load, loaders.Loader, loaders.numpy.Loader])
-def test_a_file_system_that_tensorflow_does_not_know(kind):
+def test_a_file_system_that_fsspec_does_not_know(kind):
     with pytest.raises(
-        loaders.ManifestError, match=r"unknown://bucket/out/manifest\.json: expected a file system .* copy"
+        loaders.ManifestError,
+        match=r"unknown://bucket/out/manifest\.json: expected a file system that fsspec reads; found",
     ):
         kind("unknown://bucket/out", "train", batch_size=2)

@@ -1,14 +1,15 @@
-"""Makes directories of `.npy` files, and a file system of Beam's that keeps its files in memory."""
+"""Makes directories of `.npy` files, and a file system of fsspec that keeps its files in memory."""
 
 from __future__ import annotations
 
 import io
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import fsspec
 import numpy as np
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata, FileSystem
+from fsspec.spec import AbstractFileSystem
 
 INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 DTYPES = ("bool", *INTEGERS, "float16", "float32", "float64")
@@ -57,117 +58,106 @@ def values(shape: tuple[int, ...], dtype: str, *, seed: int = 0) -> np.ndarray[A
     return np.frombuffer(generator.bytes(count), dtype=kind).reshape(shape).copy()
 
 
-class RamFileSystem(FileSystem):
-    """`ram://`: an object store in memory that counts the bytes read from it."""
+class RamFileSystem(AbstractFileSystem):
+    """`ram://`: files in memory, which are shared by all instances; it counts what is read from them."""
 
+    protocol = "ram"
     contents: ClassVar[dict[str, bytes]] = {}
+    """The files by their whole paths."""
     bytes_read = 0
     requests = 0
 
-    @classmethod
-    def scheme(cls) -> str:
-        return "ram"
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+        """What is directly in a directory, or a file itself."""
+        path = self._strip_protocol(path)
+        below = {self._strip_protocol(name): len(data) for name, data in self._own().items()}
+        if path in below:
+            return [self.info(path)] if detail else [path]
+        names = {
+            path + "/" + name[len(path) + 1 :].split("/")[0] if path else name.split("/")[0]
+            for name in below
+            if not path or name.startswith(f"{path}/")
+        }
+        if not names:
+            raise FileNotFoundError(path)
+        return [self.info(name) for name in sorted(names)] if detail else sorted(names)
 
-    def join(self, basepath: str, *paths: str) -> str:
-        return "/".join([basepath.rstrip("/"), *paths])
+    def _own(self) -> dict[str, bytes]:
+        return {name: data for name, data in self.contents.items() if name.startswith(f"{self.protocol}://")}
 
-    def split(self, path: str) -> tuple[str, str]:
-        head, _, tail = path.rpartition("/")
-        return head, tail
-
-    def mkdirs(self, path: str) -> None:
-        pass
-
-    def has_dirs(self) -> bool:
-        return False
-
-    def _list(self, dir_or_prefix: str) -> Iterator[FileMetadata]:
-        for path, data in sorted(self.contents.items()):
-            if path.startswith(dir_or_prefix):
-                yield FileMetadata(path, len(data), 1.0)
-
-    def create(self, path: str, mime_type: str = "", compression_type: str = CompressionTypes.AUTO) -> Any:
-        assert compression_type == CompressionTypes.UNCOMPRESSED
-        return _RamWriter(path)
-
-    def open(self, path: str, mime_type: str = "", compression_type: str = CompressionTypes.AUTO) -> Any:
-        assert compression_type == CompressionTypes.UNCOMPRESSED
-        return _RamReader(self._get(path))
+    def _whole(self, path: str) -> str:
+        return f"{self.protocol}://{self._strip_protocol(path)}"
 
     def _get(self, path: str) -> bytes:
-        if path not in self.contents:
-            raise BeamIOError(f"no such object: {path}")
-        return self.contents[path]
+        if self._whole(path) not in self.contents:
+            raise FileNotFoundError(f"no such object: {self._whole(path)}")
+        return self.contents[self._whole(path)]
 
-    def copy(self, source_file_names: list[str], destination_file_names: list[str]) -> None:
-        for source, destination in zip(source_file_names, destination_file_names, strict=True):
-            self.contents[destination] = self._get(source)
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        path, whole = self._strip_protocol(path), self._whole(path)
+        if whole in self.contents:
+            return {"name": path, "size": len(self.contents[whole]), "type": "file", "mtime": 1.0}
+        if any(name.startswith(f"{whole}/") for name in self.contents):
+            return {"name": path, "size": 0, "type": "directory"}
+        raise FileNotFoundError(f"no such object: {whole}")
 
-    def rename(self, source_file_names: list[str], destination_file_names: list[str]) -> None:
-        self.copy(source_file_names, destination_file_names)
-        self.delete(source_file_names)
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
+        data = self._get(path)[start:end]
+        RamFileSystem.requests += 1
+        RamFileSystem.bytes_read += len(data)
+        return data
 
-    def exists(self, path: str) -> bool:
-        return path in self.contents
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
+        if mode == "create" and self._whole(path) in self.contents:
+            raise FileExistsError(path)
+        self.write(path, bytes(value))
 
-    def size(self, path: str) -> int:
-        return len(self._get(path))
+    def write(self, path: str, data: bytes) -> None:
+        """What all writing of files goes through."""
+        self.contents[self._whole(path)] = data
 
-    def last_updated(self, path: str) -> float:
-        return 1.0
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> Any:
+        return io.BytesIO(self._get(path)) if mode == "rb" else _RamWriter(self, path)
 
-    def checksum(self, path: str) -> str:
-        return str(hash(self._get(path)))
+    def cp_file(self, path1: str, path2: str, **_: Any) -> None:
+        self.contents[self._whole(path2)] = self._get(path1)
 
-    def metadata(self, path: str) -> FileMetadata:
-        return FileMetadata(path, self.size(path), 1.0)
+    def mv(self, path1: str, path2: str, **_: Any) -> None:
+        self.cp_file(path1, path2)
+        self.rm_file(path1)
 
-    def delete(self, paths: list[str]) -> None:
-        for path in paths:
-            self._get(path)
-            del self.contents[path]
+    def rm_file(self, path: str) -> None:
+        self._get(path)
+        del self.contents[self._whole(path)]
 
-
-class _RamReader(io.RawIOBase):
-    """Gives at most 64 KiB at a time, as a connection may."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._data)}[whence]
-        RamFileSystem.requests += whence == io.SEEK_SET
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        piece = self._data[self._position : self._position + min(len(buffer), 2**16)]
-        buffer[: len(piece)] = piece
-        self._position += len(piece)
-        RamFileSystem.bytes_read += len(piece)
-        return len(piece)
+    def rm(self, path: str, recursive: bool = False, maxdepth: int | None = None) -> None:
+        assert recursive
+        self.info(path)
+        for name in [name for name in self.contents if f"{name}/".startswith(f"{self._whole(path)}/")]:
+            del self.contents[name]
 
 
 class _RamWriter(io.BytesIO):
-    """An object appears when it is closed."""
+    """A file appears when it is closed."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, system: RamFileSystem, path: str) -> None:
         super().__init__()
+        self._system = system
         self._path = path
 
     def close(self) -> None:
         if not self.closed:
-            RamFileSystem.contents[self._path] = self.getvalue()
+            self._system.write(self._path, self.getvalue())
         super().close()
+
+
+def register(system: type[RamFileSystem]) -> type[RamFileSystem]:
+    """Lets fsspec know a file system by its scheme."""
+    fsspec.register_implementation(str(system.protocol), system, clobber=True)
+    return system
+
+
+register(RamFileSystem)
 
 
 def empty_ram() -> None:

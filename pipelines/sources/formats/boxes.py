@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy.typing as npt
 
-from pipelines.storage.range_file import SKIPPED_BYTES
-
 Array = npt.NDArray[Any]
 Box = tuple[slice, ...]
 
 BUFFER_BYTES = 4 * 2**20
 """The most that one request for a part of a Fortran-ordered file, or for the records of a table, reads."""
 
-GAP_BYTES = SKIPPED_BYTES
-"""Bytes that are read and dropped rather than asked for separately: behind a larger gap a `RangeFile` asks anew."""
+GAP_BYTES = 256 * 2**10
+"""Bytes that are read and dropped rather than asked for separately: a request to an object store takes tens of
+milliseconds, and this much takes a few."""
 
 TILE_COLUMNS = 1024
 """How many runs of a Fortran-ordered array are copied side by side: their cache lines, and the pages that they are on,

@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 from pipelines.sources.formats import boxes
 from pipelines.sources.formats.boxes import Array, Box
-from pipelines.sources.formats.requests import TOGETHER_BYTES, Reader, Request, fulfil, join_requests, read_into
+from pipelines.sources.formats.requests import TOGETHER_BYTES, Reader, Remote, Request, fulfil, join_requests, read_into
 from pipelines.sources.formats.selection import Selection
-from pipelines.sources.formats.unchanged import check_size, check_status
-from pipelines.storage.range_file import Piece, RangeFile
+from pipelines.sources.formats.unchanged import check_status
+from pipelines.storage.remote import Piece
 
 MAPPED_BYTES = 256 * 2**20
 """About the most of a file that is mapped at a time: what is mapped and was touched counts as memory of the process."""
@@ -65,15 +65,16 @@ def read_from(file: Reader, selection: Selection) -> None:
 
 def pieces(path: str, selections: Sequence[Selection]) -> Iterator[Piece]:
     """The requests to a remote file for all that is read of it now: what lies near together is one request."""
+    remote = Remote(path, selections[0].source)
     apart: list[Selection] = []
     for together in _by_array(selections):
         if any(map(_is_dense, together)):  # of each column some rows are wanted: all of it is read
             for window in _windows(together[0], TOGETHER_BYTES):
-                yield path, functools.partial(_read_window, path, together, window)
+                yield functools.partial(_read_window, remote, together, window)
         else:
             apart += together
     requests = [ascending for selection in apart for ascending in _requests(selection)]
-    yield from join_requests(path, requests, selections[0].source)
+    yield from join_requests(remote, requests)
 
 
 def _by_array(selections: Iterable[Selection]) -> Iterable[list[Selection]]:
@@ -126,12 +127,10 @@ def _read_mapped(file: io.FileIO, selections: Sequence[Selection]) -> None:
             _copy_window(selection, elements, first)
 
 
-def _read_window(path: str, selections: Sequence[Selection], window: Window, file: RangeFile) -> None:
+def _read_window(remote: Remote, selections: Sequence[Selection], window: Window) -> None:
     array, (first, shape) = selections[0], window
     offset = array.source.locator + first * _plane(array)
-    file.will_read(offset, offset + shape[-1] * _plane(array))
-    check_size(file.size, path, array.source)
-    elements = _load(file, array, window)
+    elements = remote.read(offset, offset + shape[-1] * _plane(array)).view(array.dtype).reshape(shape, order="F")
     for selection in selections:
         _copy_window(selection, elements, first)
 

@@ -20,7 +20,7 @@ from pipelines.sources.formats.dtypes import ALLOWED, check_dtype
 from pipelines.sources.formats.protocol import Format, FormatError, Header, Member
 from pipelines.sources.formats.selection import Selection
 from pipelines.storage import files
-from pipelines.storage.range_file import Piece
+from pipelines.storage.remote import Piece
 
 MAGIC = b"\x93NUMPY"
 
@@ -41,7 +41,7 @@ class Npy(Format):
 
     def members(self, path: str, *, size: int) -> Sequence[Member]:
         """Reads the header; see `Format`."""
-        with files.open_input(path) as file:
+        with files.open_input(path, size=size) as file:
             return [Member(name="", header=read_header(file, size=size))]
 
     def read(self, path: str, selections: Sequence[Selection]) -> None:

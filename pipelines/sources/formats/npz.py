@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import io
 import os
 import struct
@@ -24,7 +25,7 @@ from pipelines.sources.formats.protocol import Format, FormatError, Header, Memb
 from pipelines.sources.formats.selection import Selection
 from pipelines.sources.formats.unchanged import check_size, check_status
 from pipelines.storage import files
-from pipelines.storage.range_file import Piece
+from pipelines.storage.remote import Piece
 
 SUFFIX = Npy.suffix
 
@@ -59,7 +60,7 @@ class Npz(Format):
 
     def members(self, path: str, *, size: int) -> Sequence[Member]:
         """Reads the headers of all arrays; see `Format`."""
-        with files.open_input(path) as file:
+        with files.open_input(path, size=size) as file:
             return read_members(file, size=size)
 
     def read(self, path: str, selections: Sequence[Selection]) -> None:
@@ -74,7 +75,7 @@ class Npz(Format):
         """The requests to a remote archive; see `Format`."""
         packed, stored = _by_compression(selections)
         if packed:
-            yield path, lambda _: _unpack(path, packed)
+            yield functools.partial(_unpack, path, packed)
         if stored:
             yield from contiguous.pieces(path, stored)
 

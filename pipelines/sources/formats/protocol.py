@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pipelines.sources.formats.selection import Selection
-from pipelines.storage.range_file import Piece
+from pipelines.storage.remote import Piece
 
 
 class FormatError(ValueError):
@@ -127,4 +128,4 @@ class Format(abc.ABC):
             path: The container, which is not local: each piece waits for its first byte.
             selections: As in `read`.
         """
-        yield path, lambda _: self.read(path, selections)
+        yield functools.partial(self.read, path, selections)

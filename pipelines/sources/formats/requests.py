@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import heapq
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -16,7 +15,8 @@ from pipelines.errors import DataError, Problem
 from pipelines.sources.formats import boxes
 from pipelines.sources.formats.unchanged import check_size
 from pipelines.sources.parts import Source
-from pipelines.storage.range_file import Piece, RangeFile
+from pipelines.storage import files
+from pipelines.storage.remote import Piece
 
 TOGETHER_BYTES = boxes.BUFFER_BYTES
 """The most of a remote file that one request reads for several; what is asked for alone is read whole."""
@@ -71,33 +71,57 @@ def fulfil(file: Reader, requests: Iterable[Request], source: Source) -> None:
         request.place(target)
 
 
-def join_requests(path: str, asked: Iterable[Iterable[Request]], source: Source) -> Iterator[Piece]:
-    """Puts together what is asked of a remote file.
+class Remote:
+    """A source in a file that is not local. One of another size than it had is an error.
 
     Args:
         path: The file.
+        source: The source.
+    """
+
+    def __init__(self, path: str, source: Source) -> None:
+        self._path = path
+        self._source = source
+        self._asked = False
+
+    def read(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
+        """Reads the bytes `[start, stop)` with one request.
+
+        Raises:
+            DataError: If the file has another size than it had.
+            OSError: If it cannot be read.
+        """
+        # A byte more shows a file that has grown. Only where no request reaches its end one has to ask for the size.
+        more = int(stop == self._source.size)
+        if not (more or self._asked):
+            self._asked = True
+            check_size(files.size(self._path), self._path, self._source)
+        data = np.frombuffer(files.read_range(self._path, start, stop + more), np.uint8)
+        if len(data) != stop - start:
+            check_size(files.size(self._path), self._path, self._source)
+            raise _ended(self._source, stop - start - len(data))
+        return data
+
+
+def join_requests(remote: Remote, asked: Iterable[Iterable[Request]]) -> Iterator[Piece]:
+    """Puts together what is asked of a remote file.
+
+    Args:
+        remote: The file.
         asked: Some sequences of requests, each in the order of the file.
-        source: What is read of it.
 
     Yields:
         What one request to the file reads, in the order of the file.
     """
     # Merged as they come: a wide array that is read in many ranges has millions.
     for group in _groups(heapq.merge(*asked, key=lambda request: request.offset)):
-        yield path, functools.partial(_read_group, path, group, source)
+        yield functools.partial(_read_group, remote, group)
 
 
-def _read_group(path: str, group: Sequence[Request], source: Source, file: RangeFile) -> None:
+def _read_group(remote: Remote, group: Sequence[Request]) -> None:
     """Reads with one request what several ask for."""
     first, end = group[0].offset, max(request.end for request in group)
-    file.will_read(first, end)
-    check_size(file.size, path, source)
-    if all(before.end <= after.offset for before, after in itertools.pairwise(group)):
-        fulfil(file, group, source)
-        return
-    data = np.empty(end - first, np.uint8)
-    file.seek(first)
-    read_into(file, data, source)
+    data = remote.read(first, end)
     for request in group:
         own = data[request.offset - first : request.end - first]
         if request.target is not None:
@@ -120,7 +144,7 @@ def _groups(requests: Iterable[Request]) -> Iterator[list[Request]]:
 
 
 def read_into(file: Reader, target: npt.NDArray[np.uint8], source: Source) -> None:
-    """Fills `target` from where the file stands; a remote file may give fewer bytes at a time.
+    """Fills `target` from where the file stands; a compressed member gives fewer bytes at a time.
 
     Raises:
         DataError: If the file ends before.
@@ -130,6 +154,10 @@ def read_into(file: Reader, target: npt.NDArray[np.uint8], source: Source) -> No
     while view.nbytes:
         count = file.readinto(view)
         if not count:
-            found = f"the end of the file {view.nbytes} bytes before the end of the rows"
-            raise DataError(str(Problem(path=source.path, expected=f"{source.size} bytes", found=found)))
+            raise _ended(source, view.nbytes)
         view = view[count:]
+
+
+def _ended(source: Source, missing: int) -> DataError:
+    found = f"the end of the file {missing} bytes before the end of the rows"
+    return DataError(str(Problem(path=source.path, expected=f"{source.size} bytes", found=found)))

@@ -1,4 +1,4 @@
-"""Copies of remote shards in a directory with a limit; `ram://` is a file system that TensorFlow alone reads."""
+"""Remote shards, and copies of them in a directory with a limit; fsspec alone reads `memory://`."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ import uuid
 
 import numpy as np
 import pytest
-import tensorflow as tf
+from fsspec.implementations.memory import MemoryFileSystem
 
 import loaders
 from loaders import Loader
@@ -23,18 +23,16 @@ from tests.support.batches import arrays, assert_same
 from tests.support.numbered import small_chunks, write_numbered
 
 ROOT = pathlib.Path(__file__).parents[3]
+MEMORY = MemoryFileSystem()
 KINDS = pytest.mark.parametrize("kind", [Loader, numpy_loader.Loader])
 
 
 def upload(root):
     """Copies a data set to another file system."""
-    remote = f"ram://{uuid.uuid4().hex}/out"
+    remote = f"memory://{uuid.uuid4().hex}/out"
     for path in root.rglob("*"):
         if path.is_file():
-            name = f"{remote}/{path.relative_to(root).as_posix()}"
-            tf.io.gfile.makedirs(name.rpartition("/")[0])
-            with tf.io.gfile.GFile(name, "wb") as file:
-                file.write(path.read_bytes())
+            MEMORY.pipe_file(f"{remote}/{path.relative_to(root).as_posix()}", path.read_bytes())
     return remote
 
 
@@ -69,7 +67,7 @@ def test_remote_shards_are_read_where_they_are_or_from_copies(root, tmp_path, ki
     assert_same(batches_of(loader), expected)
     assert cached(tmp_path / "cache") == sizes(root)
     for path in sizes(root):
-        tf.io.gfile.remove(f"{remote}/train/{path}")
+        MEMORY.rm_file(f"{remote}/train/{path}")
     assert_same(batches_of(kind(remote, "train", cache_dir=tmp_path / "cache", **options)), expected)
     with pytest.raises(
         ShardError, match=rf"{remote}/train/train-0000\d.tfrecord: expected a shard of \d+ bytes; found"
@@ -196,23 +194,22 @@ def test_an_original_that_is_damaged_is_named(root, tmp_path, kind):
 SHARED = """
 import pathlib, sys, json
 import numpy as np
-import tensorflow as tf
+from fsspec.implementations.memory import MemoryFileSystem
 from loaders.order import chunks
 from loaders.storage import store
 chunks.CHUNK_BYTES, chunks.WINDOW_BYTES = 3000, 4000
 from loaders.numpy import Loader
 local, cache, limit, epochs = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), 3
 for path in local.rglob("*.*"):
-    tf.io.gfile.makedirs(f"ram://x/{path.parent.relative_to(local)}")
-    with tf.io.gfile.GFile(f"ram://x/{path.relative_to(local)}", "wb") as file:
-        file.write(path.read_bytes())
+    MemoryFileSystem().pipe_file(f"memory://x/{path.relative_to(local)}", path.read_bytes())
 fetched = []
 fetch = store.Store._fetch
 store.Store._fetch = lambda self, shard, part: (fetched.append(shard), fetch(self, shard, part))
-loader = Loader("ram://x", "train", batch_size=50, epochs=epochs, cache_dir=cache, cache_bytes=limit or None)
+loader = Loader("memory://x", "train", batch_size=50, epochs=epochs, cache_dir=cache, cache_bytes=limit or None)
 found = np.sort(np.concatenate([batch["n"] for batch in loader]))
 assert (found == np.sort(np.tile(np.arange(2400) - 1_000_000, epochs))).all()
 print(json.dumps(fetched))
+assert "tensorflow" not in sys.modules
 """
 
 

@@ -297,9 +297,13 @@ def test_bench_shows_and_writes_what_it_measured(tmp_path, capsys):
         (["status", "SRC"], ["expected a data set, finished or being built; found none"]),
         (["status", "SRC", "--wach"], ["--wach"]),
         (["status", "SRC", "--runner=FlinkRunner"], ["unknown argument --runner=FlinkRunner; ", "of file systems"]),
-        (["inspect", "SRC", "--s3_endpoint=x"], ["unknown option --s3_endpoint=x; neither npyflow nor Beam has it"]),
-        (["verify", "SRC", "--s3_endpoint_url", "x"], ["expected --s3_endpoint_url=VALUE, in one argument"]),
-        (["bench", "SRC", "--s3_endpoint_url=x"], ["unknown argument --s3_endpoint_url=x"]),
+        (["inspect", "SRC", "--s3_endpoint=x"], ["--s3_endpoint: ", "write --storage_option s3.NAME=VALUE"]),
+        (
+            ["verify", "SRC", "--s3_endpoint_url", "x"],
+            ["--s3_endpoint_url: ", "write --storage_option s3.endpoint_url=VALUE"],
+        ),
+        (["bench", "SRC", "--s3_endpoint_url=x"], ["write --storage_option s3.endpoint_url=VALUE"]),
+        (["status", "SRC", "--storage_option", "s3.key"], ["a setting is KEY=VALUE", "storage_options.s3.key"]),
         (["biuld", "SRC"], ["biuld"]),
     ],
 )

@@ -16,7 +16,7 @@ from pipelines.plan.resolve import resolve_config
 from pipelines.plan.units import Span
 from pipelines.reading.columns import Ragged, encode_text, read_columns, take
 from pipelines.sources.table import scan
-from pipelines.storage import files, range_file
+from pipelines.storage import files
 from tests.support.arrays import RamFileSystem, empty_ram, npy_bytes, npz_bytes, values, write_files
 
 
@@ -168,7 +168,7 @@ def test_reads_only_the_features_that_are_asked_for(ram: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["table", "archive"])
-def test_a_file_of_several_features_and_spans_is_opened_once(
+def test_a_file_of_several_features_and_spans_is_asked_for_its_size_once(
     tmp_path: pathlib.Path, ram: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrays = {"a": values((50,), "i4"), "b": values((50, 3), "u1"), "c": values((50,), "S4")}
@@ -178,13 +178,12 @@ def test_a_file_of_several_features_and_spans_is_opened_once(
     name, data = ("t.npy", npy_bytes(table)) if kind == "table" else ("t.npz", npz_bytes(arrays))
     RamFileSystem.contents[f"{ram}/{name}"] = data
     for root in (ram, write_files(tmp_path, {name: data})):
-        plan, opened = plan_of(root), []
-        open_ranges = files.open_ranges
+        plan, asked = plan_of(root), []
+        size = files.size
         with monkeypatch.context() as patch:
-            patch.setattr(range_file, "READS_AT_ONCE", 1)  # each thread has a file of its own
-            patch.setattr(files, "open_ranges", lambda path: opened.append(path) or open_ranges(path))  # noqa: B023
+            patch.setattr(files, "size", lambda path: asked.append(path) or size(path))  # noqa: B023
             found = read_columns(plan, [Span(part=0, start=5, stop=20), Span(part=0, start=30, stop=40)], stage="test")
-        assert len(opened) == (1 if root is ram else 0)  # local files are opened without a buffer
+        assert len(asked) == (1 if root is ram else 0)  # the operating system says it of a file that is open
         for feature, array in arrays.items():
             assert found[feature].tobytes() == np.concatenate([array[5:20], array[30:40]]).tobytes()
 

@@ -37,11 +37,11 @@ def source(tmp_path):
 def test_only_files_that_wait_are_read_at_once(source, monkeypatch, waits):
     threads, original = set(), files.open_input
 
-    def open_slowly(path):
+    def open_slowly(path, **known):
         threads.add(threading.current_thread())
         if waits:
             time.sleep(0.005)
-        return original(path)
+        return original(path, **known)
 
     chunks = cut([(path.name, path.stat().st_size) for path in sorted(pathlib.Path(source).iterdir())])
     expected = [read_headers(source, chunk) for chunk in chunks]

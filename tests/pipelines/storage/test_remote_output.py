@@ -3,15 +3,13 @@
 import contextlib
 import os
 import pathlib
+import sys
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import tensorflow_transform.beam as tft_beam
-from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import HadoopFileSystemOptions
 
 from pipelines import counters
 from pipelines import run as builds
@@ -25,11 +23,11 @@ from pipelines.output.directory import Output
 from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.sources.table import scan
-from pipelines.storage import files, retry, s3, stores
+from pipelines.storage import connections, files, retry
 from pipelines.write.transform import load_transform
-from tests.pipelines.storage import test_s3
-from tests.support.arrays import RamFileSystem, empty_ram, write_files
+from tests.support.arrays import RamFileSystem, empty_ram, register, write_files
 from tests.support.builds import build
+from tests.support.s3_options import environment
 
 CONFIG = {
     "features": {"x": {"impute": "median", "normalize": "zscore"}, "y": {"role": "label"}},
@@ -51,35 +49,30 @@ def preprocessing_fn(inputs):
 '''
 
 
+@register
 class FlakyFileSystem(RamFileSystem):
     """`flaky://`: fails when something is written whose name holds a text, as a test says for each time."""
 
+    protocol = "flaky"
     failures: ClassVar[dict[str, list[Exception | None]]] = {}
 
-    @classmethod
-    def scheme(cls) -> str:
-        return "flaky"
-
-    def create(self, path, *args, **kwargs):  # type: ignore[no-untyped-def]
+    def write(self, path: str, data: bytes) -> None:
         for part, errors in self.failures.items():
             if part in path and errors and (error := errors.pop(0)) is not None:
                 raise error
-        return super().create(path, *args, **kwargs)
+        super().write(path, data)
 
 
+@register
 class GuardedFileSystem(RamFileSystem):
-    """`guarded://`: reached with an option only, as Hadoop's is."""
+    """`guarded://`: reached with an option only."""
 
-    def __init__(self, pipeline_options):  # type: ignore[no-untyped-def]
-        super().__init__(pipeline_options)
-        # Where there are none, Beam gives a dict.
-        user = pipeline_options and pipeline_options.view_as(HadoopFileSystemOptions).hdfs_user
+    protocol = "guarded"
+
+    def __init__(self, user: str | None = None, **options: Any) -> None:
         if user != "me":
-            raise ValueError(f"expected --hdfs_user=me; found {user}")
-
-    @classmethod
-    def scheme(cls) -> str:
-        return "guarded"
+            raise ValueError(f"expected the user me; found {user}")
+        super().__init__(**options)
 
 
 class UnavailableError(Exception):
@@ -174,7 +167,7 @@ def test_a_build_that_was_stopped_goes_on_and_leaves_nothing(local: tuple[str, s
 
 def test_a_write_that_fails_for_a_while_is_tried_again(local: tuple[str, str]) -> None:
     source, out = local
-    error = BeamIOError("create failed", {"path": UnavailableError()})
+    error = UnavailableError()
     FlakyFileSystem.failures = {"_build/tmp/": [error, error], "train/": [error, error], "statistics.npz": [error]}
     with counters.counting() as counter:
         build(source, "flaky://bucket/out", parse_config(CONFIG))
@@ -246,15 +239,57 @@ def test_verify_finds_what_a_build_has_left_elsewhere(local: tuple[str, str]) ->
 
 def run(*arguments: str) -> int:
     """A command as a program of its own runs it, with no options but those that it is given."""
-    FileSystems.set_options(None)
-    stores._shared = {}
-    s3._connect.cache_clear()
+    connections._options = {}
     try:
         return main.main(arguments)
     finally:
-        FileSystems.set_options(None)
-        stores._shared = {}
-        s3._connect.cache_clear()
+        connections._options = {}
+
+
+def test_options_of_file_systems_are_written_nowhere(local: tuple[str, str], tmp_path: pathlib.Path) -> None:
+    given = {"guarded": {"user": "me", "password": "not-for-others"}}
+    config = parse_config(CONFIG | {"storage_options": given})
+    assert "not-for-others" not in f"{config!r} {config.model_dump_json()}"
+    written: list[bytes] = []
+    write = GuardedFileSystem.write
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            GuardedFileSystem, "write", lambda self, path, data: (written.append(data), write(self, path, data))
+        )
+        manifest = build(local[0], "guarded://b/out", config)
+        later = sources(tmp_path / "later", first=3, parts=1)
+        assert builds.append(later, "guarded://b/out", storage_options=given) is not None
+    assert manifest.splits == read_manifest(local[1]).splits
+    assert len(written) > 20
+    assert not any(b"not-for-others" in data for data in written)
+    connections._options = {}
+
+
+@pytest.mark.parametrize("given", ["text", {"s3": "secret"}, ["secret"]])
+def test_options_of_another_form_are_refused_and_not_shown(given: object) -> None:
+    with pytest.raises(ConfigError, match="storage_options: expected for each scheme, such as s3, a mapping") as error:
+        parse_config({"storage_options": given})
+    assert "secret" not in str(error.value)
+
+
+def test_an_option_of_beams_is_refused_with_what_to_write(
+    local: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (("status", "s3://b/out"), ("build", "src", "s3://b/out"), ("bench", "s3://b/out")):
+        with pytest.raises(SystemExit):
+            run(*command, "--s3_secret_access_key=secret")
+        shown = capsys.readouterr().err
+        assert "write --storage_option s3.secret=VALUE, or storage_options in the configuration" in shown
+        assert "=secret" not in shown
+    with pytest.raises(ConfigError, match=r"--hdfs_host.* --storage_option hdfs.host=VALUE"):
+        build(local[0], "hdfs://b/out", beam_options=["--hdfs_host=namenode"])
+
+
+def test_a_store_whose_package_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
+    with pytest.raises(ConfigError, match=r"s3://: expected the package .* found none \(pip install 'npyflow\[s3\]'"):
+        files.exists("s3://nowhere/x")
 
 
 @pytest.mark.parametrize(("command", "code"), [("inspect", 0), ("status", 0), ("verify", 0), ("leakage", 1)])
@@ -265,14 +300,11 @@ def test_commands_that_read_reach_a_file_system_with_its_options(
         if path.is_file():
             RamFileSystem.contents[f"guarded://b/out/{path.relative_to(local[1])}"] = path.read_bytes()
     assert run(command, "guarded://b/out") == 1
-    assert "expected --hdfs_user=me; found" in capsys.readouterr().err
-    assert run(command, "guarded://b/out", "--hdfs_user=me") == code
+    assert "expected the user me; found None" in capsys.readouterr().err
+    assert run(command, "guarded://b/out", "--storage_option=guarded.user=me") == code
     shown = capsys.readouterr()
     assert shown.err == ""
     assert "rows" in shown.out
-
-
-options = test_s3.options
 
 
 @pytest.mark.slow
@@ -280,15 +312,13 @@ options = test_s3.options
 def test_every_command_reaches_an_object_store_in_the_same_way(
     how: str, options: list[str], local: tuple[str, str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
+    for name in [name for name in os.environ if name.startswith(("AWS_", "FSSPEC_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     given = options
     if how == "environment":
-        values = dict(option.removeprefix("--s3_").split("=", 1) for option in options)
-        values["default_region"] = values.pop("region_name")
-        for name, value in values.items():
-            monkeypatch.setenv(f"AWS_{name.upper()}", value)
+        for name, value in environment(options).items():
+            monkeypatch.setenv(name, value)
         given = []
     settings = [f"--set={key}={value}" for key, value in CONFIG.items()]
     out = f"s3://data/{how}"

@@ -3,11 +3,11 @@
 import http.client
 
 import pytest
-from apache_beam.io.filesystem import BeamIOError
+from botocore.exceptions import ClientError
 
 from pipelines import counters
 from pipelines.storage import retry
-from pipelines.storage.retry import TransientError, is_transient, retrying
+from pipelines.storage.retry import is_transient, retrying
 
 
 class StatusError(Exception):
@@ -22,6 +22,16 @@ class Response:
         self.status_code = status_code
 
 
+def amazon(status: int, code: str, seen: Exception | None = None) -> Exception:
+    """An error of Amazon's library, or one that a file system has made of it."""
+    answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    error = ClientError(answer, "GetObject")  # type: ignore[arg-type]
+    if seen is None:
+        return error
+    seen.__cause__ = error
+    return seen
+
+
 def raised_from(error: Exception) -> Exception:
     try:
         raise OSError("could not be read") from error
@@ -32,20 +42,21 @@ def raised_from(error: Exception) -> Exception:
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (TransientError("x"), True),
         (ConnectionResetError(), True),
         (TimeoutError(), True),
         (http.client.IncompleteRead(b""), True),
         (StatusError(code=503), True),
         (StatusError(code=429), True),
         (StatusError(response=Response(500)), True),
-        (BeamIOError("failed", {"path": StatusError(code=503)}), True),
+        (amazon(503, "SlowDown"), True),
+        (amazon(400, "RequestTimeout", TimeoutError()), True),
         (raised_from(ConnectionResetError()), True),
         (StatusError(code=404), False),
         (StatusError(code=403), False),
         (StatusError(response=Response(400)), False),
-        (BeamIOError("failed", {"path": StatusError(code=404)}), False),
-        (BeamIOError("not found"), False),
+        (amazon(404, "NoSuchKey"), False),
+        (amazon(403, "SlowDown"), False),
+        (raised_from(amazon(500, "InternalError")), True),
         (FileNotFoundError(), False),
         (PermissionError(), False),
         (OSError(28, "No space left on device"), False),
@@ -75,7 +86,7 @@ def failing(times: int, error: Exception, calls: list[int]) -> str:
 def test_what_passes_is_tried_until_it_does(times: int, waits: list[float]) -> None:
     calls: list[int] = []
     with counters.counting() as counter:
-        assert retrying(lambda: failing(times, TransientError("busy"), calls)) == "done"
+        assert retrying(lambda: failing(times, ConnectionError("busy"), calls)) == "done"
     assert len(calls) == times + 1
     assert counter.read(counters.RETRIES).rows == len(waits) == times
     for number, wait in enumerate(waits):
@@ -85,8 +96,8 @@ def test_what_passes_is_tried_until_it_does(times: int, waits: list[float]) -> N
 
 def test_what_does_not_pass_fails_in_the_end(waits: list[float]) -> None:
     calls: list[int] = []
-    with pytest.raises(TransientError, match="busy"):
-        retrying(lambda: failing(100, TransientError("busy"), calls))
+    with pytest.raises(ConnectionError, match="busy"):
+        retrying(lambda: failing(100, ConnectionError("busy"), calls))
     assert len(calls) == retry.ATTEMPTS
     assert 10 < sum(waits) < 30
 

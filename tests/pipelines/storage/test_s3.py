@@ -1,7 +1,6 @@
 """Builds from and to a real object store that speaks S3; `scripts/s3.sh` gets it and starts it."""
 
 import contextlib
-import importlib.util
 import os
 import pathlib
 import signal
@@ -10,7 +9,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -24,16 +23,16 @@ from pipelines.plan.resolve import resolve_config
 from pipelines.plan.units import Span
 from pipelines.reading.columns import read_columns
 from pipelines.sources.table import scan
-from pipelines.storage import files, retry, s3
-from pipelines.storage.stores import configure
-from tests.pipelines.storage import test_files
+from pipelines.storage import connections, files, remote, retry
+from pipelines.storage.connections import configure, connect
 from tests.support.arrays import write_files
 from tests.support.builds import build
+from tests.support.file_systems import CHECKS
+from tests.support.s3_options import endpoint, environment, storage_options, through
 from tests.support.s3_proxy import Fault, Proxy
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = pathlib.Path(__file__).parents[3] / "scripts" / "s3.sh"
 CONFIG = {
     "features": {"x": {"impute": "median", "normalize": "zscore"}, "y": {"role": "label"}},
     "splits": {"train": 0.8, "test": 0.2},
@@ -41,38 +40,17 @@ CONFIG = {
 }
 
 
-@pytest.fixture(scope="module")
-def options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """A server of these tests' own, and Beam's options for it."""
-    cache = pathlib.Path(os.environ.get("NPYFLOW_S3_CACHE", pathlib.Path.home() / ".cache/npyflow/s3"))
-    required = "NPYFLOW_REQUIRE_S3" in os.environ
-    if not required and not list(cache.glob("versitygw-*")):
-        pytest.skip("needs a server: scripts/s3.sh setup gets it, in some minutes")
-    if not required and importlib.util.find_spec("boto3") is None:
-        pytest.skip("needs boto3: pip install '.[s3]'")
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    place = {"NPYFLOW_S3_DIR": str(tmp_path_factory.mktemp("server")), "NPYFLOW_S3_PORT": str(port)}
-    environment = os.environ | place
-    started = subprocess.run([SCRIPT, "start"], env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    try:
-        yield started.stdout.split()
-    finally:
-        subprocess.run([SCRIPT, "stop"], env=environment, check=True)
-
-
 @pytest.fixture(autouse=True)
 def _options(options: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What this process has in its environment must not matter."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
+    for name in [name for name in os.environ if name.startswith(("AWS_", "FSSPEC_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(retry, "FIRST_SECONDS", 0.01)
-    configure(options)
+    configure(storage_options(options))
     yield
-    configure(options)
+    configure(storage_options(options))
     files.remove_tree("s3://data")
-    configure(["--s3_region_name=us-east-1"])
+    connections._options = {}
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +65,6 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
         )
     build(root / "src", root / "out", parse_config(CONFIG))
     return str(root / "src"), str(root / "out")
-
-
-def through(proxy: Proxy, options: Sequence[str]) -> list[str]:
-    others = [option for option in options if not option.startswith("--s3_endpoint_url=")]
-    return [f"--s3_endpoint_url={proxy.endpoint}", *others]
 
 
 def start(source: str, output: str, options: Sequence[str]) -> subprocess.Popen[str]:
@@ -116,24 +89,13 @@ def check_equal(remote: str, local: str) -> None:
     assert not files.exists(Output(remote).lock)
 
 
-@pytest.mark.parametrize(
-    "test",
-    [
-        test_files.test_lists_files_at_any_depth_sorted_without_hidden_ones,
-        test_files.test_lists_below_a_directory_whose_name_looks_like_a_pattern,
-        test_files.test_a_root_that_is_absent_or_a_file,
-        test_files.test_writes_reads_renames_and_removes,
-        test_files.test_removes_a_tree_with_its_hidden_files_and_nothing_else,
-        test_files.test_making_a_directory_twice_is_no_error,
-        test_files.test_text_goes_out_whole_and_comes_back,
-    ],
-)
-def test_it_is_a_file_system_like_others(test: object) -> None:
-    test("s3://data/some")  # type: ignore[operator]
+@pytest.mark.parametrize("check", CHECKS)
+def test_it_is_a_file_system_like_others(check: Callable[[str], None]) -> None:
+    check("s3://data/some")
 
 
 def test_a_large_object_is_sent_in_parts_and_appears_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "PART_BYTES", 5 * 2**20)
+    monkeypatch.setattr(remote, "PART_BYTES", 5 * 2**20)
     data, path = np.random.default_rng(0).bytes(12_000_000), "s3://data/large"
     with files.create(path) as file:
         for first in range(0, len(data), 1_000_000):
@@ -148,28 +110,26 @@ def test_a_large_object_is_sent_in_parts_and_appears_whole(monkeypatch: pytest.M
         raise ValueError
     abandoned = files.create("s3://data/abandoned")
     abandoned.write(data)
-    client = s3.connect()._client  # type: ignore[attr-defined]
-    assert [each["Key"] for each in client.list_multipart_uploads(Bucket="data")["Uploads"]] == ["abandoned"]
+    store, _ = connect("s3://data")
+    assert [upload["Key"] for upload in store.list_multipart_uploads("data")] == ["abandoned"]
+    del abandoned
+    files.remove_unfinished("s3://data/aband")  # no directory
+    assert len(store.list_multipart_uploads("data")) == 1
     files.remove_unfinished("s3://data")
-    assert not client.list_multipart_uploads(Bucket="data").get("Uploads")
+    assert not store.list_multipart_uploads("data")
     assert [file.path for file in files.list_files("s3://data")] == ["large"]
 
 
 def test_a_range_takes_little_memory_but_its_own() -> None:
     data, path = np.random.default_rng(0).bytes(16_000_000), "s3://data/large"
     files.write_bytes(path, data)
-    found = bytearray(len(data))
-    with files.open_ranges(path) as file:
-        file.will_read(0, len(data))
-        assert file.size == len(data)
-        tracemalloc.start()
-        done = 0
-        while done < len(data):
-            done += file.readinto(memoryview(found)[done:])
-        _, most = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
+    assert files.read_range(path, 0, 1) == data[:1]
+    tracemalloc.start()
+    found = files.read_range(path, 0, len(data))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     assert found == data
-    assert most < 3 * s3.RECEIVED_BYTES
+    assert most < 2 * len(data) + 3 * 2**20  # what has come, and all of it together
 
 
 def test_a_bucket_is_no_file() -> None:
@@ -188,7 +148,7 @@ def test_of_several_who_create_an_object_one_does() -> None:
     [["--workers=2"], ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]],
     ids=["forked", "multi_processing"],
 )
-def test_workers_reach_the_store_with_beams_options(
+def test_workers_reach_the_store_as_the_program_does(
     workers: list[str], local: tuple[str, str], options: list[str]
 ) -> None:
     source, out = local
@@ -208,18 +168,19 @@ def test_requests_that_fail_are_made_again(local: tuple[str, str], options: list
             "cut" if number % 13 == 1 and method == "GET" else None
         )  # type: ignore[return-value]
 
-    with Proxy(options[0].partition("=")[2]) as proxy, counters.counting() as counter:
+    with Proxy(endpoint(options)) as proxy, counters.counting() as counter:
         proxy.faults = faults
-        build("s3://data/src", "s3://data/out", parse_config(CONFIG), beam_options=through(proxy, options))
+        reached = {"storage_options": storage_options(through(proxy.endpoint, options))}
+        build("s3://data/src", "s3://data/out", parse_config(CONFIG | reached))
     assert counter.read(counters.RETRIES).rows > len(proxy.requests) // 11
-    configure(options)
+    configure(storage_options(options))
     check_equal("s3://data/out", out)
 
 
 def test_a_store_that_refuses_is_not_asked_again(local: tuple[str, str], options: list[str]) -> None:
-    wrong = [*(o for o in options if "secret" not in o), "--s3_secret_access_key=wrong"]
-    with Proxy(options[0].partition("=")[2]) as proxy:
-        configure(through(proxy, wrong))
+    wrong = [*options, "--storage_option=s3.secret=wrong"]
+    with Proxy(endpoint(options)) as proxy:
+        configure(storage_options(through(proxy.endpoint, wrong)))
         with pytest.raises(PermissionError, match="s3://data/x"):
             files.read_bytes("s3://data/x")
     assert len(proxy.requests) == 1
@@ -240,8 +201,43 @@ def test_a_killed_build_goes_on_and_nobody_else_builds_there(local: tuple[str, s
     first.send_signal(signal.SIGKILL)
     first.communicate()
     assert files.exists(Output("s3://data/out").lock)
-    build(source, "s3://data/out", parse_config(CONFIG), beam_options=options)
+    build(source, "s3://data/out", parse_config(CONFIG))
     check_equal("s3://data/out", out)
+
+
+LOADING = """
+import sys
+import numpy as np
+import loaders
+from loaders.numpy import Loader
+here, there = sys.argv[1:]
+known = loaders.open(here)["train"][:]
+found = loaders.open(there)["train"][:]
+assert all((known[name] == found[name]).all() for name in known)
+expected = list(Loader(here, "train", batch_size=100, seed=3))
+for batch, other in zip(expected, Loader(there, "train", batch_size=100, seed=3), strict=True):
+    assert all((batch[name] == other[name]).all() for name in batch)
+assert "tensorflow" not in sys.modules
+for batch, other in zip(expected, loaders.load(there, "train", batch_size=100, seed=3), strict=True):
+    assert all((batch[name] == other[name].numpy()).all() for name in batch)
+print("read")
+"""
+
+
+def test_loaders_read_a_data_set_there(local: tuple[str, str], options: list[str]) -> None:
+    files.copy_tree(local[1], "s3://data/out")
+    with Proxy(endpoint(options)) as proxy:
+        done = subprocess.run(
+            [sys.executable, "-c", LOADING, local[1], "s3://data/out"],
+            env=os.environ | environment(through(proxy.endpoint, options)),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stdout.strip()) == (0, "read"), done.stderr
+    shards = [headers for method, path, headers in proxy.requests if method == "GET" and path.endswith(".tfrecord")]
+    assert shards
+    assert all("Range" in headers for headers in shards)
 
 
 def test_ranges_of_a_task_are_few_requests_for_little_more_than_its_rows(options: list[str]) -> None:
@@ -249,8 +245,8 @@ def test_ranges_of_a_task_are_few_requests_for_little_more_than_its_rows(options
     array = np.asfortranarray(np.random.default_rng(0).normal(size=(200_000, 6)))
     with files.create("s3://data/src/x.npy") as file:
         np.lib.format.write_array(file, array)
-    with Proxy(options[0].partition("=")[2]) as proxy, counters.counting() as counter:
-        configure(through(proxy, options))
+    with Proxy(endpoint(options)) as proxy, counters.counting() as counter:
+        configure(storage_options(through(proxy.endpoint, options)))
         table = scan("s3://data/src", config := DatasetConfig())
         plan = make_plan(table, resolve_config(config, table))
         proxy.requests.clear()
@@ -260,6 +256,7 @@ def test_ranges_of_a_task_are_few_requests_for_little_more_than_its_rows(options
         found = read_columns(plan, spans, stage="test")["x"]
     assert isinstance(found, np.ndarray)
     np.testing.assert_array_equal(found, np.concatenate([array[span.start : span.stop] for span in spans]))
-    assert [method for method, _, _ in proxy.requests] == ["GET"] * 12  # two for each column
+    # The size of the file, and two ranges of each column.
+    assert sorted(method for method, _, _ in proxy.requests) == ["GET"] * 12 + ["HEAD"]
     read = counter.read(counters.BYTES_READ).rows - before
     assert read == 6 * 8 * ((9000 - 1000) + 1000)
