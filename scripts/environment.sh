@@ -2,7 +2,7 @@
 # of everything that it needs, unless it is there already. Defines ROOT and VENV, and puts the environment on PATH.
 #
 # Python is $PYTHON where that is set, else that of the environment that is there, else the first on PATH that will do.
-# From the environment, too: NPYFLOW_VENV, where the environment is to be (.venv).
+# From the environment, too: NPYFLOW_VENV, where the environment is to be (.venv). Run as a program, it sets up that alone.
 
 set -euo pipefail
 
@@ -33,6 +33,19 @@ print("Python", version, platform.machine(), root)
 print(digest.hexdigest())
 print(sys._base_executable)
 PYTHON
+}
+
+# Prints the interpreter of a Python such as 3.12: the one on PATH, or one that pyenv has.
+npyflow_python() {
+  local candidate candidates=("python$1")
+  if command -v pyenv >/dev/null; then candidates+=("$(pyenv root)/versions/$1".*/bin/python); fi
+  for candidate in "${candidates[@]}"; do
+    if npyflow_describe "$candidate" | grep -q "^Python $1 "; then
+      npyflow_describe "$candidate" | tail -n 1
+      return
+    fi
+  done
+  return 1
 }
 
 # Sets NPYFLOW_PYTHON and NPYFLOW_STAMP.

@@ -1,22 +1,35 @@
 #!/usr/bin/env bash
-# Runs the tests, slow ones last, a file of them at a time on each core; --quick or --slow runs one half. Other arguments
-# go to pytest, which then runs in one process: scripts/test.sh -m "not slow" -k manifest
+# Runs the tests, on each core.
+#
+#   scripts/test.sh          the quick ones: some minutes
+#   scripts/test.sh --all    then the slow ones: whole builds, kills, memory, the README, the demo
+#   scripts/test.sh --slow   the slow ones alone
+#   scripts/test.sh …        anything else goes to pytest, in one process: scripts/test.sh tests/pipelines/steps -k median
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 cd "$ROOT"
 
-# A process for each core, up to four, and so many more as $2 says.
+# A process for each core, up to four, and so many more as $2 says; the rest goes to pytest. TensorFlow is imported once by
+# each. -rs prints why a test was skipped.
 on_each_core() {
-  local cores
+  local cores marked="$1" more="$2"
+  shift 2
   cores="$("$VENV/bin/python" -c 'import os; print(min(4, os.cpu_count() or 1))')"
-  "$VENV/bin/python" -m pytest -rs --numprocesses "$((cores + $2))" --dist loadfile -m "$1"
+  "$VENV/bin/python" -m pytest -q -rs --numprocesses "$((cores + more))" -m "$marked" "$@"
 }
-quick() { on_each_core "not slow" 0; }
-slow() { on_each_core slow 1; }  # of which one or the other waits: for a cluster, or for what it has killed
+# Runs of neighbours go to a process, and who is done takes some of another's.
+quick() { on_each_core "not slow" 0 --dist worksteal; }
+# A file stays together, as it has a cluster or a build for all its tests. One process more, as one or another waits: for a
+# cluster, or for what it has killed.
+slow() { on_each_core slow 1 --dist loadfile; }
 
 case "$*" in
-  "") quick && slow ;;
-  --quick) quick ;;
+  "" | --quick)
+    quick
+    npyflow_say "the quick tests pass; scripts/test.sh --all adds the slow ones: whole builds by the command line, kills and full"
+    npyflow_say "disks, memory, programs that import TensorFlow, PyTorch and JAX, Flink and S3, the README and the demo"
+    ;;
+  --all) quick && slow ;;
   --slow) slow ;;
   *) exec "$VENV/bin/python" -m pytest "$@" ;;
 esac

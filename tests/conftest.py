@@ -9,6 +9,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import hypothesis
 import pytest
 
+from tests.support.skips import pytest_sessionfinish, pytest_terminal_summary  # noqa: F401 - hooks
+
 # Deadlines would fail on a busy machine.
 hypothesis.settings.register_profile("local", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True, max_examples=50)

@@ -14,6 +14,8 @@ jax.config.update("jax_num_cpu_devices", 4)
 
 from loaders.jax import Loader  # noqa: E402 - after the check that it is there
 
+pytestmark = pytest.mark.slow  # scripts/test.sh installs no JAX, .ci/run does
+
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader  # noqa: E402 - after the check that it 
 from loaders.torch import Loader, ShardOptions, tensors  # noqa: E402
 
 pytestmark = [
+    pytest.mark.slow,  # scripts/test.sh installs no PyTorch, .ci/run does
     pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
     pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning"),
     # TensorFlow's threads are not used here, and a child that was forked does not touch them.

@@ -60,6 +60,33 @@ def test_an_environment_without_a_stamp_is_made_anew_and_a_failed_one_gets_none(
     assert not (checkout / ".venv" / "npyflow-stamp").exists()
 
 
+SKIPPING = """
+import pytest
+
+@pytest.mark.skip(reason="no server here")
+def test_one():
+    pass
+
+def test_other():
+    pass
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize(("allowed", "passes"), [("no server|no disk", True), ("no disk", False), ("", False)])
+def test_a_skip_that_is_not_expected_is_a_failure(
+    tmp_path: pathlib.Path, allowed: str, passes: bool, workers: str
+) -> None:
+    (tmp_path / "test_skipping.py").write_text(SKIPPING)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.support.skips", "-n", workers, str(tmp_path)]
+    command += ["--rootdir", str(tmp_path), "-p", "no:cacheprovider"]
+    environment = os.environ | {"NPYFLOW_SKIPS": allowed, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "1 passed, 1 skipped" in done.stdout
+    assert done.returncode == (0 if passes else 1), done.stdout
+    assert ("NPYFLOW_SKIPS does not allow: no server here" in done.stdout) is not passes
+
+
 def test_the_demo_writes_the_arrays_that_the_packages_carry(tmp_path: pathlib.Path) -> None:
     spec = importlib.util.spec_from_file_location("npyflow_demo", ROOT / "scripts" / "demo.py")
     assert spec is not None

@@ -372,6 +372,7 @@ def test_the_script_of_the_page(tmp_path):
     assert float(done.stdout.removeprefix("accuracy ")) > 0.95
 
 
+@pytest.mark.slow
 def test_views_of_pytorch_and_jax(root):
     pytest.importorskip("torch")
     pytest.importorskip("jax")

@@ -206,6 +206,7 @@ def test_a_program_ends_while_the_thread_reads(root, end, code):
     assert "Fatal" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")

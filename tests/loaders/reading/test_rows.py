@@ -116,6 +116,7 @@ def test_a_split_without_rows(tmp_path):
     assert rows[:]["x"].shape == (0, 2)
 
 
+@pytest.mark.slow
 def test_a_map_style_data_set_of_pytorch(root):
     data = pytest.importorskip("torch.utils.data")
     rows = loaders.open(root)["train"]
@@ -126,6 +127,7 @@ def test_a_map_style_data_set_of_pytorch(root):
     assert batches[0]["x"].shape == (10, 2)
 
 
+@pytest.mark.slow
 def test_a_source_of_grain(root):
     grain = pytest.importorskip("grain")
     dataset = grain.MapDataset.source(loaders.open(root)["train"]).shuffle(seed=1).batch(10, drop_remainder=False)
