@@ -12,7 +12,7 @@ import pytest
 from tests.support.skips import pytest_sessionfinish, pytest_terminal_summary  # noqa: F401 - hooks
 
 # Deadlines would fail on a busy machine.
-hypothesis.settings.register_profile("local", deadline=None)
+hypothesis.settings.register_profile("local", deadline=None, max_examples=30)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True, max_examples=50)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 

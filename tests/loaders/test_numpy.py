@@ -18,7 +18,7 @@ from loaders.order import chunks
 from loaders.storage import shards as mapped
 from loaders.storage import store
 from loaders.storage.shards import ShardError
-from tests.support import ragged, shards
+from tests.support import examples, ragged, shards
 from tests.support.batches import assert_same, damage
 from tests.support.bits import DTYPES, SHAPES, any_bits
 from tests.support.numbered import numbers, small_chunks, write_numbered
@@ -52,7 +52,7 @@ def test_every_dtype_is_as_tensorflow_reads_it(tmp_path, monkeypatch, rows_per_r
     assert_as_loaded(tmp_path / "out", batch_size=5, shuffle=shuffle, epochs=2)
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(
     counts=st.lists(st.integers(0, 40), min_size=1, max_size=4),
     rows_per_record=st.integers(1, 5),

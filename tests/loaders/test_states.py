@@ -19,7 +19,7 @@ from loaders.numpy import Loader, ShardOptions
 from loaders.order.state import StateError
 from loaders.storage import shards as mapped
 from loaders.storage.shards import ShardError
-from tests.support import shards
+from tests.support import examples, shards
 from tests.support.batches import assert_same, assert_same_batch, damage
 from tests.support.numbered import numbers, small_chunks, write_numbered
 
@@ -232,7 +232,7 @@ def test_identity_is_in_every_state(root):
 # Hosts.
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     counts=st.lists(st.integers(0, 30), min_size=1, max_size=4),
     streams=st.sampled_from([1, 2, 4, 6]),

@@ -45,6 +45,7 @@ def test_what_is_outside_of_the_folder_tensorflow_imports_no_tensorflow():
     assert not found & {"tensorflow", "keras", "torch", "jax"}
 
 
+@pytest.mark.slow
 def test_quick_imports_leave_keras_3_and_the_collector_out():
     code = (
         "import gc, sys\n"

@@ -292,6 +292,7 @@ def command(tmp_path):
 JOB = ("--project=p", "--region=us-central1", "--name=j")
 
 
+@pytest.mark.slow
 def test_the_script_prints_the_whole_command(command, source):
     printed = command(
         source, "gs://b/sets/one/", *JOB, f"--image={IMAGE}", "--set=shard_bytes=64KiB", "--disk=50", "--print"
@@ -316,6 +317,7 @@ def test_the_script_prints_the_whole_command(command, source):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -329,6 +331,7 @@ def test_what_the_script_needs(command, arguments, message):
     assert f"dataflow.sh: {message}" in command(*arguments, "--print", returncode=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("row", "shard", "expected"),
     [

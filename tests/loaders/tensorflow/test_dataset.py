@@ -14,7 +14,7 @@ from loaders.order import chunks, splits
 from loaders.tensorflow.batching import Form
 from loaders.tensorflow.blocks import Reader
 from pipelines.maintain.verify import verify
-from tests.support import shards
+from tests.support import examples, shards
 from tests.support.bits import DTYPES, SHAPES, any_bits, assert_same_bits
 from tests.support.numbered import numbers, oracle, small_chunks, write_numbered
 
@@ -45,7 +45,7 @@ def test_every_dtype_comes_back_bit_for_bit(tmp_path, rows_per_record, shuffle):
         assert_same_bits(found[name][places], array)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     counts=st.lists(st.integers(0, 40), min_size=1, max_size=4),
     rows_per_record=st.integers(1, 5),
@@ -103,6 +103,7 @@ def test_a_shard_that_lost_its_last_record_is_an_error(root, shuffle):
         numbers(loaders.load(root, "train", batch_size=100, shuffle=shuffle))
 
 
+@pytest.mark.slow
 def test_numbers_of_numpy_are_numbers(root):
     for number in (np.int32(3), np.int64(3), np.uint64(3)):
         assert numbers(loaders.load(root, "train", batch_size=number, seed=number)) == numbers(
@@ -229,6 +230,7 @@ def test_batches_are_deterministic(root):
     assert loaders.load(root, "train", batch_size=10).options().deterministic
 
 
+@pytest.mark.slow
 def test_an_iterator_ends_with_its_last_batch(root):
     """With autotuning on it waits for the next time that the tuner looks: after 10, 30, 70, … 630, 1,270 ms."""
     dataset = loaders.load(root, "train", batch_size=10).repeat()
@@ -250,6 +252,7 @@ def test_autotuning_can_be_turned_on(root):
     assert dataset.with_options(wanted).options().autotune.enabled
 
 
+@pytest.mark.slow
 def test_keras_fit_sees_every_row_in_another_order_each_epoch(root):
 
     class Seen(keras.layers.Layer):

@@ -17,7 +17,7 @@ from loaders.format.manifest import ManifestError
 from loaders.order.state import StateError
 from loaders.storage.store import ShardError
 from loaders.tensorflow import keras as training
-from tests.support import shards
+from tests.support import examples, shards
 from tests.support.batches import arrays, assert_same
 from tests.support.numbered import numbers, small_chunks, write_numbered
 from tests.support.training import Stop, StoppedError, model_of
@@ -25,7 +25,7 @@ from tests.support.training import Stop, StoppedError, model_of
 # Against the other loaders.
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(
     counts=st.lists(st.integers(0, 30), min_size=1, max_size=4),
     rows_per_record=st.integers(1, 4),

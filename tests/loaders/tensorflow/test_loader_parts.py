@@ -13,14 +13,14 @@ from loaders import Loader, ShardOptions
 from loaders import numpy as numpy_loader
 from loaders.augment import augmentations
 from loaders.order.splits import fold
-from tests.support import shards
+from tests.support import examples, shards
 from tests.support.batches import arrays, assert_same
 from tests.support.numbered import numbers, small_chunks, write_numbered
 
 # Parts of splits.
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(
     counts=st.lists(st.integers(0, 30), min_size=1, max_size=4),
     rows_per_record=st.integers(1, 4),

@@ -13,7 +13,7 @@ from loaders import Loader
 from loaders.augment import augmentations
 from loaders.format.spec import FeatureSpec
 from loaders.tensorflow import memory
-from tests.support import shards
+from tests.support import examples, shards
 from tests.support.batches import arrays, assert_same, break_record
 from tests.support.numbered import small_chunks, write_numbered
 
@@ -26,7 +26,7 @@ def batches_of(dataset):
     ]
 
 
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 @given(
     counts=st.lists(st.integers(0, 30), min_size=1, max_size=4),
     rows_per_record=st.integers(1, 4),

@@ -13,7 +13,7 @@ from loaders.format.spec import FeatureSpec
 from loaders.order import chunks
 from loaders.tensorflow import ragged
 from loaders.tensorflow.decode import arranger
-from tests.support import shards
+from tests.support import examples, shards
 from tests.support.bits import DTYPES, any_bits, assert_same_bits
 from tests.support.numbered import oracle
 from tests.support.ragged import FEATURES, GOLDEN, check_batch, lengths_of, make_rows, numbers_of, write
@@ -28,7 +28,7 @@ def root(tmp_path, monkeypatch):
     return tmp_path / "out"
 
 
-@settings(max_examples=8)
+@settings(max_examples=examples(8))
 @given(
     counts=st.lists(st.integers(0, 25), min_size=1, max_size=4),
     rows_per_record=st.integers(1, 5),
@@ -151,7 +151,7 @@ def expected_buckets(sequence, all_lengths, boundaries, batch_size, *, drop_rema
     return batches if drop_remainder else batches + [bucket for bucket in waiting if bucket]
 
 
-@settings(max_examples=8)
+@settings(max_examples=examples(8))
 @given(
     lengths=st.lists(st.integers(0, 9), max_size=60),
     boundaries=st.sets(st.integers(1, 9), min_size=1).map(sorted),

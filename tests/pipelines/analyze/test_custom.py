@@ -173,6 +173,7 @@ def beside(tmp_path):
     return directory
 
 
+@pytest.mark.slow
 def test_a_function_travels_with_the_modules_beside_it(beside):
     """To a process that has neither its file nor those beside it."""
     from apache_beam.internal import pickler

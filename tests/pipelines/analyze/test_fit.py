@@ -196,6 +196,7 @@ def test_knowledge_is_of_values():
     assert set(again) == {"x"}
 
 
+@pytest.mark.slow
 def test_the_values_do_not_depend_on_how_the_graph_is_run(tmp_path):
     x = np.abs(np.random.default_rng(0).normal(3, 2, (3000, 6)))
     x[::17, ::2] = np.nan

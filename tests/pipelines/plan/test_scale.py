@@ -150,6 +150,7 @@ def test_the_manifest_of_three_hundred_thousand_shards():
         assert Manifest.loads(text) == manifest
 
 
+@pytest.mark.slow
 def test_a_batch_of_a_hundred_thousand_shards_opens_its_own(tmp_path, monkeypatch):
     x = {"x": np.arange(32, dtype=np.float32).reshape(16, 2)}
     manifest = shards.write(tmp_path, {"train": [x]}, rows_per_record=16, features=shards.specs(x))
@@ -192,6 +193,7 @@ def test_the_numbers_of_tasks_and_of_ranges_do_not_grow_without_end():
     assert all(first[1] == second[0] for first, second in itertools.pairwise(ranges))
 
 
+@pytest.mark.slow
 def test_a_task_costs_no_more_where_there_are_more_files():
     """Both tasks have as many blocks; to find them must not take a pass over all files."""
     seconds = []

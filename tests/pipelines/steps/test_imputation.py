@@ -9,6 +9,7 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401  # makes
 from sklearn.impute import IterativeImputer, SimpleImputer
 
 from pipelines.errors import DataError
+from tests.support import examples
 from tests.support.fitting import columns, fitted, transform
 
 IMPUTERS = {
@@ -29,7 +30,7 @@ COLUMNS = hnp.arrays(np.float32, st.tuples(st.integers(1, 30), st.integers(1, 4)
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(COLUMNS, st.sampled_from(sorted(IMPUTERS)))
 def test_imputation_is_that_of_scikit_learn(x, method):
     expected = IMPUTERS[method].fit_transform(x.astype(np.float64))
@@ -261,7 +262,7 @@ KINDS = {"correlated": correlated, "autoregressive": autoregressive, "factors": 
 
 @pytest.mark.filterwarnings("ignore:.*Early stopping criterion")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("width", [3, 10])
+@pytest.mark.parametrize("width", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_regression_is_as_near_to_the_truth_as_that_of_scikit_learn(width, kind):
     truth, x = KINDS[kind](2000, width, width)
     missing, spread = np.isnan(x), truth.std(axis=0)

@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.preprocessing import KBinsDiscretizer, MinMaxScaler, QuantileTransformer, RobustScaler
 from tensorflow_transform import gaussianization
 
+from tests.support import examples
 from tests.support.fitting import columns, fitted, transform
 
 KEEP = {"impute": "none", "dtype": "float64"}
@@ -40,14 +41,14 @@ COLUMNS = hnp.arrays(np.float32, st.tuples(st.integers(1, 30), st.integers(1, 3)
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(COLUMNS)
 def test_robust_scaling_of_any_values(x):
     expected = RobustScaler().fit_transform(x.astype(np.float64))
     np.testing.assert_allclose(run(x, normalize="robust", **KEEP), expected, rtol=1e-9, atol=1e-9)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(COLUMNS, st.sampled_from([(0.0, 1.0), (0.01, 0.99), (0.25, 0.5)]))
 def test_clip_is_that_of_numpy(x, quantiles):
     low, high = np.nanquantile(x.astype(np.float64), quantiles, axis=0)

@@ -9,6 +9,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler, no
 
 from pipelines.errors import DataError
 from pipelines.write.transform import apply_transform
+from tests.support import examples
 from tests.support.fitting import columns, fitted, resolve, transform
 
 KEEP = {"impute": "none", "dtype": "float64"}
@@ -48,7 +49,7 @@ COLUMNS = hnp.arrays(np.float64, st.tuples(st.integers(1, 30), st.integers(1, 4)
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(COLUMNS, st.sampled_from(sorted(SCALERS)))
 def test_scaling_of_any_values_is_that_of_scikit_learn(x, method):
     wide = x.astype(np.float64)
