@@ -86,3 +86,16 @@ def test_the_citation_and_the_changelog_are_of_this_version():
     assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
     headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[:2] == ["Unreleased", version]
+
+
+def test_the_tests_that_ci_and_workflows_name_are_there():
+    files = [ROOT / ".ci/run", ROOT / "scripts/test.sh", *(ROOT / ".github").rglob("*.yml")]
+    named = {name for path in files for name in re.findall(r"\btests/[\w/]+(?:\.py)?", path.read_text())}
+    assert len(named) > 10
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+def test_workflows_run_every_python():
+    (pythons,) = re.findall(r"python: \[(.+)\]", (ROOT / ".github/workflows/tests.yml").read_text())
+    (known,) = re.findall(r"^PYTHONS=\((.+?)\)", (ROOT / "scripts/environment.sh").read_text(), re.MULTILINE)
+    assert pythons.replace('"', "").split(", ") == known.split()

@@ -13,7 +13,8 @@ import pytest
 
 from tests.support.builds import make
 
-MANIFEST = ("format_version", "features", "rows_per_record", "chunk_records", "splits", "files", "seed", "dropped")
+MANIFEST = ("format_version", "features", "rows_per_record", "chunk_records", "splits", "seed", "dropped")
+BESIDE = ("fitted.npz", "golden.npz", "moments.npz", "schema.pbtxt", "statistics.npz")
 DIGESTS = pathlib.Path(__file__).with_name("digests.json")
 
 # Steps whose graphs add, multiply, divide and compare only, so that no processor's logarithm tells.
@@ -56,11 +57,12 @@ def write(root, kind):
 
 
 def digests(root):
-    """Of the shards, and of what the manifest says of them; it also has versions, and when sources were written."""
-    found = {
-        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob("*.tfrecord"))
-    }
+    """Of the shards, of the files beside them, and of what the manifest says of the shards.
+
+    It also has versions and when sources were written, and a SavedModel is a model however its nodes are numbered.
+    """
+    paths = [*sorted(root.rglob("*.tfrecord")), *(root / name for name in BESIDE if (root / name).exists())]
+    found = {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
     manifest = json.loads((root / "manifest.json").read_text())
     text = json.dumps({key: manifest[key] for key in MANIFEST}, sort_keys=True)
     return found | {"manifest": hashlib.sha256(text.encode()).hexdigest()}
