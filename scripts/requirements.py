@@ -1,6 +1,6 @@
 """Prints what a worker of a cluster needs besides npyflow: the tested version of each, as lines for pip.
 
-That is what the extra `pipelines` requires, and what that requires in turn, as installed here, pinned as in
+That is what the extras `pipelines` and `gcs` require, and what that requires in turn, as installed here, pinned as in
 `constraints.txt`.
 """
 
@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 def main() -> None:
     """Prints the lines, sorted."""
-    needed = closure("npyflow", "pipelines")
+    needed = closure("npyflow", "pipelines") | closure("npyflow", "gcs")
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     pinned = [pin for pin in map(Requirement, lines) if pin.marker is None or pin.marker.evaluate()]
     pins = {normal(pin.name): f"{pin.name}{pin.specifier}" for pin in pinned}

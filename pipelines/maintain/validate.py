@@ -28,6 +28,7 @@ from pipelines.statistics.drift import CHANCE, Classes, compare, compare_classes
 from pipelines.statistics.summary import Statistics, summarize
 from pipelines.storage import files
 from pipelines.storage.archive import load_arrays
+from pipelines.storage.connections import configure
 
 SHOWN_CLASSES = 10
 
@@ -159,6 +160,7 @@ def plan_validation(source: str, config: DatasetConfig, existing: Existing | Non
         SourceError: Listing everything that is wrong with the sources.
         ConfigError: If the configuration does not fit them.
     """
+    configure(config.storage_options)
     config = config.model_copy(update={"preprocessing_fn": None})
     if existing is None:
         table = scan(source, config)

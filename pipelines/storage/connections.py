@@ -146,7 +146,7 @@ def connect(path: str, *, streams: bool = False) -> tuple[Any, str]:
             raise ConfigError(f"{scheme}://: expected the package for it; found none ({install})") from error
         except Exception as error:
             raise OSError(errno.EINVAL, f"{type(error).__name__}: {error}", path) from error
-        if not streams and hasattr(system, "retries"):
+        if extra == "s3" and not streams:
             system.retries = 1  # `retrying` does it, and counts
         _connected.setdefault(key, system)  # another thread may have been faster
     system = _connected[key]

@@ -415,7 +415,16 @@ def check_requirements(lines):
     pins = (ROOT / "constraints.txt").read_text().splitlines()
     assert set(lines) <= set(pins)
     named = {line.split("==")[0] for line in lines}
-    assert named >= {"apache-beam", "numpy", "pydantic", "PyYAML", "tensorflow", "tensorflow-transform", "tfx-bsl"}
+    assert named >= {
+        "apache-beam",
+        "gcsfs",
+        "numpy",
+        "pydantic",
+        "PyYAML",
+        "tensorflow",
+        "tensorflow-transform",
+        "tfx-bsl",
+    }
     assert not named & {"pytest", "ruff", "mypy", "mlxtend", "matplotlib"}
 
 
