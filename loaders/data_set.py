@@ -1,26 +1,23 @@
-"""What a data set is: reads the manifest and the statistics."""
+"""A data set as it is opened: its features, splits and statistics, and ways to its rows."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import io
 import os
 import posixpath
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
-from loaders.format.manifest import FILE_NAME, Manifest, ManifestError
+from loaders.format.manifest import Manifest, ManifestError
 from loaders.format.spec import FeatureSpec
-from loaders.storage import remote
+from loaders.reading.rows import Rows
+from loaders.storage.files import read_arrays, read_manifest
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-    from loaders.reading.rows import Rows
 
 STATISTICS_FILE = "statistics.npz"
 
@@ -81,15 +78,15 @@ class DataSet:
         Raises:
             ManifestError: If the shards hold no feature as it is in the sources.
         """
-        from loaders.transform import applying
+        from loaders.transform.applying import Transform, on_device  # with TensorFlow, which only this needs
 
-        return applying.on_device(applying.Transform(self.root, self.manifest))
+        return on_device(Transform(self.root, self.manifest))
 
     def load(self, split: str, **options: Any) -> tf.data.Dataset:
         """`loaders.load` of a split of this data set, with the same options."""
-        import loaders
+        from loaders.tensorflow.dataset import load  # with TensorFlow, which only this needs
 
-        return loaders.load(self.root, split, **options)
+        return load(self.root, split, **options)
 
     def __getitem__(self, split: str) -> Rows:
         """The rows of a split, or of a part of one (`train[:10%]`), by their number, as NumPy arrays.
@@ -100,9 +97,7 @@ class DataSet:
             ManifestError: If there is no such split.
             ValueError: If `split` means no rows.
         """
-        from loaders.reading import rows
-
-        return rows.Rows(self.root, self.manifest, split)
+        return Rows(self.root, self.manifest, split)
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{split}: {rows:,} rows" for split, rows in self.splits.items())
@@ -110,40 +105,16 @@ class DataSet:
         return "\n  ".join([f"DataSet {self.root} ({splits})", *lines])
 
 
-def read(root: str | os.PathLike[str]) -> DataSet:
-    """Reads the manifest of a data set.
+def open(root: str | os.PathLike[str]) -> DataSet:
+    """Reads what a data set holds, without its rows.
 
     Args:
-        root: Its directory, in any file system that fsspec reads.
+        root: The directory of a finished build, in any file system that fsspec reads.
+
+    Returns:
+        The facts: `features`, `splits`, `class_names`, `statistics`, `manifest`; its `load` is `loaders.load`.
 
     Raises:
         ManifestError: If it is not a finished data set, or is of a format version that this reader does not know.
     """
-    root = os.fspath(root)
-    path = posixpath.join(root, FILE_NAME)
-    content = _read(path)
-    if content is None:
-        raise ManifestError(f"{root}: not a finished data set: expected {FILE_NAME}, which is written last; found none")
-    return DataSet(root=root, manifest=Manifest.loads(content, path=path))
-
-
-def read_arrays(path: str) -> dict[str, npt.NDArray[Any]] | None:
-    """The arrays of an `.npz` file by their names, or None where there is no file."""
-    content = _read(path)
-    if content is None:
-        return None
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {key: arrays[key] for key in arrays.files}
-
-
-def _read(path: str) -> bytes | None:
-    """The content of a file, or None where there is none."""
-    try:
-        if remote.is_remote(path):
-            return remote.read_file(path)
-        with open(path, "rb") as local:
-            return local.read()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
-    except (ImportError, ValueError) as error:
-        raise ManifestError(f"{path}: expected a file system that fsspec reads; found {error}") from error
+    return DataSet(root=os.fspath(root), manifest=read_manifest(root))

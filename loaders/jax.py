@@ -28,8 +28,7 @@ class Loader:
     JAX makes 32-bit numbers of 64-bit ones unless `jax_enable_x64` is set. Strings stay NumPy arrays of objects.
 
     Args:
-        root: As in `loaders.numpy.Loader`.
-        split: As in `loaders.numpy.Loader`.
+        root, split: As in `loaders.numpy.Loader`.
         sharding: A `jax.sharding.Sharding` of batches, the rows being the first axis; or a device; None for the default
             device. Where a sharding spans several processes, each gives the rows of its own `shard`.
         **options: Those of `loaders.numpy.Loader`.

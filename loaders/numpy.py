@@ -10,20 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from loaders import AUTOTUNE, data_set
-from loaders.augment import augmentations
-from loaders.augment.augmentations import Augmentation
+from loaders.augment import augmentation
+from loaders.augment.augmentation import Augmentation
 from loaders.format.spec import FeatureSpec
 from loaders.order import hashing, splits, state
 from loaders.order.chunks import window_rows
 from loaders.order.epoch import Position, Remainder, ShardOptions
-from loaders.order.position import Stretch, WithCursor, make_cursor
+from loaders.order.position import IterationSpan, make_cursor
 from loaders.order.splits import ViewChunks
 from loaders.reading import columns
-from loaders.reading.prefetch import Ahead
-from loaders.reading.windows import Made, Reader
+from loaders.reading.loader import ResumableLoader
+from loaders.reading.prefetch import AUTOTUNE, Prefetcher
+from loaders.reading.windows import BatchReader, RawBatch
 from loaders.storage import damage
 from loaders.storage.damage import OnCorrupt
+from loaders.storage.files import read_manifest
 from loaders.storage.shards import Shards
 from loaders.storage.store import make_cache
 
@@ -34,7 +35,7 @@ __all__ = ["Loader", "ShardOptions"]
 MOST_AHEAD = 16
 
 
-class Loader(WithCursor):
+class Loader(ResumableLoader):
     """Yields every row of a split once an epoch, as batches of NumPy arrays, and remembers where it is.
 
     The order is a function of the data set, the seed, the number of the epoch and `streams`, and of nothing else; with
@@ -48,7 +49,7 @@ class Loader(WithCursor):
         root: The directory of a finished build. Local shards are memory-mapped, but for small ones; of other file
             systems, which TensorFlow reads, `cache_dir` keeps copies.
         split: The name of a split, or rows of it as they are stored: "train[:10%]", "train[100:200]+train[-50:]",
-            "train+test"; see `loaders.order.splits.resolve`. An epoch then has these rows alone.
+            "train+test". An epoch then has these rows alone. docs/loading.md shows all forms.
         batch_size: The rows of a batch of all hosts together; a multiple of `streams`. No batch has rows of two epochs.
         shuffle: Whether each epoch has its own order; otherwise rows come as they are stored.
         seed: The seed of the order.
@@ -71,7 +72,7 @@ class Loader(WithCursor):
         on_corrupt: What becomes of a record that is damaged, or whose shard is missing: "error" raises a `ShardError`;
             "skip" leaves its rows out, which `skipped` tells, and warns. It needs `remainder="pad"`: the rows are
             False in the batch's mask, and all others come in the batches in which they come anyway.
-        cache_dir: A directory for copies of the shards, each of which is made when the shard is first read. Processes
+        cache_dir: A directory for copies of the shards, each of which is raw when the shard is first read. Processes
             may share it.
         cache_bytes: How many bytes the copies may have; None for no limit. What does not fit is read where it is.
 
@@ -102,7 +103,7 @@ class Loader(WithCursor):
         cache_dir: str | os.PathLike[str] | None = None,
         cache_bytes: int | None = None,
     ) -> None:
-        path, manifest = os.fspath(root), data_set.read(root).manifest
+        path, manifest = os.fspath(root), read_manifest(root)
         view = splits.resolve(manifest, split)
         self._cursor = make_cursor(
             manifest,
@@ -118,9 +119,9 @@ class Loader(WithCursor):
         )
         chosen = columns.choose(manifest.features, features)
         columns.check_names(chosen, mask=remainder == "pad")
-        self._arrange: Arrange | None = Arrange(chosen, mask=remainder == "pad") if as_supervised else None
+        self._arrange: ToSupervised | None = ToSupervised(chosen, mask=remainder == "pad") if as_supervised else None
         names = self._arrange.needed if self._arrange else tuple(feature.name for feature in chosen)
-        self._skipped = damage.make(on_corrupt, remainder=self._cursor.deal.remainder)
+        self._skipped = damage.make_skipped(on_corrupt, remainder=self._cursor.deal.remainder)
         self._shards = Shards(
             path,
             view.manifest,
@@ -135,38 +136,6 @@ class Loader(WithCursor):
         if operator.index(prefetch) < AUTOTUNE:
             raise ValueError(f"prefetch is a number of batches, or AUTOTUNE (-1); found {prefetch}")
         self._prefetch = prefetch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Which rows are consumed: those of all batches that the last iterator has yielded.
-
-        Returns:
-            JSON values, under 1 KB, the same on every host. They hold no number of hosts and no batch size: both may
-            be others when the state is loaded, and no row is lost or repeated.
-        """
-        return self._cursor.dump()
-
-    def load_state_dict(self, value: Mapping[str, Any]) -> None:
-        """Lets the next iteration go on with the batch after the state. What is consumed is not read.
-
-        Args:
-            value: What `state_dict` gave, of this data set, split, shuffle, seed and streams.
-
-        Raises:
-            StateError: If it is of another data set or order; it is a `ValueError`.
-        """
-        self._cursor.load(value)
-
-    def advance(self, batches: int, *, batch_size: int | None = None) -> None:
-        """Counts batches as consumed, which the next iteration begins after.
-
-        Args:
-            batches: How many batches of this host.
-            batch_size: The rows that they had; None for the loader's.
-
-        Raises:
-            ValueError: If `batches` is negative, or an epoch has no batch.
-        """
-        self._cursor.advance(operator.index(batches), batch_size=batch_size)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy goes on where this one is, and then its own way.
@@ -189,10 +158,10 @@ class Loader(WithCursor):
         Returns:
             Pairs of the state after a batch, and the batch.
         """
-        stretch, iteration = self._cursor.begin()
-        batches = self._batches(stretch, first, stride)
+        span, iteration = self._cursor.begin()
+        batches = self._batches(span, first, stride)
         depth = self._depth(self._prefetch if prefetch is None else prefetch)
-        return self._run(stretch, iteration, Ahead(batches, depth=depth) if depth else batches)
+        return self._run(span, iteration, Prefetcher(batches, depth=depth) if depth else batches)
 
     def _depth(self, prefetch: int) -> int:
         if prefetch != AUTOTUNE:
@@ -201,37 +170,37 @@ class Loader(WithCursor):
         return min(MOST_AHEAD, max(1, self._window_rows // own))
 
     def _run(
-        self, stretch: Stretch, iteration: object, batches: Iterator[tuple[Position, Any]]
+        self, span: IterationSpan, iteration: object, batches: Iterator[tuple[Position, Any]]
     ) -> Iterator[tuple[dict[str, Any], Any]]:
         for after, batch in batches:
             self._cursor.consume(after, iteration)
             yield state.dump(self._cursor.identity, after), batch
-        self._cursor.close(stretch, iteration)
+        self._cursor.close(span, iteration)
 
-    def _batches(self, stretch: Stretch, first: int, stride: int) -> Iterator[tuple[Position, Any]]:
+    def _batches(self, span: IterationSpan, first: int, stride: int) -> Iterator[tuple[Position, Any]]:
         """The batches of an iteration, each with the position after it; a thread may run it."""
         deal, identity = self._cursor.deal, self._cursor.identity
-        reader = Reader(self._shards, self._chunks, deal, self._window_rows, identity, skipped=self._skipped)
+        reader = BatchReader(self._shards, self._chunks, deal, self._window_rows, identity, skipped=self._skipped)
         number = first
-        while (at := deal.advance(stretch.start, number, end=stretch.end)) is not None:
+        while (at := deal.advance(span.start, number, end=span.end)) is not None:
             yield Position(epoch=at.epoch, rows=at.rows + deal.stream_batch), self._finish(reader.batch(at))
             number += stride
 
-    def _finish(self, made: Made) -> Any:
+    def _finish(self, raw: RawBatch) -> Any:
         # A host that has no row in a padded batch needs the shapes that one would have.
-        made = made if len(made.rows) else made.of_zeros(self._shards.empty(1))
-        batch = augmentations.apply(
+        raw = raw if len(raw.rows) else raw.of_zeros(self._shards.empty(1))
+        batch = augmentation.apply(
             self._augment,
-            columns.decode(made.columns, self._shards.features),
+            columns.decode(raw.columns, self._shards.features),
             seed=self._augment_seed,
-            epoch=made.epoch,
-            rows=made.rows,
-            groups=made.groups,
+            epoch=raw.epoch,
+            rows=raw.rows,
+            groups=raw.groups,
         )
-        if made.mask is not None:
-            if not made.mask.all():
-                batch = {name: _padded(values, made.mask) for name, values in batch.items()}
-            batch[columns.MASK] = made.mask
+        if raw.mask is not None:
+            if not raw.mask.all():
+                batch = {name: _padded(values, raw.mask) for name, values in batch.items()}
+            batch[columns.MASK] = raw.mask
         return self._arrange(batch) if self._arrange else batch
 
 
@@ -242,7 +211,7 @@ def _padded(values: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> np.ndar
     return filled
 
 
-class Arrange:
+class ToSupervised:
     """Makes `(inputs, labels)` of a batch; an object and no closure, so that a loader can be pickled.
 
     Args:

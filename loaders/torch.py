@@ -29,8 +29,7 @@ class Loader(IterableDataset):  # type: ignore[misc]  # torch is optional, so my
     each of `loaders.numpy.Loader` has.
 
     Args:
-        root: As in `loaders.numpy.Loader`.
-        split: As in `loaders.numpy.Loader`.
+        root, split: As in `loaders.numpy.Loader`.
         **options: Those of `loaders.numpy.Loader`.
 
     Raises:

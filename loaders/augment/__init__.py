@@ -1,18 +1,9 @@
 """Random changes of batches, the same whoever reads which batch. NumPy only."""
 
-from loaders.augment.augmentations import (
-    Augmentation,
-    BandDropout,
-    Brightness,
-    Contrast,
-    CutMix,
-    FlipLeftRight,
-    FlipUpDown,
-    MixUp,
-    Noise,
-    RandomCrop,
-    apply,
-)
+from loaders.augment.augmentation import Augmentation, apply
+from loaders.augment.blending import CutMix, MixUp
+from loaders.augment.geometry import FlipLeftRight, FlipUpDown, RandomCrop
+from loaders.augment.intensity import BandDropout, Brightness, Contrast, Noise
 from loaders.augment.random import Random
 
 __all__ = [

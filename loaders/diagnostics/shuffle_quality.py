@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.format.spec import FeatureSpec
+from loaders.numpy import Loader
 
 CHANCE = 1e-4
 """A chi-square that fewer permutations than this share reach is not put down to chance."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Mixing:
+class ShuffleQuality:
     """The class counts of batches, compared with those of true permutations.
 
     Attributes:
@@ -41,12 +42,12 @@ class Mixing:
     p: float
 
     @property
-    def mixed(self) -> bool:
+    def like_chance(self) -> bool:
         """Whether batches have their classes as evenly as those of a permutation: `p` is at least `CHANCE`."""
         return self.p >= CHANCE
 
 
-def mixing(labels: npt.NDArray[Any], *, batch_size: int) -> Mixing:
+def compare_labels(labels: npt.NDArray[Any], *, batch_size: int) -> ShuffleQuality:
     """Compares the batches of an order with those of true permutations.
 
     The counts of batches and classes are a table whose margins no permutation changes. Over permutations of N rows, b
@@ -81,7 +82,7 @@ def mixing(labels: npt.NDArray[Any], *, batch_size: int) -> Mixing:
     if not deviation > 0:
         raise ValueError(f"expected classes and batches of several rows; found {classes} classes of {rows} rows")
     z = (found - expected) / deviation
-    return Mixing(
+    return ShuffleQuality(
         batches=batches,
         classes=classes,
         chi_square=found,
@@ -126,9 +127,9 @@ def class_labels(features: Sequence[FeatureSpec]) -> tuple[str, ...]:
     )
 
 
-def epoch_mixing(
+def compare_epoch(
     root: str | os.PathLike[str], split: str, *, label: str, batch_size: int, seed: int = 0, epoch: int = 0
-) -> Mixing:
+) -> ShuffleQuality:
     """Compares an epoch of a loader with true permutations.
 
     Args:
@@ -144,14 +145,12 @@ def epoch_mixing(
 
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.
-        ValueError: If there is no such feature, or it cannot be compared, as `mixing` says.
+        ValueError: If there is no such feature, or it cannot be compared, as `compare_labels` says.
     """
-    from loaders import numpy
-
     # Batches are runs of one order, so few large ones say the same.
-    loader = numpy.Loader(root, split, batch_size=1 << 16, seed=seed, features=[label])
+    loader = Loader(root, split, batch_size=1 << 16, seed=seed, features=[label])
     loader.load_state_dict(loader.state_dict() | {"epoch": epoch})
     labels = np.concatenate([batch[label] for batch in loader] or [np.empty(0, np.int64)])
     if labels.ndim != 1:
         raise ValueError(f"{label}: expected one value a row; found rows of shape {labels.shape[1:]}")
-    return mixing(labels, batch_size=batch_size)
+    return compare_labels(labels, batch_size=batch_size)

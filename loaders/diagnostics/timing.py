@@ -190,9 +190,9 @@ class TimedLoader(Loader):
         self._shards = TimedShards(root, manifest, split, clock=clock)
         self._clock = clock
 
-    def _finish(self, made: Any) -> Any:
+    def _finish(self, raw: Any) -> Any:
         with self._clock.stage(ARRANGE):
-            return super()._finish(made)
+            return super()._finish(raw)
 
 
 class TimedShards(Shards):

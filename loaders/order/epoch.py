@@ -124,13 +124,13 @@ class Deal:
         Returns:
             The position, or None if the batches end before.
         """
-        each = self.batches()
+        per_epoch = self.batches()
         epoch, left = position.epoch, self.batches(position.rows)
         if batches < left and (end is None or epoch < end):
             return Position(epoch=epoch, rows=position.rows + batches * self.stream_batch)
-        if not each:
+        if not per_epoch:
             return None
-        epochs, number = divmod(batches - left, each)
+        epochs, number = divmod(batches - left, per_epoch)
         epoch += 1 + epochs
         return Position(epoch=epoch, rows=number * self.stream_batch) if end is None or epoch < end else None
 
@@ -170,7 +170,7 @@ class Runs:
         return Runs(shard=self.shard[which], start=self.start[which], stop=self.stop[which])
 
 
-class Sequence:
+class RowSequence:
     """The rows of an epoch in the order of its chunks, before windows are put in order.
 
     Args:

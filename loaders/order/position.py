@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from loaders.format.manifest import Manifest
 from loaders.order import hashing, state
 from loaders.order.epoch import Deal, Position, Remainder, ShardOptions
 from loaders.order.splits import View
-from loaders.storage.damage import Damage, Skipped
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Stretch:
+class IterationSpan:
     """What an iteration reads.
 
     Attributes:
@@ -62,33 +60,33 @@ class Cursor:
         """
         self._go(state.load(value, self.identity))
 
-    def next(self) -> Stretch:
+    def next(self) -> IterationSpan:
         """What the next iteration reads."""
         begin = self._begin if self._resumes else self._begin + (self.epochs or 1)
         start = self.position if self._resumes else Position(epoch=begin)
-        return Stretch(start=start, end=None if self.epochs is None else begin + self.epochs)
+        return IterationSpan(start=start, end=None if self.epochs is None else begin + self.epochs)
 
-    def begin(self) -> tuple[Stretch, object]:
+    def begin(self) -> tuple[IterationSpan, object]:
         """Begins an iteration.
 
         Returns:
             What it reads, and a token; what an older token's iteration tells is ignored.
         """
-        stretch, self._iteration = self.next(), object()
+        span, self._iteration = self.next(), object()
         if not self._resumes:
-            self._begin, self.position = stretch.start.epoch, stretch.start
+            self._begin, self.position = span.start.epoch, span.start
         self._resumes = False
-        return stretch, self._iteration
+        return span, self._iteration
 
     def consume(self, position: Position, iteration: object) -> None:
         """Goes to the position after a batch of an iteration."""
         if iteration is self._iteration:
             self.position = position
 
-    def close(self, stretch: Stretch, iteration: object) -> None:
+    def close(self, span: IterationSpan, iteration: object) -> None:
         """Goes to the end of an iteration that is over."""
-        if iteration is self._iteration and stretch.end is not None:
-            self._go(Position(epoch=stretch.end))
+        if iteration is self._iteration and span.end is not None:
+            self._go(Position(epoch=span.end))
 
     def advance(self, batches: int, *, batch_size: int | None = None) -> None:
         """Goes on by some batches, over the ends of epochs and iterations.
@@ -104,12 +102,12 @@ class Cursor:
         if batches < 0 or (batches and not deal.batches()):
             raise ValueError(f"expected a number of batches that the loader has; found {batches}")
         if batches:
-            self._go(after(deal, self.position, batches - 1))
+            self._go(position_after(deal, self.position, batches - 1))
 
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether the iteration that the position is in has no batch left."""
-        stretch = self.next()
-        return self.deal.advance(stretch.start, 0, end=stretch.end) is None
+        span = self.next()
+        return self.deal.advance(span.start, 0, end=span.end) is None
 
     def skip_iteration(self) -> None:
         """Goes to where the next iteration begins."""
@@ -122,55 +120,6 @@ class Cursor:
     def _go(self, position: Position) -> None:
         self._begin = position.epoch if self.epochs is None else position.epoch // self.epochs * self.epochs
         self.position, self._resumes, self._iteration = position, True, None
-
-
-class WithCursor(abc.ABC):
-    """What the loaders that have a cursor have in common."""
-
-    _cursor: Cursor
-    _skipped: Skipped | None
-
-    @abc.abstractmethod
-    def iterate(self) -> Iterator[tuple[dict[str, Any], Any]]:
-        """An iteration that yields states too: pairs of the state after a batch, and the batch."""
-
-    def __iter__(self) -> Iterator[Any]:
-        return (batch for _, batch in self.iterate())
-
-    def __len__(self) -> int:
-        """How many batches one iteration has.
-
-        Raises:
-            TypeError: If it has no end.
-        """
-        if self.epochs is None:
-            raise TypeError("a loader with epochs=None has no length")
-        return self.epochs * self._cursor.deal.batches()
-
-    @property
-    def epoch(self) -> int:
-        """How many epochs are over: the number of the one that goes on, or that is next."""
-        return self._cursor.position.epoch
-
-    @property
-    def epochs(self) -> int | None:
-        """How many epochs an iteration has; None if it has no end."""
-        return self._cursor.epochs
-
-    @property
-    def batch_size(self) -> int:
-        """The rows of a batch of all hosts together."""
-        return self._cursor.deal.batch_size
-
-    @property
-    def shard(self) -> ShardOptions:
-        """Which host of how many this is."""
-        return self._cursor.deal.shard
-
-    @property
-    def skipped(self) -> tuple[Damage, ...]:
-        """The records that were left out so far, with `on_corrupt="skip"`; of all chunks that were read, also ahead."""
-        return () if self._skipped is None else self._skipped.found()
 
 
 def make_cursor(
@@ -214,7 +163,7 @@ def make_cursor(
     return Cursor(deal, identity, epochs)
 
 
-def after(deal: Deal, start: Position, number: int) -> Position:
+def position_after(deal: Deal, start: Position, number: int) -> Position:
     """The position after batch `number`, from 0, of those from a position on."""
     # It is where that batch ends, not where the next one begins: these differ at the end of an epoch.
     at = deal.advance(start, number, end=None)

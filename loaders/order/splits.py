@@ -226,7 +226,7 @@ class ViewChunks:
         parts = [self.parts[number] for number in numbers[cut].tolist()]
         counts = np.ones(len(numbers), np.int64)
         counts[cut] = [len(ranges) for ranges in parts]
-        shard, begin, end = (np.repeat(each, counts) for each in (shard, begin, end))
+        shard, begin, end = (np.repeat(values, counts) for values in (shard, begin, end))
         cut = np.repeat(cut, counts)
         begin[cut], end[cut] = np.array([bounds for ranges in parts for bounds in ranges], np.int64).T
         return shard, begin, end

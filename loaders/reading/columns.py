@@ -131,3 +131,29 @@ def choose(features: Sequence[FeatureSpec], names: Sequence[str] | None) -> tupl
         known = ", ".join(feature.name for feature in features)
         raise ValueError(f"features is a list of names of {known}; found {names!r}")
     return tuple(feature for feature in features if feature.name in names)
+
+
+def concatenate_batches(batches: Sequence[Any], concatenate: Callable[[Sequence[Any]], Any]) -> Any:
+    """Batches of the same features as one, whose rows are those of one after the other.
+
+    Args:
+        batches: Dicts, tuples, arrays or tensors, alike in everything but the number of rows.
+        concatenate: A function that makes one of several arrays or tensors.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+    if isinstance(first, dict):
+        if any(set(batch) != set(first) for batch in batches):
+            found = "; ".join(", ".join(sorted(batch)) for batch in batches)
+            raise ValueError(f"a mixture expects the same features of all loaders; found {found}")
+        return {name: concatenate_batches([batch[name] for batch in batches], concatenate) for name in first}
+    if isinstance(first, tuple):
+        return tuple(concatenate_batches(parts, concatenate) for parts in zip(*batches, strict=True))
+    if any((batch.dtype, batch.shape[1:]) != (first.dtype, first.shape[1:]) for batch in batches):
+        found = "; ".join(f"{batch.dtype} of shape {list(batch.shape[1:])}" for batch in batches)
+        raise ValueError(f"a mixture expects rows of one dtype and shape; found {found}")
+    return concatenate(batches)

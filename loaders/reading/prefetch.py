@@ -13,13 +13,16 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-THREAD_NAME = "npyflow-ahead"
+AUTOTUNE = -1
+"""Lets the loader choose how many batches are kept ready; it is `tf.data.AUTOTUNE`, without importing TensorFlow."""
+
+THREAD_NAME = "npyflow-prefetch"
 
 # The thread hands over a quarter of what it keeps ready at once: each time costs both threads a change of the GIL.
 BUNDLES = 4
 
 
-class Ahead(Iterator[T], Generic[T]):
+class Prefetcher(Iterator[T], Generic[T]):
     """The items of an iterator, in its order, of which a thread keeps some ready.
 
     The thread begins when the first item is asked for. It ends after the last one, after an error, and soon after this
@@ -31,10 +34,10 @@ class Ahead(Iterator[T], Generic[T]):
     """
 
     def __init__(self, items: Iterator[T], *, depth: int) -> None:
-        self._maker: _Maker[T] | None = _Maker(items, depth)
+        self._thread: _PrefetchThread[T] | None = _PrefetchThread(items, depth)
         self._process: int | None = None
         self._bundle: collections.deque[T | _End] = collections.deque()
-        weakref.finalize(self, self._maker.stop).atexit = False
+        weakref.finalize(self, self._thread.stop).atexit = False
 
     def __next__(self) -> T:
         """The next item; what the iterator raises in its place is raised here.
@@ -42,22 +45,22 @@ class Ahead(Iterator[T], Generic[T]):
         Raises:
             RuntimeError: If the process was forked from the one that began; threads are not copied.
         """
-        maker = self._maker
-        if maker is None:
+        thread = self._thread
+        if thread is None:
             raise StopIteration
         if self._process is None:
             self._process = os.getpid()
-            maker.start()
-            _MAKERS.add(maker)
+            thread.start()
+            _THREADS.add(thread)
         if self._process != os.getpid():
             raise RuntimeError("an iteration that reads ahead goes on only in its own process; begin another one here")
         if not self._bundle:
-            self._bundle.extend(maker.ready.get())
-            maker.wanted.put(True)
+            self._bundle.extend(thread.ready.get())
+            thread.wanted.put(True)
         item = self._bundle.popleft()
         if not isinstance(item, _End):
             return item
-        self._maker = None
+        self._thread = None
         try:
             raise item.error or StopIteration
         finally:
@@ -71,8 +74,8 @@ class _End:
         self.error = error
 
 
-class _Maker(threading.Thread, Generic[T]):
-    """The thread; it has no reference to the `Ahead`, so that this can be gone while it waits."""
+class _PrefetchThread(threading.Thread, Generic[T]):
+    """The thread; it has no reference to the `Prefetcher`, so that this can be gone while it waits."""
 
     def __init__(self, items: Iterator[T], depth: int) -> None:
         # A program that ends does not wait for a batch that nobody wants; `_stop_all` does, which has stopped it.
@@ -110,14 +113,14 @@ class _Maker(threading.Thread, Generic[T]):
             size = self._size
 
 
-_MAKERS: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+_THREADS: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 @atexit.register
 def _stop_all() -> None:
     """Ends the threads before what they use is torn down."""
-    makers = [maker for maker in _MAKERS if isinstance(maker, _Maker) and maker.is_alive()]
-    for maker in makers:
-        maker.stop()
-    for maker in makers:
-        maker.join()
+    threads = [thread for thread in _THREADS if isinstance(thread, _PrefetchThread) and thread.is_alive()]
+    for thread in threads:
+        thread.stop()
+    for thread in threads:
+        thread.join()

@@ -27,7 +27,7 @@ class Rows:
     Args:
         root: Where the data set is.
         manifest: What it holds.
-        split: The name of a split, or rows of some; see `loaders.order.splits.resolve`.
+        split: The name of a split, or rows of it, as in `loaders.numpy.Loader`.
         features: The names of the features to read; None for all.
         cache: Where copies of the shards are kept, or None.
 

@@ -10,10 +10,9 @@ import numpy as np
 
 from loaders.format.records import Columns
 from loaders.order import hashing, state
-from loaders.order.epoch import Deal, Position, Run, Runs, window
-from loaders.order.epoch import Sequence as RowSequence
+from loaders.order.epoch import Deal, Position, RowSequence, Run, Runs, window
 from loaders.order.splits import ViewChunks
-from loaders.storage.damage import Skipped
+from loaders.storage.damage import SkippedRecords
 from loaders.storage.shards import Shards
 from loaders.storage.store import ShardError
 
@@ -22,7 +21,7 @@ LOST = -1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Made:
+class RawBatch:
     """A batch as it is read.
 
     Attributes:
@@ -39,14 +38,14 @@ class Made:
     groups: tuple[int, ...]
     mask: np.ndarray[Any, np.dtype[np.bool_]] | None
 
-    def of_zeros(self, columns: Columns) -> Made:
+    def of_zeros(self, columns: Columns) -> RawBatch:
         """This batch with one row of zeros, for which `columns` has a place."""
         for values in columns.values():
             if values.dtype != object:
                 values[...] = 0
         return dataclasses.replace(self, columns=columns, rows=np.zeros(1, np.int64), groups=(1,))
 
-    def of_good(self) -> Made:
+    def of_good(self) -> RawBatch:
         """This batch without the rows that could not be read, whose number is `LOST`."""
         good = self.rows != LOST
         if good.all() or self.mask is None:
@@ -62,7 +61,7 @@ class Made:
         )
 
 
-class Reader:
+class BatchReader:
     """Reads the batches of one iteration; it holds a window of each of the host's streams.
 
     Args:
@@ -82,7 +81,7 @@ class Reader:
         rows: int,
         identity: state.Identity,
         *,
-        skipped: Skipped | None = None,
+        skipped: SkippedRecords | None = None,
     ) -> None:
         self._shards, self._chunks, self._deal, self._skipped = shards, chunks, deal, skipped
         self._size = max(1, rows // deal.streams)
@@ -90,81 +89,81 @@ class Reader:
         self._seed = identity.seed if identity.shuffle else None
         self._epoch = -1
         self._firsts = np.cumsum(shards.chunks.rows) - shards.chunks.rows
-        self._windows = {stream: Held() for stream in deal.own}
+        self._windows = {stream: WindowBuffer() for stream in deal.own}
 
-    def batch(self, at: Position) -> Made:
+    def batch(self, at: Position) -> RawBatch:
         """The batch at a position."""
         if at.epoch != self._epoch:
             key = None if self._seed is None else hashing.derive(self._seed, hashing.CHUNKS, at.epoch)
             self._epoch = at.epoch
             self._sequence = RowSequence(self._shards.chunks, key, view=self._chunks)
-        deal, pieces, groups = self._deal, [Piece(self._shards.empty(0), np.arange(0))], []
+        deal, parts, groups = self._deal, [BatchPart(self._shards.empty(0), np.arange(0))], []
         for stream in deal.own:
             first, end = deal.bounds(stream)
             stop = min(at.rows + deal.stream_batch, end - first)
-            pieces += self._take(stream, at.rows, stop)
+            parts += self._take(stream, at.rows, stop)
             groups.append(max(0, stop - at.rows))
-        pieces = pieces[1:] if len(pieces) > 1 else pieces
+        parts = parts[1:] if len(parts) > 1 else parts
         mask = None
         if deal.remainder == "pad":
             mask = (np.arange(deal.stream_batch) < np.array(groups)[:, np.newaxis]).reshape(-1)
-        joined = pieces[0] if len(pieces) == 1 else Piece.join(pieces)
-        made = Made(epoch=at.epoch, columns=joined.columns, rows=joined.rows, groups=tuple(groups), mask=mask)
-        return made if self._skipped is None else made.of_good()
+        joined = parts[0] if len(parts) == 1 else BatchPart.join(parts)
+        raw = RawBatch(epoch=at.epoch, columns=joined.columns, rows=joined.rows, groups=tuple(groups), mask=mask)
+        return raw if self._skipped is None else raw.of_good()
 
-    def _take(self, stream: int, start: int, stop: int) -> list[Piece]:
+    def _take(self, stream: int, start: int, stop: int) -> list[BatchPart]:
         """The rows from `start` up to `stop` of a stream's order."""
-        size, pieces = self._size, []
+        size, parts = self._size, []
         while start < stop:
             number = start // size
             end = min(stop, (number + 1) * size)
-            held = self._window(stream, number, start - number * size)
-            places = held.places[start - number * size : end - number * size]
-            self._fill(held, places)
-            columns = {name: values.take(places, axis=0) for name, values in held.columns.items()}
-            pieces.append(Piece(columns, held.rows[places]))
+            buffer = self._window(stream, number, start - number * size)
+            places = buffer.places[start - number * size : end - number * size]
+            self._fill(buffer, places)
+            columns = {name: values.take(places, axis=0) for name, values in buffer.columns.items()}
+            parts.append(BatchPart(columns, buffer.rows[places]))
             start = end
-        return pieces
+        return parts
 
-    def _window(self, stream: int, number: int, start: int) -> Held:
+    def _window(self, stream: int, number: int, start: int) -> WindowBuffer:
         """A window of a stream, of which the order's places from `start` on are needed."""
-        held = self._windows[stream]
-        if held.name == (self._epoch, number):
-            return held
+        buffer = self._windows[stream]
+        if buffer.name == (self._epoch, number):
+            return buffer
         found = window(self._deal, stream, number, rows=self._rows, seed=self._seed, epoch=self._epoch)
         first, end = self._deal.bounds(stream)
-        if not held.columns:
+        if not buffer.columns:
             # One place for all windows: fresh memory costs as much as filling it.
-            held.columns = self._shards.empty(min(end - first, self._size))
+            buffer.columns = self._shards.empty(min(end - first, self._size))
         # In the order of a permutation, any row of the window may come next.
         at = start if self._seed is None else 0
-        held.begin(self._sequence.runs(found.start + at, found.stop), at, self._firsts)
-        held.name, held.places = (self._epoch, number), found.places
-        return held
+        buffer.begin(self._sequence.runs(found.start + at, found.stop), at, self._firsts)
+        buffer.name, buffer.places = (self._epoch, number), found.places
+        return buffer
 
-    def _fill(self, held: Held, places: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+    def _fill(self, buffer: WindowBuffer, places: np.ndarray[Any, np.dtype[np.int64]]) -> None:
         """Reads what some rows of a window need and has not been read."""
         # Shards may be small, and a window have thousands: a batch waits for its own rows alone.
-        wanted = held.wanted(places) if held.left.any() else held.left
+        wanted = buffer.wanted(places) if buffer.left.any() else buffer.left
         if not wanted.any():
             return
-        runs, begins = held.runs[wanted], held.begins[wanted]
+        runs, begins = buffer.runs[wanted], buffer.begins[wanted]
         try:
-            self._shards.read_runs(runs, held.columns, begins)
+            self._shards.read_runs(runs, buffer.columns, begins)
         except ShardError:
             if self._skipped is None:
                 raise
             for run, at in zip(runs, begins.tolist(), strict=True):
-                self._read(run, held, at, self._skipped)
-        held.left &= ~wanted
+                self._read(run, buffer, at, self._skipped)
+        buffer.left &= ~wanted
 
-    def _read(self, run: Run, held: Held, at: int, skipped: Skipped) -> None:
+    def _read(self, run: Run, buffer: WindowBuffer, at: int, skipped: SkippedRecords) -> None:
         try:
-            self._shards.read(run.shard, run.start, run.stop, held.columns, at)
+            self._shards.read(run.shard, run.start, run.stop, buffer.columns, at)
         except ShardError as error:
-            self._salvage(run, held, at, error, skipped)
+            self._salvage(run, buffer, at, error, skipped)
 
-    def _salvage(self, run: Run, held: Held, at: int, error: ShardError, skipped: Skipped) -> None:
+    def _salvage(self, run: Run, buffer: WindowBuffer, at: int, error: ShardError, skipped: SkippedRecords) -> None:
         """Reads a run record by record, and notes those that cannot be read."""
         full = self._shards.chunks.rows_per_record
         for record in range(run.start // full, -(-run.stop // full)):
@@ -173,28 +172,28 @@ class Reader:
             try:
                 if error.record is None:  # the shard as a whole
                     raise error
-                self._shards.read(run.shard, low, high, held.columns, begin)
+                self._shards.read(run.shard, low, high, buffer.columns, begin)
             except ShardError as found:
-                held.rows[begin : begin + high - low] = LOST
+                buffer.rows[begin : begin + high - low] = LOST
                 rows = min(full, int(self._shards.chunks.rows[run.shard]) - record * full)
                 skipped.note(found, record=record, rows=rows)
 
 
-class Piece:
+class BatchPart:
     """Some rows of a batch: their columns, and their numbers in the split as it is stored."""
 
     def __init__(self, columns: Columns, rows: np.ndarray[Any, np.dtype[np.int64]]) -> None:
         self.columns, self.rows = columns, rows
 
     @classmethod
-    def join(cls, pieces: Sequence[Piece]) -> Piece:
+    def join(cls, parts: Sequence[BatchPart]) -> BatchPart:
         """The rows of one after the other."""
-        columns = {name: np.concatenate([piece.columns[name] for piece in pieces]) for name in pieces[0].columns}
-        return cls(columns, np.concatenate([piece.rows for piece in pieces]))
+        columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+        return cls(columns, np.concatenate([part.rows for part in parts]))
 
 
-class Held:
-    """A window as it is held.
+class WindowBuffer:
+    """A window whose rows are read as they are needed.
 
     Attributes:
         name: Its epoch and number.

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loaders.numpy import Loader
 from loaders.order.state import StateError
+from loaders.reading.columns import concatenate_batches
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from loaders.numpy import Loader
     from loaders.tensorflow.loader import Loader as TensorLoader
 
 VERSION = 2
@@ -83,7 +84,14 @@ class Mixture:
                 batches[source] += 1
                 if iteration is self._iteration:
                     self._states[source], self._batches[source] = state, batches[source]
-            yield joined([batch for _, batch in given])
+            yield self._concatenate([batch for _, batch in given])
+
+    def _concatenate(self, batches: Sequence[Any]) -> Any:
+        if isinstance(self._loaders[0], Loader):
+            return concatenate_batches(batches, np.concatenate)
+        from loaders.tensorflow.bridge import concatenate  # with TensorFlow, which its loaders have imported
+
+        return concatenate(batches)
 
     def _next(self, batches: Sequence[int]) -> Sequence[int]:
         return range(len(batches)) if self._weights is None else [next_source(batches, self._weights)]
@@ -106,9 +114,9 @@ class Mixture:
             `load_state_dict` or `advance` sets where its next iterator begins.
         """
         if self._built is None:
-            from loaders.tensorflow import mixture
+            from loaders.tensorflow.bridge import mixture_dataset  # with TensorFlow, which its loaders have imported
 
-            self._built = mixture.build(self._loaders, self._weights)
+            self._built = mixture_dataset(self._loaders, self._weights)
         self._point()
         return self._built[0]
 
@@ -220,32 +228,3 @@ def next_source(batches: Sequence[int], weights: np.ndarray[Any, np.dtype[np.flo
         weights: The weight of each, float64 of shape [sources].
     """
     return int(np.argmin((np.array(batches) + 0.5) / weights))
-
-
-def joined(batches: Sequence[Any]) -> Any:
-    """Batches of the same features as one, whose rows are those of one after the other.
-
-    Args:
-        batches: Dicts, tuples, arrays or tensors, alike in everything but the number of rows.
-
-    Raises:
-        ValueError: If they are not.
-    """
-    first = batches[0]
-    if len(batches) == 1:
-        return first
-    if isinstance(first, dict):
-        if any(set(batch) != set(first) for batch in batches):
-            found = "; ".join(", ".join(sorted(batch)) for batch in batches)
-            raise ValueError(f"a mixture expects the same features of all loaders; found {found}")
-        return {name: joined([batch[name] for batch in batches]) for name in first}
-    if isinstance(first, tuple):
-        return tuple(joined(parts) for parts in zip(*batches, strict=True))
-    if any((batch.dtype, batch.shape[1:]) != (first.dtype, first.shape[1:]) for batch in batches):
-        found = "; ".join(f"{batch.dtype} of shape {list(batch.shape[1:])}" for batch in batches)
-        raise ValueError(f"a mixture expects rows of one dtype and shape; found {found}")
-    if isinstance(first, np.ndarray):
-        return np.concatenate(batches)
-    import tensorflow as tf
-
-    return tf.concat(batches, 0)

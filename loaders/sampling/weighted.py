@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders import data_set
-from loaders.augment import augmentations
-from loaders.augment.augmentations import Augmentation
-from loaders.numpy import MOST_AHEAD, Arrange, Loader
+from loaders.augment import augmentation
+from loaders.augment.augmentation import Augmentation
+from loaders.numpy import MOST_AHEAD, Loader, ToSupervised
 from loaders.order import hashing, state
 from loaders.order.epoch import ShardOptions
 from loaders.order.state import StateError
 from loaders.reading import columns
-from loaders.reading.prefetch import Ahead
+from loaders.reading.prefetch import Prefetcher
 from loaders.reading.rows import Rows
+from loaders.storage.files import read_manifest
 from loaders.storage.store import make_cache
 
 if TYPE_CHECKING:
@@ -47,19 +47,16 @@ class WeightedLoader:
     than the windows of `loaders.numpy.Loader`: the checksum of a record is compared when it is first read.
 
     Args:
-        root: The directory of a finished build, as in `loaders.numpy.Loader`.
-        split: The name of a split, or rows of it, as in `loaders.numpy.Loader`.
+        root, split: As in `loaders.numpy.Loader`.
         weights: A number of at least 0 for each of these rows as they are stored, of shape [rows]; see `balanced`.
         batch_size: The rows of a batch of all hosts together; a multiple of their number.
         seed: The seed of the draws.
         shard: Which host of how many this is; it has the rows of each batch that are at its place.
-        as_supervised: As in `loaders.numpy.Loader`.
-        features: As in `loaders.numpy.Loader`.
+        as_supervised, features: As in `loaders.numpy.Loader`.
         augment: As in `loaders.numpy.Loader`; random numbers come from the number of the draw, in epoch 0, so that a
             row that is drawn twice is changed in two ways.
         prefetch: How many batches a thread keeps ready; 0 has no thread.
-        cache_dir: As in `loaders.numpy.Loader`.
-        cache_bytes: As in `loaders.numpy.Loader`.
+        cache_dir, cache_bytes: As in `loaders.numpy.Loader`.
 
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.
@@ -83,9 +80,9 @@ class WeightedLoader:
         cache_dir: str | os.PathLike[str] | None = None,
         cache_bytes: int | None = None,
     ) -> None:
-        path, manifest = os.fspath(root), data_set.read(root).manifest
+        path, manifest = os.fspath(root), read_manifest(root)
         chosen = columns.choose(manifest.features, features)
-        self._arrange = Arrange(chosen, mask=False) if as_supervised else None
+        self._arrange = ToSupervised(chosen, mask=False) if as_supervised else None
         names = self._arrange.needed if self._arrange else tuple(feature.name for feature in chosen)
         self._rows = Rows(path, manifest, split, features=names, cache=make_cache(cache_dir, cache_bytes))
         if operator.index(batch_size) < 1 or batch_size % shard.count:
@@ -132,16 +129,16 @@ class WeightedLoader:
             A data set, each iterator of which begins where the loader is then; `advance` tells what a loop has
             consumed. Batches are made in Python and handed over.
         """
-        from loaders.tensorflow import bridge
+        from loaders.tensorflow.bridge import generated_dataset  # with TensorFlow, which only this needs
 
-        return bridge.build(
+        return generated_dataset(
             lambda: (batch for _, batch in self._ahead()), self._first_batch, self._augment, self._arrange
         )
 
     def _ahead(self) -> Iterator[tuple[int, Any]]:
         """The batches from where the loader is, each with how many rows are drawn after it."""
         batches = self._batches(self._drawn)
-        return Ahead(batches, depth=self._prefetch) if self._prefetch else batches
+        return Prefetcher(batches, depth=self._prefetch) if self._prefetch else batches
 
     def _first_batch(self) -> dict[str, Any]:
         """A batch before it is augmented."""
@@ -174,7 +171,7 @@ class WeightedLoader:
         while True:
             first = drawn + self._shard.index * own
             draws = np.arange(first, first + own)
-            batch = augmentations.apply(
+            batch = augmentation.apply(
                 self._augment, self._rows[self._at(draws)], seed=self._seed, epoch=0, rows=draws, groups=(own,)
             )
             drawn += self._batch_size
@@ -238,8 +235,8 @@ def balanced(root: str | os.PathLike[str], split: str, *, label: str) -> npt.NDA
     It reads the labels of all rows once.
 
     Args:
-        root: The directory of a finished build, as in `loaders.numpy.Loader`.
-        split: The name of a split, or rows of it, as in `loaders.numpy.Loader`.
+        root: As in `loaders.numpy.Loader`.
+        split: As in `loaders.numpy.Loader`.
         label: The feature that tells the class of a row, one value a row.
 
     Returns:

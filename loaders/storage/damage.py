@@ -16,7 +16,7 @@ LOGGER = logging.getLogger("loaders")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Damage:
+class DamagedRecord:
     """Rows that could not be read.
 
     Attributes:
@@ -32,11 +32,11 @@ class Damage:
     message: str
 
 
-class Skipped:
+class SkippedRecords:
     """The records that were left out; each is told once, as a warning of the logger `loaders`."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, int], Damage] = {}
+        self._found: dict[tuple[str, int], DamagedRecord] = {}
         self._lock = threading.Lock()
 
     def note(self, error: ShardError, *, record: int, rows: int) -> None:
@@ -47,7 +47,7 @@ class Skipped:
             record: Its number.
             rows: How many rows it holds.
         """
-        found = Damage(file=error.file, record=record, rows=rows, message=error.message)
+        found = DamagedRecord(file=error.file, record=record, rows=rows, message=error.message)
         with self._lock:
             new = (found.file, record) not in self._found
             # Of a shard that is missing one line is enough.
@@ -56,7 +56,7 @@ class Skipped:
         if new and not told:
             LOGGER.warning("%s; the rows are left out", error)
 
-    def found(self) -> tuple[Damage, ...]:
+    def found(self) -> tuple[DamagedRecord, ...]:
         """What was left out so far, in the order of files and records."""
         with self._lock:
             return tuple(self._found[key] for key in sorted(self._found))
@@ -69,7 +69,7 @@ class Skipped:
         self._lock = threading.Lock()
 
 
-def make(on_corrupt: str, *, remainder: str) -> Skipped | None:
+def make_skipped(on_corrupt: str, *, remainder: str) -> SkippedRecords | None:
     """Where what is left out is noted; None where a damaged record is an error.
 
     Raises:
@@ -84,4 +84,4 @@ def make(on_corrupt: str, *, remainder: str) -> Skipped | None:
             "on_corrupt='skip' expects remainder='pad', whose mask tells which rows of a batch are there; found "
             f"remainder={remainder!r}"
         )
-    return Skipped()
+    return SkippedRecords()

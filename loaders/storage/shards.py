@@ -136,7 +136,7 @@ class Shards:
         size, copied = self.chunks.record_bytes or 0, dict.fromkeys(frames, 0)
         firsts = runs.start // self._full * size
         for shard, begin, full, rest in zip(
-            *(each.tolist() for each in (runs.shard, firsts, whole, last)), strict=True
+            *(values.tolist() for values in (runs.shard, firsts, whole, last)), strict=True
         ):
             end = full * size + (frames[rest].shape[1] if rest else 0)
             content = self._bytes(shard, begin, begin + end)

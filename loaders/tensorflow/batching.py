@@ -19,7 +19,7 @@ ROWS, LOST = "\0rows", "\0lost"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Form:
+class Assembly:
     """How rows become elements.
 
     Attributes:
@@ -56,7 +56,7 @@ class Options:
     map_fn: Callable[..., Any] | None
     prefetch: int
     device: str | None
-    ragged: ragged.Form
+    ragged: ragged.RaggedOutput
     bucket_boundaries: Sequence[int] | None
     bucket_by: str | None
     transform: bool
@@ -70,15 +70,15 @@ class Options:
             raise ValueError(f"epochs is at least 1, or None for ever; found {self.epochs}")
         if self.prefetch < tf.data.AUTOTUNE:
             raise ValueError(f"prefetch is a number of batches, or tf.data.AUTOTUNE; found {self.prefetch}")
-        if self.ragged not in ragged.FORMS:
-            raise ValueError(f"ragged is one of {', '.join(ragged.FORMS)}; found {self.ragged!r}")
+        if self.ragged not in ragged.RAGGED_OUTPUTS:
+            raise ValueError(f"ragged is one of {', '.join(ragged.RAGGED_OUTPUTS)}; found {self.ragged!r}")
 
     def batches(self, rows: int) -> int:
         """How many batches an epoch of `rows` rows has."""
         return rows // self.batch_size if self.drop_remainder else -(-rows // self.batch_size)
 
 
-def make_form(root: str, manifest: Manifest, options: Options, *, beside: Sequence[str] = ()) -> Form:
+def make_assembly(root: str, manifest: Manifest, options: Options, *, beside: Sequence[str] = ()) -> Assembly:
     """How the rows of a data set become the batches that are asked for.
 
     Args:
@@ -102,30 +102,33 @@ def make_form(root: str, manifest: Manifest, options: Options, *, beside: Sequen
             )
     needed, arrange = decode.arranger(yielded, as_supervised=options.as_supervised, lengths=lengths)
     if transform is None and not any(feature.ragged for feature in needed) and buckets is None and not beside:
-        return Form(features=needed, arrange=arrange, finish=None, buckets=None)
+        return Assembly(features=needed, arrange=arrange, finish=None, buckets=None)
     names = {feature.name for feature in needed} | (transform.inputs if transform else frozenset())
     if buckets:
         names.add(buckets.feature.name)
     read = tuple(feature for feature in features if feature.name in names)
-    kept = {feature.name for feature in needed} | {name + columns.LENGTH_SUFFIX for name in lengths}
+    wanted = {feature.name for feature in needed} | {name + columns.LENGTH_SUFFIX for name in lengths}
 
     def chosen(block: decode.Tensors) -> decode.Tensors:
         batch = _decode(block, read, options.ragged, buckets)
         batch = transform(batch) if transform else batch
-        return {name: batch[name] for name in batch if name in kept}
+        return {name: batch[name] for name in batch if name in wanted}
 
     def as_it_is(block: decode.Tensors) -> decode.Tensors:
         return block
 
     if beside:
-        return Form(
+        return Assembly(
             features=read, beside=tuple(beside), arrange=as_it_is, finish=chosen, present=arrange, buckets=buckets
         )
-    return Form(features=read, arrange=as_it_is, finish=lambda block: arrange(chosen(block)), buckets=buckets)
+    return Assembly(features=read, arrange=as_it_is, finish=lambda block: arrange(chosen(block)), buckets=buckets)
 
 
 def _decode(
-    block: Mapping[str, Any], features: Sequence[FeatureSpec], form: ragged.Form, buckets: ragged.Buckets | None
+    block: Mapping[str, Any],
+    features: Sequence[FeatureSpec],
+    assembly: ragged.RaggedOutput,
+    buckets: ragged.Buckets | None,
 ) -> decode.Tensors:
     """A batch of a block: ragged features decoded."""
     batch: decode.Tensors = {}
@@ -133,7 +136,7 @@ def _decode(
         values = block[feature.name]
         if not feature.ragged:
             batch[feature.name] = values
-        elif form == "ragged":
+        elif assembly == "ragged":
             batch[feature.name] = ragged.decode_ragged(values, feature)
         else:
             # An indicator has the shape of what it tells of.

@@ -16,9 +16,8 @@ from loaders.order import hashing
 from loaders.order.chunks import Chunks, window_rows
 from loaders.order.splits import View, ViewChunks
 from loaders.tensorflow import decode, graph_hashing, memory
-from loaders.tensorflow.batching import LOST, ROWS, Form
-from loaders.tensorflow.places import Places, Reads
-from loaders.tensorflow.places import Sequence as RowSequence
+from loaders.tensorflow.batching import LOST, ROWS, Assembly
+from loaders.tensorflow.places import GraphRowSequence, Places, Reads
 from loaders.tensorflow.salvage import Salvage
 
 # Chunks of 1 MiB that are read at once for a window, and windows of 32 MiB that are decoded and put in order at once.
@@ -31,22 +30,22 @@ STORED_CHUNKS = 8
 HOST = "/cpu:0"
 
 
-class Reader:
+class BlockReader:
     """Reads the rows of a view as blocks: elements of nested tensors of shape [rows, …].
 
     Args:
         root: Where the data set is.
         view: The rows.
-        form: How they become elements.
+        assembly: How they become elements.
         salvage: What is asked where TensorFlow cannot read; None for one that raises errors.
         in_memory: Whether all rows are read now, and kept. What is made of them then has their numbers alone, and
             `whole` the rows.
     """
 
     def __init__(
-        self, *, root: str, view: View, form: Form, salvage: Salvage | None = None, in_memory: bool = False
+        self, *, root: str, view: View, assembly: Assembly, salvage: Salvage | None = None, in_memory: bool = False
     ) -> None:
-        self.form = form
+        self.assembly = assembly
         self._chunks = Chunks.of(view.manifest, view.split)
         self._rows = view.rows
         self._window_rows = window_rows(view.manifest, view.split)
@@ -106,7 +105,7 @@ class Reader:
 
         return windows.map(read, num_parallel_calls=PARALLEL_WINDOWS, deterministic=True)
 
-    def _sequence(self, seed: int, epoch: tf.Tensor) -> tuple[RowSequence, tf.Tensor]:
+    def _sequence(self, seed: int, epoch: tf.Tensor) -> tuple[GraphRowSequence, tf.Tensor]:
         """The sequence of an epoch, and the key of its windows."""
         purposes = [hashing.derive(seed, purpose) for purpose in (hashing.CHUNKS, hashing.WINDOW_ROWS)]
         # A list of Python numbers, some above 2**63, would pass through float64.
@@ -114,29 +113,29 @@ class Reader:
         chunk_key, window_key = tf.unstack(keys)
         return self._places.shuffled(chunk_key), window_key
 
-    def _block(self, start: tf.Tensor, end: tf.Tensor, places: tf.Tensor, sequence: RowSequence) -> Any:
+    def _block(self, start: tf.Tensor, end: tf.Tensor, places: tf.Tensor, sequence: GraphRowSequence) -> Any:
         """Reads the rows from `start` up to `end` of a sequence: row j of the block is row `places[j]` of these."""
         reads, skip = self._places.reads(sequence, start, end)
         places = places + tf.cast(skip, places.dtype)
         if self._held is not None:
             return self._of_view(reads, places)
         records, lost = self._records(reads)
-        features, full = self.form.features, self._chunks.rows_per_record
+        features, full = self.assembly.features, self._chunks.rows_per_record
         if full == 1:
             rows = decode.parse_single_rows(records, features=features)
         else:
             # The last record may hold more than the block.
             held = tf.raw_ops.Sum(input=reads.rows, axis=tf.constant(0))
             rows = decode.parse_row_groups(records, held, features=features, full=full)
-        if self._bounds is not None or ROWS in self.form.beside:
+        if self._bounds is not None or ROWS in self.assembly.beside:
             numbers = self._numbers(reads)
             if self._bounds is not None:
                 places = tf.gather(self._inside(numbers), places)
-            if ROWS in self.form.beside:
+            if ROWS in self.assembly.beside:
                 rows[ROWS] = numbers
-        if LOST in self.form.beside:
+        if LOST in self.assembly.beside:
             rows[LOST] = tf.gather(lost, _record_of_rows(reads, full))
-        return self.form.arrange({name: tf.gather(values, places) for name, values in rows.items()})
+        return self.assembly.arrange({name: tf.gather(values, places) for name, values in rows.items()})
 
     def _of_view(self, reads: Reads, places: tf.Tensor) -> tf.Tensor:
         """The numbers in the view, as it is stored, of rows that would be read."""

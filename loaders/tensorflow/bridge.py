@@ -1,18 +1,61 @@
-"""Batches that a loader of NumPy arrays makes, as a `tf.data` pipeline."""
+"""Mixtures, and batches that Python makes, as `tf.data` pipelines."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-from loaders.augment.augmentations import Augmentation
-from loaders.tensorflow import changes
-from loaders.tensorflow.untuned import untuned
+from loaders.augment.augmentation import Augmentation
+from loaders.reading.columns import concatenate_batches
+from loaders.tensorflow.augmenter import augmented_specs
+from loaders.tensorflow.blocks import HOST
+from loaders.tensorflow.delivery import untuned
+from loaders.tensorflow.loader import Loader
 
 
-def build(
+def concatenate(batches: Sequence[Any]) -> Any:
+    """Batches of tensors of the same features as one; see `loaders.reading.columns.concatenate_batches`."""
+    return concatenate_batches(batches, lambda values: tf.concat(values, 0))
+
+
+def mixture_dataset(
+    loaders: Sequence[Loader], weights: npt.NDArray[np.float64] | None
+) -> tuple[tf.data.Dataset, tf.Variable]:
+    """The batches that a mixture yields.
+
+    Args:
+        loaders: The loaders, without end.
+        weights: The weight of each, or None for all in each batch.
+
+    Returns:
+        The data set, and a variable for how many batches each loader has given, int64 of shape [loaders].
+    """
+    with tf.device(HOST):
+        variable = tf.Variable([0] * len(loaders), dtype=tf.int64, trainable=False, name="batches")
+    sources = [loader.dataset() for loader in loaders]
+    if weights is None:
+        together = tf.data.Dataset.zip(tuple(sources)).map(lambda *batches: concatenate(batches))
+        return together.prefetch(tf.data.AUTOTUNE), variable
+
+    def choice(counts: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        scores = (tf.cast(counts, tf.float64) + 0.5) / weights
+        source = tf.where(tf.equal(scores, tf.reduce_min(scores)))[0, 0]
+        return counts + tf.one_hot(source, len(loaders), dtype=tf.int64), source
+
+    def choices(start: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.Dataset.range(tf.int64.max).scan(variable.read_value(), choice)
+
+    plain: Any = tf.autograph.experimental.do_not_convert
+    chosen = tf.data.Dataset.range(1).flat_map(plain(choices))
+    mixed = tf.data.Dataset.choose_from_datasets(sources, chosen, stop_on_empty_dataset=True)
+    return mixed.prefetch(tf.data.AUTOTUNE), variable
+
+
+def generated_dataset(
     make: Callable[[], Iterator[Any]],
     first: Callable[[], Mapping[str, Any]],
     functions: Sequence[Augmentation],
@@ -37,7 +80,7 @@ def build(
     rows = len(next(iter(batch.values())))
     specs = {
         name: tf.TensorSpec([rows, *spec.shape[1:]], spec.dtype)
-        for name, spec in changes.results(functions, batch).items()
+        for name, spec in augmented_specs(functions, batch).items()
     }
     signature = specs if arrange is None else arrange(specs)
     return untuned(tf.data.Dataset.from_generator(make, output_signature=signature).prefetch(1))

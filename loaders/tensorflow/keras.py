@@ -11,10 +11,8 @@ import keras  # type: ignore[import-untyped]
 import tensorflow as tf
 
 from loaders.order.state import StateError
-from loaders.sampling.mixture import Mixture
-from loaders.tensorflow.loader import Loader
 
-STATES_KEPT = 100
+MAX_STATES = 100
 """How many states `KerasState` keeps: a model that is older than all is refused."""
 
 
@@ -74,7 +72,7 @@ class KerasState(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has n
     do not.
 
     Args:
-        loader: The loader whose `dataset()` is fitted.
+        loader: The `loaders.Loader`, `loaders.Mixture` or `loaders.WeightedLoader` whose `dataset()` is fitted.
         path: The file of the states, which is replaced as a whole.
 
     Raises:
@@ -84,7 +82,7 @@ class KerasState(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has n
             epoch.
     """
 
-    def __init__(self, loader: Loader | Mixture, path: str | os.PathLike[str]) -> None:
+    def __init__(self, loader: Any, path: str | os.PathLike[str]) -> None:
         super().__init__()
         self._loader, self._path = loader, pathlib.Path(path)
         self._saved: list[dict[str, Any]] = []
@@ -139,7 +137,7 @@ class KerasState(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has n
                 self._loader.skip_iteration()
             self._loader.advance(0)  # Keras may have looked at a batch before
             return []
-        before = [each for each in saved if each["step"] <= step]
+        before = [state for state in saved if state["step"] <= step]
         if not before:
             raise StateError(f"{self._path}: expected a state of step {step} or before; found {saved[0]['step']}")
         last, loader = before[-1], self._loader
@@ -160,7 +158,7 @@ class KerasState(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has n
 
     def _save(self, epoch: int) -> None:
         state = {"step": self._step(), "epoch": epoch, "batch_size": self._loader.batch_size}
-        self._saved = [*self._saved, state | {"state": self._loader.state_dict()}][-STATES_KEPT:]
+        self._saved = [*self._saved, state | {"state": self._loader.state_dict()}][-MAX_STATES:]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         new = self._path.with_name(f"{self._path.name}.new")
         new.write_text(json.dumps(self._saved))

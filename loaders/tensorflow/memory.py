@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from loaders.tensorflow.untuned import untuned
+from loaders.tensorflow.delivery import untuned
 
 ALIGNMENT = 64
 """TensorFlow takes a buffer as it is where its address is a multiple of this."""

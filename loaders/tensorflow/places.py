@@ -1,9 +1,9 @@
-"""Where the rows of an epoch lie, as TensorFlow operations: `loaders.order.epoch.Sequence` in the graph."""
+"""Where the rows of an epoch lie, as TensorFlow operations: `loaders.order.epoch.RowSequence` in the graph."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence as Values
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +14,7 @@ from loaders.tensorflow import graph_hashing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sequence:
+class GraphRowSequence:
     """The chunks of an epoch in their order.
 
     Attributes:
@@ -61,7 +61,7 @@ class Places:
         view: The chunks of the part of the split that is meant; None for the whole split.
     """
 
-    def __init__(self, chunks: Chunks, sizes: Values[int], *, view: ViewChunks | None = None) -> None:
+    def __init__(self, chunks: Chunks, sizes: Sequence[int], *, view: ViewChunks | None = None) -> None:
         self._chunks = chunks
         self._full = chunks.records * chunks.rows_per_record
         self._size = tf.constant(chunks.size if view is None else view.size, tf.int64)
@@ -86,19 +86,19 @@ class Places:
         whole_files = view is None and held.size and held.max() == 1
         self.together = max(1, self._full * len(held) // max(1, rows)) if whole_files else 1
         lacking = np.cumsum(missing)
-        self.stored = Sequence(
+        self.stored = GraphRowSequence(
             keys=None,
             missing=tf.constant(np.concatenate([[0], lacking])),
             after=tf.constant(((short + 1) * self._full - lacking)[np.newaxis]),
         )
 
-    def shuffled(self, key: tf.Tensor) -> Sequence:
+    def shuffled(self, key: tf.Tensor) -> GraphRowSequence:
         """The sequence of the chunks under the permutation of a key."""
         if not (self._chunks if self._view is None else self._view).size:
             return self.stored
         keys, pivots = graph_hashing.round_keys(key, self._size)
         if not self._short.shape[0]:
-            return Sequence(keys=(keys, pivots), missing=self.stored.missing, after=self.stored.after)
+            return GraphRowSequence(keys=(keys, pivots), missing=self.stored.missing, after=self.stored.after)
         zero = tf.constant(0)
         first = tf.constant([0])
         last_keys, last_pivots = (tf.raw_ops.ReverseV2(tensor=each, axis=first) for each in (keys, pivots))
@@ -108,7 +108,7 @@ class Places:
         sizes = tf.raw_ops.GatherV2(params=self._missing, indices=found.indices, axis=zero)
         missing = tf.raw_ops.Cumsum(x=sizes, axis=zero)
         after = tf.raw_ops.Sub(x=(1 - found.values) * self._full, y=missing)
-        return Sequence(
+        return GraphRowSequence(
             keys=(keys, pivots),
             missing=tf.raw_ops.PadV2(
                 input=missing, paddings=tf.constant([[1, 0]]), constant_values=tf.constant(0, tf.int64)
@@ -116,7 +116,7 @@ class Places:
             after=tf.raw_ops.ExpandDims(input=after, axis=zero),
         )
 
-    def reads(self, sequence: Sequence, start: tf.Tensor, end: tf.Tensor) -> tuple[Reads, tf.Tensor]:
+    def reads(self, sequence: GraphRowSequence, start: tf.Tensor, end: tf.Tensor) -> tuple[Reads, tf.Tensor]:
         """What is read for the rows from `start` up to `end` of a sequence.
 
         Args:

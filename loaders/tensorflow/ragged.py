@@ -13,8 +13,8 @@ from loaders.format.spec import FeatureSpec
 from loaders.reading.columns import LENGTH_SUFFIX
 from loaders.tensorflow.decode import Tensors
 
-Form = Literal["padded", "ragged"]
-FORMS: tuple[Form, ...] = ("padded", "ragged")
+RaggedOutput = Literal["padded", "ragged"]
+RAGGED_OUTPUTS: tuple[RaggedOutput, ...] = ("padded", "ragged")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,23 +12,23 @@ import numpy as np
 import tensorflow as tf
 
 from loaders.order.epoch import Deal
-from loaders.order.position import Stretch
+from loaders.order.position import IterationSpan
 from loaders.reading import columns
 from loaders.tensorflow import graph_hashing
-from loaders.tensorflow.blocks import HOST, PARALLEL_WINDOWS, STORED_CHUNKS, Reader
-from loaders.tensorflow.changes import Changes, apart
-from loaders.tensorflow.places import Sequence as RowSequence
+from loaders.tensorflow.augmenter import Augmenter, split_block
+from loaders.tensorflow.blocks import HOST, PARALLEL_WINDOWS, STORED_CHUNKS, BlockReader
+from loaders.tensorflow.places import GraphRowSequence
 
 ENDLESS = tf.int64.max
 
 
-class Resuming(Reader):
+class StreamReader(BlockReader):
     """Reads the streams of a host from any row on.
 
     Args:
         deal: How rows are dealt to streams.
         seed: The seed of the order; None for rows as they are stored.
-        fields: What `Reader` takes.
+        fields: What `BlockReader` takes.
     """
 
     def __init__(self, *, deal: Deal, seed: int | None, **fields: Any) -> None:
@@ -84,7 +84,7 @@ class Resuming(Reader):
         end: tf.Tensor,
         start: tf.Tensor,
         stream: tf.Tensor,
-        sequence: RowSequence,
+        sequence: GraphRowSequence,
         key: tf.Tensor,
     ) -> tf.data.Dataset:
         """The rows of the stream `[first, end)` from its row `start` on, in the order of its windows."""
@@ -121,8 +121,8 @@ class Resuming(Reader):
         deal = self._deal
         lengths = np.array([end - first for first, end in map(deal.bounds, deal.own)], dtype=np.int64)[:, np.newaxis]
         size = deal.stream_batch * len(deal.own)
-        each = tf.range(deal.stream_batch, dtype=tf.int64)
-        mask = tf.reshape(each < lengths - consumed, [size])
+        rank = tf.range(deal.stream_batch, dtype=tf.int64)
+        mask = tf.reshape(rank < lengths - consumed, [size])
         if good is not None:
             mask = tf.tensor_scatter_nd_update(mask, tf.where(mask), good)
         batch = tf.cond(tf.reduce_all(mask), lambda: batch, lambda: _filled(batch, mask))
@@ -162,14 +162,14 @@ def start_variable() -> tf.Variable:
         return tf.Variable([0, 0, 0], dtype=tf.int64, trainable=False, name="start")
 
 
-def set_start(variable: tf.Variable, stretch: Stretch) -> None:
-    """Lets the next iterator read a stretch."""
-    end = ENDLESS if stretch.end is None else stretch.end
-    variable.assign([stretch.start.epoch, end, stretch.start.rows])
+def set_start(variable: tf.Variable, span: IterationSpan) -> None:
+    """Lets the next iterator read a span."""
+    end = ENDLESS if span.end is None else span.end
+    variable.assign([span.start.epoch, end, span.start.rows])
 
 
 def build(
-    reader: Resuming, variable: tf.Variable, *, epochs: int | None, deal: Deal, changes: Changes | None
+    reader: StreamReader, variable: tf.Variable, *, epochs: int | None, deal: Deal, augmenter: Augmenter | None
 ) -> tf.data.Dataset:
     """The batches from where the variable says on; the iterator after one begins with the next epochs.
 
@@ -178,10 +178,10 @@ def build(
         variable: Of `start_variable`.
         epochs: How many epochs an iterator has; None for no end.
         deal: How rows are dealt to batches.
-        changes: What changes batches, or None.
+        augmenter: What changes batches, or None.
     """
 
-    def begin(one: tf.Tensor) -> tf.data.Dataset:
+    def begin(start: tf.Tensor) -> tf.data.Dataset:
         epoch, end, rows = tf.unstack(variable.read_value())
         after = [epoch + 1, end] if epochs is None else [end, end + epochs]
         variable.assign(tf.stack([*after, tf.zeros_like(rows)]))
@@ -197,7 +197,7 @@ def build(
                 lambda spec: tf.zeros([0, *spec.shape[1:]], spec.dtype), batches.element_spec
             )
             batches = batches.concatenate(tf.data.Dataset.from_tensors(nothing))
-        return _changed(reader, batches, epoch, start, deal=deal, changes=changes)
+        return _changed(reader, batches, epoch, start, deal=deal, augmenter=augmenter)
 
     # AutoGraph has nothing to convert here, and would take longer to find out than all the tracing.
     plain = tf.autograph.experimental.do_not_convert
@@ -205,36 +205,36 @@ def build(
 
 
 def _changed(
-    reader: Resuming,
+    reader: StreamReader,
     batches: tf.data.Dataset,
     epoch: tf.Tensor,
     start: tf.Tensor,
     *,
     deal: Deal,
-    changes: Changes | None,
+    augmenter: Augmenter | None,
 ) -> tf.data.Dataset:
     """The batches of an epoch as they are yielded."""
-    form, pads = reader.form, deal.remainder == "pad"
+    assembly, pads = reader.assembly, deal.remainder == "pad"
     parallel: dict[str, Any] = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
     batches = reader.whole(batches)
-    if not form.beside and form.finish is not None:
-        batches = batches.map(form.finish, **parallel)
-    if not form.beside and not pads:
+    if not assembly.beside and assembly.finish is not None:
+        batches = batches.map(assembly.finish, **parallel)
+    if not assembly.beside and not pads:
         return batches
     consumed = tf.data.Dataset.range(start, -(-deal.rows // deal.streams), deal.stream_batch)
-    if not form.beside:
+    if not assembly.beside:
         return tf.data.Dataset.zip(batches, consumed).map(
             lambda batch, consumed: _with_mask(*reader.padded(batch, consumed)), **parallel
         )
-    finished = batches.map(lambda block: apart(form, block), **parallel)
+    finished = batches.map(lambda block: split_block(assembly, block), **parallel)
 
     def change(parts: Any, consumed: tf.Tensor) -> Any:
         batch, numbers, good = parts
-        if changes is not None:
-            batch = changes(batch, numbers, good, epoch, consumed)
+        if augmenter is not None:
+            batch = augmenter(batch, numbers, good, epoch, consumed)
         if pads:
             batch, mask = reader.padded(batch, consumed, good)
-        batch = batch if form.present is None else form.present(batch)
+        batch = batch if assembly.present is None else assembly.present(batch)
         return _with_mask(batch, mask) if pads else batch
 
     return tf.data.Dataset.zip(finished, consumed).map(change, **parallel)
@@ -244,10 +244,6 @@ def _with_mask(batch: Any, mask: tf.Tensor) -> Any:
     return batch | {columns.MASK: mask} if isinstance(batch, dict) else (*batch, mask)
 
 
-def counted(dataset: tf.data.Dataset, epochs: int | None, deal: Deal) -> tf.data.Dataset:
-    """Says how many batches an iterator of all epochs has."""
-    count = tf.data.INFINITE_CARDINALITY if epochs is None and deal.batches() else (epochs or 1) * deal.batches()
-    # `assert_cardinality` would make an error of an iterator that resumes, which has fewer; unknown, Keras would take
-    # the length of the first, resumed epoch for that of all.
-    dataset.cardinality = lambda: tf.constant(count, tf.int64)
-    return dataset
+def count_batches(epochs: int | None, deal: Deal) -> int:
+    """The cardinality of an iteration of all epochs."""
+    return tf.data.INFINITE_CARDINALITY if epochs is None and deal.batches() else (epochs or 1) * deal.batches()

@@ -13,7 +13,7 @@ from loaders.format.frames import empty_record
 from loaders.format.records import RecordError
 from loaders.order.chunks import Chunks
 from loaders.order.splits import View
-from loaders.storage.damage import Skipped
+from loaders.storage.damage import SkippedRecords
 from loaders.storage.remote import is_remote
 from loaders.storage.store import ShardError, Store
 
@@ -63,7 +63,7 @@ class Salvage:
         *,
         cache: Cache | None = None,
         data_set: str = "",
-        skipped: Skipped | None = None,
+        skipped: SkippedRecords | None = None,
     ) -> None:
         self._store = Store(root, view.manifest.shards(view.split), cache=cache, data_set=data_set)
         self._chunks, self._features = Chunks.of(view.manifest, view.split), view.manifest.features

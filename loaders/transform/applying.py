@@ -13,7 +13,8 @@ from loaders.format.manifest import Manifest, ManifestError
 from loaders.format.spec import FeatureSpec
 from loaders.reading.columns import LENGTH_SUFFIX
 from loaders.storage import remote
-from loaders.tensorflow.decode import Tensors
+
+Tensors = dict[str, Any]
 
 FLOAT64_SUFFIX = "/float64_bits"
 """tf.transform's schema knows no float64, so a float64 output leaves the graph as int64 of the same bits."""

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders import data_set
 from loaders.format.manifest import ManifestError
+from loaders.storage.files import read_arrays, read_manifest
 
 FITTED_FILE = "fitted.npz"
 
@@ -102,11 +102,21 @@ class _Constants:
         return self._found[name]
 
 
-def read(root: str | os.PathLike[str]) -> Inverse:
-    """Reads the inverse of a data set's transform; arguments, result and errors are those of `loaders.inverse`."""
-    found = data_set.read(root)
-    fitted = data_set.read_arrays(posixpath.join(found.root, FITTED_FILE))
-    return Inverse(found.manifest.config, fitted or {})
+def inverse(root: str | os.PathLike[str]) -> Inverse:
+    """Reads how to get from transformed values back to raw ones.
+
+    Args:
+        root: The directory of a finished build, in any file system that fsspec reads.
+
+    Returns:
+        A function `inverse(name, values)` of a feature's name and its transformed values, `np.ndarray`,
+        `tf.Tensor` or `tf.RaggedTensor`.
+
+    Raises:
+        ManifestError: If it is not a finished data set, or is of a format version that this reader does not know.
+    """
+    fitted = read_arrays(posixpath.join(os.fspath(root), FITTED_FILE))
+    return Inverse(read_manifest(root).config, fitted or {})
 
 
 def _steps(normalize: Any) -> list[tuple[str, Any]]:

@@ -102,11 +102,11 @@ def showing(
     writes: bool = True,
 ) -> Iterator[Counter]:
     """Shows the progress of what is run inside the context, and nothing else; gives what counts it."""
-    from loaders.storage.allocator import keep_freed_memory
     from pipelines.cli.progress import shown
     from pipelines.counters import Count
     from pipelines.output.directory import FinishedTasks, Output
     from pipelines.runners import flink, quiet
+    from pipelines.runners.allocator import keep_freed_memory
     from pipelines.runners.beam import runs_here
     from pipelines.runners.fork import KEPT_BYTES
     from pipelines.storage import files

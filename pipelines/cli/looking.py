@@ -38,18 +38,18 @@ def run_inspect(options: argparse.Namespace, console: Console) -> int:
 
 def _inspect_shuffle(options: argparse.Namespace, console: Console) -> int:
     """Shows how well the epochs of the training split mix its classes."""
-    from loaders import data_set
+    import loaders
     from loaders.diagnostics import shuffle_quality
     from pipelines.cli import show
     from pipelines.plan.resolve import is_training
 
-    manifest = data_set.read(options.path).manifest
+    manifest = loaders.open(options.path).manifest
     split = next((name for name in manifest.splits if is_training(name)), next(iter(manifest.splits)))
     batch_size, found, problems = options.batch_size or 256, {}, []
     for label in shuffle_quality.class_labels(manifest.features):
         for epoch in range(SHUFFLED_EPOCHS):
             try:
-                found[label, epoch] = shuffle_quality.epoch_mixing(
+                found[label, epoch] = shuffle_quality.compare_epoch(
                     options.path, split, label=label, batch_size=batch_size, epoch=epoch
                 )
             except ValueError as error:
@@ -62,7 +62,7 @@ def _inspect_shuffle(options: argparse.Namespace, console: Console) -> int:
     show.show_shuffle(console, found, split=split, batch_size=batch_size)
     for problem in problems:
         console.print(f"Not compared: {problem}", highlight=False, markup=False)
-    return 0 if all(each.mixed for each in found.values()) else EXIT_FAILED
+    return 0 if all(each.like_chance for each in found.values()) else EXIT_FAILED
 
 
 def run_status(options: argparse.Namespace, console: Console) -> int:

@@ -24,7 +24,7 @@ from pipelines.storage.archive import load_arrays
 
 if TYPE_CHECKING:
     from loaders.diagnostics.bench import Bench
-    from loaders.diagnostics.shuffle_quality import Mixing
+    from loaders.diagnostics.shuffle_quality import ShuffleQuality
     from pipelines.maintain.append import Appended
     from pipelines.maintain.validate import Validation
 
@@ -301,7 +301,9 @@ def _range(values: np.ndarray[Any, Any]) -> str:
     return f"{low:.6g}" if low == high or np.isnan(low) else f"{low:.4g} … {high:.4g}"
 
 
-def show_shuffle(console: Console, found: Mapping[tuple[str, int], Mixing], *, split: str, batch_size: int) -> None:
+def show_shuffle(
+    console: Console, found: Mapping[tuple[str, int], ShuffleQuality], *, split: str, batch_size: int
+) -> None:
     """Shows how well epochs mix classes.
 
     Args:
@@ -314,16 +316,16 @@ def show_shuffle(console: Console, found: Mapping[tuple[str, int], Mixing], *, s
     rows = make_table("label", "epoch:", "batches:", "classes:", "chi-square:", "by chance:", "p:", "mixed")
     for (label, epoch), one in found.items():
         chance = f"{one.expected:,.1f} ± {one.deviation:,.1f}"
-        p = f"{one.p:.4f}" if one.mixed else f"{one.p:.1e}"
+        p = f"{one.p:.4f}" if one.like_chance else f"{one.p:.1e}"
         numbers = (f"{epoch}", f"{one.batches:,}", f"{one.classes:,}", f"{one.chi_square:,.1f}")
-        rows.add_row(label, *numbers, chance, p, "yes" if one.mixed else "no")
+        rows.add_row(label, *numbers, chance, p, "yes" if one.like_chance else "no")
     console.print(rows)
     console.print(
         "\nChi-square is how unevenly the batches have the classes, and p how many of all permutations of the rows "
         "have them as unevenly.\n",
         highlight=False,
     )
-    worse = {key: one for key, one in found.items() if not one.mixed}
+    worse = {key: one for key, one in found.items() if not one.like_chance}
     for (label, epoch), one in worse.items():
         console.print(
             f"{label}, epoch {epoch}: the classes differ between batches {one.chi_square / one.expected:.2f} times as "

@@ -22,9 +22,9 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ClassVar, Self
 
-from loaders.storage.allocator import keep_freed_memory
 from pipelines import counters
 from pipelines.errors import GOES_ON, WorkerError
+from pipelines.runners.allocator import keep_freed_memory
 from pipelines.runners.quiet import keep_off_gpus
 
 WORKER_BYTES = 2 * 2**30

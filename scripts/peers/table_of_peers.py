@@ -73,12 +73,6 @@ LOADERS = (
     Peer(
         name="npyflow-memory", module="npyflow", variant="memory", says="`loaders.load`, rows in memory, second epoch"
     ),
-    Peer(
-        name="npyflow-kept",
-        module="npyflow_kept",
-        storage="npyflow",
-        says="`loaders.load` after `loaders.keep_freed_memory()`",
-    ),
     Peer(name="npyflow-numpy", module="npyflow_numpy", storage="npyflow", says="`loaders.numpy.Loader`"),
     Peer(name="floor", module="arrays", says="NumPy: rows of a memory-mapped array, the floor"),
     Peer(

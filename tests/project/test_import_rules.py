@@ -12,8 +12,8 @@ import loaders
 OPTIONAL = ("loaders.torch", "loaders.jax")
 """Each imports the package of its name, which need not be there."""
 
-TENSORFLOW = ("loaders.tensorflow", "loaders.transform.applying")
-"""All that may import TensorFlow: the pipelines of `tf.data`, and the transform, which is a SavedModel."""
+TENSORFLOW = ("loaders.tensorflow", "loaders.transform.applying", "loaders.diagnostics.measured_tensorflow")
+"""All that may import TensorFlow: the pipelines of `tf.data`, what measures them, and the transform, a SavedModel."""
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(loaders.__path__, "loaders."))
 

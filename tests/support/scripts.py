@@ -28,11 +28,11 @@ KILL_TENSORFLOW = """
 import os
 from loaders.order import position as _cursor
 from loaders.tensorflow import loader as _loader
-_after, _left = _cursor.after, [{batches}]
+_after, _left = _cursor.position_after, [{batches}]
 def _kill(*args):
     _left[0] -= 1
     return _after(*args) if _left[0] else os._exit(9)
-_cursor.after = _loader.after = _kill
+_cursor.position_after = _loader.position_after = _kill
 """
 
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loaders.augment import augmentations
-from loaders.augment.augmentations import (
+from loaders.augment import (
     BandDropout,
     Brightness,
     Contrast,
@@ -19,6 +18,7 @@ from loaders.augment.augmentations import (
     MixUp,
     Noise,
     RandomCrop,
+    apply,
 )
 from loaders.augment.random import AUGMENT, Random
 from loaders.numpy import Loader, ShardOptions
@@ -485,7 +485,7 @@ def test_strings_are_no_numbers():
         BandDropout(features=IMAGES),
     ):
         with pytest.raises(ValueError, match=f"{type(augmentation).__name__}: expected .*; found object of shape"):
-            augmentations.apply([augmentation], {IMAGES: values}, seed=0, epoch=0, rows=np.arange(3), groups=(3,))
+            apply([augmentation], {IMAGES: values}, seed=0, epoch=0, rows=np.arange(3), groups=(3,))
 
 
 @pytest.mark.slow

@@ -8,10 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from loaders import data_set
 from loaders.diagnostics import bench, timing
 from loaders.format.manifest import ManifestError
 from loaders.numpy import Loader
+from loaders.storage.files import read_manifest
 from tests.support import ragged, raw_features, shards
 from tests.support.batches import assert_same_batch
 from tests.support.numbered import small_chunks, write_numbered
@@ -42,7 +42,7 @@ def check(found, stages):
         assert stage.share >= 0
     assert found.rows_per_second == pytest.approx(found.rows / found.seconds)
     assert found.batch_seconds == pytest.approx(found.batch_size * found.seconds / found.rows)
-    manifest = data_set.read(found.root).manifest
+    manifest = read_manifest(found.root)
     row_bytes = sum(shard.bytes for shard in manifest.splits[found.split]) / manifest.rows(found.split)
     assert found.bytes_per_second / found.rows_per_second == pytest.approx(row_bytes)
     assert found.peak_bytes >= found.base_bytes > 0
@@ -83,7 +83,7 @@ def test_the_transform_of_raw_rows_is_a_stage(tmp_path):
 def test_what_is_timed_is_what_the_loader_does(request, fixture):
     root = request.getfixturevalue(fixture)
     clock = timing.Clock()
-    manifest = data_set.read(root).manifest
+    manifest = read_manifest(root)
     timed = iter(timing.TimedLoader(str(root), manifest, "train", batch_size=7, seed=3, clock=clock))
     begun = time.perf_counter()
     clock.restart()

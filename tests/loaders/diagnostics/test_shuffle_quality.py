@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from loaders.diagnostics.shuffle_quality import epoch_mixing, mixing
+from loaders.diagnostics.shuffle_quality import compare_epoch, compare_labels
 from tests.support import shards
 from tests.support.arrays import write_files
 from tests.support.builds import make
@@ -26,7 +26,7 @@ def test_mean_and_deviation_are_those_of_all_permutations(labels, batch_size):
         return sum(((table - table.sum() * expected) ** 2 / (table.sum() * expected)).sum() for table in tables)
 
     values = [by_hand(order) for order in itertools.permutations(labels)]
-    found = mixing(np.array(labels), batch_size=batch_size)
+    found = compare_labels(np.array(labels), batch_size=batch_size)
 
     assert found.chi_square == pytest.approx(by_hand(labels))
     assert (found.expected, found.deviation) == pytest.approx((np.mean(values), np.std(values)))
@@ -37,7 +37,7 @@ def test_mean_and_deviation_are_those_of_all_permutations(labels, batch_size):
 def test_p_is_how_often_a_permutation_is_as_uneven(batch_size):
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 5, 1000) ** 2
-    p = np.array([mixing(generator.permutation(labels), batch_size=batch_size).p for _ in range(2000)])
+    p = np.array([compare_labels(generator.permutation(labels), batch_size=batch_size).p for _ in range(2000)])
 
     for level in (0.01, 0.1, 0.5, 0.9):
         assert abs((p < level).mean() - level) < 4 * np.sqrt(level * (1 - level) / len(p)) + 0.1 * level
@@ -46,13 +46,13 @@ def test_p_is_how_often_a_permutation_is_as_uneven(batch_size):
 def test_it_tells_what_is_too_even_and_too_uneven_from_chance():
     labels = np.repeat(np.arange(CLASSES), 200)
 
-    sorted_by_class = mixing(labels, batch_size=50)
+    sorted_by_class = compare_labels(labels, batch_size=50)
     assert sorted_by_class.z > 100
-    assert not sorted_by_class.mixed
-    in_turns = mixing(labels.reshape(CLASSES, -1).T.ravel(), batch_size=50)
+    assert not sorted_by_class.like_chance
+    in_turns = compare_labels(labels.reshape(CLASSES, -1).T.ravel(), batch_size=50)
     assert in_turns.z < -10
     assert in_turns.p > 0.9999
-    assert in_turns.mixed
+    assert in_turns.like_chance
 
 
 def test_sources_that_were_sorted_by_class(tmp_path, monkeypatch):
@@ -65,12 +65,12 @@ def test_sources_that_were_sorted_by_class(tmp_path, monkeypatch):
     small_chunks(monkeypatch, chunk_bytes=200 * 20, window_bytes=6400 * 20)
 
     found = [
-        epoch_mixing(tmp_path / "out", "train", label="labels", batch_size=64, seed=2, epoch=epoch)
+        compare_epoch(tmp_path / "out", "train", label="labels", batch_size=64, seed=2, epoch=epoch)
         for epoch in range(3)
     ]
 
     assert max(abs(one.z) for one in found) < 4
-    assert all(one.mixed for one in found)
+    assert all(one.like_chance for one in found)
     assert len({one.chi_square for one in found}) > 1
 
 
@@ -80,10 +80,10 @@ def test_shards_that_are_sorted_by_class(tmp_path, monkeypatch):
     shards.write(tmp_path / "out", {"train": [rows]}, rows_per_record=20, features=shards.specs(rows, {"y": "label"}))
     small_chunks(monkeypatch, chunk_bytes=200 * 5, window_bytes=6400 * 4)
 
-    found = epoch_mixing(tmp_path / "out", "train", label="y", batch_size=64)
+    found = compare_epoch(tmp_path / "out", "train", label="y", batch_size=64)
 
-    assert 4 < found.z < mixing(rows["y"], batch_size=64).z / 10
-    assert not found.mixed
+    assert 4 < found.z < compare_labels(rows["y"], batch_size=64).z / 10
+    assert not found.like_chance
 
 
 @pytest.mark.parametrize(
@@ -96,4 +96,4 @@ def test_shards_that_are_sorted_by_class(tmp_path, monkeypatch):
 )
 def test_what_cannot_be_compared_is_named(labels, message):
     with pytest.raises(ValueError, match=message):
-        mixing(labels, batch_size=6)
+        compare_labels(labels, batch_size=6)

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from loaders.order import hashing
-from loaders.order.epoch import Deal, Position, Sequence, ShardOptions, window
+from loaders.order.epoch import Deal, Position, RowSequence, ShardOptions, window
 from loaders.order.hashing import unpermute
 from tests.support.orders import make_chunks
 
@@ -47,7 +47,7 @@ def test_runs_find_rows_by_arithmetic(rows, records, rows_per_record, key, data)
     start = data.draw(st.integers(0, sum(rows)))
     stop = data.draw(st.integers(start, sum(rows)))
 
-    runs = list(Sequence(chunks, key).runs(start, stop))
+    runs = list(RowSequence(chunks, key).runs(start, stop))
 
     found = [(run.shard, row) for run in runs for row in range(run.start, run.stop)]
     assert found == whole_sequence(chunks, key)[start:stop]
@@ -61,7 +61,7 @@ def test_a_place_in_a_million_chunks_is_found_at_once(monkeypatch):
         hashing, "permute", lambda key, index, size: asked.append(len(index)) or permute(key, index, size)
     )
 
-    (run,) = Sequence(chunks, 3).runs(5_000_000, 5_000_001)
+    (run,) = RowSequence(chunks, 3).runs(5_000_000, 5_000_001)
 
     assert (run.shard, run.stop - run.start) == (0, 1)
     assert asked == [1]

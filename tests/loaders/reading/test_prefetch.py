@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import loaders
 from loaders import numpy as numpy_loader
 from loaders.numpy import Loader
-from loaders.reading.prefetch import THREAD_NAME, Ahead
+from loaders.reading.prefetch import THREAD_NAME, Prefetcher
 from loaders.storage.shards import ShardError
 from tests.support import ROOT
 from tests.support.batches import assert_same, damage
@@ -51,7 +51,7 @@ def test_items_come_in_order_and_an_error_in_its_place(count, depth, fails):
         if fails:
             raise KeyError("the end")
 
-    ahead = Ahead(items(), depth=depth)
+    ahead = Prefetcher(items(), depth=depth)
     assert list(itertools.islice(ahead, count)) == list(range(count))
     if fails:
         with pytest.raises(KeyError, match="the end"):
@@ -62,7 +62,7 @@ def test_items_come_in_order_and_an_error_in_its_place(count, depth, fails):
 @pytest.mark.parametrize("depth", [1, 2, 9, 16])
 def test_no_more_is_made_than_was_asked_for(depth):
     made = []
-    ahead = Ahead((made.append(number) or number for number in itertools.count()), depth=depth)
+    ahead = Prefetcher((made.append(number) or number for number in itertools.count()), depth=depth)
     time.sleep(0.02)
     assert made == []
     for number in range(20):

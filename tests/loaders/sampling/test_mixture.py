@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import loaders as loaders_
 from loaders.numpy import Loader, ShardOptions
 from loaders.order.state import StateError
-from loaders.sampling.mixture import Mixture, joined, next_source
+from loaders.reading.columns import concatenate_batches
+from loaders.sampling.mixture import Mixture, next_source
 from loaders.tensorflow import keras
 from tests.support.batches import arrays, assert_same, assert_same_batch
 from tests.support.numbered import numbers, small_chunks, write_numbered
@@ -135,9 +136,9 @@ def test_errors(roots, tmp_path):
     with pytest.raises(StateError, match=r"loader 0: expected the state of train of data set [0-9a-f]{32} in"):
         make(roots[::-1]).load_state_dict(saved)
     with pytest.raises(ValueError, match="expects the same features of all loaders; found a, b; a"):
-        joined([{"a": np.zeros(1), "b": np.zeros(1)}, {"a": np.zeros(1)}])
+        concatenate_batches([{"a": np.zeros(1), "b": np.zeros(1)}, {"a": np.zeros(1)}], np.concatenate)
     with pytest.raises(ValueError, match=r"rows of one dtype and shape; found float64 of shape \[2\]; float64"):
-        joined([{"a": np.zeros((1, 2))}, {"a": np.zeros((1, 3))}])
+        concatenate_batches([{"a": np.zeros((1, 2))}, {"a": np.zeros((1, 3))}], np.concatenate)
     write_numbered(tmp_path / "empty", [0], rows_per_record=2)
     assert list(make((roots[0], tmp_path / "empty"))) == []
 

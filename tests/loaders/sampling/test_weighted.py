@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from loaders.augment.augmentations import Noise
+from loaders.augment import Noise
 from loaders.format.manifest import ManifestError
 from loaders.order import hashing
 from loaders.order.state import StateError

@@ -7,9 +7,8 @@ import pytest
 import tensorflow as tf
 
 import loaders
-from loaders import Loader, ShardOptions
+from loaders import Loader, ShardOptions, augment
 from loaders import numpy as numpy_loader
-from loaders.augment import augmentations
 from loaders.storage.store import ShardError
 from tests.support.batches import arrays, assert_same, break_record
 from tests.support.numbered import small_chunks, write_numbered
@@ -66,7 +65,7 @@ def test_both_loaders_leave_out_the_same(out, streams):
         "remainder": "pad",
         "on_corrupt": "skip",
         "seed": 3,
-        "augment": [augmentations.Noise(features="x", deviation=2.0), neighbours],
+        "augment": [augment.Noise(features="x", deviation=2.0), neighbours],
         "shard": ShardOptions(index=1, count=2) if streams > 1 else ShardOptions(),
     }
     for split in ("train", "train[30:75]"):

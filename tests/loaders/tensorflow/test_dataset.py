@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import loaders
 from loaders.format.manifest import ManifestError
 from loaders.order import chunks, splits
-from loaders.tensorflow.batching import Form
-from loaders.tensorflow.blocks import Reader
+from loaders.tensorflow.batching import Assembly
+from loaders.tensorflow.blocks import BlockReader
 from pipelines.maintain.verify import verify
 from tests.support import examples, shards
 from tests.support.bits import DTYPES, SHAPES, any_bits, assert_same_bits
@@ -281,8 +281,8 @@ def test_a_chunk_is_read_alone(tmp_path, monkeypatch):
     content = bytearray(path.read_bytes())
     content[3 * manifest.record_bytes] ^= 1
     path.write_bytes(content)
-    form = Form(features=manifest.features, arrange=lambda block: block, finish=None, buckets=None)
-    reader = Reader(root=str(tmp_path / "out"), view=splits.resolve(manifest, "train"), form=form)
+    assembly = Assembly(features=manifest.features, arrange=lambda block: block, finish=None, buckets=None)
+    reader = BlockReader(root=str(tmp_path / "out"), view=splits.resolve(manifest, "train"), assembly=assembly)
 
     @tf.function
     def block(start):

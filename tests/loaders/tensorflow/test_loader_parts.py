@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import loaders
-from loaders import Loader, ShardOptions
+from loaders import Loader, ShardOptions, augment
 from loaders import numpy as numpy_loader
-from loaders.augment import augmentations
 from loaders.order.splits import fold
 from tests.support import examples, shards
 from tests.support.batches import arrays, assert_same
@@ -124,16 +123,16 @@ def halved(batch, rng):
 
 
 SETS = {
-    "FlipLeftRight": [augmentations.FlipLeftRight(features=("image", "area"))],
-    "FlipUpDown": [augmentations.FlipUpDown(features="image")],
-    "RandomCrop": [augmentations.RandomCrop(features=("image", "area"), size=(6, 7), padding=1)],
-    "Brightness": [augmentations.Brightness(features="image", delta=30.0)],
-    "Contrast": [augmentations.Contrast(features="image")],
-    "Noise": [augmentations.Noise(features="spectrum", deviation=0.1)],
-    "BandDropout": [augmentations.BandDropout(features="spectrum", probability=0.4)],
-    "MixUp": [positive, augmentations.MixUp(features="spectrum", labels="label", classes=4)],
-    "CutMix": [positive, augmentations.CutMix(features="image", labels="label", classes=4)],
-    "a function": [halved, positive, augmentations.Noise(features="image", deviation=9.0)],
+    "FlipLeftRight": [augment.FlipLeftRight(features=("image", "area"))],
+    "FlipUpDown": [augment.FlipUpDown(features="image")],
+    "RandomCrop": [augment.RandomCrop(features=("image", "area"), size=(6, 7), padding=1)],
+    "Brightness": [augment.Brightness(features="image", delta=30.0)],
+    "Contrast": [augment.Contrast(features="image")],
+    "Noise": [augment.Noise(features="spectrum", deviation=0.1)],
+    "BandDropout": [augment.BandDropout(features="spectrum", probability=0.4)],
+    "MixUp": [positive, augment.MixUp(features="spectrum", labels="label", classes=4)],
+    "CutMix": [positive, augment.CutMix(features="image", labels="label", classes=4)],
+    "a function": [halved, positive, augment.Noise(features="image", deviation=9.0)],
 }
 
 
@@ -160,7 +159,7 @@ def test_augmentations_are_those_of_the_numpy_loader(images, monkeypatch, name):
 
 
 def test_the_shapes_of_augmented_batches_are_known(images):
-    crop = augmentations.RandomCrop(features="image", size=(6, 7))
+    crop = augment.RandomCrop(features="image", size=(6, 7))
     spec = Loader(images, "train", batch_size=7, augment=[crop], as_supervised=True).dataset().element_spec
     padded = Loader(images, "train", batch_size=7, augment=[crop], remainder="pad").dataset().element_spec
 
@@ -184,4 +183,4 @@ def test_augmented_ragged_rows(ragged_root):
 
 def test_an_augmentation_that_does_not_fit_is_named(images):
     with pytest.raises(ValueError, match="augment: MixUp: expected floats as label, or numbers with `classes`"):
-        Loader(images, "train", batch_size=7, augment=[augmentations.MixUp(features="image", labels="label")]).dataset()
+        Loader(images, "train", batch_size=7, augment=[augment.MixUp(features="image", labels="label")]).dataset()

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import loaders
-from loaders import Loader
-from loaders.augment import augmentations
+from loaders import Loader, augment
 from loaders.format.spec import FeatureSpec
 from loaders.tensorflow import memory
 from tests.support import examples, shards
@@ -98,7 +97,7 @@ def test_every_dtype_and_roles(tmp_path):
 def test_loaders_resume_from_memory(root, streams, remainder, augmented):
     options = {"batch_size": 6, "streams": streams, "remainder": remainder, "epochs": 2, "seed": 5}
     if augmented:
-        options["augment"] = [augmentations.Noise(features="x", deviation=0.5)]
+        options["augment"] = [augment.Noise(features="x", deviation=0.5)]
     expected = arrays(Loader(root, "train", **options))
     loader = Loader(root, "train", in_memory=True, **options)
     iterator = iter(loader)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from loaders.augment import augmentations
-from loaders.augment.augmentations import Augmentation
+from loaders.augment import augmentation
+from loaders.augment.augmentation import Augmentation
 from loaders.format.spec import FeatureSpec
 from loaders.order.epoch import Deal
 from loaders.order.splits import View
@@ -17,21 +17,21 @@ from loaders.reading.columns import LENGTH_SUFFIX
 from loaders.reading.rows import Rows
 from loaders.storage.shards import empty_column
 from loaders.storage.store import ShardError
-from loaders.tensorflow.batching import LOST, ROWS, Form
+from loaders.tensorflow.batching import LOST, ROWS, Assembly
 from loaders.tensorflow.decode import Tensors
 
 SAMPLE_ROWS = 3
 """How many rows functions are tried on, to see what they make of a batch."""
 
 
-class Changes:
+class Augmenter:
     """Changes batches by functions of NumPy arrays.
 
     Args:
         functions: The functions; see `loaders.augment.apply`.
         seed: The seed of their random numbers.
         deal: How rows are dealt to batches.
-        sample: Some rows of a batch before; see `sample`.
+        sample: Some rows of a batch before; see `sample_batch`.
 
     Raises:
         ValueError: If a function cannot be applied.
@@ -42,7 +42,7 @@ class Changes:
     ) -> None:
         self._functions, self._seed, self._deal = tuple(functions), seed, deal
         self._names = tuple(sample)
-        self._specs = results(self._functions, {name: values.numpy() for name, values in sample.items()})
+        self._specs = augmented_specs(self._functions, {name: values.numpy() for name, values in sample.items()})
         ends = [end - first for first, end in map(deal.bounds, deal.own)]
         self._lengths = np.array(ends, dtype=np.int64)
 
@@ -76,26 +76,26 @@ class Changes:
         batch = {name: np.array(array) for name, array in zip(self._names, values, strict=True)}
         dealt = np.clip(self._lengths - consumed, 0, self._deal.stream_batch)
         groups = tuple(int(group.sum()) for group in np.split(good, np.cumsum(dealt)[:-1]))
-        changed = augmentations.apply(
+        changed = augmentation.apply(
             self._functions, batch, seed=self._seed, epoch=int(epoch), rows=numbers, groups=groups
         )
         return [np.ascontiguousarray(changed[name]) for name in self._specs]
 
 
-def sample(root: str, view: View, form: Form, *, skips: bool) -> dict[str, tf.Tensor]:
+def sample_batch(root: str, view: View, assembly: Assembly, *, skips: bool) -> dict[str, tf.Tensor]:
     """Some rows of a batch before augmentations are applied: the first ones that are stored.
 
     Args:
         root: Where the data set is.
         view: The rows.
-        form: How they become elements.
+        assembly: How they become elements.
         skips: Whether rows of zeros do where these cannot be read.
 
     Raises:
         ShardError: If they cannot be read.
         ValueError: If a batch holds what is no array.
     """
-    rows = Rows(root, view.manifest, view.split, features=[feature.name for feature in form.features])
+    rows = Rows(root, view.manifest, view.split, features=[feature.name for feature in assembly.features])
     number = min(SAMPLE_ROWS, view.rows)
     numbers = view.stored(np.arange(number))
     try:
@@ -105,9 +105,9 @@ def sample(root: str, view: View, form: Form, *, skips: bool) -> dict[str, tf.Te
             raise
         number = 0
     if not number:
-        columns = {feature.name: _zeros(feature) for feature in form.features}
-    assert form.finish is not None
-    batch = form.finish({name: tf.constant(values) for name, values in columns.items()})
+        columns = {feature.name: _zeros(feature) for feature in assembly.features}
+    assert assembly.finish is not None
+    batch = assembly.finish({name: tf.constant(values) for name, values in columns.items()})
     for name, values in batch.items():
         if not isinstance(values, tf.Tensor):
             raise ValueError(f"{name}: augment expects ragged='padded'; found a {type(values).__name__}")
@@ -121,7 +121,7 @@ def _zeros(feature: FeatureSpec) -> Any:
     return values
 
 
-def results(functions: Sequence[Augmentation], arrays: Mapping[str, Any]) -> dict[str, tf.TensorSpec]:
+def augmented_specs(functions: Sequence[Augmentation], arrays: Mapping[str, Any]) -> dict[str, tf.TensorSpec]:
     """What batches have after some functions.
 
     Args:
@@ -130,7 +130,7 @@ def results(functions: Sequence[Augmentation], arrays: Mapping[str, Any]) -> dic
     """
     # An axis has no size where it follows the length of the longest row.
     longer = {name: _longer(arrays[name]) if name + LENGTH_SUFFIX in arrays else arrays[name] for name in arrays}
-    first, second = (_applied(functions, each) for each in (arrays, longer))
+    first, second = (_applied(functions, batch) for batch in (arrays, longer))
     return {name: _spec(first[name], second[name]) for name in first}
 
 
@@ -141,11 +141,11 @@ def _longer(values: Any) -> Any:
 def _applied(functions: Sequence[Augmentation], batch: Mapping[str, Any]) -> dict[str, Any]:
     copies = {name: np.array(values) for name, values in batch.items()}
     rows = len(next(iter(copies.values())))
-    return augmentations.apply(functions, copies, seed=0, epoch=0, rows=np.arange(rows), groups=(rows,))
+    return augmentation.apply(functions, copies, seed=0, epoch=0, rows=np.arange(rows), groups=(rows,))
 
 
 def _spec(first: Any, second: Any) -> tf.TensorSpec:
-    shape = [one if one == other else None for one, other in zip(first.shape[1:], second.shape[1:], strict=True)]
+    shape = [size if size == other else None for size, other in zip(first.shape[1:], second.shape[1:], strict=True)]
     return tf.TensorSpec([None, *shape], tf.string if first.dtype.kind in "OS" else tf.as_dtype(first.dtype))
 
 
@@ -155,17 +155,17 @@ def _nothing(spec: tf.TensorSpec) -> Any:
     return np.zeros([0, *(size or 0 for size in spec.shape[1:])], dtype)
 
 
-def pick(batch: Any, good: tf.Tensor) -> Any:
+def pick_rows(batch: Any, good: tf.Tensor) -> Any:
     """The rows of a batch that a mask has."""
     places = tf.where(good)[:, 0]
     return tf.nest.map_structure(lambda values: tf.gather(values, places), batch)
 
 
-def apart(form: Form, block: Tensors) -> tuple[Tensors, tf.Tensor | None, tf.Tensor]:
+def split_block(assembly: Assembly, block: Tensors) -> tuple[Tensors, tf.Tensor | None, tf.Tensor]:
     """A batch of blocks as its features, and what is beside them.
 
     Args:
-        form: How rows become elements.
+        assembly: How rows become elements.
         block: The batch as it is cut from blocks.
 
     Returns:
@@ -178,6 +178,6 @@ def apart(form: Form, block: Tensors) -> tuple[Tensors, tf.Tensor | None, tf.Ten
         good = tf.fill(tf.shape(next(iter(block.values())))[:1], True)
     else:
         good = tf.logical_not(lost)
-        rest, numbers = pick((rest, numbers), good) if numbers is not None else (pick(rest, good), None)
-    assert form.finish is not None
-    return form.finish(rest), numbers, good
+        rest, numbers = pick_rows((rest, numbers), good) if numbers is not None else (pick_rows(rest, good), None)
+    assert assembly.finish is not None
+    return assembly.finish(rest), numbers, good

@@ -3,12 +3,12 @@ import sys
 
 import pytest
 
-import loaders
+from pipelines.runners.allocator import keep_freed_memory
 
 PROGRAM = """
 import resource, sys
-import loaders
-kept = loaders.keep_freed_memory(*map(int, sys.argv[1:])) if sys.argv[1:] else None
+from pipelines.runners.allocator import keep_freed_memory
+kept = keep_freed_memory(*map(int, sys.argv[1:])) if sys.argv[1:] else None
 import numpy as np
 
 def batches():
@@ -43,4 +43,4 @@ def test_memory_that_is_kept_is_not_asked_for_again():
 @pytest.mark.parametrize("kept_bytes", [-1, 2**31])
 def test_what_an_int_of_c_cannot_hold(kept_bytes):
     with pytest.raises(ValueError, match=f"kept_bytes is within 0 and 2.*; found {kept_bytes}"):
-        loaders.keep_freed_memory(kept_bytes)
+        keep_freed_memory(kept_bytes)

@@ -1,0 +1,54 @@
+"""The files of a data set beside its shards: the manifest, and arrays."""
+
+from __future__ import annotations
+
+import io
+import os
+import posixpath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders.format.manifest import FILE_NAME, Manifest, ManifestError
+from loaders.storage import remote
+
+
+def read_manifest(root: str | os.PathLike[str]) -> Manifest:
+    """Reads the manifest of a data set.
+
+    Args:
+        root: Its directory, in any file system that fsspec reads.
+
+    Raises:
+        ManifestError: If it is not a finished data set, or is of a format version that this reader does not know.
+    """
+    path = posixpath.join(os.fspath(root), FILE_NAME)
+    content = read_bytes(path)
+    if content is None:
+        raise ManifestError(
+            f"{os.fspath(root)}: not a finished data set: expected {FILE_NAME}, which is written last; found none"
+        )
+    return Manifest.loads(content, path=path)
+
+
+def read_arrays(path: str) -> dict[str, npt.NDArray[Any]] | None:
+    """The arrays of an `.npz` file by their names, or None where there is no file."""
+    content = read_bytes(path)
+    if content is None:
+        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return {key: arrays[key] for key in arrays.files}
+
+
+def read_bytes(path: str) -> bytes | None:
+    """The content of a file, or None where there is none."""
+    try:
+        if remote.is_remote(path):
+            return remote.read_file(path)
+        with open(path, "rb") as local:
+            return local.read()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except (ImportError, ValueError) as error:
+        raise ManifestError(f"{path}: expected a file system that fsspec reads; found {error}") from error
