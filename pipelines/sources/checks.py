@@ -6,7 +6,8 @@ import collections
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ import numpy as np
 from pipelines.config.schema import LABEL_NAMES, SPLIT_DIRECTORIES, DatasetConfig
 from pipelines.errors import Problem
 from pipelines.sources.formats import format_of, stem, suffix_of
-from pipelines.sources.formats.dtypes import Leaf, leaves
-from pipelines.sources.formats.protocol import Header, Member
+from pipelines.sources.formats.dtypes import Leaf, leaves, record_text
+from pipelines.sources.formats.protocol import Member
 from pipelines.sources.headers import FileHeaders
 from pipelines.sources.layout import Entry
+from pipelines.sources.parts import Source
 from pipelines.storage.files import FileInfo
 
 Kind = tuple[np.dtype[Any], str, tuple[int | None, ...]]
@@ -26,32 +28,26 @@ Kind = tuple[np.dtype[Any], str, tuple[int | None, ...]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Located:
-    """An array in its place: an array of a container, or a field of one.
+    """An array in its place.
 
     Attributes:
-        entry: The file in its place.
+        entry: The container in its place.
         feature: The feature that the array holds.
-        info: The container as it was listed.
-        header: The header of the array.
-        member: The array's name in the container, or empty.
-        leaf: The field.
+        source: The array.
         row_axes: How many leading axes count rows.
         ragged: Whether the first axis of a row has a length of its own.
     """
 
     entry: Entry
     feature: str
-    info: FileInfo
-    header: Header
-    member: str
-    leaf: Leaf
+    source: Source
     row_axes: int
     ragged: bool
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the whole array."""
-        return self.header.shape + self.leaf.shape
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the values, in the file's byte order."""
+        return np.dtype(self.source.dtype)
 
     @property
     def rows(self) -> int:
@@ -61,23 +57,23 @@ class Located:
     @property
     def row_axes_shape(self) -> tuple[int, ...]:
         """The lengths of the axes that count rows."""
-        return self.header.shape[: self.row_axes]
+        return self.source.shape[: self.row_axes]
 
     @property
     def row_shape(self) -> tuple[int | None, ...]:
         """The shape of one row; the first axis is None where it varies."""
-        shape = self.shape[self.row_axes :]
+        shape = self.source.shape[self.row_axes :]
         return (None, *shape[1:]) if self.ragged else shape
 
     @property
     def nbytes(self) -> int:
         """The bytes of the values."""
-        return math.prod(self.shape) * self.leaf.dtype.itemsize
+        return math.prod(self.source.shape) * self.dtype.itemsize
 
     @property
     def kind(self) -> Kind:
         """What all arrays of the feature have in common."""
-        return (*value_type(self.leaf.dtype), self.row_shape)
+        return (*value_type(self.dtype), self.row_shape)
 
     def problem(self, expected: str, found: str) -> Problem:
         """Something that is wrong with this array."""
@@ -115,79 +111,87 @@ def locate_arrays(
     listing: Mapping[str, FileInfo],
     config: DatasetConfig,
 ) -> tuple[list[Located], list[Problem]]:
-    """Finds the arrays that files hold, and what is wrong with the files."""
+    """Finds the arrays that containers hold, and what is wrong with the containers."""
     arrays: list[Located] = []
     problems: list[Problem] = []
     for entry in entries:
-        chosen, fault = _choose(entry, headers[entry.path])
-        if fault is not None:
-            problems.append(fault)
-        for feature, member, leaf in chosen:
-            if member.error is not None or member.header is None:
-                problems.append(_fault(entry, feature, member))
-                continue
-            said = config.features.get(feature)
-            array = Located(
-                entry=entry,
-                feature=feature,
-                info=listing[entry.path],
-                header=member.header,
-                member=member.name,
-                leaf=leaf,
-                row_axes=config.row_axes_of(feature),
-                ragged=said is not None and said.ragged,
-            )
-            problem = _check_axes(array)
-            arrays += [array] if problem is None else []
-            problems += [] if problem is None else [problem]
+        for found in _locate(entry, headers[entry.path], listing[entry.path], config):
+            if isinstance(found, Located):
+                arrays.append(found)
+            else:
+                problems.append(found)
     return arrays, problems
 
 
-_NO_LEAF = Leaf(name="", path=(), dtype=np.dtype(bool), shape=())
-Choice = tuple[str, Member, Leaf]
-"""A feature, the array of the container that holds it, and the field."""
+Choice = tuple[str, Member, Leaf | None]
+"""A feature, the array of the container that holds it, and the field; None where the array cannot be read."""
 
 
-def _choose(entry: Entry, found: FileHeaders) -> tuple[list[Choice], Problem | None]:
-    """What a file holds, or what is wrong with it."""
-    choices = [choice for member in found for choice in _of_member(entry, member)]
+def _locate(entry: Entry, members: FileHeaders, info: FileInfo, config: DatasetConfig) -> Iterator[Located | Problem]:
+    choices = [choice for member in members for choice in _of_member(entry, member)]
     if entry.claimed:
         own = [choice for choice in choices if choice[0] == entry.feature] or choices
-        if len(own) == 1:
-            return [(entry.feature, *own[0][1:])], None
-        names = ", ".join(sorted(feature for feature, _, _ in own))
-        expected = f"one array, or one of the name {entry.feature!r}"
-        return [], Problem(path=entry.path, feature=entry.feature, expected=expected, found=f"arrays {names}")
-    unnamed = [choice for choice in choices if not choice[0]]
-    if unnamed and unnamed[0][1].error is None:
+        if len(own) > 1:
+            names = ", ".join(sorted(feature for feature, _, _ in own))
+            expected = f"one array, or one of the name {entry.feature!r}"
+            yield Problem(path=entry.path, feature=entry.feature, expected=expected, found=f"arrays {names}")
+            return
+        choices = [(entry.feature, *own[0][1:])]
+    elif any(not feature and not member.error for feature, member, _ in choices):
         expected = "a file or directory name that names the feature, as in images-000.npy or images/000.npy"
-        return [], Problem(path=entry.path, expected=expected, found="only a number")
-    return choices, None
+        yield Problem(path=entry.path, expected=expected, found="only a number")
+        return
+    for feature, member, leaf in choices:
+        yield _locate_array(entry, feature, member, leaf, info, config)
 
 
 def _of_member(entry: Entry, member: Member) -> list[Choice]:
-    """The features in a member: its fields, or itself under its own name or the file's."""
+    """The features in an array: its fields, or itself under its own name or the file's."""
+    name = member.name or entry.feature
     if member.header is None:
-        return [(member.name or entry.feature, member, _NO_LEAF)]
-    return [(leaf.name or member.name or entry.feature, member, leaf) for leaf in leaves(member.header.dtype)]
+        return [(name, member, None)]
+    return [(leaf.name or name, member, leaf) for leaf in leaves(member.header.dtype)]
 
 
-def _fault(entry: Entry, feature: str, member: Member) -> Problem:
-    assert member.error is not None, "a member has a header or an error"
-    return Problem(path=entry.path, feature=feature or None, expected=member.error.expected, found=member.error.found)
-
-
-def _check_axes(array: Located) -> Problem | None:
-    """What is wrong with an array that cannot be cut into rows."""
-    found, axes = f"shape {array.shape}", array.row_axes
-    if len(array.header.shape) < axes:
+def _locate_array(
+    entry: Entry, feature: str, member: Member, leaf: Leaf | None, info: FileInfo, config: DatasetConfig
+) -> Located | Problem:
+    """An array that can be cut into rows, or what is wrong with it."""
+    header, fault = member.header, member.error
+    if fault is not None or header is None or leaf is None:
+        assert fault is not None, "a member has a header or an error"
+        return Problem(path=entry.path, feature=feature or None, expected=fault.expected, found=fault.found)
+    said, axes = config.features.get(feature), config.row_axes_of(feature)
+    ragged = said is not None and said.ragged
+    source = Source(
+        path=info.path,
+        dtype=_text(leaf.dtype),
+        shape=header.shape + leaf.shape if leaf.shape else header.shape,
+        fortran=header.fortran,
+        locator=header.locator,
+        size=info.size,
+        modified=info.modified,
+        member=sys.intern(member.name),
+        compressed=header.compressed,
+        record=record_text(header.dtype),
+        field=leaf.name,
+    )
+    array = Located(entry=entry, feature=feature, source=source, row_axes=axes, ragged=ragged)
+    found = f"shape {source.shape}"
+    if len(header.shape) < axes:
         hint = "1 axis to count rows (`row_axes: 0` makes each file a row)"
         return array.problem(f"at least {hint if axes == 1 else f'{axes} axes to count rows'}", found)
-    if array.ragged and not array.shape:
+    if ragged and not source.shape:
         return array.problem("at least 1 axis, whose length varies", found)
     if 0 in array.row_shape:
         return array.problem("a row of at least 1 element", found)
-    return None
+    return array
+
+
+@functools.lru_cache(maxsize=1024)
+def _text(dtype: np.dtype[Any]) -> str:
+    """NumPy's text of a dtype, one object for all sources."""
+    return dtype.str
 
 
 def check_equal(arrays: Sequence[Located], *, majority: bool) -> list[Problem]:
@@ -205,14 +209,13 @@ def check_equal(arrays: Sequence[Located], *, majority: bool) -> list[Problem]:
         first.setdefault((array.feature, kind), array)
     # Counters keep the order in which kinds came, and the most common of equals is the first.
     right = {name: count.most_common(1)[0][0] if majority else next(iter(count)) for name, count in counts.items()}
-    return [
-        array.problem(
-            f"{show_kind(right[array.feature])}, as in {first[array.feature, right[array.feature]].entry.path}",
-            show_kind(kind),
-        )
-        for array, kind in zip(arrays, kinds, strict=True)
-        if kind != right[array.feature]
-    ]
+    problems = []
+    for array, kind in zip(arrays, kinds, strict=True):
+        expected = right[array.feature]
+        if kind != expected:
+            model = first[array.feature, expected]
+            problems.append(array.problem(f"{show_kind(expected)}, as in {model.entry.path}", show_kind(kind)))
+    return problems
 
 
 def check_parts(arrays: Iterable[Located], broken: Iterable[Entry]) -> list[Problem]:
@@ -224,7 +227,7 @@ def check_parts(arrays: Iterable[Located], broken: Iterable[Entry]) -> list[Prob
     """
     arrays, broken = list(arrays), list(broken)
     names = {array.feature for array in arrays} | {entry.feature for entry in broken if entry.feature}
-    fields = {array.feature for array in arrays if array.leaf.name}
+    fields = {array.feature for array in arrays if array.source.field}
     parts: dict[str, set[str]] = collections.defaultdict(set)
     paths: dict[str, list[str]] = collections.defaultdict(list)
     for array in arrays:
@@ -306,9 +309,9 @@ def check_class_tree(arrays: Sequence[Located], *, paired: bool) -> list[Problem
     directories = {_directory(array.entry.path) for array in arrays} - {None}
     if len(directories) < 2 or len({array.feature for array in arrays}) < 2:
         return []
-    if any(_directory(array.entry.path) is None or array.entry.claimed or array.member for array in arrays):
+    if any(_directory(array.entry.path) is None or array.entry.claimed or array.source.member for array in arrays):
         return []
-    if len({(array.kind[:2], len(array.shape), array.leaf.name) for array in arrays}) > 1:
+    if len({(array.kind[:2], len(array.source.shape), array.source.field) for array in arrays}) > 1:
         return []
     if any((directory or "").lower() in LABEL_NAMES for directory in directories):  # inputs and targets of one shape
         return []

@@ -6,7 +6,7 @@ As objects, the parts of a million files take 700 MB and ten seconds to unpickle
 from __future__ import annotations
 
 import dataclasses
-import zlib
+import operator
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, overload
 
@@ -34,18 +34,8 @@ class _Few:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Same:
-    """One value for all."""
-
-    value: Any
-
-    def __getitem__(self, number: int, /) -> Any:
-        return self.value
-
-
-@dataclasses.dataclass(frozen=True)
 class _Numbers:
-    """Integers or floats, or tuples of integers of one length; pickled compressed."""
+    """Integers or floats, or tuples of integers of one length."""
 
     values: npt.NDArray[Any]
 
@@ -53,33 +43,17 @@ class _Numbers:
         found = self.values[number].tolist()
         return tuple(found) if isinstance(found, list) else found
 
-    def __reduce__(self) -> Any:
-        values = np.ascontiguousarray(self.values)
-        return _numbers, (zlib.compress(values.tobytes(), 1), values.dtype.str, values.shape)
 
-
-def _numbers(compressed: bytes, dtype: str, shape: tuple[int, ...]) -> _Numbers:
-    return _Numbers(np.frombuffer(zlib.decompress(compressed), dtype).reshape(shape))
-
-
+@dataclasses.dataclass(frozen=True)
 class _Texts:
-    """Text as UTF-8, one after the other; pickled compressed, as paths are alike."""
+    """Text as UTF-8, one after the other."""
 
-    def __init__(self, data: bytes, ends: npt.NDArray[np.int64]) -> None:
-        self._data = data
-        self._ends = ends
+    data: bytes
+    ends: npt.NDArray[np.int64]
 
     def __getitem__(self, number: int, /) -> str:
-        start = self._ends.item(number - 1) if number else 0
-        return self._data[start : self._ends.item(number)].decode(errors="surrogateescape")
-
-    def __reduce__(self) -> Any:
-        lengths = np.diff(self._ends, prepend=0).astype(np.int32)
-        return _texts, (zlib.compress(self._data, 1), lengths)
-
-
-def _texts(compressed: bytes, lengths: npt.NDArray[np.int32]) -> _Texts:
-    return _Texts(zlib.decompress(compressed), np.cumsum(lengths, dtype=np.int64))
+        start = self.ends.item(number - 1) if number else 0
+        return self.data[start : self.ends.item(number)].decode(errors="surrogateescape")
 
 
 MAX_DIFFERENT = 256
@@ -89,18 +63,16 @@ def _column(values: Sequence[Hashable]) -> _Column:
     """The smallest form of some values."""
     kinds = {type(value) for value in values}
     different = tuple(dict.fromkeys(values))
-    if len(different) == 1 and len(kinds) == 1:
-        return _Same(different[0])
-    if kinds == {str} and len(different) > MAX_DIFFERENT:
+    if len(different) <= MAX_DIFFERENT and len(kinds | {type(None)}) <= 2:
+        codes = {value: code for code, value in enumerate(different)}
+        return _Few(different, np.array([codes[value] for value in values], np.uint8))
+    if kinds == {str}:
         texts = [str(value).encode(errors="surrogateescape") for value in values]
         return _Texts(b"".join(texts), np.cumsum([len(text) for text in texts], dtype=np.int64))
     if kinds in ({int}, {float}):
         return _Numbers(np.array(values))
     if kinds == {tuple} and len({len(value) for value in values}) == 1:  # type: ignore[arg-type]
         return _Numbers(np.array(values, np.int64))
-    if len(different) <= MAX_DIFFERENT and len(kinds | {type(None)}) <= 2:
-        codes = {value: code for code, value in enumerate(different)}
-        return _Few(different, np.array([codes[value] for value in values], np.uint8))
     return tuple(values)
 
 
@@ -157,32 +129,9 @@ class PackedParts(Sequence[Part]):
         return Part(**own, sources=_Sources(self._features, number))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(map(_equal, self, other))
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
 
     __hash__ = None  # type: ignore[assignment]  # as that of any parts: their sources are a mapping
-
-    def rows(self) -> npt.NDArray[np.int64]:
-        """The rows of each part."""
-        return self._array(self._columns["rows"], np.dtype(np.int64))
-
-    def compressed(self) -> npt.NDArray[np.bool_]:
-        """Whether a source of each part is compressed."""
-        found = np.zeros(self._count, bool)
-        for columns in self._features.values():
-            found |= self._array(columns["compressed"], np.dtype(bool))
-        return found
-
-    def _array(self, column: _Column, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        if isinstance(column, _Same):
-            return np.full(self._count, column.value, dtype)
-        if isinstance(column, _Few):
-            return np.array(column.values, dtype)[column.codes]
-        assert isinstance(column, _Numbers)
-        return column.values.astype(dtype)
-
-
-def _equal(one: object, other: object) -> bool:
-    return one == other
 
 
 def pack(parts: Sequence[Part]) -> Sequence[Part]:

@@ -10,7 +10,6 @@ import gc
 import hashlib
 import json
 import math
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -29,11 +28,10 @@ from pipelines.sources.checks import (
     check_rows,
     locate_arrays,
 )
-from pipelines.sources.formats.dtypes import record_text
 from pipelines.sources.headers import FileHeaders, HeaderReader, cut, read_here
 from pipelines.sources.layout import Entry, arrange, check_names, find_splits
 from pipelines.sources.listing import list_sources
-from pipelines.sources.packed import PackedParts, pack
+from pipelines.sources.packed import pack
 from pipelines.sources.parts import Part as Part
 from pipelines.sources.parts import Source as Source
 from pipelines.storage import files
@@ -61,22 +59,19 @@ class SourceTable:
     skipped: tuple[Problem, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: the parts as columns, and nothing that can be computed from them."""
+        """What is pickled: the parts as columns, and what would take long to gather from these."""
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return own | {"parts": pack(self.parts)}
+        gathered = {"part_rows": self.part_rows, "part_compressed": self.part_compressed}
+        return own | gathered | {"parts": pack(self.parts)}
 
     @functools.cached_property
     def part_rows(self) -> npt.NDArray[np.int64]:
         """The number of rows of each part."""
-        if isinstance(self.parts, PackedParts):
-            return self.parts.rows()
         return np.array([part.rows for part in self.parts], np.int64)
 
     @functools.cached_property
     def part_compressed(self) -> npt.NDArray[np.bool_]:
         """Whether a source of each part is compressed."""
-        if isinstance(self.parts, PackedParts):
-            return self.parts.compressed()
         return np.array([any(source.compressed for source in part.sources.values()) for part in self.parts], bool)
 
     @property
@@ -191,7 +186,8 @@ def _scan(root: str, config: DatasetConfig, read_headers: HeaderReader) -> Sourc
         problems += skipped
     if problems:
         raise SourceError(_under(root, problem) for problem in problems)
-    return _table(root, arrays, config, by_directory=by_directory, skipped=[_under(root, each) for each in skipped])
+    left_out = [_under(root, problem) for problem in skipped]
+    return _table(root, arrays, config, by_directory=by_directory, skipped=left_out)
 
 
 def _under(root: str, problem: Problem) -> Problem:
@@ -258,7 +254,7 @@ def _feature(name: str, arrays: Sequence[Located]) -> Feature:
     dtype, unit, shape = any_array.kind
     average = None
     if dtype.kind in "SU":
-        dtype = max((array.leaf.dtype for array in arrays), key=lambda each: each.itemsize).newbyteorder("=")
+        dtype = max((array.dtype for array in arrays), key=lambda dtype: dtype.itemsize).newbyteorder("=")
     if dtype.kind in "SU" or any_array.ragged:
         average = sum(array.nbytes for array in arrays) / max(1, sum(array.rows for array in arrays))
     return Feature(name=name, dtype=dtype, shape=shape, row_axes=any_array.row_axes, unit=unit, average_bytes=average)
@@ -278,29 +274,7 @@ def _part(name: str, arrays: Mapping[str, Located], *, by_directory: bool, class
     return Part(
         name=name,
         rows=any_array.rows,
-        sources={feature: _source(arrays[feature]) for feature in sorted(arrays)},
+        sources={feature: arrays[feature].source for feature in sorted(arrays)},
         split=any_array.entry.directory if by_directory else None,
         directory=any_array.entry.holder(by_directory=by_directory) if classes else None,
     )
-
-
-def _source(array: Located) -> Source:
-    return Source(
-        path=array.info.path,
-        dtype=_text(array.leaf.dtype),
-        shape=array.shape if array.leaf.shape else array.header.shape,
-        fortran=array.header.fortran,
-        locator=array.header.locator,
-        size=array.info.size,
-        modified=array.info.modified,
-        member=sys.intern(array.member),
-        compressed=array.header.compressed,
-        record=record_text(array.header.dtype),
-        field=array.leaf.name,
-    )
-
-
-@functools.lru_cache(maxsize=1024)
-def _text(dtype: np.dtype[Any]) -> str:
-    """NumPy's text of a dtype, one object for all sources."""
-    return dtype.str

@@ -23,20 +23,12 @@ class FormatError(ValueError):
         found: What was found.
     """
 
-    def __init__(self, *, expected: str, found: str) -> None:
+    def __init__(self, expected: str, found: str) -> None:
         super().__init__(expected, found)
-        self.expected = expected
-        self.found = found
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _format_error, (self.expected, self.found)
+        self.expected, self.found = expected, found
 
     def __str__(self) -> str:
         return f"expected {self.expected}; found {self.found}"
-
-
-def _format_error(expected: str, found: str) -> FormatError:
-    return FormatError(expected=expected, found=found)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
