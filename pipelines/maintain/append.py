@@ -24,7 +24,7 @@ from pipelines.output.lock import held
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import is_training, resolve_config
 from pipelines.runners.versions import versions
-from pipelines.sources.provenance import PartRecord, Provenance, changed_parts, looking
+from pipelines.sources.provenance import PartRecord, Provenance, changed_parts, source_settings
 from pipelines.sources.table import SourceTable, scan
 from pipelines.storage import files
 
@@ -152,7 +152,7 @@ def plan_append(
     """
     manifest = existing.manifest
     config = {**manifest.config, "on_error": on_error, "max_bad_files": max_bad_files}
-    table = check_against(existing, scan(source, parse_config(looking(config))))
+    table = check_against(existing, scan(source, parse_config(source_settings(config))))
     new, changed = changed_parts(existing.provenance, table)
     if changed:
         raise SourceError(changed)

@@ -15,7 +15,7 @@ from pipelines.maintain.verify import read_manifest
 from pipelines.output.directory import KEPT, SOURCES, TRANSFORM, Output
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
-from pipelines.sources.provenance import Provenance, looking, schema_differences
+from pipelines.sources.provenance import Provenance, schema_differences, source_settings
 from pipelines.sources.table import SourceTable, scan
 from pipelines.storage import files
 
@@ -88,7 +88,7 @@ def plan_reuse(source: str, existing: Existing, config: DatasetConfig) -> Plan:
             f"preprocessing_fn: the transform is that of {existing.root}; found {config.preprocessing_fn}"
         )
     combined = combine(existing, config)
-    table = check_against(existing, scan(source, parse_config(looking(combined))))
+    table = check_against(existing, scan(source, parse_config(source_settings(combined))))
     return make_plan(table, resolve_config(parse_config(combined), table, learns=False, custom=existing.custom))
 
 

@@ -22,7 +22,7 @@ from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.runners.beam import check_workers, forked_workers, option_value, pipeline_options, run_pipeline
 from pipelines.runners.quiet import quick_imports
-from pipelines.sources.provenance import looking, schema_differences
+from pipelines.sources.provenance import schema_differences, source_settings
 from pipelines.sources.table import SourceTable, scan
 from pipelines.statistics.drift import CHANCE, Classes, compare, compare_classes
 from pipelines.statistics.summary import Statistics, summarize
@@ -166,11 +166,11 @@ def plan_validation(source: str, config: DatasetConfig, existing: Existing | Non
         table = scan(source, config)
         return ValidationPlan(plan=make_plan(table, resolve_config(config, table, learns=False)))
     combined = combine(existing, config) | {"preprocessing_fn": None}
-    table = scan(source, parse_config(looking(combined)))
+    table = scan(source, parse_config(source_settings(combined)))
     problems = schema_differences(existing.manifest.sources, table, other=existing.root)
     same = _comparable(existing.manifest.sources, table, problems, combined["features"])
     there = {feature.name for feature in table.features}
-    features = {name: said for name, said in looking(combined)["features"].items() if name in there}
+    features = {name: said for name, said in source_settings(combined)["features"].items() if name in there}
     features |= {name: combined["features"][name] for name in same}
     resolved = resolve_config(parse_config({**combined, "features": features}), table, learns=False)
     statistics, classes = _read_statistics(existing, same)

@@ -80,7 +80,7 @@ def assign(plan: Plan, spans: Sequence[Span]) -> Splits:
     columns = _read(plan, spans)
     numbers = _by_values(plan, rule, columns, spans) if isinstance(rule, Rule) else _by_hash(plan, spans)
     if plan.config.filter is not None:
-        numbers[~_kept(plan, columns)] = DROPPED
+        numbers[~_passes_filter(plan, columns)] = DROPPED
     if (wrong := numbers < DROPPED).any():
         raise _no_split(plan, rule, columns, spans, row=int(np.argmax(wrong)))
     return numbers
@@ -102,7 +102,7 @@ def _read(plan: Plan, spans: Sequence[Span]) -> Columns:
     return read_columns(plan, spans, stage=STAGE, features=names) if names else {}
 
 
-def _kept(plan: Plan, columns: Columns) -> npt.NDArray[np.bool_]:
+def _passes_filter(plan: Plan, columns: Columns) -> npt.NDArray[np.bool_]:
     """Which rows the filter keeps. Values are compared as NumPy does it: NaN equals nothing."""
     assert plan.config.filter is not None, "asked only where there is a filter"
     row_filter = parse_filter(plan.config.filter)
@@ -225,7 +225,7 @@ def _stratify(plan: Plan, rule: StratifiedSplits, span: Span, segment: int) -> n
     columns = _read(plan, [span])
     rows = np.arange(span.rows)
     if plan.config.filter is not None:
-        rows = rows[_kept(plan, columns)]
+        rows = rows[_passes_filter(plan, columns)]
     seed, name = plan.config.seed, hashing.text_key(plan.table.parts[span.part].name)
     classes = hash_values(columns[rule.feature], hashing.derive(seed, hashing.SPLIT, _CLASSES))[rows]
     by_class = np.lexsort((plan.row_hashes(hashing.SPLIT, [span])[rows], classes))

@@ -121,7 +121,7 @@ def _problem(table: SourceTable, feature: str, *, expected: str, found: str) -> 
     return Problem(path=where, feature=feature, expected=expected, found=found)
 
 
-def looking(config: Mapping[str, Any]) -> dict[str, Any]:
+def source_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a resolved configuration says about where arrays are and how they are read, and nothing of the transform.
 
     With it sources are found that lack features of the configuration, so that all differences can be listed.

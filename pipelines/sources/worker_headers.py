@@ -17,43 +17,7 @@ from pipelines.storage import connections, files
 MIN_FILES = 10_000
 """For fewer files a job that reads their headers takes longer to start than they take to read."""
 
-Numbered = tuple[int, Chunk]
-
 Pipeline = Callable[[], AbstractContextManager[beam.Pipeline]]
-
-
-class KeepHeaders(beam.PTransform):  # type: ignore[misc]
-    """Reads the headers of chunks of files, and keeps each chunk's in a file of its own.
-
-    Expects a pipeline. Outputs a PCollection of one element a chunk, there when its file is.
-    """
-
-    def __init__(self, root: str, chunks: Sequence[Chunk], *, directory: str) -> None:
-        super().__init__()
-        self._root = root
-        self._chunks = chunks
-        self._directory = directory
-
-    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[None]:
-        """Wires the reading."""
-        return (
-            pipeline
-            | "ListChunks" >> beam.Create(list(enumerate(self._chunks)))
-            | "SpreadChunks" >> beam.Reshuffle()
-            | "KeepHeaders"
-            >> beam.Map(keep_headers, self._root, self._directory, connections.shared()).with_output_types(None)
-        )
-
-
-def keep_headers(chunk: Numbered, root: str, directory: str, options: Mapping[str, Any]) -> None:
-    """Reads the headers of one chunk and keeps them; `options` are those with which file systems are reached."""
-    connections.adopt(options)
-    number, paths_with_sizes = chunk
-    files.write_bytes(_path(directory, number), pickle.dumps(read_headers(root, paths_with_sizes)))
-
-
-def _path(directory: str, number: int) -> str:
-    return files.join(directory, f"{number:08d}.headers")
 
 
 def read_on_workers(pipeline: Pipeline, temporary: str) -> HeaderReader:
@@ -64,7 +28,7 @@ def read_on_workers(pipeline: Pipeline, temporary: str) -> HeaderReader:
         temporary: A directory that this program and the workers share; what is written there is removed again.
 
     Returns:
-        What `sources.scan` takes as `read_headers`.
+        What `table.scan` takes as `read_headers`.
     """
     return functools.partial(_read, pipeline, temporary)
 
@@ -74,10 +38,29 @@ def _read(pipeline: Pipeline, temporary: str, root: str, chunks: Sequence[Chunk]
         yield from read_here(root, chunks)
         return
     directory = files.join(temporary, f"npyflow-headers-{uuid.uuid4().hex}")
+    paths = [files.join(directory, f"{number:08d}.headers") for number in range(len(chunks))]
     try:
         with pipeline() as running:
-            _: Any = running | "ReadHeaders" >> KeepHeaders(root, chunks, directory=directory)
-        for number in range(len(chunks)):
-            yield pickle.loads(files.read_bytes(_path(directory, number)))
+            _: Any = (
+                running
+                | "ListChunks" >> beam.Create(list(zip(paths, chunks, strict=True)))
+                | "SpreadChunks" >> beam.Reshuffle()
+                | "WriteHeaders" >> beam.Map(write_headers, root, connections.shared()).with_output_types(None)
+            )
+        for path in paths:
+            yield pickle.loads(files.read_bytes(path))
     finally:
         files.remove_tree(directory)
+
+
+def write_headers(chunk: tuple[str, Chunk], root: str, options: Mapping[str, Any]) -> None:
+    """Reads the headers of a chunk of files and writes them to a file of their own.
+
+    Args:
+        chunk: The path of that file, and the files.
+        root: The directory of the sources.
+        options: Those with which file systems are reached.
+    """
+    connections.adopt(options)
+    path, paths_with_sizes = chunk
+    files.write_bytes(path, pickle.dumps(read_headers(root, paths_with_sizes)))
