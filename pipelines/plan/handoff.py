@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import zlib
 from typing import Any, TypeVar
 
 from pipelines.errors import WorkerError
@@ -43,7 +44,7 @@ def keep(value: K, path: str) -> K:
         The same value, which is pickled as the path from now on.
     """
     kept = _copy(value)
-    data = stamp(pickle.dumps(kept))
+    data = stamp(zlib.compress(pickle.dumps(kept), 1))  # paths are alike: a tenth is left
     files.write_bytes(path, data)
     return _remember((path, _digest(data)), kept)
 
@@ -73,7 +74,7 @@ def _load(path: str, digest: str, options: dict[str, Any]) -> Kept:
     data = files.read_bytes(path)
     if _digest(data) != digest:
         raise WorkerError(f"{path}: expected the plan of this job; found that of another one")
-    value: Kept = pickle.loads(unstamp(data, path))
+    value: Kept = pickle.loads(zlib.decompress(unstamp(data, path)))
     return _remember((path, digest), value)
 
 
