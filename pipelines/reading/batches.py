@@ -47,6 +47,17 @@ Columns = dict[str, Any]
 """Feature name → `[rows, *shape]`, or `Ragged` where rows differ in length; every one has the same number of rows."""
 
 
+def values_of(column: npt.NDArray[Any] | Ragged) -> npt.NDArray[Any]:
+    """The values of a column; of rows of different lengths, one row after the other."""
+    return column.values if isinstance(column, Ragged) else column
+
+
+def masked_values(columns: Columns, mask: str, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which values a mask says are missing; with an axis of length 1 for each that only `values` has."""
+    flags: npt.NDArray[np.bool_] = values_of(columns[mask]) != 0
+    return flags.reshape(*flags.shape, *[1] * (values.ndim - flags.ndim))
+
+
 def take(columns: Columns, rows: Any) -> Columns:
     """Some rows of each column, by number, by mask or as a slice."""
     return {name: values[rows] for name, values in columns.items()}

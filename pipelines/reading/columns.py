@@ -18,6 +18,7 @@ from pipelines.plan.plan import Plan
 from pipelines.plan.units import Span
 from pipelines.reading.batches import Columns as Columns
 from pipelines.reading.batches import Ragged as Ragged
+from pipelines.reading.batches import masked_values, values_of
 from pipelines.reading.batches import take as take
 from pipelines.reading.finite import check_finite, find_infinite
 from pipelines.reading.generated import generate
@@ -55,7 +56,7 @@ def read_columns(plan: Plan, spans: Sequence[Span], *, stage: str, features: Ite
     columns = _read(plan.table, [known[feature.name] for feature in chosen], spans)
     for feature in chosen:
         if feature.transformed and (feature.mask is None or feature.mask in columns):
-            _check_finite(plan.table, feature, _without_masked(feature, columns), spans)
+            _check_finite(plan.table, feature, columns, spans)
     row_bytes = plan.table.row_bytes if names is None else sum(known[feature.name].row_bytes for feature in chosen)
     counters.count_read(stage, rows=rows, size=round(rows * row_bytes))
     return columns
@@ -166,30 +167,25 @@ def _check_text(table: SourceTable, feature: Feature, span: Span, piece: Array) 
             raise DataError(str(Problem(path=path, feature=feature.name, expected=expected, found=found))) from None
 
 
-def _without_masked(feature: ResolvedFeature, columns: Columns) -> Array | Ragged:
-    """A column with zeros where its mask says that a value is missing, whatever stands there."""
-    column: Array | Ragged = columns[feature.name]
-    values = column.values if isinstance(column, Ragged) else column
+def _without_masked(feature: ResolvedFeature, columns: Columns) -> Array:
+    """The values of a column with zeros where its mask says that one is missing, whatever stands there."""
+    values = values_of(columns[feature.name])
     if feature.mask is None or values.dtype.kind != "f":
-        return column
-    mask = columns[feature.mask]
-    flags = (mask.values if isinstance(mask, Ragged) else mask) != 0
-    flags = flags.reshape(*flags.shape, *[1] * (values.ndim - flags.ndim))
-    values = np.where(flags, values.dtype.type(0), values)
-    return Ragged(values=values, lengths=column.lengths) if isinstance(column, Ragged) else values
+        return values
+    return np.where(masked_values(columns, feature.mask, values), values.dtype.type(0), values)
 
 
-def _check_finite(table: SourceTable, feature: ResolvedFeature, column: Any, spans: Sequence[Span]) -> None:
+def _check_finite(table: SourceTable, feature: ResolvedFeature, columns: Columns, spans: Sequence[Span]) -> None:
     """Looks for infinities in a whole column; which span holds one is found only where there is one."""
-    values = column.values if isinstance(column, Ragged) else column
+    values, column = _without_masked(feature, columns), columns[feature.name]
     if find_infinite(values, allowed=feature.missing) is None:
         return
-    counts = [span.rows for span in spans]
-    pieces = _cut(values, column.lengths.tolist() if isinstance(column, Ragged) else counts)
+    ragged = isinstance(column, Ragged)
+    pieces = _cut(values, column.lengths.tolist() if ragged else [span.rows for span in spans])
     for span, piece in zip(spans, pieces, strict=True):
         source = table.parts[span.part].sources.get(feature.name)
         check_finite(
-            piece[np.newaxis] if isinstance(column, Ragged) else piece,
+            piece[np.newaxis] if ragged else piece,
             path=files.locate(table.root, source.path) if source else feature.name,
             feature=feature.name,
             first_row=span.start,

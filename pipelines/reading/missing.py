@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.config.resolved import ResolvedFeature
-from pipelines.reading.batches import Columns, Ragged
+from pipelines.reading.batches import Columns, masked_values, values_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -24,7 +24,7 @@ def marked_dtype(feature: ResolvedFeature) -> str:
 
 def filled(feature: ResolvedFeature, fill: npt.NDArray[Any], columns: Columns) -> npt.NDArray[Any]:
     """The values of a feature of integers, the missing ones filled, in the dtype of the sources."""
-    values = _values(columns[feature.name])
+    values = values_of(columns[feature.name])
     return np.where(_absent(feature, values, columns), fill.astype(values.dtype), values)
 
 
@@ -38,15 +38,11 @@ def marked(feature: ResolvedFeature, columns: Columns) -> npt.NDArray[Any]:
     Returns:
         `[rows, *shape]` in `marked_dtype`; of rows with lengths of their own, all steps one after the other.
     """
-    values = _values(columns[feature.name])
+    values = values_of(columns[feature.name])
     if not feature.declares_missing:
         return values
     absent = _absent(feature, values, columns)
     return np.where(absent, np.array(np.nan, marked_dtype(feature)), values.astype(marked_dtype(feature), copy=False))
-
-
-def _values(column: npt.NDArray[Any] | Ragged) -> npt.NDArray[Any]:
-    return column.values if isinstance(column, Ragged) else column
 
 
 def _absent(feature: ResolvedFeature, values: npt.NDArray[Any], columns: Columns) -> npt.NDArray[np.bool_]:
@@ -54,8 +50,7 @@ def _absent(feature: ResolvedFeature, values: npt.NDArray[Any], columns: Columns
     for value in representable(feature):
         absent |= values == values.dtype.type(value)
     if feature.mask is not None:
-        flags = _values(columns[feature.mask]) != 0
-        absent |= flags.reshape(*flags.shape, *[1] * (values.ndim - flags.ndim))
+        absent |= masked_values(columns, feature.mask, values)
     return absent
 
 
