@@ -21,7 +21,8 @@ from pipelines.config.splits import Rule
 from pipelines.plan.handoff import Kept
 from pipelines.plan.resolve import is_training, stored_row_bytes
 from pipelines.plan.units import Span, Units
-from pipelines.sources.table import Part, SourceTable
+from pipelines.sources.parts import Part
+from pipelines.sources.table import SourceTable
 
 BLOCKS_PER_SHARD = 128
 MAX_BLOCK_BYTES = 2**20

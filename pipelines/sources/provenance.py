@@ -11,7 +11,8 @@ from typing import Any
 from loaders.format.manifest import ManifestError
 from loaders.format.spec import FeatureSpec
 from pipelines.errors import Problem
-from pipelines.sources.table import Part, SourceTable
+from pipelines.sources.parts import Part
+from pipelines.sources.table import SourceTable
 from pipelines.storage import files
 
 _encode = json.JSONEncoder(sort_keys=True).encode

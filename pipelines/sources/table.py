@@ -32,8 +32,7 @@ from pipelines.sources.headers import FileHeaders, HeaderReader, cut, read_here
 from pipelines.sources.layout import Entry, arrange, check_names, find_splits
 from pipelines.sources.listing import list_sources
 from pipelines.sources.packed import pack
-from pipelines.sources.parts import Part as Part
-from pipelines.sources.parts import Source as Source
+from pipelines.sources.parts import Part
 from pipelines.storage import files
 
 _encode = json.JSONEncoder(sort_keys=True).encode

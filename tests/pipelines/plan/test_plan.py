@@ -16,7 +16,8 @@ from pipelines.plan.plan import COMPRESSED_BLOCK_BYTES, Task, make_plan
 from pipelines.plan.resolve import choose_rows_per_record, resolve_config, stored_row_bytes
 from pipelines.plan.units import Span
 from pipelines.reading.splits import assign
-from pipelines.sources.table import Part, Source, SourceTable
+from pipelines.sources.parts import Part, Source
+from pipelines.sources.table import SourceTable
 
 
 def make_table(rows, *, names=None, splits=None, shape=(4,), dtype="float32"):

@@ -23,7 +23,8 @@ from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.plan.units import MOST_RUNS
 from pipelines.sources.packed import PackedParts
-from pipelines.sources.table import Part, Source, SourceTable, scan
+from pipelines.sources.parts import Part, Source
+from pipelines.sources.table import SourceTable, scan
 from pipelines.write.encode import record_bytes
 from tests.support import shards
 from tests.support.arrays import npy_bytes, write_files

@@ -17,7 +17,8 @@ from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import DataError
 from pipelines.reading.ranges import Wanted, read_files, value_dtype
 from pipelines.sources.formats import boxes, contiguous
-from pipelines.sources.table import Source, scan
+from pipelines.sources.parts import Source
+from pipelines.sources.table import scan
 from tests.support.arrays import DTYPES, RamFileSystem, empty_ram, npy_bytes, npz_bytes, values, write_files
 
 
