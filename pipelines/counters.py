@@ -1,6 +1,6 @@
 """Counts of what has been done: for whoever watches this process, and for Beam's metrics.
 
-What the forked workers of `runners.fork` do is counted here when an item is done. Work in other processes (a cluster's
+What the workers of `runners.pool` do is counted here when an item is done. Work in other processes (a cluster's
 worker, `multi_processing`) comes with Beam's metrics; its rows are counted by `output.FinishedTasks`. The names
 `requests`, `bytes_read` and `retries` are all of files that are not local.
 """

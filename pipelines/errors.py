@@ -50,6 +50,10 @@ class WorkerError(NpyflowError):
     """A worker that ended before its work was done."""
 
 
+class ClusterError(WorkerError):
+    """A cluster that was lost, or ended a job for reasons of its own."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
     """One thing that is wrong with the sources.

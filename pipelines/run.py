@@ -29,14 +29,13 @@ from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.runners.beam import (
     check_workers,
-    forked_workers,
     option_value,
     pipeline_options,
     run_pipeline,
     runs_here,
 )
 from pipelines.runners.flink import stop_earlier
-from pipelines.runners.fork import Workers
+from pipelines.runners.pool import WorkerPool, started
 from pipelines.runners.quiet import quick_imports
 from pipelines.sources.headers import header_reader
 from pipelines.sources.table import scan
@@ -147,8 +146,7 @@ def run_build(
         overwrite: Whether a data set or an unfinished build in the output is replaced.
         transform: The data set whose transform is used, if none is learned.
         beam_options: Command-line options of Beam; with no runner named, Beam's direct runner in this process.
-        workers: How many forked processes of this machine share the work; 1 for this process alone. Where it is more,
-            TensorFlow must not have been used in this process.
+        workers: How many processes of this machine share the work; 1 for this process alone.
 
     Returns:
         The manifest of the finished data set.
@@ -196,24 +194,26 @@ def _run_build(
     plan = keep(plan, output.plan)
     keep_description(plan, output)
     with ExitStack() as stack:
+        pool = stack.enter_context(WorkerPool(plan)) if workers > 1 else None
         first_round = None
-        if workers > 1 and not analyzed:
+        if pool is not None and not analyzed:
             # While this process imports TensorFlow and Beam, which takes seconds, others read the rows.
-            first_round = begin_first_round(plan, stack.enter_context(Workers(workers - 1, plan)))
+            first_round = begin_first_round(plan, pool.start_early(workers - 1))
         with quick_imports():
             from pipelines.analyze.beam import Analyze
             from pipelines.analyze.export import analysis_context
             from pipelines.publish.manifest import publish
             from pipelines.write.shards import WriteShards
 
-        forked = stack.enter_context(forked_workers(workers, plan))
-        with run_pipeline(beam_options, output=output.root) as pipeline:
+        if pool is not None:
+            pool.start(workers)
+        with run_pipeline(beam_options, output=output.root, errors=output.errors) as pipeline:
             ready = None
             if not analyzed:
                 here, shared = runs_here(beam_options), option_value(beam_options, "--temp_location")
                 stack.enter_context(analysis_context(plan, output, here=here, shared=shared))
-                ready = pipeline | "Analyze" >> Analyze(plan, output, workers=forked, first_round=first_round)
-            pipeline | "Write" >> WriteShards(plan, output, transform_ready=ready, workers=forked)
+                ready = pipeline | "Analyze" >> Analyze(plan, output, workers=pool, first_round=first_round)
+            pipeline | "Write" >> WriteShards(plan, output, transform_ready=ready, workers=pool)
         return publish(plan, output, transform_from=fingerprint)
 
 
@@ -262,9 +262,14 @@ def _run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[st
     profiled = begin_append(plan, output)
     plan = keep(plan, output.plan)
     keep_description(plan, output)
-    with forked_workers(workers, plan) as forked, run_pipeline(beam_options, output=output.root) as pipeline:
+    with (
+        started(workers, plan) as pool,
+        run_pipeline(beam_options, output=output.root, errors=output.errors) as pipeline,
+    ):
         if not profiled:
             path = files.join(output.statistics, PROFILE)
-            pipeline | "Profile" >> WriteProfile(plan, path, only=(plan.training_split,), workers=forked)
-        pipeline | "Write" >> WriteShards(plan, output, transform_ready=None, workers=forked)
+            pipeline | "Profile" >> WriteProfile(
+                plan, path, only=(plan.training_split,), errors=output.errors, workers=pool
+            )
+        pipeline | "Write" >> WriteShards(plan, output, transform_ready=None, workers=pool)
     return publish_append(plan, existing, output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 import apache_beam as beam
@@ -18,8 +19,9 @@ from pipelines.analyze.passes import add_units, learning
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.output.directory import FITTED, MOMENTS, STATISTICS, Output
 from pipelines.plan.plan import Plan
-from pipelines.runners.distribute import Spread
-from pipelines.runners.fork import Job, Workers
+from pipelines.runners.distribute import Begun, Distribute
+from pipelines.runners.failures import Recorded
+from pipelines.runners.pool import WorkerPool
 from pipelines.statistics.summary import Statistics, summarize
 from pipelines.storage import files
 from pipelines.storage.archive import dump_arrays, load_arrays
@@ -33,12 +35,17 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
     Attributes:
         plan: The plan.
         output: Where the data set is written.
-        workers: Forked workers of this machine that have the plan, or None.
-        first_round: The first round, where it has been begun already.
+        workers: Workers of this machine that have the plan, or None.
+        first_round: What the first round adds up, where it has been begun already.
     """
 
     def __init__(
-        self, plan: Plan, output: Output, *, workers: Workers | None = None, first_round: Job | None = None
+        self,
+        plan: Plan,
+        output: Output,
+        *,
+        workers: WorkerPool | None = None,
+        first_round: Future[Accumulated] | None = None,
     ) -> None:
         super().__init__()
         self.plan = plan
@@ -48,11 +55,13 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Any]:
         """Wires the pass."""
-        known = pipeline | "LearnFromRows" >> Learn(self.plan, workers=self.workers, first_round=self.first_round)
-        kept = known | "KeepLearned" >> beam.Map(keep, self.plan, self.output.statistics)
+        errors = self.output.errors
+        learn_from_rows = Learn(self.plan, workers=self.workers, first_round=self.first_round, errors=errors)
+        known = pipeline | "LearnFromRows" >> learn_from_rows
+        kept = known | "KeepLearned" >> beam.Map(Recorded(keep, errors), self.plan, self.output.statistics)
         if self.plan.config.has_transform:
             kept = kept | "ExportTransform" >> Export(self.plan, self.output)
-        return kept | "MarkDone" >> beam.Map(_mark_done, self.output)
+        return kept | "MarkDone" >> beam.Map(Recorded(_mark_done, errors), self.output)
 
 
 def _mark_done(_: object, output: Output) -> None:
@@ -65,9 +74,12 @@ class Learn(beam.PTransform):  # type: ignore[misc]
     Expects a pipeline. Outputs a PCollection of one element, the `Knowledge`.
     """
 
-    def __init__(self, plan: Plan, *, workers: Workers | None, first_round: Job | None) -> None:
+    def __init__(
+        self, plan: Plan, *, workers: WorkerPool | None, first_round: Future[Accumulated] | None, errors: str
+    ) -> None:
         super().__init__()
         self._plan = plan
+        self._errors = errors
         self._workers = workers
         self._first_round = first_round
 
@@ -75,19 +87,15 @@ class Learn(beam.PTransform):  # type: ignore[misc]
         """Wires the rounds; each reads the rows anew, so that no runner has to hold them."""
         plan, features = self._plan, learning(self._plan)
         known = pipeline | "KnowNothing" >> beam.Create([fit.begin(features.values())], reshuffle=False)
-        if self._first_round is not None and self._workers is not None:
-            self._first_round.join(self._workers)
-        workers = self._first_round or self._workers
         for number, needs in enumerate(fit.schedule(tuple(features.values()))):
             before = beam.pvalue.AsSingleton(known)
-            added = (
-                pipeline
-                | f"AddUnits{number}"
-                >> Spread(add_units, plan.training_units.runs(), plan, needs, before, workers=workers)
-                | f"AddUp{number}" >> beam.CombineGlobally(AddUp(features))
-            )
-            workers = self._workers
-            known = added | f"LearnRound{number}" >> beam.Map(learn, features, beam.pvalue.AsSingleton(known))
+            if number == 0 and self._first_round is not None:
+                add: beam.PTransform = Begun(self._first_round, errors=self._errors)
+            else:
+                where: Any = {"workers": self._workers, "errors": self._errors}
+                add = Distribute(add_units, plan.training_units.runs(), plan, needs, before, **where)
+            added = pipeline | f"AddUnits{number}" >> add | f"AddUp{number}" >> beam.CombineGlobally(AddUp(features))
+            known = added | f"LearnRound{number}" >> beam.Map(Recorded(learn, self._errors), features, before)
         return known
 
 

@@ -31,6 +31,7 @@ from pipelines.errors import ConfigError
 from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
 from pipelines.reading.columns import Ragged
+from pipelines.runners.failures import Recorded
 from pipelines.storage import files
 
 
@@ -50,13 +51,16 @@ class Export(beam.PTransform):  # type: ignore[misc]
         """Wires the export. What steps need has been learned; a user's function has tf.transform's own analysis."""
         custom = self._plan.config.custom
         if custom is None:
-            return packed | "ExportTransform" >> beam.Map(export_transform, self._plan, self._output)
+            export = Recorded(export_transform, self._output.errors)
+            return packed | "ExportTransform" >> beam.Map(export, self._plan, self._output)
         adapter = tensor_adapter_config(self._plan.config.graph_features)
-        batches = packed.pipeline | "ReadRecordBatches" >> ReadRecordBatches(self._plan, adapter.arrow_schema)
+        batches = packed.pipeline | "ReadRecordBatches" >> ReadRecordBatches(
+            self._plan, adapter.arrow_schema, errors=self._output.errors
+        )
         transform_fn = (batches, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(load_function(custom.place))
         written = os.path.join(tft_beam.Context.create_base_temp_dir(), "written")
         done = transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(written)
-        return done | "PutTransform" >> beam.Map(_put_transform, written, self._output)
+        return done | "PutTransform" >> beam.Map(Recorded(_put_transform, self._output.errors), written, self._output)
 
 
 @contextlib.contextmanager
@@ -176,8 +180,9 @@ class ReadRecordBatches(beam.PTransform):  # type: ignore[misc]
     Expects a pipeline. Outputs a PCollection of `pa.RecordBatch`.
     """
 
-    def __init__(self, plan: Plan, schema: pa.Schema) -> None:
+    def __init__(self, plan: Plan, schema: pa.Schema, *, errors: str) -> None:
         super().__init__()
+        self._errors = errors
         self._plan = plan
         self._schema = schema
 
@@ -187,7 +192,7 @@ class ReadRecordBatches(beam.PTransform):  # type: ignore[misc]
             pipeline
             | "ListUnits" >> beam.Create(range(len(self._plan.training_units)))
             | "SpreadUnits" >> beam.Reshuffle()
-            | "ToRecordBatch" >> beam.Map(read_record_batch, self._plan, self._schema)
+            | "ToRecordBatch" >> beam.Map(Recorded(read_record_batch, self._errors), self._plan, self._schema)
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from concurrent.futures import Future
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from pipelines.config.resolved import ResolvedFeature
 from pipelines.plan.plan import Plan
 from pipelines.reading.columns import Columns, read_columns, take
 from pipelines.reading.splits import assign
-from pipelines.runners.fork import Job, Workers
+from pipelines.runners.pool import WorkerPool
 
 STAGE = "analyze"
 
@@ -29,7 +30,7 @@ def rounds(plan: Plan) -> int:
     return len(fit.schedule(tuple(learning(plan).values())))
 
 
-def begin_first_round(plan: Plan, workers: Workers) -> Job | None:
+def begin_first_round(plan: Plan, workers: WorkerPool) -> Future[Accumulated] | None:
     """Begins the first reading of the training rows, which needs nothing that takes time to import.
 
     Returns:
@@ -41,7 +42,7 @@ def begin_first_round(plan: Plan, workers: Workers) -> Job | None:
     if not schedule or not units:
         return None
     merge = functools.partial(fit.merge_accumulated, features)
-    return Job(workers, add_units, units).begin(schedule[0], fit.begin(features.values()), merge=merge)
+    return workers.reduce(merge, add_units, units, schedule[0], fit.begin(features.values()))
 
 
 def add_units(units: tuple[int, int], plan: Plan, needs: Sequence[Need], known: Knowledge) -> Accumulated:

@@ -106,9 +106,7 @@ def showing(
     from pipelines.counters import Count
     from pipelines.output.directory import FinishedTasks, Output
     from pipelines.runners import flink, quiet
-    from pipelines.runners.allocator import keep_freed_memory
     from pipelines.runners.beam import runs_here
-    from pipelines.runners.fork import KEPT_BYTES
     from pipelines.storage import files
 
     finished = FinishedTasks(Output(options.output)) if writes else None
@@ -123,7 +121,6 @@ def showing(
             stack.enter_context(quiet.hidden_stderr())
             quiet.silence_worker_tracebacks()
         quiet.keep_off_gpus()
-        keep_freed_memory(KEPT_BYTES)
         totals = _totals(plan, analyzes=analyzes, profiles=profiles, writes=writes)
         # Listing a remote directory several times a second would be a burden.
         yield stack.enter_context(shown(console, totals, poll if writes and files.is_local(options.output) else dict))

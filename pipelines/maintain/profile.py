@@ -19,8 +19,9 @@ from pipelines.plan.units import Span
 from pipelines.reading import missing
 from pipelines.reading.columns import Columns, read_columns, take
 from pipelines.reading.splits import assign
-from pipelines.runners.distribute import Spread
-from pipelines.runners.fork import Workers
+from pipelines.runners.distribute import Distribute
+from pipelines.runners.failures import Recorded
+from pipelines.runners.pool import WorkerPool
 from pipelines.statistics.frequencies import Distinct, Frequencies
 from pipelines.statistics.summary import Moments, as_columns, merge, moments
 from pipelines.storage import files
@@ -205,7 +206,8 @@ class WriteProfile(beam.PTransform):  # type: ignore[misc]
         path: The file.
         bounds: As in `profile_columns`.
         only: As in `profile_units`.
-        workers: Forked workers of this machine that have the plan, or None.
+        errors: The directory where errors are recorded.
+        workers: Workers of this machine that have the plan, or None.
     """
 
     def __init__(
@@ -213,25 +215,28 @@ class WriteProfile(beam.PTransform):  # type: ignore[misc]
         plan: Plan,
         path: str,
         *,
+        errors: str,
         bounds: Bounds | None = None,
         only: Sequence[str] | None = None,
-        workers: Workers | None = None,
+        workers: WorkerPool | None = None,
     ) -> None:
         super().__init__()
         self.plan = plan
         self.path = path
         self.bounds = bounds or {}
         self.only = only
+        self.errors = errors
         self.workers = workers
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[None]:
         """Wires the pass."""
+        runs = self.plan.units.runs()
+        where: Any = {"workers": self.workers, "errors": self.errors}
         return (
             pipeline
-            | "ProfileUnits"
-            >> Spread(profile_units, self.plan.units.runs(), self.plan, self.bounds, self.only, workers=self.workers)
+            | "ProfileUnits" >> Distribute(profile_units, runs, self.plan, self.bounds, self.only, **where)
             | "AddUpProfiles" >> beam.CombineGlobally(AddUpProfiles(profiled(self.plan)))
-            | "KeepProfile" >> beam.Map(keep_profile, self.path)
+            | "KeepProfile" >> beam.Map(Recorded(keep_profile, self.errors), self.path)
         )
 
 

@@ -20,7 +20,9 @@ from pipelines.output.directory import STATISTICS
 from pipelines.plan.handoff import keep
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
-from pipelines.runners.beam import check_workers, forked_workers, option_value, pipeline_options, run_pipeline
+from pipelines.runners.beam import check_workers, option_value, pipeline_options, run_pipeline
+from pipelines.runners.failures import errors_beside
+from pipelines.runners.pool import started
 from pipelines.runners.quiet import quick_imports
 from pipelines.sources.provenance import schema_differences, source_settings
 from pipelines.sources.table import SourceTable, scan
@@ -236,8 +238,9 @@ def validate(
     with _temporary(beam_options) as directory:
         path = files.join(directory, "profile.npz")
         plan = keep(planned.plan, files.join(directory, "plan.pickle"))
-        with forked_workers(workers, plan) as forked, run_pipeline(beam_options) as pipeline:
-            pipeline | "Profile" >> WriteProfile(plan, path, bounds=bounds, workers=forked)
+        errors = errors_beside(path)
+        with started(workers, plan) as pool, run_pipeline(beam_options, errors=errors) as pipeline:
+            pipeline | "Profile" >> WriteProfile(plan, path, bounds=bounds, errors=errors, workers=pool)
         profile = load_profile(files.read_bytes(path))
     return Validation(
         rows={split: profile.rows.get(split, 0) for split in planned.plan.splits},

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from loaders.format.manifest import FILE_NAME, Manifest, ManifestError
 from pipelines.errors import EXIT_BAD_INPUT, NpyflowError
 from pipelines.plan.plan import Plan, Task
+from pipelines.runners.failures import errors_beside
 from pipelines.runners.versions import versions
 from pipelines.storage import connections, files
 
@@ -115,6 +116,11 @@ class Output:
     def plan(self) -> str:
         """The plan, for the workers."""
         return self.path("_build", "plan.pickle")
+
+    @property
+    def errors(self) -> str:
+        """The directory where workers record their errors."""
+        return errors_beside(self.plan)
 
     def task_record(self, task: Task) -> str:
         """The file that is there when a task's shards are."""

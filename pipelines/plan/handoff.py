@@ -8,6 +8,7 @@ import zlib
 from typing import Any, TypeVar
 
 from pipelines.errors import WorkerError
+from pipelines.runners.failures import errors_beside, recording
 from pipelines.runners.versions import stamp, unstamp
 from pipelines.storage import connections, files
 
@@ -71,10 +72,11 @@ def _load(path: str, digest: str, options: dict[str, Any]) -> Kept:
     known = _loaded.get((path, digest))
     if known is not None:
         return known
-    data = files.read_bytes(path)
-    if _digest(data) != digest:
-        raise WorkerError(f"{path}: expected the plan of this job; found that of another one")
-    value: Kept = pickle.loads(zlib.decompress(unstamp(data, path)))
+    with recording(errors_beside(path)):
+        data = files.read_bytes(path)
+        if _digest(data) != digest:
+            raise WorkerError(f"{path}: expected the plan of this job; found that of another one")
+        value: Kept = pickle.loads(zlib.decompress(unstamp(data, path)))
     return _remember((path, digest), value)
 
 

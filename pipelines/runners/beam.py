@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import ast
-import re
-import sys
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipelines import counters
-from pipelines.errors import ConfigError, DataError, GraphWritten, NpyflowError, WorkerError
+from pipelines.errors import ConfigError, GraphWritten
 from pipelines.runners import flink
-from pipelines.runners.fork import Workers, choose_workers, tensorflow_was_used
+from pipelines.runners.failures import raising_recorded
+from pipelines.runners.pool import choose_workers
+from pipelines.runners.worker import can_fork
 from pipelines.storage.connections import refuse_replaced
 
 if TYPE_CHECKING:
@@ -24,14 +23,7 @@ if TYPE_CHECKING:
 
 LOCAL_RUNNERS = ("directrunner", "fnapirunner")
 
-QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
-RAISED = re.compile(r"^[\w.]*(?:Error|Exception): .*$", re.MULTILINE)
-FILE_ERROR = re.compile(
-    rf"(?:RuntimeError: )?[\w.]*Error: \[Errno (\d+)\] (.*?): (?:(?:{QUOTED}) -> )?({QUOTED})(?: \[while running .*\])?"
-)
-"""A path as Python shows it, an error in a stack trace, and one of a file, to which Beam adds its step."""
-
-SHARED_BYTES = 64 * 2**20
+SHARED_BYTES, SHARED_BYTES_SPAWNED = 64 * 2**20, 512 * 2**20
 """Sources below this are built by one process: the others would take longer to begin than to help."""
 
 
@@ -48,7 +40,7 @@ def default_workers(source_bytes: int, tasks: int, beam_options: Sequence[str]) 
     except ConfigError:
         return 1
     # What fits one shard is written by one process, but others can read it while this one is still importing.
-    return choose_workers(tasks) if source_bytes >= SHARED_BYTES else 1
+    return choose_workers(tasks) if source_bytes >= (SHARED_BYTES if can_fork() else SHARED_BYTES_SPAWNED) else 1
 
 
 def check_workers(workers: int, beam_options: Sequence[str]) -> None:
@@ -64,37 +56,22 @@ def check_workers(workers: int, beam_options: Sequence[str]) -> None:
     placed = [option for option in beam_options if option.startswith(("--runner=", "--direct_"))]
     if placed:
         raise ConfigError(f"workers: expected 1 with {placed[0]}, where Beam places the work; found {workers}")
-    if tensorflow_was_used():  # also to trace a preprocessing_fn
-        raise ConfigError(f"workers: expected 1 where TensorFlow was used, which no fork survives; found {workers}")
-    if sys.platform != "linux":
-        raise ConfigError(
-            f"workers: expected 1 on {sys.platform}, where libraries do not survive a fork; found {workers}"
-        )
 
 
 @contextmanager
-def forked_workers(workers: int, given: Any) -> Iterator[Workers | None]:
-    """Forked processes that have been given something, or none where this process does the work."""
-    if workers == 1:
-        yield None
-        return
-    with Workers(workers, given) as forked:
-        yield forked
-
-
-@contextmanager
-def run_pipeline(arguments: Sequence[str], *, output: str | None = None) -> Iterator[Any]:
+def run_pipeline(arguments: Sequence[str], *, output: str | None = None, errors: str | None = None) -> Iterator[Any]:
     """A Beam pipeline that runs when the context is left.
 
     Args:
         arguments: As in `pipeline_options`.
         output: The directory that it writes to, by which a cluster's job is found again; None where it writes none.
+        errors: The directory where its functions record their errors; None where they do not.
 
     Raises:
         ConfigError: As in `pipeline_options`.
         DataError: If a worker raised one.
         WorkerError: If a worker, or the cluster, was lost.
-        OSError: If a worker could not read or write a file.
+        OSError: If a worker could not read or write a file, with its `filename`.
         GraphWritten: If the options ask for the graph of the job instead of the job.
     """
     import apache_beam as beam
@@ -102,12 +79,12 @@ def run_pipeline(arguments: Sequence[str], *, output: str | None = None) -> Iter
 
     options = pipeline_options(arguments)
     with ExitStack() as stack:
-        stack.enter_context(readable_failures())
+        stack.enter_context(raising_recorded(errors))
         if cluster := flink.Cluster.of(arguments):
             name = flink.job_name(output or uuid.uuid4().hex)
             options.view_as(GoogleCloudOptions).job_name = name
             stack.enter_context(flink.cancelled_on_failure(cluster, name))
-        pipeline = stack.enter_context(beam.Pipeline(runner=_runner(options, cluster), options=options))
+        pipeline = stack.enter_context(beam.Pipeline(runner=_runner(options, cluster, errors), options=options))
         yield pipeline
     if template := options.view_as(GoogleCloudOptions).template_location:
         raise GraphWritten(template)
@@ -163,7 +140,7 @@ def _all_subclasses(cls: type[Any]) -> list[type[Any]]:
     return [found for direct in cls.__subclasses__() for found in (direct, *_all_subclasses(direct))]
 
 
-def _runner(options: PipelineOptions, cluster: flink.Cluster | None) -> Any:
+def _runner(options: PipelineOptions, cluster: flink.Cluster | None, errors: str | None = None) -> Any:
     """The runner; "DirectRunner" and nothing are the in-process runner on every machine.
 
     Beam's own DirectRunner starts another program where it can download it, and falls back where it cannot.
@@ -181,40 +158,8 @@ def _runner(options: PipelineOptions, cluster: flink.Cluster | None) -> Any:
     if cluster is not None:
         from pipelines.runners.flink_job import ClusterRunner
 
-        return ClusterRunner()
+        return ClusterRunner(errors)
     try:
         return create_runner(name)
     except (AttributeError, ImportError, ValueError) as error:
         raise ConfigError(f"--runner: expected a runner of Beam; found {name!r} ({error})") from error
-
-
-@contextmanager
-def readable_failures() -> Iterator[None]:
-    """Turns a runner's failure into the error that the worker raised.
-
-    Some runners raise the worker's own error with the step's name added, some a RuntimeError with the worker's
-    traceback as text.
-
-    Raises:
-        DataError: If the worker raised one.
-        WorkerError: If a forked worker was killed.
-        OSError: If the worker raised one that names a file, with its `filename`.
-    """
-    try:
-        yield
-    except Exception as error:
-        text = f"pipelines.errors.{type(error).__name__}: {error}" if isinstance(error, NpyflowError) else str(error)
-        for kind in (DataError, WorkerError):
-            found = re.findall(rf"^pipelines\.errors\.{kind.__name__}: (.*?)(?: \[while running '.*'\])?$", text, re.M)
-            if found:
-                raise kind(found[-1]) from error
-        if (file_error := _file_error(text)) is not None:
-            raise file_error from error
-        raise
-
-
-def _file_error(text: str) -> OSError | None:
-    """The error of a file that a stack trace ends with, if it does."""
-    raised = RAISED.findall(text)
-    found = FILE_ERROR.fullmatch(raised[-1]) if raised else None
-    return OSError(int(found[1]), found[2], ast.literal_eval(found[3])) if found else None

@@ -2,41 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any, ClassVar
 
 import apache_beam as beam
 
-from pipelines.runners.fork import Call, Job, Workers
+from pipelines.runners.failures import Recorded, recording
+from pipelines.runners.pool import WorkerPool
+from pipelines.runners.worker import Function
 
 
-class Spread(beam.PTransform):  # type: ignore[misc]
-    """Calls `function(item, given, *arguments)` for each item.
+class Distribute(beam.PTransform):  # type: ignore[misc]
+    """Calls `function(item, shared, *arguments)` for each item.
 
-    The runner places the items on its workers; where there are forked workers of this machine, which have been given
-    `given`, they share the items.
+    The runner places the items on its workers; where there is a pool of workers of this machine, which have been given
+    `shared`, they share the items.
 
     Expects a pipeline. Outputs a PCollection of what the calls return.
     """
 
     def __init__(
-        self, function: Call, items: Sequence[Any], given: Any, *arguments: Any, workers: Workers | Job | None
+        self,
+        function: Function,
+        items: Sequence[Any],
+        shared: Any,
+        *arguments: Any,
+        workers: WorkerPool | None,
+        errors: str,
     ) -> None:
         """Says what is called.
 
         Args:
             function: The function, of a module.
             items: The items.
-            given: The second argument of every call.
+            shared: The second argument of every call.
             arguments: Further arguments; may be side inputs.
-            workers: The forked workers, or a job that they have begun already; None where the runner places the items.
+            workers: The pool; None where the runner places the items.
+            errors: The directory where errors are recorded.
         """
         super().__init__()
         self._function = function
         self._items = items
-        self._given = given
+        self._shared = shared
         self._arguments = arguments
         self._workers = workers
+        self._errors = errors
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Any]:
         """Wires the calls."""
@@ -45,17 +58,53 @@ class Spread(beam.PTransform):  # type: ignore[misc]
                 pipeline
                 | "List" >> beam.Create(self._items)
                 | "Reshuffle" >> beam.Reshuffle()
-                | "Call" >> beam.Map(self._function, self._given, *self._arguments)
+                | "Call" >> beam.Map(Recorded(self._function, self._errors), self._shared, *self._arguments)
             )
-        job = self._workers
-        if isinstance(job, Workers):
-            job = Job(job, self._function, self._items)
-        return (
-            pipeline
-            | "Begin" >> beam.Create([job.number], reshuffle=False)
-            | "Share" >> beam.FlatMap(_run, *self._arguments)
-        )
+        share = functools.partial(self._workers.map, self._function, self._items)
+        return pipeline | CallHere(share, *self._arguments, errors=self._errors)
 
 
-def _run(number: int, *arguments: Any) -> Iterator[Any]:
-    return Job.run(number, *arguments)
+class Begun(beam.PTransform):  # type: ignore[misc]
+    """Waits for what was begun before there was a pipeline.
+
+    Expects a pipeline of this process. Outputs a PCollection of one element, the result.
+    """
+
+    def __init__(self, future: Future[Any], *, errors: str) -> None:
+        super().__init__()
+        self._future = future
+        self._errors = errors
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Any]:
+        """Wires the waiting."""
+        return pipeline | CallHere(lambda: iter([self._future.result()]), errors=self._errors)
+
+
+class CallHere(beam.PTransform):  # type: ignore[misc]
+    """Calls a function of this process once, with further arguments that may be side inputs.
+
+    A pipeline is pickled, even where it runs in the process that made it, which pools and futures cannot be: what
+    travels is a number.
+
+    Expects a pipeline. Outputs a PCollection of what the function yields.
+    """
+
+    _numbers: ClassVar = itertools.count()
+    _functions: ClassVar[dict[int, Callable[..., Iterator[Any]]]] = {}
+
+    def __init__(self, function: Callable[..., Iterator[Any]], *arguments: Any, errors: str) -> None:
+        super().__init__()
+        self._errors = errors
+        self._number = next(self._numbers)
+        self._functions[self._number] = function
+        self._arguments = arguments
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Any]:
+        """Wires the call."""
+        begun = pipeline | "Begin" >> beam.Create([self._number], reshuffle=False)
+        return begun | "Share" >> beam.FlatMap(_call_once, self._errors, *self._arguments)
+
+
+def _call_once(number: int, errors: str, *arguments: Any) -> Iterator[Any]:
+    with recording(errors):
+        yield from CallHere._functions.pop(number)(*arguments)

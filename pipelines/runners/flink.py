@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
-from pipelines.errors import GOES_ON, ConfigError, NpyflowError, WorkerError
+from pipelines.errors import GOES_ON, ClusterError, ConfigError, NpyflowError, WorkerError
 from pipelines.storage import files
 
 RUNNER = "flinkrunner"
@@ -44,8 +44,7 @@ WORKERS = ("PROCESS", "EXTERNAL", "DOCKER")
 ANSWER_SECONDS = 10
 END_SECONDS = 60
 
-OWN_ERROR = re.compile(r"^pipelines\.errors\.\w+Error: ", re.MULTILINE)
-"""Where a stack trace names an error that a user can act on; another attempt would end with it, too."""
+FROM_WORKER = "Traceback (most recent call last)"
 
 ENDED = ("FINISHED", "CANCELED", "FAILED")
 
@@ -213,29 +212,25 @@ def _values(arguments: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def failure(text: str, url: str) -> Exception:
-    """What a job's failure means for whoever has started it.
+def failure(text: str, url: str) -> WorkerError:
+    """What a job's failure means for whoever has started it, as far as the cluster knows.
 
     Args:
         text: The stack trace that the cluster shows, which ends with that of the worker, if a worker has failed.
         url: The cluster.
 
     Returns:
-        The error, with an error of npyflow's own as it was raised on the worker.
+        The error: a ClusterError, or that of a worker, which may have recorded a better one.
     """
-    if OWN_ERROR.search(text):
-        return RuntimeError(text)
     if re.search(r"NoResourceAvailableException|Timeout has occurred: \d+ ms", text):
-        return WorkerError(f"{url}: expected as many free slots as --parallelism says; found fewer. {GOES_ON}")
-    lines = text.splitlines()
-    start = max((number for number, line in enumerate(lines) if "Traceback (most recent call last)" in line), default=0)
-    if start:
-        said = [line for line in lines[start + 1 :] if line[:1].strip()]
+        return ClusterError(f"{url}: expected as many free slots as --parallelism says; found fewer. {GOES_ON}")
+    _, from_worker, trace = text.rpartition(FROM_WORKER)
+    if from_worker:
+        said = [line for line in trace.splitlines()[1:] if line[:1].strip()][:1]
     else:
-        said = [line.removeprefix("Caused by: ") for line in lines if line[:1].strip()][-1:]
-    error = WorkerError(
-        f"{url}: the job has failed: {said[0] if said else 'for no reason that the cluster tells'}. {GOES_ON}"
-    )
+        said = [line.removeprefix("Caused by: ") for line in text.splitlines() if line[:1].strip()][-1:]
+    kind = WorkerError if from_worker else ClusterError
+    error = kind(f"{url}: the job has failed: {said[0] if said else 'for no reason that the cluster tells'}. {GOES_ON}")
     error.__cause__ = RuntimeError(text)
     return error
 

@@ -29,10 +29,9 @@ from apache_beam.runners.portability.flink_uber_jar_job_server import FlinkBeamJ
 from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
 from apache_beam.utils import thread_pool_executor
 
-from pipelines.errors import GOES_ON, WorkerError
-from pipelines.runners.flink import OWN_ERROR, failure
-
-FROM_WORKER = "Traceback (most recent call last)"
+from pipelines.errors import GOES_ON, ClusterError, NpyflowError
+from pipelines.runners.failures import recorded
+from pipelines.runners.flink import FROM_WORKER, failure
 
 ATTEMPTS = 3
 """Errors that workers have raised before a job is given up: a cluster may be set to retry often, to outlast the loss of
@@ -54,12 +53,17 @@ GRPC_OPTIONS = [("grpc.http2.max_pings_without_data", 0), ("grpc.http2.max_ping_
 class ClusterRunner(FlinkRunner):  # type: ignore[misc]
     """Sends a job to the REST interface of a cluster; no other program runs here."""
 
+    def __init__(self, errors: str | None) -> None:
+        """Says where workers record their errors; None where they do not."""
+        super().__init__()
+        self._errors = errors
+
     def default_job_server(self, options: PipelineOptions) -> FlinkUberJarJobServer:
         """What takes the job."""
         flink_options = options.view_as(FlinkRunnerOptions)
         master = self.add_http_scheme(flink_options.flink_master)
         flink_options.flink_master = "[auto]"  # the cluster sends it to itself
-        return _JobServer(master, options)
+        return _JobServer(master, options, self._errors)
 
     @staticmethod
     def start_and_replace_loopback_environments(
@@ -97,13 +101,16 @@ def _serve(add: Callable[[Any, grpc.Server], object], servicer: Any, executor: A
 class _JobServer(FlinkUberJarJobServer):  # type: ignore[misc]
     """Beam's job server inside this program."""
 
-    def __init__(self, url: str, options: PipelineOptions) -> None:
+    def __init__(self, url: str, options: PipelineOptions, errors: str | None) -> None:
         super().__init__(url, options)
+        self._errors = errors
         os.rmdir(self._temp_dir)  # nothing uses it
 
     def create_beam_job(self, job_id: str, job_name: str, pipeline: Any, options: Any) -> _Job:
         """A job that is not yet sent."""
-        return _Job(self._master_url, self.executable_jar(), job_id, job_name, pipeline, options)
+        job = _Job(self._master_url, self.executable_jar(), job_id, job_name, pipeline, options)
+        job.errors = self._errors
+        return job
 
 
 class _RefusedError(RuntimeError):
@@ -115,7 +122,13 @@ class _RefusedError(RuntimeError):
 
 
 class _Job(FlinkBeamJob):  # type: ignore[misc]
-    """A job, sent as a jar that holds its graph."""
+    """A job, sent as a jar that holds its graph.
+
+    Attributes:
+        errors: Where workers record their errors; None where they do not.
+    """
+
+    errors: str | None = None
 
     def request(self, method: Callable[..., Any], path: str, expected_status: int = 200, **arguments: Any) -> Any:
         """Asks the cluster, but not for ever.
@@ -163,7 +176,6 @@ class _Job(FlinkBeamJob):  # type: ignore[misc]
 
         Raises:
             WorkerError: If the job has failed, the cluster has forgotten it, or is gone.
-            RuntimeError: If a worker has raised an error of npyflow's own, with the worker's stack trace.
         """
         for state, timestamp in self.with_state_history(self._watch()):
             yield state, timestamp
@@ -183,12 +195,12 @@ class _Job(FlinkBeamJob):  # type: ignore[misc]
                 answered = time.monotonic()
             except requests.RequestException as error:
                 if time.monotonic() - answered > PATIENCE_SECONDS:
-                    raise WorkerError(f"{self._master_url}: the cluster no longer answers. {GOES_ON}") from error
+                    raise ClusterError(f"{self._master_url}: the cluster no longer answers. {GOES_ON}") from error
             except _RefusedError as error:
                 if error.status == 404:
-                    raise WorkerError(f"{self._master_url}: the cluster has lost the job. {GOES_ON}") from error
+                    raise ClusterError(f"{self._master_url}: the cluster has lost the job. {GOES_ON}") from error
                 if time.monotonic() - answered > PATIENCE_SECONDS:
-                    raise WorkerError(f"{self._master_url}: {error}. {GOES_ON}") from error
+                    raise ClusterError(f"{self._master_url}: {error}. {GOES_ON}") from error
             else:
                 yield found
             time.sleep(POLL_SECONDS)
@@ -201,9 +213,9 @@ class _Job(FlinkBeamJob):  # type: ignore[misc]
             # While the job goes on, the root exception is the last one of the history once more.
             raised = [entry["stacktrace"] for entry in self._exceptions()["exceptionHistory"]["entries"]]
             raised = [text for text in raised if FROM_WORKER in text]
-            own = next(filter(OWN_ERROR.search, raised), None)
+            own = bool(raised) and self.errors is not None and isinstance(recorded(self.errors), NpyflowError)
             if own or len(raised) >= ATTEMPTS:
-                raise failure(own or raised[0], self._master_url)
+                raise failure(raised[0], self._master_url)
 
     def _exceptions(self) -> Any:
         """What has failed, as the cluster tells it, with stack traces."""

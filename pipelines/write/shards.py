@@ -23,8 +23,9 @@ from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan, Task
 from pipelines.reading import splits
 from pipelines.reading.columns import Columns, read_columns, take
-from pipelines.runners.distribute import Spread
-from pipelines.runners.fork import Workers
+from pipelines.runners.distribute import Distribute
+from pipelines.runners.failures import Recorded
+from pipelines.runners.pool import WorkerPool
 from pipelines.storage import files
 from pipelines.storage.remote import Writer
 from pipelines.storage.retry import retrying
@@ -94,7 +95,7 @@ class WriteShards(beam.PTransform):  # type: ignore[misc]
         output: Where the data set is written.
         transform_ready: A PCollection of one element, there when the transform has been written, or None where it is
             there already.
-        workers: Forked workers of this machine that have the plan, or None.
+        workers: Workers of this machine that have the plan, or None.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class WriteShards(beam.PTransform):  # type: ignore[misc]
         output: Output,
         *,
         transform_ready: beam.PCollection[Any] | None,
-        workers: Workers | None = None,
+        workers: WorkerPool | None = None,
     ) -> None:
         super().__init__()
         self.plan = plan
@@ -117,9 +118,18 @@ class WriteShards(beam.PTransform):  # type: ignore[misc]
         tasks = range(self.plan.task_count)  # Beam takes three seconds to pickle 100,000 objects
         return (
             pipeline
-            | "WriteShards" >> Spread(_write_when_ready, tasks, self.plan, self.output, *wait, workers=self.workers)
+            | "WriteShards"
+            >> Distribute(
+                _write_when_ready,
+                tasks,
+                self.plan,
+                self.output,
+                *wait,
+                workers=self.workers,
+                errors=self.output.errors,
+            )
             | "GatherShards" >> beam.combiners.ToList()
-            | "KeepShardList" >> beam.Map(keep_shard_list, self.output)
+            | "KeepShardList" >> beam.Map(Recorded(keep_shard_list, self.output.errors), self.output)
         )
 
 

@@ -475,16 +475,31 @@ def test_an_unknown_option_is_an_error(small, tmp_path):
     ("workers", "options", "message"),
     [
         (0, (), "expected at least 1; found 0"),
-        (2, (), "expected 1 where TensorFlow was used.*; found 2"),
         (2, ("--runner=FlinkRunner",), "expected 1 with --runner=FlinkRunner.*; found 2"),
         (2, ("--direct_num_workers=2",), "expected 1 with --direct_num_workers=2.*; found 2"),
     ],
 )
 def test_workers_that_are_not_possible(workers, options, message, small, tmp_path):
-    tf.zeros(1)  # used, whatever ran before
     with pytest.raises(ConfigError, match=f"workers: {message}"):
         build(str(small[0] / "src"), str(tmp_path / "out"), beam_options=options, workers=workers)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_workers_where_tensorflow_was_used(small, tmp_path):
+    """As in a notebook, where no fork would work: the same bytes."""
+    tf.zeros(1)
+    root, config = small[0], {"features": {"x": {"impute": "median"}}, "shard_bytes": 4000}
+    outputs = [tmp_path / str(workers) for workers in (1, 2)]
+    one, two = (
+        build(str(root / "src"), str(output), parse_config(config), workers=workers)
+        for workers, output in enumerate(outputs, 1)
+    )
+    assert sum(map(len, one.splits.values())) > 4
+    assert one.splits == two.splits
+    names = [shard.file for split in one.splits.values() for shard in split]
+    for name in [*names, "statistics.npz", "fitted.npz", "moments.npz"]:
+        assert (outputs[0] / name).read_bytes() == (outputs[1] / name).read_bytes(), name
 
 
 def test_large_sources_are_shared_unless_beam_places_the_work(small, monkeypatch):
@@ -504,7 +519,7 @@ def test_large_sources_are_shared_unless_beam_places_the_work(small, monkeypatch
     plan = make_plan(table, resolve_config(config, table))
     assert count() == 1
     monkeypatch.setattr(running, "SHARED_BYTES", 1)
-    monkeypatch.setattr(running, "tensorflow_was_used", lambda: False)
+    monkeypatch.setattr(running, "SHARED_BYTES_SPAWNED", 1)
     monkeypatch.setattr(running, "choose_workers", lambda tasks: tasks)
     assert count() == max(len(plan.training_units), sum(1 for _ in plan.tasks())) > 1
     assert count("--runner=FlinkRunner") == 1

@@ -1,22 +1,16 @@
 """The command line as a person uses it: what it prints, and its exit codes."""
 
-import errno
 import json
-import os
 import resource
 import subprocess
 import sys
-import traceback
 
 import numpy as np
 import pytest
 import yaml
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 import loaders
 from pipelines.cli import main
-from pipelines.runners.beam import readable_failures
 from pipelines.storage import files
 from tests.support import shards
 from tests.support.arrays import write_files
@@ -382,46 +376,6 @@ def test_a_worker_that_cannot_write_is_one_line(options, tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr == f"npyflow: {tmp_path}/out/train/train-00000-of-00001.tfrecord: File too large. {GOES_ON}\n"
-
-
-def raised(error):
-    """An error as a worker's stack trace shows it, raised from another one."""
-    try:
-        try:
-            raise ValueError("OSError: [Errno 1] no: 'such'")
-        except ValueError as cause:
-            raise error from cause
-    except Exception:
-        return traceback.format_exc()
-
-
-@given(code=st.sampled_from(sorted(errno.errorcode)), path=st.text(min_size=1))
-@example(code=errno.ENOSPC, path="a 'b' \"c\": 'd' -> \\")
-@pytest.mark.parametrize(
-    "fail",
-    [
-        lambda error: error,
-        lambda error: RuntimeError(f"{type(error).__name__}: {error} [while running 'Write/Call']"),
-        lambda error: RuntimeError(raised(error)),
-        lambda error: RuntimeError(
-            raised(RuntimeError(f"OSError: {error} [while running 'Write/Call-ptransform-7']")) + "\n"
-        ),
-    ],
-    ids=["itself", "with the step", "a stack trace", "a stack trace with the step"],
-)
-def test_an_error_of_a_file_is_the_same_from_all_runners(fail, code, path):
-    error = OSError(code, os.strerror(code), path)
-    with pytest.raises(OSError, match=r"^\[Errno ") as found, readable_failures():
-        raise fail(error)
-    assert type(found.value) is type(error)
-    assert found.value.args == error.args
-    assert found.value.filename == path
-
-
-def test_an_error_of_a_file_that_led_to_another_is_not_what_failed():
-    text = raised(OSError(errno.ENOENT, "No such file", "x")) + "\nDuring handling, another:\n" + raised(KeyError("y"))
-    with pytest.raises(RuntimeError, match="No such file"), readable_failures():
-        raise RuntimeError(text)
 
 
 def test_without_the_extra_the_message_says_what_to_install(source):

@@ -10,8 +10,9 @@ import threading
 
 import pytest
 
-from pipelines.errors import ConfigError, WorkerError
-from pipelines.runners.beam import pipeline_options, readable_failures
+from pipelines.errors import ClusterError, ConfigError, DataError
+from pipelines.runners.beam import pipeline_options
+from pipelines.runners.failures import raising_recorded, recording
 from pipelines.runners.flink import JAR_VARIABLE, Cluster, complete, failure, job_name, stop_earlier
 
 RUNNER = "--runner=FlinkRunner"
@@ -168,10 +169,17 @@ PYTHON = """Error received from SDK harness for instruction 4: Traceback (most r
 """
 
 
-def test_an_error_of_npyflow_is_raised_again():
-    text = JAVA.format(cause=PYTHON.format(error="pipelines.errors.WorkerError: a: expected b; found c"))
-    with pytest.raises(WorkerError, match=r"^a: expected b; found c$"), readable_failures():
+def test_an_error_of_npyflow_is_raised_again(tmp_path):
+    text = JAVA.format(cause=PYTHON.format(error="pipelines.errors.DataError: a: expected b; found c"))
+    directory = str(tmp_path / "errors")
+
+    def run():
+        with pytest.raises(DataError), recording(directory):
+            raise DataError("a: expected b; found c")
         raise failure(text, "http://flink:8081")
+
+    with pytest.raises(DataError, match=r"^a: expected b; found c$"), raising_recorded(directory):
+        run()
 
 
 def test_another_error_of_a_worker_is_named():
@@ -181,11 +189,14 @@ def test_another_error_of_a_worker_is_named():
 
 def test_too_few_slots_are_named():
     cause = "org.apache.flink.runtime.jobmanager.scheduler.NoResourceAvailableException: Could not acquire"
-    assert "expected as many free slots as --parallelism says" in str(failure(JAVA.format(cause=cause), "http://f:1"))
+    error = failure(JAVA.format(cause=cause), "http://f:1")
+    assert isinstance(error, ClusterError)
+    assert "expected as many free slots as --parallelism says" in str(error)
 
 
 def test_a_failure_of_the_cluster_is_its_last_cause():
     text = JAVA.format(cause="x") + "Caused by: java.lang.OutOfMemoryError: Metaspace\n\tat a.B.c(D.java:1)\n"
+    assert isinstance(failure(text, "http://f:1"), ClusterError)
     shown = str(failure(text, "http://f:1"))
     assert shown.startswith("http://f:1: the job has failed: java.lang.OutOfMemoryError: Metaspace. The same command")
     assert "no reason" in str(failure("", "http://f:1"))

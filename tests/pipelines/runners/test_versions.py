@@ -16,7 +16,7 @@ from pipelines.plan.handoff import keep
 from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.runners import versions
-from pipelines.runners.beam import readable_failures
+from pipelines.runners.failures import raising_recorded
 from pipelines.sources.table import scan
 from tests.support.arrays import write_files
 
@@ -85,15 +85,17 @@ def test_a_worker_of_other_versions_says_what_differs_before_it_has_a_plan(tmp_p
 
 
 def test_another_process_says_it_and_the_driver_shows_one_line(tmp_path, monkeypatch):
-    """As a runner shows a worker's traceback: as text."""
+    """As a worker does that a runner starts, which shows its traceback: as text."""
     pickled = keep_plan(tmp_path, monkeypatch, **{"tensorflow-transform": "0.1"})
     (tmp_path / "pickled").write_bytes(pickled)
     program = f"import pickle; pickle.load(open({str(tmp_path / 'pickled')!r}, 'rb'))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 1
-    with pytest.raises(WorkerError) as found, readable_failures():
-        raise RuntimeError(done.stderr)
+
+    def run():
+        subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, env=environment)
+
+    with pytest.raises(WorkerError) as found, raising_recorded(str(tmp_path / "errors")):
+        run()
     assert "tensorflow-transform 0.1 on the driver" in str(found.value)
     assert "\n" not in str(found.value)
 

@@ -1,0 +1,306 @@
+"""A pool of worker processes of this machine, which share the calls of a function on many items.
+
+Beam's own local workers are programs of their own: each imports TensorFlow and all else anew, for seconds, before it
+does any work. A fork has at once all that its parent has imported and read. And where a process of
+`concurrent.futures` is killed, all of its pool is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import pickle
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any, Self
+
+import psutil
+
+from pipelines import counters
+from pipelines.errors import GOES_ON, WorkerError
+from pipelines.runners.worker import Function, Process, can_fork, fork, spawn
+
+WORKER_BYTES = 2 * 2**30
+"""The memory of the machine that there should be for each process."""
+
+END_SECONDS = 5.0
+
+AHEAD = 2
+"""Tasks that a worker has at hand: it goes on with the next one at once, however busy its parent is."""
+
+RETRIES = 1
+"""How often a task is done again whose worker was killed: anything may kill a process once, too little memory always
+does."""
+
+ADVICE = f"where memory ran out, --workers=1 needs the least. {GOES_ON}"
+
+
+def choose_workers(tasks: int) -> int:
+    """How many processes share so many tasks on this machine, as far as its cores and its memory go."""
+    process = psutil.Process()
+    cores = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count()
+    return int(max(1, min(cores or 1, tasks, psutil.virtual_memory().total // WORKER_BYTES)))
+
+
+@dataclasses.dataclass(eq=False)
+class _Task:
+    """One call that is to be made.
+
+    Attributes:
+        call: The pickled function and its further arguments.
+        item: The pickled item.
+        future: What comes of it.
+        deaths: How many workers have ended while they worked on it.
+    """
+
+    call: bytes
+    item: bytes
+    future: Future[Any] = dataclasses.field(default_factory=Future)
+    deaths: int = 0
+
+    def settle(self, result: Any, error: BaseException | None) -> None:
+        """Says what came of it, unless nobody wants to know."""
+        if not self.future.set_running_or_notify_cancel():
+            return
+        if error is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(error)
+
+
+@dataclasses.dataclass(eq=False)
+class _Worker:
+    """One process.
+
+    Attributes:
+        connection: The pipe to it.
+        process: The process itself.
+        tasks: What it has at hand; it works on the first.
+        retired: Whether it takes no more.
+    """
+
+    connection: Connection
+    process: Process
+    tasks: deque[_Task] = dataclasses.field(default_factory=deque)
+    retired: bool = False
+
+
+class WorkerPool:
+    """Worker processes, there while the context is open; a thread for each hands it its tasks.
+
+    They are forked where that is possible, and have what this process has at that time: TensorFlow may have been
+    imported by then, but not used. Elsewhere, in a notebook say, they are spawned: each imports TensorFlow, for
+    seconds, and takes 0.4 GB (a fork: some milliseconds, and 3 MB of its own).
+
+    A forked worker that was killed cannot be replaced: the others take over what it had at hand, which must do no harm
+    when it is done twice.
+    """
+
+    def __init__(self, shared: Any) -> None:
+        """Says what is shared.
+
+        Args:
+            shared: The second argument of every call. Forked processes have it without its being sent to them.
+        """
+        self._shared = shared
+        self._start = fork if can_fork() else spawn
+        self._changed = threading.Condition()
+        self._waiting: deque[_Task] = deque()
+        self._workers: list[_Worker] = []
+        self._more_come = False
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def start_early(self, count: int) -> Self:
+        """Starts workers for what needs nothing that takes long to import; `start` replaces them."""
+        self._more_come = True
+        return self._add(count)
+
+    def start(self, count: int) -> Self:
+        """Starts workers. Those that were forked early lack what was imported since: they end with what they have."""
+        early = list(self._workers) if self._start is fork else []
+        self._add(count - len(self._workers) + len(early))
+        with self._changed:
+            self._more_come = False
+            for worker in early:
+                worker.retired = True
+            self._changed.notify_all()
+        self._fail_if_alone()
+        return self
+
+    def _add(self, count: int) -> Self:
+        added = [_Worker(*self._start(self._shared)) for _ in range(count)]
+        with self._changed:
+            self._workers += added
+        for worker in added:
+            threading.Thread(target=self._drive, args=(worker,), daemon=True).start()
+        return self
+
+    @property
+    def processes(self) -> list[int]:
+        """The ids of the processes, also of those that have ended."""
+        return [worker.process.pid for worker in self._workers]
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._closed = True
+            waiting, self._waiting = self._waiting, deque()
+            self._changed.notify_all()
+        for task in waiting:
+            task.future.cancel()
+        for worker in self._workers:  # after an error nothing that is still being done is of use
+            _kill(worker)
+        for worker in self._workers:
+            with contextlib.suppress(psutil.TimeoutExpired):
+                worker.process.wait(END_SECONDS)
+
+    def map(self, function: Function, items: Sequence[Any], *arguments: Any) -> Iterator[Any]:
+        """Begins to call a function on each item.
+
+        Args:
+            function: Called as `function(item, shared, *arguments)`; found by its name, like everything that is
+                pickled. Where a worker is killed it is called again on the same item.
+            items: The items.
+            arguments: Further arguments.
+
+        Returns:
+            What the calls return, in the order of the items. An error of a call is raised in its place, and a
+            WorkerError where two workers were killed over one item, or none is left.
+        """
+        call = pickle.dumps((function, arguments))
+        tasks = [_Task(call, pickle.dumps(item)) for item in items]
+        with self._changed:
+            self._waiting.extend(tasks)
+            self._changed.notify_all()
+        self._fail_if_alone()
+        return _results(deque(task.future for task in tasks))
+
+    def reduce(
+        self, merge: Callable[[Any, Any], Any], function: Function, items: Sequence[Any], *arguments: Any
+    ) -> Future[Any]:
+        """Begins to call a function on each item, and to merge results as they come: all of them might be large."""
+        results = self.map(function, items, *arguments)
+        thread = ThreadPoolExecutor(1)
+        merged = thread.submit(functools.reduce, merge, results)
+        thread.shutdown(wait=False)
+        return merged
+
+    def _drive(self, worker: _Worker) -> None:
+        """Hands a worker its tasks until there are no more for it, or it has ended."""
+        try:
+            while (tasks := self._next(worker)) is not None:
+                for task in tasks:
+                    worker.connection.send_bytes(task.call)
+                    worker.connection.send_bytes(task.item)
+                answer = worker.connection.recv_bytes()
+                with self._changed:
+                    task = worker.tasks.popleft()
+                _settle(task, answer)
+        except (EOFError, OSError):
+            self._lose(worker)
+        _kill(worker)
+        worker.connection.close()
+
+    def _next(self, worker: _Worker) -> list[_Task] | None:
+        """Takes as many tasks for a worker as it has room for, and waits until it has one; None where it gets none."""
+        found: list[_Task] = []
+        with self._changed:
+            while not self._closed:
+                while self._waiting and self._has_room(worker):
+                    task = self._waiting.popleft()
+                    if not task.future.cancelled():
+                        worker.tasks.append(task)
+                        found.append(task)
+                if worker.tasks:
+                    return found
+                if worker.retired:
+                    return None
+                self._changed.wait()
+        return None
+
+    def _has_room(self, worker: _Worker) -> bool:
+        idle = any(not other.tasks for other in self._workers if not other.retired)
+        return not worker.retired and (not worker.tasks or (len(worker.tasks) < AHEAD and not idle))
+
+    def _lose(self, worker: _Worker) -> None:
+        """Lets others do what a worker had at hand when it was killed."""
+        with self._changed:
+            worker.retired = True
+            tasks = list(worker.tasks)
+            worker.tasks.clear()
+            if self._closed:
+                for task in tasks:
+                    task.future.cancel()
+                return
+            blamed = tasks[0] if tasks else None  # what it was working on; the next one is not to blame
+            if blamed is not None:
+                blamed.deaths += 1
+                if blamed.deaths > RETRIES:
+                    tasks = tasks[1:]
+            self._waiting.extendleft(reversed(tasks))
+            self._changed.notify_all()
+        if blamed is not None and blamed.deaths > RETRIES:
+            message = f"a worker process was killed{_signal(worker.process)}, and another one over the same work before"
+            blamed.settle(None, WorkerError(f"{message}; {ADVICE}"))
+        self._fail_if_alone()
+
+    def _fail_if_alone(self) -> None:
+        """Says of all that waits that nobody will do it, where no worker is left."""
+        with self._changed:
+            if self._more_come or not all(worker.retired for worker in self._workers):
+                return
+            lost, self._waiting = self._waiting, deque()
+        for task in lost:
+            task.settle(None, WorkerError(f"a worker process was killed, and no other one is left; {ADVICE}"))
+
+
+@contextmanager
+def started(workers: int, shared: Any) -> Iterator[WorkerPool | None]:
+    """A pool of so many workers, or None where this process does the work."""
+    if workers == 1:
+        yield None
+        return
+    with WorkerPool(shared) as pool:
+        yield pool.start(workers)
+
+
+def _kill(worker: _Worker) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        worker.process.kill()
+
+
+def _signal(process: Process) -> str:
+    """How a process was killed, where that is known."""
+    with contextlib.suppress(psutil.Error):
+        code = process.wait(END_SECONDS)  # its pipe is closed before it has a code
+        return f" by {signal.Signals(-code).name}" if code is not None and code < 0 else ""
+    return ""
+
+
+def _settle(task: _Task, answer: bytes) -> None:
+    """Hands on what a worker has answered, and counts here what has been done there."""
+    try:
+        result, error, counts = pickle.loads(answer)
+    except Exception as unreadable:
+        result, error, counts = None, unreadable, {}
+    for stage, count in counts.items():
+        counters.advance(stage, rows=count.rows, size=count.size)
+    task.settle(result, error)
+
+
+def _results(futures: deque[Future[Any]]) -> Iterator[Any]:
+    """Hands results on without keeping them."""
+    try:
+        while futures:
+            yield futures.popleft().result()
+    finally:
+        for future in futures:
+            future.cancel()
