@@ -7,7 +7,10 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import tensorflow as tf
+try:
+    import tensorflow as tf
+except ImportError as error:
+    raise ImportError("the transform of a data set needs TensorFlow: pip install 'npyflow[tensorflow]'") from error
 
 from loaders.format.manifest import Manifest, ManifestError
 from loaders.format.spec import FeatureSpec

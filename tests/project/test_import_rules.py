@@ -65,6 +65,7 @@ def test_quick_imports_leave_keras_3_and_the_collector_out():
     [
         ("tensorflow", "loaders.load('nowhere', 'train', batch_size=1)"),
         ("tensorflow", "loaders.Loader"),
+        ("tensorflow", "__import__('loaders.transform.applying')"),
         ("torch", "loaders.torch"),
         ("jax", "loaders.jax"),
     ],
