@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from loaders.format.manifest import Manifest
+from pipelines.analyze.accumulate import begin_first_round
 from pipelines.analyze.custom import trace_configured
-from pipelines.analyze.passes import begin_first_round
 from pipelines.config.schema import DatasetConfig
 from pipelines.maintain.append import (
     PROFILE,

@@ -24,8 +24,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.tfxio import tensor_adapter
 
 from pipelines.analyze import graph
+from pipelines.analyze.accumulate import read_training_rows
 from pipelines.analyze.custom import load_function
-from pipelines.analyze.passes import read_training_rows
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import ConfigError
 from pipelines.output.directory import Output

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.analyze.fit import KEYS, Knowledge
+from pipelines.analyze.fit import KEYS, Known
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.config.schema import RESERVED_SUFFIX
+from pipelines.errors import DataError
 from pipelines.reading.missing import missing_in_graph
 from pipelines.steps import graph_ops
-from pipelines.steps.imputation import Fill, fills_integers
-from pipelines.steps.step import Constants, Shape, Step, Tensors, accepted
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from pipelines.steps.lazy import tf
+from pipelines.steps.step import Constants, Shape, Step, Tensors
 
 F64 = npt.NDArray[np.float64]
 
@@ -26,7 +24,7 @@ FLOAT64_SUFFIX = RESERVED_SUFFIX
 """tf.transform's schema knows no float64, so a float64 output leaves the graph as int64 of the same bits."""
 
 
-def pack(features: Sequence[ResolvedFeature], known: Knowledge) -> F64:
+def pack(features: Sequence[ResolvedFeature], known: Known) -> F64:
     """What all steps have learned as one vector, which `unpack` takes apart: the constants' lengths, and then they.
 
     One vector, so that the analyzer has one output whatever the number of features; integers are there by their bits.
@@ -43,36 +41,32 @@ def pack(features: Sequence[ResolvedFeature], known: Knowledge) -> F64:
 
 
 def _names(feature: ResolvedFeature, step: Step) -> tuple[str, ...]:
-    return (*step.learns, KEYS) if feature.by is not None and step.learns else step.learns
+    return (*step.constants, KEYS) if feature.by is not None and step.constants else step.constants
 
 
 def _shapes(feature: ResolvedFeature, index: int) -> dict[str, Shape]:
     step = feature.steps[index]
     shapes = step.shapes(feature.values[index])
-    if feature.by is None or not step.learns:
+    if feature.by is None or not step.constants:
         return shapes
     return {name: (None, *shape) for name, shape in shapes.items()} | {KEYS: (None,)}
 
 
-_INTEGERS = frozenset({KEYS, "ids"})
-
-
-def unpack(packed: tf.Tensor, features: Sequence[ResolvedFeature]) -> dict[str, list[Tensors]]:
+def unpack(packed: tf.Tensor, features: Sequence[ResolvedFeature]) -> Mapping[str, Sequence[Tensors]]:
     """The constants of each step of each feature, as tensors of the shapes that `pack` took apart."""
-    import tensorflow as tf
-
     shapes = [
-        (feature.name, index, name, shape)
+        (feature, index, name, shape)
         for feature in features
         for index in range(len(feature.steps))
         for name, shape in _shapes(feature, index).items()
     ]
     ends = len(shapes) + tf.cumsum(tf.cast(packed[: len(shapes)], tf.int64))
-    result: dict[str, list[Tensors]] = {feature.name: [{} for _ in feature.steps] for feature in features}
-    for number, (feature_name, index, name, shape) in enumerate(shapes):
+    result: dict[str, list[dict[str, tf.Tensor]]] = {f.name: [{} for _ in f.steps] for f in features}
+    for number, (feature, index, name, shape) in enumerate(shapes):
         begin = ends[number - 1] if number else len(shapes)
         part = tf.reshape(packed[begin : ends[number]], [-1 if size is None else size for size in shape])
-        result[feature_name][index][name] = tf.bitcast(part, tf.int64) if name in _INTEGERS else part
+        integers = name == KEYS or name in feature.steps[index].integers
+        result[feature.name][index][name] = tf.bitcast(part, tf.int64) if integers else part
     return result
 
 
@@ -105,8 +99,6 @@ def preprocess(
 def _transform(
     feature: ResolvedFeature, inputs: Mapping[str, tf.Tensor], constants: Sequence[Tensors]
 ) -> dict[str, tf.Tensor]:
-    import tensorflow as tf
-
     raw = inputs[feature.name]
     absent = missing_in_graph(feature, inputs)
     chosen = [_of_group(feature, step, known, inputs) for step, known in zip(feature.steps, constants, strict=True)]
@@ -120,13 +112,10 @@ def _transform(
 
 def _apply(feature: ResolvedFeature, x: tf.Tensor, absent: tf.Tensor | None, constants: Sequence[Tensors]) -> tf.Tensor:
     """The steps of a feature, one after the other."""
-    import tensorflow as tf
-
     steps = list(zip(feature.steps, constants, strict=True))
     same = feature.spec.dtype == feature.source_dtype and not feature.normalize
-    if absent is not None and (
-        fills_integers(feature.impute, feature.source_dtype) or (same and isinstance(feature.impute, Fill))
-    ):
+    fills = feature.impute is not None and feature.impute.fills
+    if absent is not None and (feature.fills_integers or (same and fills)):
         # In the dtype of the sources, so that what is there stays as it is, bit for bit.
         x = tf.where(absent, tf.cast(constants[0]["fill"], x.dtype), x)
         steps = steps[1:]
@@ -134,14 +123,12 @@ def _apply(feature: ResolvedFeature, x: tf.Tensor, absent: tf.Tensor | None, con
         x = x if x.dtype.is_floating else tf.cast(x, tf.float64)
         x = tf.where(absent, tf.constant(math.nan, x.dtype), x)
     for step, known in steps:
-        x = step.apply(accepted(step, x), known)
+        x = step.apply(step.cast(x), known)
     return x
 
 
 def _leave(feature: ResolvedFeature, x: tf.Tensor) -> tf.Tensor:
     """A value in a dtype that tf.transform's schema has."""
-    import tensorflow as tf
-
     if feature.spec.dtype == "float64":
         return tf.bitcast(tf.cast(x, tf.float64), tf.int64)
     if x.dtype == tf.string:
@@ -151,19 +138,56 @@ def _leave(feature: ResolvedFeature, x: tf.Tensor) -> tf.Tensor:
 
 def _of_group(feature: ResolvedFeature, step: Step, constants: Tensors, inputs: Mapping[str, tf.Tensor]) -> Tensors:
     """A step's constants for each row, where groups have constants of their own."""
-    import tensorflow as tf
-
-    if feature.by is None or not step.learns:
+    if feature.by is None or not step.constants:
         return constants
     groups = inputs[feature.by]
     keys = graph_ops.hash_strings(groups) if groups.dtype == tf.string else tf.cast(groups, tf.int64)
     places, known = graph_ops.find(keys, constants[KEYS])
     last = tf.size(constants[KEYS], tf.int64)
     places = tf.where(known, places, last)
-    return {name: tf.gather(constants[name], places) for name in step.learns}
+    return {name: tf.gather(constants[name], places) for name in step.constants}
 
 
-def keep_constants(features: Sequence[ResolvedFeature], known: Knowledge) -> dict[str, npt.NDArray[Any]]:
+def apply_steps(
+    feature: ResolvedFeature, numbers: Iterable[int], constants: Sequence[Constants], values: npt.NDArray[Any]
+) -> npt.NDArray[Any]:
+    """What some steps of a feature make of values, by the operations that the exported graph has."""
+    with tf.device("/cpu:0"):
+        x = tf.constant(values)
+        for number in numbers:
+            step = feature.steps[number]
+            x = step.apply(step.cast(x), {name: tf.constant(constants[number][name]) for name in step.constants})
+        return np.asarray(x.numpy())
+
+
+def has_domain(feature: ResolvedFeature) -> bool:
+    """Whether a step has no number for some values."""
+    return any(step.domain for step in feature.steps)
+
+
+def check_domain(feature: ResolvedFeature, raw: npt.NDArray[Any], transformed: npt.NDArray[Any]) -> None:
+    """Looks for values that a step has no number for.
+
+    Args:
+        feature: The feature.
+        raw: Its values with NaN for what is missing, as `missing.marked` gives them.
+        transformed: What the steps made of them: where a step other than the first had no number, an infinity.
+
+    Raises:
+        DataError: If there is one.
+    """
+    if not has_domain(feature):
+        return
+    # Steps after the first may make something else of its infinity.
+    for first in feature.normalize[:1]:
+        if (lost := first.outside(raw)).any():
+            raise DataError(f"feature {feature.name}: expected {first.domain} for {first.key}; found {raw[lost][0]}")
+    if transformed.dtype.kind == "f" and np.isinf(transformed).any():
+        step = next(step for step in feature.steps if step.domain)
+        raise DataError(f"feature {feature.name}: expected {step.domain} for {step.key}; found others")
+
+
+def fitted_arrays(features: Sequence[ResolvedFeature], known: Known) -> dict[str, npt.NDArray[Any]]:
     """What the steps have learned, as arrays by `<feature>/impute/<constant>` and `<feature>/<number>/<constant>`.
 
     The number is that of the step in `normalize`.
@@ -171,8 +195,7 @@ def keep_constants(features: Sequence[ResolvedFeature], known: Knowledge) -> dic
     arrays: dict[str, npt.NDArray[Any]] = {}
     for feature in features:
         offset = 1 if feature.impute else 0
-        learned: Sequence[Constants] = known[feature.name].constants
-        for index, constants in enumerate(learned):
+        for index, constants in enumerate(known[feature.name].constants):
             place = "impute" if index < offset else str(index - offset)
             arrays |= {f"{feature.name}/{place}/{name}": array for name, array in constants.items()}
     return arrays

@@ -128,11 +128,11 @@ def showing(
 
 def _totals(plan: Plan, *, analyzes: bool, profiles: bool, writes: bool) -> dict[str, int]:
     """How many rows each stage reads."""
-    from pipelines.analyze.passes import rounds
+    from pipelines.analyze.rounds import count_rounds
 
     totals = {}
     if analyzes:
-        totals["analyze"] = plan.training_units.rows * (rounds(plan) + (plan.config.custom is not None))
+        totals["analyze"] = plan.training_units.rows * (count_rounds(plan) + (plan.config.custom is not None))
     if profiles:
         totals["profile"] = plan.table.rows
     if writes:

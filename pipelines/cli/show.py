@@ -18,9 +18,9 @@ from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
 from pipelines.forecast.estimate import describe
 from pipelines.output.directory import STATISTICS, Output
 from pipelines.plan.plan import Plan
+from pipelines.statistics.recorded import TrainingStatistics
 from pipelines.steps.methods import dump_impute, dump_normalize
 from pipelines.storage import files
-from pipelines.storage.archive import load_arrays
 
 if TYPE_CHECKING:
     from loaders.diagnostics.bench import Bench
@@ -113,7 +113,7 @@ def show_steps(feature: ResolvedFeature) -> str:
     said = [f"impute {_show_step(dump_impute(feature.impute))}"] if feature.impute else []
     said += map(_show_step, steps)
     line = ", ".join(said)
-    if any(step.learns for step in feature.steps):
+    if any(step.constants for step in feature.steps):
         line += f" by {feature.by}" if feature.by else ""
         line += f" over {feature.over if isinstance(feature.over, str) else 'axes ' + str(list(feature.over))}"
     stored = {"transformed": "", "raw": "stored raw", "none": "not stored"}[feature.store]
@@ -281,15 +281,14 @@ def show_validation(console: Console, found: Validation) -> None:
 
 def _show_statistics(console: Console, root: str, manifest: Manifest) -> None:
     path = files.join(root, STATISTICS)
-    arrays = load_arrays(files.read_bytes(path)) if files.exists(path) else {}
-    names = [key.removesuffix("/count") for key in arrays if key.endswith("/count")]
-    if not names:
+    statistics = TrainingStatistics.load(files.read_bytes(path)).statistics if files.exists(path) else {}
+    if not statistics:
         return
     shown = ("min", "max", "mean", "std")
     rows = make_table("feature", "values:", "missing:", *(f"{key}:" for key in shown))
-    for name in names:
-        counts = [f"{int(arrays[f'{name}/{key}'].sum()):,}" for key in ("count", "missing")]
-        rows.add_row(name, *counts, *(_range(arrays[f"{name}/{key}"]) for key in shown))
+    for name, own in statistics.items():
+        counts = [f"{int(count.sum()):,}" for count in (own.count, own.missing)]
+        rows.add_row(name, *counts, *(_range(getattr(own, key)) for key in shown))
     of = "the training rows" if manifest.transform_from is None else "the rows that the transform was learned from"
     console.print(f"\nStatistics of {of}, before the transform:\n", style="bold")
     console.print(rows)

@@ -20,11 +20,11 @@ from pipelines.config.schema import (
     FeatureConfig,
 )
 from pipelines.errors import ConfigError
-from pipelines.statistics.summary import Over, kept_axes
-from pipelines.steps.imputation import Fill, Mean, Regression, fills_integers
+from pipelines.statistics.summary import ColumnMoments, Over, kept_axes
+from pipelines.steps.imputation import Mean
 from pipelines.steps.methods import dump_impute, dump_normalize
-from pipelines.steps.scaling import Row, ZScore
-from pipelines.steps.step import MomentStep, Step, Value
+from pipelines.steps.scaling import ZScore
+from pipelines.steps.step import Step, Value
 
 
 def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tuple[str, ...] = ()) -> ResolvedFeature:
@@ -171,11 +171,11 @@ def _check_steps(key: str, feature: ResolvedFeature, *, can_miss: bool) -> None:
     value = Value(dtype=feature.source_dtype, shape=feature.value_shape, over=feature.over)
     for step in feature.steps:
         where = f"{key}.{'impute' if step is feature.impute else 'normalize'}"
-        if not _takes(step, value.dtype):
+        if not step.takes(value.dtype):
             names = {"float64": "numbers", "int64": "integers", "string": "strings"}
             allowed = " or ".join(name for dtype, name in names.items() if dtype in step.inputs)
             raise ConfigError(f"{where}: {step.key} takes {allowed}; found {value.dtype}")
-        if feature.ragged and isinstance(step, Regression | Row):
+        if feature.ragged and not step.takes_ragged:
             raise ConfigError(f"{where}: {step.key} takes rows of one shape; found rows of varying length")
         takes_missing = "float64" in step.inputs
         try:
@@ -186,24 +186,14 @@ def _check_steps(key: str, feature: ResolvedFeature, *, can_miss: bool) -> None:
             raise ConfigError(f"{where}: {step.key} has no number for a missing value; `impute` says what replaces it")
 
 
-def _takes(step: Step, dtype: str) -> bool:
-    if dtype.startswith(("int", "uint")):
-        return bool(step.inputs & {"float64", "int64"})
-    return ("float64" if dtype.startswith("float") else dtype) in step.inputs
-
-
 def _check_by(key: str, feature: ResolvedFeature) -> None:
     """Statistics of groups are moments, so what uses them comes first, and no other step learns anything."""
     if feature.ragged:
         raise ConfigError(f"{key}.by: expected rows of one shape; found rows of varying length")
-    learned = [step for step in feature.steps if step.learns]
-    first = feature.normalize[:1]
-    late = any(step.learns for step in feature.normalize[1:])
-    if (
-        not learned
-        or late
-        or not all(isinstance(step, MomentStep) for step in (*learned, *(s for s in first if s.learns)))
-    ):
+    pairs = zip(feature.steps, feature.values, strict=False)
+    learned = [step.estimator(value) for step, value in pairs if step.constants]
+    late = any(step.constants for step in feature.normalize[1:])
+    if not learned or late or not all(isinstance(estimator, ColumnMoments) for estimator in learned):
         raise ConfigError(
             f"{key}.by: expected a method with a statistic for each group: impute mean, min or max, or normalize "
             f"zscore, minmax or maxabs first; found impute {dump_impute(feature.impute)}, "
@@ -223,8 +213,8 @@ def _output_dtype(feature: ResolvedFeature, said: str | None) -> str:
         allowed = wanted.kind == "f" if default == "float32" else wanted.kind in "iu"
     elif feature.impute:
         # Filled integers stay integers where the dtype holds them and what they are filled with.
-        integers = source.kind in "iu" and isinstance(feature.impute, Fill) and feature.impute.fits(wanted)
-        allowed = wanted.kind == "f" if wanted.kind not in "iu" else integers and np.can_cast(source, wanted)
+        integers = source.kind in "iu" and feature.impute.keeps_integers(said) and np.can_cast(source, wanted)
+        allowed = integers if wanted.kind in "iu" else wanted.kind == "f"
     else:
         allowed = np.can_cast(source, wanted) or (source.kind == "f" and wanted.kind == "f")
         if not allowed:
@@ -238,6 +228,6 @@ def _output_dtype(feature: ResolvedFeature, said: str | None) -> str:
 def _default_dtype(feature: ResolvedFeature, source: np.dtype[Any]) -> str:
     if feature.normalize:
         return "int64" if feature.values[-1].dtype == "int64" else "float32"
-    if feature.impute and source.kind in "iu" and not fills_integers(feature.impute, feature.source_dtype):
+    if feature.impute and source.kind in "iu" and not feature.fills_integers:
         return "float32"
     return feature.source_dtype

@@ -81,6 +81,11 @@ class ResolvedFeature:
         return bool(self.missing) or self.mask is not None
 
     @property
+    def fills_integers(self) -> bool:
+        """Whether missing integers become integers of the same dtype, so that none passes through float64."""
+        return self.impute is not None and self.impute.keeps_integers(self.source_dtype)
+
+    @property
     def values(self) -> tuple[Value, ...]:
         """What each of the steps takes, and last what the last one gives."""
         found = [Value(dtype=self.source_dtype, shape=self.value_shape, over=self.over)]
@@ -132,7 +137,7 @@ class ResolvedFeature:
         return classes and self.store != "none" and self.spec.role == "label" and self.source_shape == ()
 
     @property
-    def learns(self) -> bool:
+    def analyzed(self) -> bool:
         """Whether something is learned of it from the training rows."""
         return self.described or self.transformed or self.counts_classes
 
@@ -164,7 +169,7 @@ class ResolvedConfig:
     Attributes:
         features: The features, sorted by name.
         splits: `directory`, the fraction of rows of each split, or a rule that reads a feature.
-        filter: Which rows are kept, as `split_rules.parse_filter` reads it; or None for all.
+        filter: Which rows are kept, as `filter.parse_filter` reads it; or None for all.
         seed: The seed of the splits and of the order of rows.
         shard_bytes: About how many bytes the largest split's shards hold.
         rows_per_record: How many rows a record holds.

@@ -11,11 +11,13 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, ByteSize, ConfigDict, Field
 
 from loaders.format.spec import DTYPES, Role
+from pipelines.config.filter import Filter
 from pipelines.config.splits import RESERVED_NAMES as RESERVED_NAMES
-from pipelines.config.splits import Filter, Splits, read_number
+from pipelines.config.splits import Splits
 from pipelines.errors import ConfigError
 from pipelines.statistics.summary import Over
 from pipelines.steps.methods import parse_impute, parse_normalize
+from pipelines.steps.options import read_number
 
 LABEL_NAMES = frozenset({"label", "labels", "target", "targets", "class", "classes", "y", "gt"})
 SPLIT_DIRECTORIES = frozenset({"train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval"})

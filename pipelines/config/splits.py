@@ -1,8 +1,7 @@
-"""Which rows go to which split, as a user says it: fractions, groups, classes, a column, a time; and the row filter."""
+"""Which rows go to which split, as a user says it: fractions, groups, classes, a column, a time."""
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import itertools
 import math
@@ -16,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator,
 
 from loaders.format.spec import FeatureSpec
 from pipelines.errors import ConfigError
+from pipelines.steps.options import Number, read_number
 
 RESERVED_NAMES = frozenset(
     {
@@ -32,25 +32,7 @@ RESERVED_NAMES = frozenset(
     }
 )
 
-OPERATORS = ("==", "!=", "<=", ">=", "<", ">")
-
 _DATE = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d+)?)?)?)?)?)?")
-_COMPARISON = re.compile(r"(?P<feature>.+?)\s*(?P<operator>==|!=|<=|>=|<|>)\s*(?P<value>.+)", re.DOTALL)
-_QUOTED = re.compile(r"""(?P<quote>["'])(?P<word>.*)(?P=quote)""", re.DOTALL)
-
-
-def read_number(value: object) -> object:
-    """Reads a fraction such as `1/255`, which YAML gives as text."""
-    if isinstance(value, str):
-        try:
-            dividend, slash, divisor = value.partition("/")
-            return float(dividend) / float(divisor) if slash else float(value)
-        except (ValueError, ZeroDivisionError) as error:
-            raise ValueError(f"a number or a fraction such as 1/255; found {value!r}") from error
-    return value
-
-
-Number = Annotated[float, BeforeValidator(read_number)]
 
 
 def check_split_name(name: str) -> str:
@@ -264,88 +246,6 @@ Splits = Annotated[
 """`directory`, fractions by name, or a rule."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RowFilter:
-    """The rows that are kept.
-
-    Attributes:
-        feature: The feature that is looked at.
-        operator: One of `OPERATORS`; or "", which keeps the rows whose value is true, or not 0.
-        value: The text that the feature is compared with, without quotes.
-    """
-
-    feature: str
-    operator: str
-    value: str
-
-
-def parse_filter(text: str) -> RowFilter:
-    """Reads a row filter: `keep`, or `label != 0`, or `site == "north"`.
-
-    Raises:
-        ValueError: If it is neither a feature nor a comparison.
-    """
-    text = text.strip()
-    match = _COMPARISON.fullmatch(text)
-    if match is None:
-        if not text or any(character in text for character in "=<>!"):
-            allowed = f"a feature, or a feature, one of {' '.join(OPERATORS)}, and a value"
-            raise ValueError(f"{allowed}; found {text!r}")
-        return RowFilter(feature=text, operator="", value="")
-    quoted = _QUOTED.fullmatch(match["value"])
-    return RowFilter(
-        feature=match["feature"], operator=match["operator"], value=quoted["word"] if quoted else match["value"]
-    )
-
-
-def _filter(text: str) -> str:
-    parse_filter(text)
-    return text
-
-
-Filter = Annotated[str, AfterValidator(_filter)]
-
-
-def filter_operand(row_filter: RowFilter, dtype: str) -> int | float | bytes:
-    """What a feature of this dtype is compared with: bytes for strings, otherwise a number.
-
-    Raises:
-        ValueError: If the value is no number and the dtype is one of numbers.
-    """
-    if dtype == "string":
-        return row_filter.value.encode()
-    try:
-        return int(row_filter.value)
-    except ValueError:
-        return float(row_filter.value)
-
-
-def check_filter(text: str, features: Mapping[str, FeatureSpec]) -> None:
-    """Checks that a filter fits the features.
-
-    Args:
-        text: The filter.
-        features: The features as the sources hold them.
-
-    Raises:
-        ConfigError: If it does not.
-    """
-    row_filter = parse_filter(text)
-    spec = _single("filter", row_filter.feature, features)
-    expected = None
-    if not row_filter.operator:
-        expected = f'a comparison, such as {spec.name} == "word"' if spec.dtype == "string" else None
-    elif spec.dtype.startswith("complex") and row_filter.operator not in ("==", "!="):
-        expected = f"== or != for {spec.dtype}"
-    else:
-        try:
-            filter_operand(row_filter, spec.dtype)
-        except ValueError:
-            expected = f"a number to compare {spec.dtype} with"
-    if expected:
-        raise ConfigError(f"filter: expected {expected}; found {text!r}")
-
-
 def check_rule(rule: Rule, features: Mapping[str, FeatureSpec]) -> None:
     """Checks that a rule fits the features.
 
@@ -362,7 +262,7 @@ def check_rule(rule: Rule, features: Mapping[str, FeatureSpec]) -> None:
         if spec.ragged:
             raise ConfigError(f"{key}: expected rows of one shape; found {spec.name}, whose rows differ in length")
         return
-    spec = _single(key, rule.feature, features)
+    spec = single_valued(key, rule.feature, features)
     kind = np.dtype(spec.dtype).kind if spec.dtype != "string" else "S"
     if isinstance(rule, ColumnSplits):
         if kind not in "biu":
@@ -379,7 +279,12 @@ def _feature(key: str, name: str, features: Mapping[str, FeatureSpec]) -> Featur
     return features[name]
 
 
-def _single(key: str, name: str, features: Mapping[str, FeatureSpec]) -> FeatureSpec:
+def single_valued(key: str, name: str, features: Mapping[str, FeatureSpec]) -> FeatureSpec:
+    """A feature that has one value a row.
+
+    Raises:
+        ConfigError: If there is none of this name, or it has more; naming the key that says so.
+    """
     spec = _feature(key, name, features)
     if spec.ragged or spec.row_elements != 1:
         raise ConfigError(f"{key}: expected one value a row; found {name}, with rows of shape {spec.shape}")

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from pipelines.analyze import fit
-from pipelines.analyze.passes import add_units, learning
+from pipelines.analyze import fit, rounds
+from pipelines.analyze.accumulate import add_units
 from pipelines.forecast.estimate import Calibration
 from pipelines.maintain.reuse import Existing, copy_learned
 from pipelines.output.directory import Output
@@ -51,33 +51,33 @@ def calibrate(plan: Plan, existing: Existing | None = None) -> Calibration:
     imports = time.monotonic() - begun
     with tempfile.TemporaryDirectory(prefix="npyflow-sample-") as directory:
         output = Output(directory)
-        rounds: list[float] = []
+        speeds: list[float] = []
         analyzed, wiring = 0, _timed(_run_small_pipeline)[0]
         if existing is not None:
             copy_learned(existing, output)
         else:
-            known, rounds, analyzed = _learn(plan)
-            packed = analyze.keep(known, plan, output.statistics)
+            known, speeds, analyzed = _fit(plan)
+            packed = analyze.write_fitted(known, plan, output.statistics)
             if plan.config.has_transform:
                 wiring += _timed(functools.partial(export.export_transform, packed, plan, output))[0]
         written = _write(plan, output)
     return Calibration(
         imports=imports,
         wiring=wiring,
-        rounds=tuple(rounds),
+        rounds=tuple(speeds),
         rows_analyzed=analyzed,
         seconds=time.monotonic() - begun,
         **written,
     )
 
 
-def _learn(plan: Plan) -> tuple[fit.Knowledge, list[float], int]:
+def _fit(plan: Plan) -> tuple[fit.Known, list[float], int]:
     """What a sample of the training rows tells, the seconds for a row in each round, and the most rows in one."""
-    features = learning(plan)
+    features = rounds.analyzed_features(plan)
     known = fit.begin(features.values())
-    merge = functools.partial(fit.merge_accumulated, features)
-    rounds, most = [], 0
-    for needs in fit.schedule(tuple(features.values())):
+    merge = functools.partial(rounds.merge, features)
+    medians, most = [], 0
+    for needs in rounds.schedule(features.values()):
         added, speeds, rows = [], [], 0
         for unit in _for_a_while(spread_out(len(plan.training_units), MOST_SAMPLES)):
             seconds, found = _timed(functools.partial(add_units, (unit, unit + 1), plan, needs, known))
@@ -85,10 +85,10 @@ def _learn(plan: Plan) -> tuple[fit.Knowledge, list[float], int]:
             added.append(found)
             speeds.append(seconds / count)
             rows += count
-        rounds.append(statistics.median(speeds))
+        medians.append(statistics.median(speeds))
         known = fit.update(features, known, functools.reduce(merge, added))
         most = max(most, rows)
-    return known, rounds, most
+    return known, medians, most
 
 
 def _run_small_pipeline() -> None:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from loaders.format.frames import record_layout
-from pipelines.analyze import fit
-from pipelines.analyze.passes import learning
+from pipelines.analyze import rounds
 from pipelines.config.resolved import ResolvedConfig
 from pipelines.config.splits import ColumnSplits, GroupSplits, StratifiedSplits, TimeSplits
 from pipelines.plan.plan import Plan, split_groups
@@ -72,9 +71,9 @@ def read_bytes(plan: Plan, *, learns: bool = True) -> dict[str, int]:
         read with each unit and each task.
     """
     sizes = {feature.name: feature.row_bytes for feature in plan.table.features}
-    features = learning(plan)
-    schedule = fit.schedule(tuple(features.values())) if learns else ()
-    names = [fit.inputs_of(features[need.feature] for need in needs) for needs in schedule]
+    features = rounds.analyzed_features(plan)
+    schedule = rounds.schedule(features.values()) if learns else ()
+    names = [rounds.inputs_of_round(needs, features) for needs in schedule]
     analyzed = plan.training_units.rows * sum(sizes[name] for own in names for name in own)
     of_rule = sum(sizes[name] for name in needed(plan)) * (plan.training_units.rows * len(schedule) + plan.table.rows)
     found = {"split": round(of_rule), "analyze": round(analyzed), "write": plan.table.nbytes}

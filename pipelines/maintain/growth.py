@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import google_crc32c
-import numpy as np
-import numpy.typing as npt
 
 from loaders.format.manifest import ManifestError
 from pipelines.config.resolved import ResolvedFeature
-from pipelines.maintain.profile import FeatureProfile, merge_classes
+from pipelines.maintain.profile import FeatureProfile, class_counter
 from pipelines.maintain.reuse import Existing
 from pipelines.output.directory import MOMENTS, STATISTICS, STATISTICS_PROTO, TRANSFORM_MOMENTS
 from pipelines.plan.plan import Plan
 from pipelines.publish.manifest import check_classes, make_statistics
 from pipelines.statistics.drift import CHANCE, Drift, compare
 from pipelines.statistics.frequencies import Distinct
-from pipelines.statistics.summary import Moments, Statistics, merge, summarize
+from pipelines.statistics.recorded import TrainingStatistics, dump_moments, load_moments
+from pipelines.statistics.summary import Statistics, merge, summarize
 from pipelines.storage import files
-from pipelines.storage.archive import dump_arrays, load_arrays
 
 MAX_SHIFT = 0.25
 MAX_SPREAD = 1.5
 MAX_MISSING = 0.05
 """Drift that is worth a warning: of a mean in deviations, of a deviation as a factor, of a rate of missing values."""
-
-CLASS_VALUES = "class_values"
-CLASS_COUNTS = "class_counts"
-
-Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,10 +89,10 @@ def grow(plan: Plan, existing: Existing, added: Mapping[str, FeatureProfile], *,
     features = {feature.name: feature for feature in plan.config.features}
     described = {name: summarize(moments) for name, moments in total.items() if features[name].described}
     check_classes(plan, described)
-    arrays = _statistics(load_arrays(read_listed(existing, STATISTICS)), described, features, added)
+    classes = count_on(TrainingStatistics.load(read_listed(existing, STATISTICS)).classes, features, added)
     grown = {
         MOMENTS: dump_moments(total),
-        STATISTICS: dump_arrays(arrays),
+        STATISTICS: TrainingStatistics(statistics=described, classes=classes).dump(),
         STATISTICS_PROTO: make_statistics(plan, described, rows=rows).SerializeToString(),
     }
     return Growth(files=grown if kept else grown | {TRANSFORM_MOMENTS: old}, drifts=drifts)
@@ -129,32 +121,12 @@ def read_listed(existing: Existing, name: str) -> bytes:
     return data
 
 
-def load_moments(data: bytes) -> dict[str, Moments]:
-    """Reads a file of moments, with keys `<feature>/<field>`."""
-    fields: dict[str, dict[str, npt.NDArray[Any]]] = {}
-    for key, array in load_arrays(data).items():
-        name, _, field = key.rpartition("/")
-        fields.setdefault(name, {})[field] = array
-    return {name: Moments.from_arrays(arrays) for name, arrays in fields.items()}
-
-
-def dump_moments(moments: Mapping[str, Moments]) -> bytes:
-    """Moments as a file."""
-    return dump_arrays({f"{name}/{key}": a for name, own in moments.items() for key, a in own.to_arrays().items()})
-
-
-def _statistics(
-    before: Arrays,
-    described: Mapping[str, Statistics],
-    features: Mapping[str, ResolvedFeature],
-    added: Mapping[str, FeatureProfile],
-) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of all rows, in the order of those before."""
-    after = {f"{name}/{key}": array for name, own in described.items() for key, array in own.arrays().items()}
-    for name in [key.removesuffix(f"/{CLASS_VALUES}") for key in before if key.endswith(f"/{CLASS_VALUES}")]:
-        values, counts = before[f"{name}/{CLASS_VALUES}"], before[f"{name}/{CLASS_COUNTS}"]
-        old = Distinct(values, counts, np.array([len(values)]))
-        merged = merge_classes(features[name], old, added[name].classes if name in added else None)
-        if merged is not None:
-            after |= {f"{name}/{CLASS_VALUES}": merged.values, f"{name}/{CLASS_COUNTS}": merged.counts}
-    return {key: after[key] for key in before if key in after}
+def count_on(
+    before: Mapping[str, Distinct], features: Mapping[str, ResolvedFeature], added: Mapping[str, FeatureProfile]
+) -> dict[str, Distinct]:
+    """How often classes occur in all rows, of the labels that still have few enough of them."""
+    counts = {
+        name: class_counter(features[name]).merge(old, added[name].classes if name in added else None)
+        for name, old in before.items()
+    }
+    return {name: own for name, own in counts.items() if own is not None}

@@ -12,18 +12,20 @@ import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.analyze import fit
+from pipelines.analyze.rounds import inputs_of, uses_moments
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.plan.plan import Plan
 from pipelines.plan.units import Span
 from pipelines.reading import missing
 from pipelines.reading.columns import Columns, read_columns, take
 from pipelines.reading.splits import assign
+from pipelines.runners.combine import Merge
 from pipelines.runners.distribute import Distribute
 from pipelines.runners.failures import Recorded
 from pipelines.runners.pool import WorkerPool
-from pipelines.statistics.frequencies import Distinct, Frequencies
-from pipelines.statistics.summary import Moments, as_columns, merge, moments
+from pipelines.statistics.frequencies import Classes, Distinct
+from pipelines.statistics.summary import Moments, as_columns, moments
+from pipelines.statistics.summary import merge as merge_moments
 from pipelines.storage import files
 from pipelines.storage.archive import dump_arrays, load_arrays
 
@@ -64,7 +66,7 @@ class Profile:
 
 def profiled(plan: Plan) -> dict[str, ResolvedFeature]:
     """The features that have a profile."""
-    return {f.name: f for f in plan.config.features if fit.uses_moments(f) or has_classes(f)}
+    return {f.name: f for f in plan.config.features if uses_moments(f) or has_classes(f)}
 
 
 def has_classes(feature: ResolvedFeature) -> bool:
@@ -77,7 +79,7 @@ def profile_columns(features: Iterable[ResolvedFeature], columns: Columns, bound
 
     Args:
         features: The features.
-        columns: The rows, of all that `fit.inputs_of` names.
+        columns: The rows, of all that `inputs_of` names.
         bounds: The values that are expected of a feature; none are outside where it has no bounds.
     """
     found = {}
@@ -85,7 +87,7 @@ def profile_columns(features: Iterable[ResolvedFeature], columns: Columns, bound
         values = missing.marked(feature, columns)
         low, high = bounds.get(feature.name, (None, None))
         found[feature.name] = FeatureProfile(
-            moments=moments(values, feature.over) if fit.uses_moments(feature) else None,
+            moments=moments(values, feature.over) if uses_moments(feature) else None,
             outside=0 if low is None or high is None else _outside(as_columns(values, feature.over), low, high),
             classes=_count(feature, values) if has_classes(feature) else None,
         )
@@ -97,33 +99,21 @@ def _outside(columns: npt.NDArray[Any], low: npt.NDArray[np.float64], high: npt.
     return int(np.count_nonzero(columns < low.reshape(-1)) + np.count_nonzero(columns > high.reshape(-1)))
 
 
-def _classes(feature: ResolvedFeature) -> Frequencies:
-    return Frequencies(shape=feature.value_shape, over="all", limit=MAX_CLASSES)
+def class_counter(feature: ResolvedFeature) -> Classes:
+    """What counts the classes of a feature; None for more than `MAX_CLASSES`."""
+    return Classes(shape=feature.value_shape, limit=MAX_CLASSES)
 
 
 def _count(feature: ResolvedFeature, values: npt.NDArray[Any]) -> Distinct | None:
-    counter = _classes(feature)
-    try:
-        return counter.accumulate(counter.start(), values)
-    except ValueError:  # more distinct values than the limit: numbers, not classes
-        return None
-
-
-def merge_classes(feature: ResolvedFeature, a: Distinct | None, b: Distinct | None) -> Distinct | None:
-    """The classes of two sets of rows together; None where there are more than `MAX_CLASSES`."""
-    if a is None or b is None:
-        return None
-    try:
-        return _classes(feature).merge(a, b)
-    except ValueError:
-        return None
+    counter = class_counter(feature)
+    return counter.accumulate(counter.start(), values)
 
 
 def _merge_features(feature: ResolvedFeature, a: FeatureProfile, b: FeatureProfile) -> FeatureProfile:
     return FeatureProfile(
-        moments=merge(a.moments, b.moments) if a.moments is not None and b.moments is not None else None,
+        moments=merge_moments(a.moments, b.moments) if a.moments is not None and b.moments is not None else None,
         outside=a.outside + b.outside,
-        classes=merge_classes(feature, a.classes, b.classes),
+        classes=class_counter(feature).merge(a.classes, b.classes),
     )
 
 
@@ -156,7 +146,7 @@ def profile_units(units: tuple[int, int], plan: Plan, bounds: Bounds, only: Sequ
         only: The splits that are profiled; None for all.
     """
     features = profiled(plan)
-    names = fit.inputs_of(features.values())
+    names = inputs_of(features.values())
     total = Profile(rows={}, features={})
     for unit in range(*units):
         spans = plan.units.spans(unit)
@@ -171,29 +161,6 @@ def profile_units(units: tuple[int, int], plan: Plan, bounds: Bounds, only: Sequ
             profile = Profile(rows={split: len(rows)}, features={(split, name): f for name, f in found.items()})
             total = merge_profiles(features, total, profile)
     return total
-
-
-class AddUpProfiles(beam.CombineFn):  # type: ignore[misc]
-    """Merges the profiles of runs of units."""
-
-    def __init__(self, features: Mapping[str, ResolvedFeature]) -> None:
-        self._features = features
-
-    def create_accumulator(self) -> Profile:
-        """The profile of no row."""
-        return Profile(rows={}, features={})
-
-    def add_input(self, accumulator: Profile, profile: Profile) -> Profile:
-        """Adds a profile."""
-        return merge_profiles(self._features, accumulator, profile)
-
-    def merge_accumulators(self, accumulators: Iterable[Profile]) -> Profile:
-        """Adds up profiles."""
-        return functools.reduce(self.add_input, accumulators, self.create_accumulator())
-
-    def extract_output(self, accumulator: Profile) -> Profile:
-        """The sum."""
-        return accumulator
 
 
 class WriteProfile(beam.PTransform):  # type: ignore[misc]
@@ -232,10 +199,11 @@ class WriteProfile(beam.PTransform):  # type: ignore[misc]
         """Wires the pass."""
         runs = self.plan.units.runs()
         where: Any = {"workers": self.workers, "errors": self.errors}
+        merge = functools.partial(merge_profiles, profiled(self.plan))
         return (
             pipeline
             | "ProfileUnits" >> Distribute(profile_units, runs, self.plan, self.bounds, self.only, **where)
-            | "AddUpProfiles" >> beam.CombineGlobally(AddUpProfiles(profiled(self.plan)))
+            | "AddUpProfiles" >> beam.CombineGlobally(Merge(merge, Profile(rows={}, features={})))
             | "KeepProfile" >> beam.Map(Recorded(keep_profile, self.errors), self.path)
         )
 

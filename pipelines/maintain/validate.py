@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,9 +27,9 @@ from pipelines.runners.quiet import quick_imports
 from pipelines.sources.provenance import schema_differences, source_settings
 from pipelines.sources.table import SourceTable, scan
 from pipelines.statistics.drift import CHANCE, Classes, compare, compare_classes
+from pipelines.statistics.recorded import TrainingStatistics
 from pipelines.statistics.summary import Statistics, summarize
 from pipelines.storage import files
-from pipelines.storage.archive import load_arrays
 from pipelines.storage.connections import configure
 
 SHOWN_CLASSES = 10
@@ -194,17 +194,12 @@ def _comparable(
     return sorted(name for name in same if not {said[name].get("mask"), said[name].get("by")} & other)
 
 
-def _read_statistics(existing: Existing, names: Iterable[str]) -> tuple[dict[str, Statistics], dict[str, Classes]]:
+def _read_statistics(existing: Existing, names: Collection[str]) -> tuple[dict[str, Statistics], dict[str, Classes]]:
     """The statistics and the classes of the training rows of a data set; classes only where it has kept them."""
-    arrays = load_arrays(files.read_bytes(files.join(existing.root, STATISTICS)))
-    fields = [field.name for field in dataclasses.fields(Statistics)]
-    statistics, classes = {}, {}
-    for name in names:
-        if f"{name}/count" in arrays:
-            statistics[name] = Statistics(**{field: arrays[f"{name}/{field}"] for field in fields})
-        if f"{name}/class_values" in arrays:
-            classes[name] = (arrays[f"{name}/class_values"], arrays[f"{name}/class_counts"])
-    return statistics, classes
+    recorded = TrainingStatistics.load(files.read_bytes(files.join(existing.root, STATISTICS)))
+    statistics = {name: recorded.statistics[name] for name in names if name in recorded.statistics}
+    classes = {name: own for name, own in recorded.classes.items() if name in names}
+    return statistics, {name: (own.values, own.counts) for name, own in classes.items()}
 
 
 def validate(

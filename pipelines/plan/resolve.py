@@ -7,13 +7,10 @@ from collections.abc import Iterable
 
 from loaders.format.spec import FeatureSpec
 from pipelines.config.defaults import resolve_feature, untransformed
+from pipelines.config.filter import check_filter
 from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature
 from pipelines.config.schema import DEFAULT_SPLITS, DatasetConfig
-from pipelines.config.splits import (
-    Rule,
-    check_filter,
-    check_rule,
-)
+from pipelines.config.splits import Rule, check_rule
 from pipelines.errors import ConfigError
 from pipelines.sources.table import SourceTable
 

@@ -13,7 +13,6 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from loaders.format.manifest import File, Manifest, Shard
 from loaders.format.spec import FeatureSpec
-from pipelines.analyze.beam import load_statistics
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import DataError, NpyflowError
 from pipelines.output.directory import (
@@ -32,6 +31,7 @@ from pipelines.plan.plan import Plan
 from pipelines.publish.golden import make_golden
 from pipelines.runners.versions import versions
 from pipelines.sources.provenance import Provenance, raw_specs
+from pipelines.statistics.recorded import TrainingStatistics
 from pipelines.statistics.summary import Statistics
 from pipelines.storage import files
 from pipelines.write.encode import is_variable, record_bytes
@@ -163,7 +163,9 @@ def gather(plan: Plan, tasks: list[Written]) -> dict[str, tuple[Shard, ...]]:
 
 def read_statistics(output: Output) -> dict[str, Statistics]:
     """The statistics that the analysis has written, by feature."""
-    return dict(sorted(load_statistics(files.read_bytes(files.join(output.statistics, STATISTICS))).items()))
+    return dict(
+        sorted(TrainingStatistics.load(files.read_bytes(files.join(output.statistics, STATISTICS))).statistics.items())
+    )
 
 
 def make_schema(specs: tuple[FeatureSpec, ...]) -> schema_pb2.Schema:

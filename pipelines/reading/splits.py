@@ -13,14 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.order import hashing
+from pipelines.config.filter import filter_operand, parse_filter
 from pipelines.config.splits import (
     ColumnSplits,
     GroupSplits,
     Rule,
     StratifiedSplits,
     TimeSplits,
-    filter_operand,
-    parse_filter,
     time_thresholds,
 )
 from pipelines.errors import DataError, Problem

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from pipelines.statistics import exact
 from pipelines.statistics.blas import one_thread
+from pipelines.statistics.estimators import OnePass
 from pipelines.statistics.exact import Adder, ExactSum
 
 F64 = npt.NDArray[np.float64]
@@ -33,7 +34,6 @@ Two hold a float32 that is not below 2**-16 of its column's largest, four a floa
 make four times the products.
 """
 
-
 NARROW = 512
 """Up to how many columns a product is too small to be worth threads of its own."""
 
@@ -43,31 +43,18 @@ class Products:
     """The exact sums that a covariance follows from; `[i, j]` is of the observations where both columns are present.
 
     Attributes:
-        rows: How many observations there are, present or not.
         count: int64 `[width, width]`.
         total: The sum of column i, `[width, width]`.
         product: The sum of the products of columns i and j, `[width, width]`.
     """
 
-    rows: int
     count: I64
     total: ExactSum
     product: ExactSum
 
-    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The arrays that hold these sums, by name."""
-        arrays = {"rows": np.array(self.rows, dtype=np.int64), "count": self.count}
-        return arrays | self.total.to_arrays("total") | self.product.to_arrays("product")
-
-    @staticmethod
-    def from_arrays(arrays: dict[str, npt.NDArray[Any]]) -> Products:
-        """Reads what `to_arrays` returned."""
-        sums = (ExactSum.from_arrays(arrays, name) for name in ("total", "product"))
-        return Products(int(arrays["rows"]), arrays["count"], *sums)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Covariance:
+class Covariance(OnePass):
     """The covariance of `width` columns; all leading axes of the values are observations.
 
     The result has `count` (int64, `[width, width]`, observations where both columns are present), `mean` (float64,
@@ -81,15 +68,10 @@ class Covariance:
 
     width: int
 
-    @property
-    def passes(self) -> int:
-        """How many times the data are read."""
-        return 1
-
     def start(self) -> Products:
         """The sums of no observation."""
         shape = (self.width, self.width)
-        return Products(0, np.zeros(shape, dtype=np.int64), exact.zeros(shape), exact.zeros(shape))
+        return Products(np.zeros(shape, dtype=np.int64), exact.zeros(shape), exact.zeros(shape))
 
     def accumulate(self, state: Products, values: npt.NDArray[Any]) -> Products:
         """The sums of one unit.
@@ -109,27 +91,23 @@ class Covariance:
 
     def merge(self, a: Products, b: Products) -> Products:
         """The sums of two sets of observations together."""
-        return Products(a.rows + b.rows, a.count + b.count, a.total + b.total, a.product + b.product)
-
-    def update(self, state: Products, accumulator: Products) -> Products:
-        """The state before and a pass together: sums go on where new observations are added."""
-        return self.merge(state, accumulator)
+        return Products(a.count + b.count, a.total + b.total, a.product + b.product)
 
     def result(self, state: Products) -> dict[str, npt.NDArray[Any]]:
         """`count`, `mean` and `covariance`."""
         total, total_scale = state.total.integers()
         product, scale = state.product.integers()
         count = state.count.astype(object)
-        covariance = _rounded_covariance(count, total, total.T, total_scale, product, scale)
+        covariance = _rounded_covariance(count, total, total_scale, product, scale)
         mean = _divide(np.diagonal(total), np.diagonal(count), total_scale)
         return {"count": state.count, "mean": mean, "covariance": covariance}
 
 
-def _rounded_covariance(count: Any, left: Any, right: Any, sum_scale: int, product: Any, scale: int) -> F64:
-    """`product / count - left * right / count**2` of integers times powers of two, correctly rounded."""
+def _rounded_covariance(count: Any, total: Any, sum_scale: int, product: Any, scale: int) -> F64:
+    """`product / count - total * total.T / count**2` of integers times powers of two, correctly rounded."""
     common = min(2 * sum_scale, scale)
-    spread = (count * product << (scale - common)) - (left * right << (2 * sum_scale - common))
-    return _divide(spread, count * count, common)
+    scatter = (count * product << (scale - common)) - (total * total.T << (2 * sum_scale - common))
+    return _divide(scatter, count * count, common)
 
 
 def _divide(numerator: Any, denominator: Any, scale: int) -> F64:
@@ -176,7 +154,7 @@ def sum_products(values: npt.NDArray[Any]) -> Products:
             piece, mask = piece[hard], None if mask is None else mask[hard]
     sums = total.total(tops[:, None])
     sums = ExactSum(np.broadcast_to(sums.digits, (len(sums.digits), width, width)).copy(), sums.first)
-    return Products(len(values), count, sums, product.total(tops[:, None] + tops[None, :]))
+    return Products(count, sums, product.total(tops[:, None] + tops[None, :]))
 
 
 def _digits(values: F64, tops: I64, most: int | None) -> tuple[list[F64], I64]:
@@ -237,44 +215,6 @@ def _blocks(digits: list[F64]) -> Iterator[tuple[int, int, I64]]:
         blocks = {(i, j): digits[i].T @ digits[j] for i in range(len(digits)) for j in range(i + 1)}
     for (i, j), block in blocks.items():
         yield i, j, (block if i == j else block + block.T).astype(np.int64)
-
-
-def filled(state: Products, fill: npt.ArrayLike) -> tuple[F64, F64]:
-    """The mean and the covariance after every missing value has been replaced by its column's constant.
-
-    With both columns' missing values filled, the sum of products is
-    `P_ij + f_j * (S_ii - S_ij) + f_i * (S_jj - S_ji) + f_i * f_j * (rows where both are missing)`.
-
-    Args:
-        state: The state of `Covariance` after its pass.
-        fill: float64 `[width]`, finite.
-
-    Returns:
-        The means `[width]` and the covariance of the population `[width, width]`; each number is the float64 nearest to
-        the exact one, NaN where there is no observation.
-
-    Raises:
-        ValueError: If a fill is not finite.
-    """
-    constants = np.asarray(fill, dtype=np.float64)
-    if not np.isfinite(constants).all():
-        raise ValueError(f"covariance: expected finite fills; found {constants[~np.isfinite(constants)][0]}")
-    mantissa, exponents = np.frexp(constants)
-    total, total_scale = state.total.integers()
-    product, product_scale = state.product.integers()
-    scale = min(total_scale, product_scale // 2, int(exponents.min(initial=0)) - 53)
-    unit = (mantissa * 2.0**53).astype(np.int64).astype(object) << (exponents.astype(object) - 53 - scale)
-    total, product = total << (total_scale - scale), product << (product_scale - 2 * scale)
-    count = state.count.astype(object)
-    own, sums = np.diagonal(count), np.diagonal(total)
-    absent = state.rows - own
-    neither = state.rows - own[:, None] - own[None, :] + count
-    new_sums = sums + unit * absent
-    left = unit[None, :] * (sums[:, None] - total)
-    new_product = product + left + left.T + unit[:, None] * unit[None, :] * neither
-    rows = np.full(count.shape, state.rows, dtype=object)
-    covariance = _rounded_covariance(rows, new_sums[:, None], new_sums[None, :], scale, new_product, 2 * scale)
-    return _divide(new_sums, np.diagonal(rows), scale), covariance
 
 
 def nearest_psd(covariance: F64) -> F64:

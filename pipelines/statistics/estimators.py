@@ -42,6 +42,23 @@ class Estimator(Protocol):
         """The arrays that the state after the last pass stands for, by name."""
 
 
+class OnePass:
+    """What estimators that read the data once share: their state is what has been added up."""
+
+    @property
+    def passes(self) -> int:
+        """How many times the data are read."""
+        return 1
+
+    def merge(self, a: Any, b: Any) -> Any:
+        """Two accumulators together."""
+        raise NotImplementedError
+
+    def update(self, state: Any, accumulator: Any) -> Any:
+        """The state before and a pass together: sums and counts go on where new rows are added."""
+        return self.merge(state, accumulator)
+
+
 def run(estimator: Estimator, units: Sequence[Any]) -> dict[str, npt.NDArray[Any]]:
     """Computes a statistic in this process.
 

@@ -83,11 +83,15 @@ class ExactSum:
         """The same numbers in another shape."""
         return ExactSum(self.digits.reshape(len(self.digits), *shape), self.first)
 
+    def take(self, columns: I64) -> ExactSum:
+        """Some numbers of an array of one axis."""
+        return ExactSum(self.digits[:, columns], self.first)
+
     def sum(self, axis: int) -> ExactSum:
         """The sums along one axis (of at most 2**30 numbers)."""
         return normalized(self.digits.sum(axis=axis + 1), self.first)
 
-    def spread(self, places: I64, size: int) -> ExactSum:
+    def scatter(self, places: I64, size: int) -> ExactSum:
         """The same numbers at these places of an array of `size` along the first axis; zeros elsewhere."""
         digits = np.zeros((len(self.digits), size, *self.shape[1:]), dtype=np.int64)
         digits[:, places] = self.digits

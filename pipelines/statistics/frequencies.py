@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.statistics.estimators import OnePass
 from pipelines.statistics.summary import Over, as_columns, statistics_shape
 
 I64 = npt.NDArray[np.int64]
@@ -40,7 +41,7 @@ class Distinct:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Frequencies:
+class Frequencies(OnePass):
     """Counts of the distinct present values of each statistic, exact; -0 is 0.
 
     The result has `values` and `counts` (int64), of the shape `[*statistics_shape, n]` where n is the most distinct
@@ -55,11 +56,6 @@ class Frequencies:
     shape: tuple[int, ...]
     over: Over
     limit: int = 65536
-
-    @property
-    def passes(self) -> int:
-        """How many times the data are read."""
-        return 1
 
     def start(self) -> Distinct:
         """The counts of no value."""
@@ -110,10 +106,6 @@ class Frequencies:
         sizes = np.bincount(column[starts], minlength=len(a.sizes))
         return self._checked(Distinct(values[starts], np.add.reduceat(counts, starts), sizes))
 
-    def update(self, state: Distinct, accumulator: Distinct) -> Distinct:
-        """The state before and a pass together: counts go on where new rows are added."""
-        return self.merge(state, accumulator)
-
     def result(self, state: Distinct) -> dict[str, npt.NDArray[Any]]:
         """`values` and `counts`."""
         longest = int(state.sizes.max(initial=0))
@@ -128,6 +120,41 @@ class Frequencies:
         if most > self.limit:
             raise ValueError(f"expected at most {self.limit} distinct values; found {most} or more")
         return found
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Classes:
+    """How often each class of a label occurs; None where there are more values than the limit, which are no classes.
+
+    Attributes:
+        shape: The shape of a row.
+        limit: The most classes.
+    """
+
+    shape: tuple[int, ...] = ()
+    limit: int = 65536
+
+    def start(self) -> Distinct:
+        """The counts of no value."""
+        return self._counter.start()
+
+    def accumulate(self, state: Distinct, values: npt.NDArray[Any]) -> Distinct | None:
+        """The counts of one unit, as `Frequencies` has them."""
+        return self._unless_too_many(lambda: self._counter.accumulate(state, values))
+
+    def merge(self, a: Distinct | None, b: Distinct | None) -> Distinct | None:
+        """Two sets of counts together."""
+        return None if a is None or b is None else self._unless_too_many(lambda: self._counter.merge(a, b))
+
+    @property
+    def _counter(self) -> Frequencies:
+        return Frequencies(shape=self.shape, over="all", limit=self.limit)
+
+    def _unless_too_many(self, count: Callable[[], Distinct]) -> Distinct | None:
+        try:
+            return count()
+        except ValueError:
+            return None
 
 
 def most_frequent(result: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:

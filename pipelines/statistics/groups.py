@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.statistics import exact
+from pipelines.statistics.estimators import OnePass
 from pipelines.statistics.exact import SEGMENT_ROWS, Adder, ExactSum
 from pipelines.statistics.moments import Moments, empty, merge
 from pipelines.statistics.summary import Over, as_columns, statistics_shape, summarize
@@ -35,18 +36,9 @@ class Grouped:
     keys: I64
     moments: Moments
 
-    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The arrays that hold these groups, by name."""
-        return {"keys": self.keys, **self.moments.to_arrays()}
-
-    @staticmethod
-    def from_arrays(arrays: dict[str, npt.NDArray[Any]]) -> Grouped:
-        """Reads what `to_arrays` returned."""
-        return Grouped(arrays["keys"], Moments.from_arrays(arrays))
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GroupMoments:
+class GroupMoments(OnePass):
     """The statistics of each group of rows, exact as those of all rows.
 
     The result has `keys` (int64, `[groups]`, ascending) and `count`, `missing`, `min`, `max`, `mean` and `std` of the
@@ -59,11 +51,6 @@ class GroupMoments:
 
     shape: tuple[int, ...]
     over: Over
-
-    @property
-    def passes(self) -> int:
-        """How many times the data are read."""
-        return 1
 
     def start(self) -> Grouped:
         """No group."""
@@ -96,11 +83,7 @@ class GroupMoments:
             ValueError: If there are more than a million groups.
         """
         keys = np.union1d(a.keys, b.keys)
-        return _checked(Grouped(keys, merge(*(_spread(one, keys) for one in (a, b)))))
-
-    def update(self, state: Grouped, accumulator: Grouped) -> Grouped:
-        """The state before and a pass together: moments go on where new rows are added."""
-        return self.merge(state, accumulator)
+        return _checked(Grouped(keys, merge(*(_scatter(one, keys) for one in (a, b)))))
 
     def result(self, state: Grouped) -> dict[str, npt.NDArray[Any]]:
         """`keys` and the statistics of each group."""
@@ -113,14 +96,14 @@ def _checked(groups: Grouped) -> Grouped:
     return groups
 
 
-def _spread(groups: Grouped, keys: I64) -> Moments:
+def _scatter(groups: Grouped, keys: I64) -> Moments:
     """The moments at the places of their keys among more keys."""
     values, places = groups.moments, np.searchsorted(keys, groups.keys)
     shape = (len(keys), *values.count.shape[1:])
     count, missing = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
     low, high = np.full(shape, np.inf), np.full(shape, -np.inf)
     count[places], missing[places], low[places], high[places] = values.count, values.missing, values.low, values.high
-    total, squares = (one.spread(places, len(keys)) for one in (values.total, values.squares))
+    total, squares = (one.scatter(places, len(keys)) for one in (values.total, values.squares))
     return Moments(count, missing, low, high, total, squares)
 
 

@@ -23,9 +23,13 @@ CACHE_ELEMENTS = 64 * 1024
 WIDTH = 1024
 """Rows of fewer elements are laid side by side up to this width: NumPy reduces wide rows three times as fast."""
 
-
 BAND = 8192
 """Wider rows are cut: of a row as wide as the cache there would be one at a time."""
+
+
+ARRAYS = ("count", "missing", "low", "high")
+SUMS = ("total", "squares")
+"""The attributes of moments that are arrays, and those that are exact sums."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,39 +59,25 @@ class Moments:
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays that hold these moments, by name."""
-        arrays = {name: getattr(self, name) for name in ("count", "missing", "low", "high")}
+        arrays = {name: getattr(self, name) for name in ARRAYS}
         return arrays | self.total.to_arrays("total") | self.squares.to_arrays("squares")
 
     @staticmethod
     def from_arrays(arrays: dict[str, npt.NDArray[Any]]) -> Moments:
         """Reads what `to_arrays` returned."""
-        return Moments(
-            **{name: arrays[name] for name in ("count", "missing", "low", "high")},
-            total=ExactSum.from_arrays(arrays, "total"),
-            squares=ExactSum.from_arrays(arrays, "squares"),
-        )
+        fields: dict[str, Any] = {name: arrays[name] for name in ARRAYS}
+        fields |= {name: ExactSum.from_arrays(arrays, name) for name in SUMS}
+        return Moments(**fields)
 
     def take(self, columns: I64) -> Moments:
         """The moments of some columns, where the shape has one axis."""
-        return Moments(
-            count=self.count[columns],
-            missing=self.missing[columns],
-            low=self.low[columns],
-            high=self.high[columns],
-            total=ExactSum(self.total.digits[:, columns], self.total.first),
-            squares=ExactSum(self.squares.digits[:, columns], self.squares.first),
-        )
+        fields: dict[str, Any] = {name: getattr(self, name)[columns] for name in ARRAYS}
+        return Moments(**fields, total=self.total.take(columns), squares=self.squares.take(columns))
 
     def reshape(self, *shape: int) -> Moments:
         """The same moments in another shape."""
-        return Moments(
-            count=self.count.reshape(shape),
-            missing=self.missing.reshape(shape),
-            low=self.low.reshape(shape),
-            high=self.high.reshape(shape),
-            total=self.total.reshape(*shape),
-            squares=self.squares.reshape(*shape),
-        )
+        fields: dict[str, Any] = {name: getattr(self, name).reshape(shape) for name in ARRAYS}
+        return Moments(**fields, total=self.total.reshape(*shape), squares=self.squares.reshape(*shape))
 
 
 def merge(a: Moments, b: Moments) -> Moments:
@@ -104,14 +94,9 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 def concatenate(bands: Sequence[Moments]) -> Moments:
     """The moments of columns, one after the other."""
-    arrays = {
-        name: np.concatenate([getattr(band, name) for band in bands]) for name in ("count", "missing", "low", "high")
-    }
-    return Moments(
-        **arrays,
-        total=exact.concatenate([band.total for band in bands]),
-        squares=exact.concatenate([band.squares for band in bands]),
-    )
+    fields: dict[str, Any] = {name: np.concatenate([getattr(band, name) for band in bands]) for name in ARRAYS}
+    fields |= {name: exact.concatenate([getattr(band, name) for band in bands]) for name in SUMS}
+    return Moments(**fields)
 
 
 def empty(shape: tuple[int, ...]) -> Moments:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.statistics.estimators import OnePass
 from pipelines.statistics.moments import Moments, column_moments, merge
 
 __all__ = ["Moments", "Over", "Statistics", "impute", "merge", "moments", "summarize"]
@@ -162,3 +163,29 @@ def impute(statistics: Statistics, fill: npt.ArrayLike) -> Statistics:
         mean=np.where(filled, new_mean, statistics.mean),
         std=np.where(filled, np.where(known, new_std, 0.0 * fill), statistics.std),
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ColumnMoments(OnePass):
+    """The moments of a feature's values; the result has `count`, `missing`, `min`, `max`, `mean` and `std`.
+
+    Attributes:
+        over: What shares one statistic.
+    """
+
+    over: Over
+
+    def start(self) -> None:
+        """Nothing is to be known before."""
+
+    def accumulate(self, state: Moments | None, values: npt.NDArray[Any]) -> Moments:
+        """The moments of one unit, as `moments` has them."""
+        return moments(values, self.over)
+
+    def merge(self, a: Moments | None, b: Moments) -> Moments:
+        """The moments of two sets of rows together."""
+        return b if a is None else merge(a, b)
+
+    def result(self, state: Moments) -> dict[str, npt.NDArray[Any]]:
+        """The statistics by name."""
+        return summarize(state).arrays()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    import tensorflow as tf
+import numpy as np
+
+from pipelines.steps.lazy import tf
 
 HASHES = 2**63 - 1
 """The number of values of a string's hash."""
@@ -25,8 +26,6 @@ def unfolded(constants: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
         constants: `[n]`.
         like: `[batch, ...]`, an input of the graph.
     """
-    import tensorflow as tf
-
     # 0 whatever the values are, which the optimizer cannot see. A shape would not do: it may know the batch's.
     some = tf.reduce_any(tf.not_equal(like[:1], tf.zeros_like(like[:1])))
     nothing = tf.minimum(tf.cast(some, tf.int32), 0)
@@ -35,8 +34,6 @@ def unfolded(constants: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
 
 def literal(value: float, like: tf.Tensor) -> tf.Tensor:
     """A float64 number, as in `unfolded`."""
-    import tensorflow as tf
-
     return unfolded(tf.constant([value], tf.float64), like)[0]
 
 
@@ -52,8 +49,6 @@ def sum_last(x: tf.Tensor) -> tf.Tensor:
     Returns:
         `[..., 1]`.
     """
-    import tensorflow as tf
-
     size = x.shape[-1]
     while size > 1:
         half = size // 2
@@ -65,16 +60,20 @@ def sum_last(x: tf.Tensor) -> tf.Tensor:
 
 def flat_rows(x: tf.Tensor) -> tf.Tensor:
     """`[batch, *shape]` as `[batch, elements]`."""
-    import tensorflow as tf
-
     return tf.reshape(x, [-1, x.shape[1:].num_elements()])
 
 
 def hash_strings(values: tf.Tensor) -> tf.Tensor:
     """FarmHash fingerprints of strings, int64 from 0 on; the same in every version of TensorFlow."""
-    import tensorflow as tf
-
     return tf.strings.to_hash_bucket_fast(values, HASHES)
+
+
+def keys_of(values: Any) -> Any:
+    """Strings as their hashes, as the graph computes them, and integers as int64."""
+    if values.dtype.kind != "S":
+        return values.astype(np.int64)
+    with tf.device("/cpu:0"):
+        return hash_strings(tf.constant(values.astype(object), tf.string, values.shape)).numpy()
 
 
 def find(values: tf.Tensor, keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -87,8 +86,6 @@ def find(values: tf.Tensor, keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     Returns:
         The places, int64 of the shape of `values`, and whether the value is one of the keys. A place is below n, or 0.
     """
-    import tensorflow as tf
-
     flat = tf.reshape(values, [-1])
     places = count_below(keys[None], flat[None], strict=True)[0]
     last = tf.maximum(tf.size(keys, tf.int64) - 1, 0)
@@ -109,8 +106,6 @@ def count_below(boundaries: tf.Tensor, values: tf.Tensor, *, strict: bool) -> tf
     Returns:
         int64 `[statistics, values]`.
     """
-    import tensorflow as tf
-
     search = tf.raw_ops.LowerBound if strict else tf.raw_ops.UpperBound
     return search(sorted_inputs=boundaries, values=values, out_type=tf.int64)
 
@@ -125,8 +120,6 @@ def elementwise(function: Callable[..., tf.Tensor], *tensors: tf.Tensor) -> tf.T
         function: Maps tensors of shape `[n]` to one, each value by itself; takes zeros.
         tensors: float64, all of one shape.
     """
-    import tensorflow as tf
-
     x = tensors[0]
     size = tf.size(x)
     padding = [[0, LANES + (-size) % LANES]]
@@ -134,30 +127,26 @@ def elementwise(function: Callable[..., tf.Tensor], *tensors: tf.Tensor) -> tf.T
     return tf.ensure_shape(tf.reshape(found[:size], tf.shape(x)), x.shape)
 
 
-def by_column(x: tf.Tensor, kept: tuple[int, ...]) -> tuple[tf.Tensor, list[int], tf.Tensor]:
+def by_column(x: tf.Tensor, axes: tuple[int, ...]) -> tuple[tf.Tensor, list[int], tf.Tensor]:
     """Puts the values of each statistic together.
 
     Args:
         x: `[batch, *shape]`.
-        kept: The row axes that have statistics of their own, ascending.
+        axes: The row axes that have statistics of their own, ascending.
 
     Returns:
         `[statistics, values]`, and what `from_columns` needs to go back.
     """
-    import tensorflow as tf
-
-    order = [axis + 1 for axis in kept]
+    order = [axis + 1 for axis in axes]
     order += [axis for axis in range(x.shape.rank) if axis not in order]
     turned = tf.transpose(x, order)
     count = 1
-    for axis in kept:
+    for axis in axes:
         count *= x.shape[axis + 1]
     return tf.reshape(turned, [count, -1]), order, tf.shape(turned)
 
 
 def from_columns(columns: tf.Tensor, order: list[int], shape: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     """The inverse of `by_column`, in the static shape of `like`."""
-    import tensorflow as tf
-
     back = [order.index(axis) for axis in range(len(order))]
     return tf.ensure_shape(tf.transpose(tf.reshape(columns, shape), back), like.shape)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +10,11 @@ import numpy.typing as npt
 from pipelines.statistics.covariance import Covariance, nearest_psd
 from pipelines.statistics.estimators import Estimator
 from pipelines.statistics.frequencies import Frequencies, most_frequent
-from pipelines.statistics.quantiles import Quantiles
-from pipelines.statistics.summary import Statistics, statistics_shape
+from pipelines.statistics.summary import statistics_shape
 from pipelines.steps import graph_ops
-from pipelines.steps.step import Constants, MomentStep, PassStep, Shape, Step, Tensors, Value, not_zero
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from pipelines.steps.lazy import tf
+from pipelines.steps.options import Number
+from pipelines.steps.step import Arrays, Constants, MomentStep, Shape, Step, Tensors, Value, not_zero
 
 SOLVE_ELEMENTS = 2**20
 """Elements of the systems of equations that are solved together: 8 MiB, several times over."""
@@ -34,132 +31,113 @@ of scikit-learn (diabetes, wine, iris, linnerud, digits, breast cancer; 5, 15 an
 class Fill(Step):
     """Replaces each missing value by the statistic's constant `fill`."""
 
-    learns: ClassVar[tuple[str, ...]] = ("fill",)
+    constants = ("fill",)
+    fills = True
+
+    def fill(self, result: Arrays) -> npt.NDArray[Any]:
+        """What is filled in, from the estimator's result."""
+        raise NotImplementedError
+
+    def fit(self, result: Arrays, value: Value) -> Constants:
+        return {"fill": value.broadcast(self.fill(result))}
 
     def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        """Fills NaN."""
-        import tensorflow as tf
-
         return tf.where(tf.math.is_nan(x), tf.cast(constants["fill"], x.dtype), x)
 
     def output(self, value: Value) -> Value:
-        """Integers remain what they are where what it fills in is one of them."""
-        return value if fills_integers(self, value.dtype) else super().output(value)
-
-    def fits(self, dtype: np.dtype[Any]) -> bool:
-        """Whether what it fills in is always a value of an integer dtype."""
-        return False
+        # Integers remain what they are where what it fills in is one of them.
+        return value if self.keeps_integers(value.dtype) else super().output(value)
 
 
-@dataclasses.dataclass(frozen=True)
-class Constant(Fill, MomentStep):
-    """One number."""
+class FillOfValues(Fill):
+    """Fills in a value that the feature has."""
 
-    key: ClassVar[str] = "constant"
-    constant: float
-
-    def learn(self, statistics: Statistics, value: Value) -> Constants:
-        """The number for each statistic."""
-        return {"fill": np.full_like(statistics.mean, self.constant)}
-
-    def fits(self, dtype: np.dtype[Any]) -> bool:
-        """Whether the number is one of the dtype."""
-        return (
-            dtype.kind in "iu"
-            and self.constant == int(self.constant)
-            and np.iinfo(dtype).min <= self.constant <= np.iinfo(dtype).max
-        )
+    def holds(self, dtype: np.dtype[Any]) -> bool:
+        return True
 
 
-@dataclasses.dataclass(frozen=True)
-class Zero(Constant):
+class Zero(Fill, MomentStep):
     """The number 0."""
 
-    key: ClassVar[str] = "zero"
-    constant: float = dataclasses.field(default=0.0, init=False)
+    key = "zero"
 
-    def dump(self) -> Any:
-        """Its name."""
-        return self.key
+    @property
+    def number(self) -> float:
+        """What is filled in."""
+        return 0.0
+
+    def fill(self, result: Arrays) -> npt.NDArray[Any]:
+        return np.full_like(result["mean"], self.number)
+
+    def holds(self, dtype: np.dtype[Any]) -> bool:
+        limits = np.iinfo(dtype)
+        return self.number == int(self.number) and bool(limits.min <= self.number <= limits.max)
 
 
-@dataclasses.dataclass(frozen=True)
+class Constant(Zero):
+    """One number."""
+
+    key = "constant"
+    constant: Number
+
+    @property
+    def number(self) -> float:
+        """What the user said."""
+        return self.constant
+
+
 class Mean(Fill, MomentStep):
     """The mean of the present training values."""
 
-    key: ClassVar[str] = "mean"
+    key = "mean"
 
-    def learn(self, statistics: Statistics, value: Value) -> Constants:
-        """The mean."""
-        return {"fill": statistics.mean}
+    def fill(self, result: Arrays) -> npt.NDArray[Any]:
+        return result["mean"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Least(Fill, MomentStep):
+class Least(FillOfValues, MomentStep):
     """The least of the present training values."""
 
-    key: ClassVar[str] = "min"
+    key = "min"
 
-    def learn(self, statistics: Statistics, value: Value) -> Constants:
-        """The minimum."""
-        return {"fill": statistics.min}
-
-    def fits(self, dtype: np.dtype[Any]) -> bool:
-        """It is a value of the feature."""
-        return True
+    def fill(self, result: Arrays) -> npt.NDArray[Any]:
+        return result["min"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Greatest(Fill, MomentStep):
+class Greatest(FillOfValues, MomentStep):
     """The greatest of the present training values."""
 
-    key: ClassVar[str] = "max"
+    key = "max"
 
-    def learn(self, statistics: Statistics, value: Value) -> Constants:
-        """The maximum."""
-        return {"fill": statistics.max}
-
-    def fits(self, dtype: np.dtype[Any]) -> bool:
-        """It is a value of the feature."""
-        return True
+    def fill(self, result: Arrays) -> npt.NDArray[Any]:
+        return result["max"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Median(Fill, PassStep):
+class Median(Fill):
     """The median of the present training values; of an even number of them, the mean of the middle two."""
 
-    key: ClassVar[str] = "median"
+    key = "median"
 
     def estimator(self, value: Value) -> Estimator:
-        """The median."""
-        return Quantiles(probabilities=(0.5,), dtype=value.dtype, shape=value.shape, over=value.over)
+        return value.quantiles(0.5)
 
-    def learn(self, result: dict[str, Any], value: Value) -> Constants:
-        """The median."""
-        return {"fill": value.broadcast(result["quantiles"][0])}
+    def fill(self, result: Arrays) -> npt.NDArray[Any]:
+        return np.asarray(result["quantiles"][0])
 
 
-@dataclasses.dataclass(frozen=True)
-class MostFrequent(Fill, PassStep):
+class MostFrequent(FillOfValues):
     """The most frequent of the present training values; among equals the least."""
 
-    key: ClassVar[str] = "most_frequent"
+    key = "most_frequent"
 
     def estimator(self, value: Value) -> Estimator:
-        """How often each value occurs."""
         return Frequencies(shape=value.shape, over=value.over)
 
-    def learn(self, result: dict[str, Any], value: Value) -> Constants:
-        """The mode."""
-        return {"fill": value.broadcast(most_frequent(result).astype(np.float64))}
-
-    def fits(self, dtype: np.dtype[Any]) -> bool:
-        """It is a value of the feature."""
-        return True
+    def fill(self, result: Arrays) -> npt.NDArray[Any]:
+        return most_frequent(result)
 
 
-@dataclasses.dataclass(frozen=True)
-class Regression(PassStep):
+class Regression(Step):
     """What the row's present elements let one expect: the conditional mean of a Gaussian.
 
     With mean m and covariance S of the training rows (each pair of elements over the rows that have both), the missing
@@ -172,11 +150,11 @@ class Regression(PassStep):
     Ann. Statist. 40 (2012).
     """
 
-    key: ClassVar[str] = "regression"
-    learns: ClassVar[tuple[str, ...]] = ("mean", "divisor", "correlation")
+    key = "regression"
+    takes_ragged = False
+    constants = ("mean", "divisor", "correlation")
 
     def output(self, value: Value) -> Value:
-        """The same, for rows of some elements with statistics of their own."""
         width = int(np.prod(value.shape))
         if statistics_shape(value.over, value.shape) != value.shape or not 2 <= width <= MAX_REGRESSION_WIDTH:
             raise ValueError(
@@ -186,29 +164,24 @@ class Regression(PassStep):
         return super().output(value)
 
     def shapes(self, value: Value) -> dict[str, Shape]:
-        """Mean, deviation and correlation of the elements."""
         width = int(np.prod(value.shape))
         return {"mean": (width,), "divisor": (width,), "correlation": (width, width)}
 
     def estimator(self, value: Value) -> Estimator:
-        """The covariance of the elements."""
-        return Flat(estimator=Covariance(width=int(np.prod(value.shape))))
+        return Covariance(width=int(np.prod(value.shape)))
 
-    def learn(self, result: dict[str, Any], value: Value) -> Constants:
-        """Mean, deviation and correlation; that of two elements is 0 where no row has both, or one is constant."""
+    def fit(self, result: Arrays, value: Value) -> Constants:
         deviation = np.sqrt(np.diag(result["covariance"]))
         divisor = not_zero(deviation)
         correlation = result["covariance"] / divisor[:, None] / divisor
+        # Of two elements that no row has both of, or of which one is constant, it is 0.
         correlation = np.where(np.isfinite(correlation), correlation, 0.0)
         np.fill_diagonal(correlation, 1.0)
         correlation = nearest_psd(correlation) + np.diag(RIDGE + NOISE * _noise(result["count"]))
         return {"mean": result["mean"], "divisor": divisor, "correlation": correlation}
 
     def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        """Solves one system of equations a row, some rows at a time."""
-        import tensorflow as tf
-
-        mean, divisor, correlation = (constants[name] for name in self.learns)
+        mean, divisor, correlation = (constants[name] for name in self.constants)
         flat = graph_ops.flat_rows(x)
         width = flat.shape[-1]
         step = max(SOLVE_ELEMENTS // width**2, 1)
@@ -245,49 +218,4 @@ def _noise(count: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 
 
 def _fill_rows(start: tf.Tensor, done: tf.Tensor, rows: tf.Tensor, solve: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    import tensorflow as tf
-
     return start + tf.size(rows), tf.tensor_scatter_nd_update(done, rows[:, None], solve(tf.gather(done, rows)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Flat:
-    """Gives each row to an estimator as one vector."""
-
-    estimator: Estimator
-
-    @property
-    def passes(self) -> int:
-        """As the estimator."""
-        return self.estimator.passes
-
-    def start(self) -> Any:
-        """As the estimator."""
-        return self.estimator.start()
-
-    def accumulate(self, state: Any, values: Any) -> Any:
-        """Of `[rows, *shape]` as `[rows, elements]`."""
-        return self.estimator.accumulate(state, values.reshape(len(values), int(np.prod(values.shape[1:]))))
-
-    def merge(self, a: Any, b: Any) -> Any:
-        """As the estimator."""
-        return self.estimator.merge(a, b)
-
-    def update(self, state: Any, accumulator: Any) -> Any:
-        """As the estimator."""
-        return self.estimator.update(state, accumulator)
-
-    def result(self, state: Any) -> dict[str, Any]:
-        """As the estimator."""
-        return self.estimator.result(state)
-
-
-def fills_integers(impute: Step | None, dtype: str) -> bool:
-    """Whether missing integers become integers of the same dtype, so that none passes through float64."""
-    return isinstance(impute, Fill) and dtype.startswith(("int", "uint")) and impute.fits(np.dtype(dtype))
-
-
-METHODS: dict[str, type[Step]] = {
-    step.key: step for step in (Mean, Median, MostFrequent, Least, Greatest, Zero, Regression, Constant)
-}
-"""The methods of imputation by name."""

@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from pipelines.statistics.covariance import Covariance, principal_components
 from pipelines.statistics.estimators import Estimator
 from pipelines.steps import graph_ops
-from pipelines.steps.step import Constants, PassStep, Shape, Tensors, Value, not_zero
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from pipelines.steps.lazy import tf
+from pipelines.steps.options import Count
+from pipelines.steps.step import Arrays, Constants, Shape, Step, Tensors, Value, not_zero
 
 MAX_WIDTH = 4096
 
 
-@dataclasses.dataclass(frozen=True)
-class Pca(PassStep):
+class Pca(Step):
     """The first principal components of the last axis; where rows have several axes, every vector along it counts."""
 
-    key: ClassVar[str] = "pca"
-    learns: ClassVar[tuple[str, ...]] = ("mean", "components", "scale")
-    components: int
-
-    def __post_init__(self) -> None:
-        if self.components < 1:
-            raise ValueError(f"{self.key}: expected at least 1 component; found {self.components}")
+    key = "pca"
+    constants = ("mean", "components", "scale")
+    components: Count
 
     def output(self, value: Value) -> Value:
-        """As many elements as components."""
         width = value.shape[-1] if value.shape else 1
         if not value.shape or not self.components <= width <= MAX_WIDTH:
             raise ValueError(
@@ -41,15 +34,13 @@ class Pca(PassStep):
         return dataclasses.replace(value, dtype="float64", shape=(*value.shape[:-1], self.components))
 
     def shapes(self, value: Value) -> dict[str, Shape]:
-        """Mean of the vectors, components as rows, and a divisor for each."""
         width = value.shape[-1]
         return {"mean": (width,), "components": (self.components, width), "scale": (self.components,)}
 
     def estimator(self, value: Value) -> Estimator:
-        """Their covariance."""
         return Covariance(width=value.shape[-1])
 
-    def learn(self, result: dict[str, Any], value: Value) -> Constants:
+    def fit(self, result: Arrays, value: Value) -> Constants:
         """The eigenvectors of the greatest eigenvalues.
 
         Raises:
@@ -69,9 +60,6 @@ class Pca(PassStep):
         return np.ones_like(variances)
 
     def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        """The dot products of each vector, less the mean, with the components, one component after the other."""
-        import tensorflow as tf
-
         centred = x - constants["mean"]
         shape = tf.concat([tf.shape(x)[:-1], [1]], 0)
 
@@ -83,11 +71,10 @@ class Pca(PassStep):
         return tf.ensure_shape(turned / constants["scale"], [*x.shape[:-1], self.components])
 
 
-@dataclasses.dataclass(frozen=True)
 class Whiten(Pca):
     """Principal components of variance 1 (with n - 1 in its divisor, as scikit-learn has it)."""
 
-    key: ClassVar[str] = "whiten"
+    key = "whiten"
 
     def _scale(self, variances: Any) -> Any:
         return not_zero(np.sqrt(np.maximum(variances, 0.0)))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import AfterValidator
 
 from pipelines.statistics.estimators import Estimator
-from pipelines.statistics.quantiles import Quantiles
 from pipelines.steps import graph_ops
-from pipelines.steps.step import Constants, PassStep, Shape, Tensors, Value, not_zero
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from pipelines.steps.lazy import tf
+from pipelines.steps.options import Integer, Number
+from pipelines.steps.step import Arrays, Constants, Shape, Step, Tensors, Value, not_zero
 
 MAP_QUANTILES = 1000
 """How many quantiles make the map of `quantile`, as in scikit-learn."""
@@ -24,96 +23,74 @@ EDGE = 1e-7
 """How near to 0 and 1 a probability may come before it becomes a normal deviate, as in scikit-learn."""
 
 
-def _quantiles(value: Value, probabilities: tuple[float, ...]) -> Estimator:
-    return Quantiles(probabilities=probabilities, dtype=value.dtype, shape=value.shape, over=value.over)
-
-
-@dataclasses.dataclass(frozen=True)
-class Robust(PassStep):
+class Robust(Step):
     """Median 0 and interquartile range 1; a range of 0 counts as 1."""
 
-    key: ClassVar[str] = "robust"
-    learns: ClassVar[tuple[str, ...]] = ("shift", "divisor")
+    key = "robust"
+    constants = ("shift", "divisor")
 
     def estimator(self, value: Value) -> Estimator:
-        """The quartiles."""
-        return _quantiles(value, (0.25, 0.5, 0.75))
+        return value.quantiles(0.25, 0.5, 0.75)
 
-    def learn(self, result: dict[str, Any], value: Value) -> Constants:
-        """Median and interquartile range."""
+    def fit(self, result: Arrays, value: Value) -> Constants:
         lower, middle, upper = result["quantiles"]
         return {"shift": value.broadcast(middle), "divisor": value.broadcast(not_zero(upper - lower))}
 
     def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        """`(x - median) / (q75 - q25)`."""
         return (x - constants["shift"]) / constants["divisor"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Clip(PassStep):
+def _probabilities(pair: tuple[float, ...]) -> tuple[float, ...]:
+    if len(pair) != 2 or not 0 <= pair[0] < pair[1] <= 1:
+        raise ValueError(f"expected two probabilities, such as [0.01, 0.99]; found {list(pair)}")
+    return pair
+
+
+class Clip(Step):
     """Moves what lies outside two quantiles to them."""
 
-    key: ClassVar[str] = "clip"
-    learns: ClassVar[tuple[str, ...]] = ("low", "high")
-    quantiles: tuple[float, float]
-
-    def __post_init__(self) -> None:
-        if len(self.quantiles) != 2 or not 0 <= self.quantiles[0] < self.quantiles[1] <= 1:
-            raise ValueError(f"clip: expected two probabilities, such as [0.01, 0.99]; found {list(self.quantiles)}")
+    key = "clip"
+    constants = ("low", "high")
+    quantiles: Annotated[tuple[Number, ...], AfterValidator(_probabilities)]
 
     def estimator(self, value: Value) -> Estimator:
-        """The two quantiles."""
-        return _quantiles(value, self.quantiles)
+        return value.quantiles(*self.quantiles)
 
-    def learn(self, result: dict[str, Any], value: Value) -> Constants:
-        """The two quantiles."""
+    def fit(self, result: Arrays, value: Value) -> Constants:
         low, high = result["quantiles"]
         return {"low": value.broadcast(low), "high": value.broadcast(high)}
 
     def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        """Clips; NaN stays."""
-        import tensorflow as tf
-
         x = tf.where(x < constants["low"], constants["low"], x)
         return tf.where(x > constants["high"], constants["high"], x)
 
 
-@dataclasses.dataclass(frozen=True)
-class Quantile(PassStep):
+class Quantile(Step):
     """The place of a value among the training values, uniform in [0, 1], or as a normal deviate.
 
     Source: scikit-learn's QuantileTransformer with 1,000 quantiles: linear between quantiles, the middle of the places
     that an often repeated value has.
     """
 
-    key: ClassVar[str] = "quantile"
-    learns: ClassVar[tuple[str, ...]] = ("quantiles",)
+    key = "quantile"
+    constants = ("quantiles",)
     to: Literal["uniform", "normal"]
 
-    def __post_init__(self) -> None:
-        if self.to not in ("uniform", "normal"):
-            raise ValueError(f"quantile: expected uniform or normal; found {self.to!r}")
-
     def shapes(self, value: Value) -> dict[str, Shape]:
-        """A row for each quantile."""
         return {"quantiles": (MAP_QUANTILES, *value.constant_shape)}
 
     def estimator(self, value: Value) -> Estimator:
-        """The quantiles."""
-        return _quantiles(value, tuple(np.linspace(0, 1, MAP_QUANTILES).tolist()))
+        return value.quantiles(*np.linspace(0, 1, MAP_QUANTILES).tolist())
 
-    def learn(self, result: dict[str, Any], value: Value) -> Constants:
-        """The quantiles, ascending whatever the rounding of their interpolation."""
+    def fit(self, result: Arrays, value: Value) -> Constants:
+        # Ascending whatever the rounding of their interpolation.
         quantiles = np.maximum.accumulate(result["quantiles"], axis=0)
-        return {"quantiles": value.broadcast(quantiles, before=1)}
+        return {"quantiles": value.broadcast(quantiles)}
 
     def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        """The map of each statistic's values."""
-        import tensorflow as tf
-
         quantiles = constants["quantiles"]
-        kept = tuple(axis for axis, size in enumerate(quantiles.shape[1:]) if size > 1)
-        columns, order, shape = graph_ops.by_column(x, kept)
+        axes = tuple(axis for axis, size in enumerate(quantiles.shape[1:]) if size > 1)
+        columns, order, shape = graph_ops.by_column(x, axes)
         knots = tf.transpose(tf.reshape(quantiles, [MAP_QUANTILES, -1]))
         places = 0.5 * (_interpolate(columns, knots, last=True) + _interpolate(columns, knots, last=False))
         least, greatest = knots[:, :1], knots[:, -1:]
@@ -138,8 +115,6 @@ def _interpolate(x: tf.Tensor, knots: tf.Tensor, *, last: bool) -> tf.Tensor:
     Returns:
         `[statistics, values]` in [0, 1].
     """
-    import tensorflow as tf
-
     intervals = knots.shape[-1] - 1
     below = graph_ops.count_below(knots, x, strict=not last)
     upper = tf.clip_by_value(below, 1, intervals)
@@ -150,64 +125,54 @@ def _interpolate(x: tf.Tensor, knots: tf.Tensor, *, last: bool) -> tf.Tensor:
     return tf.where(below > intervals, tf.ones_like(place), place)
 
 
-@dataclasses.dataclass(frozen=True)
-class Buckets(PassStep):
+def _boundaries(found: int | tuple[float, ...]) -> int | tuple[float, ...]:
+    if isinstance(found, int):
+        if not 2 <= found <= MAP_QUANTILES:
+            raise ValueError(f"expected 2 to {MAP_QUANTILES} buckets; found {found}")
+    elif not found or any(a >= b for a, b in itertools.pairwise(found)):
+        raise ValueError(f"expected a number of buckets, or boundaries in ascending order; found {list(found)}")
+    return found
+
+
+class Buckets(Step):
     """The number of the bucket, from 0: of equally frequent buckets, or between boundaries that the user gives."""
 
-    key: ClassVar[str] = "buckets"
-    learns: ClassVar[tuple[str, ...]] = ("boundaries",)
-    buckets: int | tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        found = self.buckets
-        if isinstance(found, int):
-            if not 2 <= found <= MAP_QUANTILES:
-                raise ValueError(f"buckets: expected 2 to {MAP_QUANTILES} buckets; found {found}")
-        elif not found or any(a >= b for a, b in itertools.pairwise(found)):
-            raise ValueError(
-                f"buckets: expected a number of buckets, or boundaries in ascending order; found {list(found)}"
-            )
+    key = "buckets"
+    constants = ("boundaries",)
+    buckets: Annotated[Integer | tuple[Number, ...], AfterValidator(_boundaries)]
 
     @property
-    def _boundaries(self) -> int:
+    def _count(self) -> int:
         return self.buckets - 1 if isinstance(self.buckets, int) else len(self.buckets)
 
     def output(self, value: Value) -> Value:
-        """Integers."""
         return dataclasses.replace(value, dtype="int64")
 
     def shapes(self, value: Value) -> dict[str, Shape]:
-        """A row for each boundary."""
-        return {"boundaries": (self._boundaries, *value.constant_shape)}
+        return {"boundaries": (self._count, *value.constant_shape)}
 
     def estimator(self, value: Value) -> Estimator | None:
-        """The quantiles at the boundaries, where the user gives none."""
         if not isinstance(self.buckets, int):
             return None
-        count = self._boundaries + 1
-        return _quantiles(value, tuple(place / count for place in range(1, count)))
+        count = self._count + 1
+        return value.quantiles(*(place / count for place in range(1, count)))
 
-    def learn(self, result: dict[str, Any], value: Value) -> Constants:
-        """The quantiles, or the user's boundaries."""
+    def fit(self, result: Arrays, value: Value) -> Constants:
         if isinstance(self.buckets, int):
-            return {"boundaries": value.broadcast(np.maximum.accumulate(result["quantiles"], axis=0), before=1)}
+            return {"boundaries": value.broadcast(np.maximum.accumulate(result["quantiles"], axis=0))}
         given = np.array(self.buckets, np.float64).reshape(-1, *[1] * len(value.shape))
-        return {"boundaries": np.broadcast_to(given, (self._boundaries, *value.constant_shape))}
+        return {"boundaries": np.broadcast_to(given, (self._count, *value.constant_shape))}
 
     def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        """How many boundaries are at most x."""
-        import tensorflow as tf
-
         boundaries = constants["boundaries"]
-        kept = tuple(axis for axis, size in enumerate(boundaries.shape[1:]) if size > 1)
-        columns, order, shape = graph_ops.by_column(x, kept)
-        knots = tf.transpose(tf.reshape(boundaries, [self._boundaries, -1]))
+        axes = tuple(axis for axis, size in enumerate(boundaries.shape[1:]) if size > 1)
+        columns, order, shape = graph_ops.by_column(x, axes)
+        knots = tf.transpose(tf.reshape(boundaries, [self._count, -1]))
         found = graph_ops.count_below(knots, columns, strict=False)
         return graph_ops.from_columns(found, order, shape, x)
 
 
-@dataclasses.dataclass(frozen=True)
-class Gaussian(PassStep):
+class Gaussian(Step):
     """Nearly normal deviates of long-tailed values, as `tft.scale_to_gaussian` makes them.
 
     The inverse of a Tukey HH distribution with the training values' first four L-moments. Source: T. C. Headrick and
@@ -215,26 +180,22 @@ class Gaussian(PassStep):
     distribution with lighter tails than the normal one is scaled to mean 0 and deviation 1.
     """
 
-    key: ClassVar[str] = "gaussian"
-    learns: ClassVar[tuple[str, ...]] = ("shift", "divisor", "left", "right")
+    key = "gaussian"
+    constants = ("shift", "divisor", "left", "right")
 
     def estimator(self, value: Value) -> Estimator:
-        """1,000 quantiles, which the moments are integrals over."""
-        return _quantiles(value, tuple(_nodes()[0].tolist()))
+        return value.quantiles(*_nodes()[0].tolist())
 
-    def learn(self, result: dict[str, Any], value: Value) -> Constants:
-        """Location, scale and the two parameters of the tails."""
+    def fit(self, result: Arrays, value: Value) -> Constants:
         quantiles = result["quantiles"]
         columns = quantiles.reshape(MAP_QUANTILES, -1)
         learned = np.array([_tukey(column) for column in columns.T]).T
         return {
             name: value.broadcast(row.reshape(quantiles.shape[1:]))
-            for name, row in zip(self.learns, learned, strict=True)
+            for name, row in zip(self.constants, learned, strict=True)
         }
 
     def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        """The deviate of each value."""
-        import tensorflow as tf
         from tensorflow_transform import gaussianization
 
         scaled = (x - constants["shift"]) / constants["divisor"]

@@ -1,27 +1,31 @@
 """What a step of a feature's transform is: what it takes and gives, what it learns from the training rows, its graph.
 
 The steps themselves are in `imputation`, `scaling`, `ranking`, `projection` and `encoding`. A step is a value: it holds
-what the user said. What it learns are its *constants*, arrays by name that broadcast against a batch; with statistics
-for each group of rows they have one more axis in front, whose last place is for rows of groups that were not seen.
+what the user said. What it has learned are its *constants*, arrays by name that broadcast against a batch; with
+statistics for each group of rows they have one more axis in front, whose last place is for rows of groups that were not
+seen.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import pydantic
+from pydantic import ConfigDict
 
 from pipelines.statistics.estimators import Estimator
-from pipelines.statistics.summary import Over, Statistics, broadcast_shape
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from pipelines.statistics.quantiles import Quantiles
+from pipelines.statistics.summary import ColumnMoments, Over, broadcast_shape, statistics_shape
+from pipelines.steps.lazy import tf
 
 F64 = npt.NDArray[np.float64]
+Arrays = Mapping[str, npt.NDArray[Any]]
 Constants = dict[str, npt.NDArray[Any]]
-Tensors = dict[str, "tf.Tensor"]
+Tensors = Mapping[str, "tf.Tensor"]
 Shape = tuple[int | None, ...]
 
 TINY = np.finfo(np.float64).tiny
@@ -48,13 +52,20 @@ class Value:
         """The shape of a statistic, as it broadcasts against a row."""
         return broadcast_shape(self.over, self.shape)
 
-    def broadcast(self, statistic: npt.NDArray[Any], *, before: int = 0) -> F64:
-        """A statistic in the shape that broadcasts, with `before` more axes in front."""
+    def broadcast(self, statistic: npt.NDArray[Any]) -> F64:
+        """A statistic in the shape that broadcasts; axes before those of a statistic stay."""
+        before = statistic.ndim - len(statistics_shape(self.over, self.shape))
         return np.asarray(statistic, np.float64).reshape((*statistic.shape[:before], *self.constant_shape))
 
+    def quantiles(self, *probabilities: float) -> Estimator:
+        """What finds the quantiles of such values."""
+        return Quantiles(probabilities=probabilities, dtype=self.dtype, shape=self.shape, over=self.over)
 
-class Step:
-    """One step; subclasses are frozen dataclasses of what the user may say."""
+
+class Step(pydantic.BaseModel):
+    """One step. A subclass says everything about it; its fields are the options that a user has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     key: ClassVar[str]
     """What the step is called in a configuration."""
@@ -62,16 +73,36 @@ class Step:
     inputs: ClassVar[frozenset[str]] = frozenset({"float64"})
     """The dtypes that it takes; `float64` is any real number."""
 
-    learns: ClassVar[tuple[str, ...]] = ()
-    """The names of its constants."""
+    constants: ClassVar[tuple[str, ...]] = ()
+    """The names of the constants that its graph takes."""
+
+    integers: ClassVar[frozenset[str]] = frozenset()
+    """Those of them that are int64; the others are float64."""
+
+    takes_ragged: ClassVar[bool] = True
+    """Whether it takes rows that have lengths of their own, of which it sees each step along them as a row."""
+
+    fills: ClassVar[bool] = False
+    """Whether all it does is to put its constant `fill` where a value is missing."""
+
+    domain: ClassVar[str] = ""
+    """The values that it has a number for, such as "values above 0", where it has none for others (`outside`)."""
+
+    bounded: ClassVar[bool] = True
+    """Whether it makes of integers of 16 bits only what float32 holds, whatever the options."""
 
     def dump(self) -> Any:
         """The step as a configuration says it."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
-        fields = {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
-        if not fields:
+        said = self.model_dump(mode="json", exclude_defaults=True)
+        if not said:
             return self.key
-        return {self.key: next(iter(fields.values())) if len(fields) == 1 else fields}
+        return {self.key: next(iter(said.values())) if len(type(self).model_fields) == 1 else said}
+
+    def takes(self, dtype: str) -> bool:
+        """Whether it takes values of a dtype."""
+        if dtype.startswith(("int", "uint")):
+            return bool(self.inputs & {"float64", "int64"})
+        return ("float64" if dtype.startswith("float") else dtype) in self.inputs
 
     def output(self, value: Value) -> Value:
         """What it gives.
@@ -81,49 +112,58 @@ class Step:
         """
         return dataclasses.replace(value, dtype="float64")
 
+    def holds(self, dtype: np.dtype[Any]) -> bool:
+        """Whether what it fills in (`fills`) is always a value of an integer dtype."""
+        return False
+
+    def keeps_integers(self, dtype: str) -> bool:
+        """Whether it makes of integers of a dtype, some of them missing, integers of the same dtype."""
+        return dtype.startswith(("int", "uint")) and self.holds(np.dtype(dtype))
+
     def shapes(self, value: Value) -> dict[str, Shape]:
         """The shape of each constant; None is a length that the training rows decide."""
-        return dict.fromkeys(self.learns, value.constant_shape)
+        return dict.fromkeys(self.constants, value.constant_shape)
+
+    def estimator(self, value: Value) -> Estimator | None:
+        """The statistic of the training values that it learns from; None where the user has said all."""
+        return None
+
+    def fit(self, result: Arrays, value: Value) -> Constants:
+        """The constants, in the shapes of `shapes`; of moments there may be one more axis in front, for groups.
+
+        Args:
+            result: What the estimator has found.
+            value: What the step takes.
+
+        Raises:
+            ValueError: If the training rows do not fit the step.
+        """
+        return {}
+
+    def cast(self, x: tf.Tensor) -> tf.Tensor:
+        """Values as it takes them: integers as they are where it takes those, other numbers as float64."""
+        return tf.cast(x, tf.float64) if "float64" in self.inputs else x
 
     def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
         """The graph.
 
         Args:
-            x: `[batch, *shape]`.
-            constants: What was learned, float64 (or int64, where `learn` gave integers).
+            x: `[batch, *shape]`, as `cast` gives them.
+            constants: What was learned.
         """
         raise NotImplementedError
+
+    def outside(self, x: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Which values are not of its `domain`; the graph makes infinities of them."""
+        return np.zeros(x.shape, np.bool_)
 
 
 class MomentStep(Step):
-    """A step that count, extremes, mean and deviation are enough for, so that it needs no pass of its own."""
-
-    def learn(self, statistics: Statistics, value: Value) -> Constants:
-        """The constants, of the statistic's shape, which may have one more axis in front."""
-        raise NotImplementedError
-
-
-class PassStep(Step):
-    """A step that reads the training rows for itself."""
+    """A step that count, extremes, mean and deviation are enough for; it may have statistics for groups of rows."""
 
     def estimator(self, value: Value) -> Estimator | None:
-        """What reads them; None where the user has said all that is to be learned."""
-        raise NotImplementedError
-
-    def learn(self, result: dict[str, npt.NDArray[Any]], value: Value) -> Constants:
-        """The constants, in the shapes of `shapes`.
-
-        Raises:
-            ValueError: If the training rows do not fit the step.
-        """
-        raise NotImplementedError
-
-
-def accepted(step: Step, x: tf.Tensor) -> tf.Tensor:
-    """Values as a step takes them: integers as they are where it takes those, other numbers as float64."""
-    import tensorflow as tf
-
-    return tf.cast(x, tf.float64) if "float64" in step.inputs else x
+        """The moments."""
+        return ColumnMoments(over=value.over)
 
 
 def not_zero(divisor: npt.NDArray[Any]) -> F64:

@@ -11,12 +11,10 @@ import numpy.typing as npt
 
 from loaders.format.spec import FeatureSpec
 from pipelines.analyze import graph
-from pipelines.analyze.fit import check_domain, has_domain
 from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
 from pipelines.errors import DataError
 from pipelines.reading import missing
 from pipelines.reading.batches import Columns, Ragged
-from pipelines.steps.scaling import Scale
 from pipelines.storage import files
 
 
@@ -84,9 +82,9 @@ def may_fail(feature: ResolvedFeature) -> bool:
     integers, and could not say so. Small integers are always near what a step has learned.
     """
     small = feature.source_dtype in ("bool", "int8", "uint8", "int16", "uint16", "string")
-    unlimited = any(isinstance(step, Scale) for step in feature.steps)
+    unlimited = not all(step.bounded for step in feature.steps)
     narrow = feature.spec.dtype not in ("float32", "float64", "int64", feature.source_dtype)
-    return has_domain(feature) or not small or unlimited or narrow
+    return graph.has_domain(feature) or not small or unlimited or narrow
 
 
 def run_graph(transform: Any, config: ResolvedConfig, columns: Columns) -> Columns:
@@ -144,8 +142,8 @@ def _check_and_cast(
         values = _check_and_cast(feature, spec, columns, found.values)
         assert not isinstance(values, Ragged)
         return Ragged(values=values, lengths=found.lengths)
-    if has_domain(feature):
-        check_domain(feature, missing.marked(feature, columns), found)
+    if graph.has_domain(feature):
+        graph.check_domain(feature, missing.marked(feature, columns), found)
     return _narrow(spec, found, None)
 
 

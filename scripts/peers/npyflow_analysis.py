@@ -7,8 +7,9 @@ import pathlib
 import time
 
 from peers.data import Data
-from pipelines.analyze.fit import begin, merge_accumulated, schedule, update
-from pipelines.analyze.passes import add_units, learning
+from pipelines.analyze.accumulate import add_units
+from pipelines.analyze.fit import begin, update
+from pipelines.analyze.rounds import analyzed_features, merge, schedule
 from pipelines.config.schema import DatasetConfig
 from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
@@ -21,10 +22,10 @@ def build(data: Data, out: pathlib.Path, *, variant: str) -> dict[str, float]:
     """Learns what a build learns; returns how many seconds a row takes."""
     config = DatasetConfig(splits={"train": 1.0}, row_axes=data.kind.row_axes)
     plan = make_plan(table := scan(str(data.root), config), resolve_config(config, table))
-    features = learning(plan)
+    features = analyzed_features(plan)
     began = time.perf_counter()
     known = begin(features.values())
-    for needs in schedule(list(features.values())):
+    for needs in schedule(features.values()):
         added = (add_units(units, plan, needs, known) for units in plan.training_units.runs())
-        known = update(features, known, functools.reduce(functools.partial(merge_accumulated, features), added))
+        known = update(features, known, functools.reduce(functools.partial(merge, features), added))
     return {"pace": (time.perf_counter() - began) / data.count}

@@ -9,8 +9,7 @@ import pytest
 from loaders.order import hashing
 from pipelines.config.schema import DatasetConfig, FeatureConfig
 from pipelines.config.splits import ColumnSplits, GroupSplits, StratifiedSplits, TimeSplits
-from pipelines.steps.imputation import METHODS
-from pipelines.steps.methods import NORMALIZE
+from pipelines.steps.methods import IMPUTE, NORMALIZE
 from scripts import layout
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -61,7 +60,7 @@ def test_every_test_that_the_pages_name_is_there(page, least):
 
 
 def test_every_option_is_named():
-    options = {*METHODS, *NORMALIZE, *FeatureConfig.model_fields, *DatasetConfig.model_fields}
+    options = {*IMPUTE, *NORMALIZE, *FeatureConfig.model_fields, *DatasetConfig.model_fields}
     options |= {key for rule in (GroupSplits, StratifiedSplits, ColumnSplits, TimeSplits) for key in rule.model_fields}
     assert {option for option in options if not re.search(rf"\b{option}\b", OPTIONS)} == set()
     for row in OPTIONS.splitlines():

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from pipelines.analyze import fit
-from pipelines.analyze.passes import add_units, learning
+from pipelines.analyze import fit, rounds
+from pipelines.analyze.accumulate import add_units
 from pipelines.config.schema import parse_config
 from pipelines.errors import GraphWritten
 from pipelines.maintain.verify import read_manifest, verify
@@ -188,7 +188,8 @@ def test_what_was_added_up_and_written_does_not_grow_with_the_rows(tmp_path):
         plan = make_plan(
             table, resolve_config(parse_config({"features": {"x": {"impute": "none", "normalize": "none"}}}), table)
         )
-        features, needs = learning(plan), fit.schedule(tuple(learning(plan).values()))[0]
+        features = rounds.analyzed_features(plan)
+        needs = rounds.schedule(features.values())[0]
         added = add_units(plan.training_units.runs()[0], plan, needs, fit.begin(features.values()))
         written = write_task(next(iter(plan.tasks())), plan, Output(str(tmp_path / "out")))
         sizes.append((len(pickle.dumps(added)), len(pickle.dumps(written))))

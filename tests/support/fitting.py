@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pipelines.analyze import fit, graph
+from pipelines.analyze import fit, graph, rounds
+from pipelines.analyze.accumulate import accumulate
 from pipelines.config.defaults import resolve_feature
 from pipelines.config.feature import Feature
 from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
@@ -34,23 +35,23 @@ def resolve_one(dtype: str, shape: tuple[int | None, ...], /, name: str = "x", *
     return resolve_feature(feature, parse_config({"features": {name: said}}))
 
 
-def learn(config: ResolvedConfig, arrays: dict[str, Any], units: int = 3) -> fit.Knowledge:
+def learn(config: ResolvedConfig, arrays: dict[str, Any], units: int = 3) -> fit.Known:
     """What the features learn from all rows, cut into about equal units."""
-    learning = {f.name: f for f in config.features if f.learns}
-    known = fit.begin(learning.values())
+    features = {f.name: f for f in config.features if f.analyzed}
+    known = fit.begin(features.values())
     rows = len(next(iter(arrays.values())))
-    for needs in fit.schedule(tuple(learning.values())):
+    for needs in rounds.schedule(features.values()):
         cuts = np.array_split(np.arange(rows), units)
-        added = [fit.accumulate(needs, learning, known, take(arrays, cut)) for cut in cuts]
-        merged = functools.reduce(functools.partial(fit.merge_accumulated, learning), added)
-        known = fit.update(learning, known, merged)
+        added = [accumulate(needs, features, known, take(arrays, cut)) for cut in cuts]
+        merged = functools.reduce(functools.partial(rounds.merge, features), added)
+        known = fit.update(features, known, merged)
     return known
 
 
 class Exported:
     """The graph with what has been learned, as a SavedModel would have it."""
 
-    def __init__(self, config: ResolvedConfig, known: fit.Knowledge) -> None:
+    def __init__(self, config: ResolvedConfig, known: fit.Known) -> None:
         self._transformed = config.transformed
         self._packed = tf.constant(graph.pack(self._transformed, known))
 

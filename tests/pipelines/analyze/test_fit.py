@@ -1,4 +1,4 @@
-"""What is learned: in how many rounds, whatever the cut into units, and the same in every batch."""
+"""What is learned: whatever the cut into units, and the same in every batch."""
 
 import dataclasses
 
@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines.analyze import fit, graph
+from pipelines.analyze import graph
 from pipelines.reading.columns import Ragged
-from pipelines.statistics.quantiles import Quantiles
-from tests.support.fitting import Exported, fitted, learn, resolve, resolve_one, transform
+from tests.support.fitting import Exported, fitted, learn, resolve, transform
 
 FLOATS = [
     {},
@@ -106,60 +105,6 @@ def test_words_and_classes_in_every_batch():
         same(apply(cut(WORDS, rows)), cut(whole, rows))
 
 
-@pytest.mark.parametrize(
-    ("dtype", "said", "rounds"),
-    [
-        ("float32", {}, 1),
-        ("float32", {"normalize": "none"}, 1),
-        ("float32", {"impute": "min", "normalize": "minmax"}, 1),
-        ("float32", {"by": "g"}, 1),
-        ("int64", {}, 1),
-        ("float32", {"normalize": ["log1p", "zscore"]}, 2),
-        ("float32", {"normalize": ["zscore", "zscore"]}, 2),
-        ("float32", {"normalize": {"buckets": [1, 2]}}, 1),
-        ("float32", {"normalize": {"pca": 2}, "impute": "none"}, 1),
-        ("float32", {"normalize": {"pca": 2}}, 2),
-        ("float32", {"impute": "regression", "normalize": "none"}, 1),
-        ("float32", {"impute": "regression"}, 2),
-        ("float32", {"impute": "most_frequent", "normalize": "zscore"}, 1),
-        ("uint8", {"normalize": {"clip": [0, 0.9]}}, 1),
-        ("uint8", {"normalize": "robust", "missing": 255, "impute": "zero"}, 2),
-        ("int64", {"normalize": ["vocabulary", {"one_hot": 3}]}, 1),
-    ],
-)
-def test_how_often_the_rows_are_read(dtype, said, rounds):
-    found = fit.schedule([resolve_one(dtype, (3,), **said)])
-    assert len(found) == rounds
-    assert len(set(found[0])) == len(found[0])
-
-
-@pytest.mark.parametrize("impute", ["none", "median"])
-def test_quantiles_are_read_as_often_as_they_need(impute):
-    passes = Quantiles(probabilities=(0.25, 0.5, 0.75), dtype="float32", shape=(3,), over="element").passes
-    one = Quantiles(probabilities=(0.5,), dtype="float32", shape=(3,), over="element").passes
-    wide = Quantiles(probabilities=(0.25, 0.5, 0.75), dtype="float64", shape=(3,), over="element").passes
-    normalize = "robust" if impute == "none" else "zscore"
-    assert len(fit.schedule([resolve_one("float32", (3,), impute=impute, normalize=normalize)])) == (
-        passes if impute == "none" else one
-    )
-    assert len(fit.schedule([resolve_one("float32", (3,), impute="median", normalize="robust")])) == one + wide
-
-
-def test_all_features_share_the_rounds():
-    features = [
-        resolve_one("float32", (3,), name="a", impute="median"),
-        resolve_one("uint8", (), name="b", normalize="robust"),
-        resolve_one("int64", (), name="c"),
-        resolve_one("S3", (), name="d", normalize="vocabulary"),
-        resolve_one("S3", (), name="e"),
-    ]
-    rounds = fit.schedule(features[:4])
-    assert len(rounds) == len(fit.schedule(features[:1]))
-    assert [{need.feature for need in needs} for needs in rounds[:2]] == [{"a", "b", "c", "d"}, {"a"}]
-    assert fit.schedule(features[4:]) == ()
-    assert fit.inputs_of([resolve_one("float32", (), name="z", by="g", mask="m")]) == ("g", "m", "z")
-
-
 def test_a_group_that_is_the_only_one_and_one_that_is_empty():
     columns = {"x": np.array([1.0, 2.0, np.nan]), "g": np.array([0, 0, 1])}
     found = transform(columns, {"x": {"by": "g", "normalize": "none"}})["x"]
@@ -240,8 +185,8 @@ def test_classes_of_labels_are_counted(labels):
     known = learn(config, {"x": np.zeros(4, np.float32), "label": labels})
     values, counts = np.unique(labels, return_counts=True)
     assert known["label"].classes is not None
-    np.testing.assert_array_equal(known["label"].classes["values"], values)
-    np.testing.assert_array_equal(known["label"].classes["counts"], counts)
+    np.testing.assert_array_equal(known["label"].classes.values, values)
+    np.testing.assert_array_equal(known["label"].classes.counts, counts)
     assert known["x"].classes is None
 
 

@@ -33,12 +33,12 @@ def test_what_is_learned_is_packed_and_unpacked():
         for step, constants, tensors in zip(
             feature.steps, known[feature.name].constants, found[feature.name], strict=True
         ):
-            names = {*step.learns, *(["keys"] if feature.by and step.learns else [])}
+            names = {*step.constants, *(["keys"] if feature.by and step.constants else [])}
             assert set(tensors) == names
             for name in names:
                 assert tensors[name].numpy().dtype == constants[name].dtype
                 np.testing.assert_array_equal(tensors[name].numpy(), constants[name])
-    kept = preprocessing.keep_constants(features, known)
+    kept = preprocessing.fitted_arrays(features, known)
     assert set(kept) == {
         *("g/1/shift", "g/1/divisor", "w/0/keys", "w/0/ids", "w/0/vocabulary"),
         *("x/impute/fill", "x/impute/keys", "x/0/shift", "x/0/divisor", "x/0/keys"),

@@ -1,4 +1,4 @@
-"""The rules of splits and the row filter: what a user may write, and what each mistake is told."""
+"""The rules of splits: what a user may write, and what each mistake is told."""
 
 import datetime
 
@@ -7,40 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loaders.format.spec import FeatureSpec
 from pipelines.config.schema import load_config, parse_config
 from pipelines.config.splits import (
     ColumnSplits,
     GroupSplits,
-    RowFilter,
     StratifiedSplits,
     TimeSplits,
-    check_filter,
     check_rule,
-    filter_operand,
-    parse_filter,
     time_thresholds,
 )
 from pipelines.errors import ConfigError
-
-
-def spec(name, dtype, shape=(), unit=""):
-    return FeatureSpec(name=name, dtype=dtype, shape=shape, unit=unit)
-
-
-FEATURES = {
-    each.name: each
-    for each in (
-        spec("x", "float32", (4,)),
-        spec("label", "int64"),
-        spec("keep", "bool"),
-        spec("site", "string"),
-        spec("score", "float32", (1,)),
-        spec("phase", "complex64"),
-        spec("steps", "float32", (None, 2)),
-        spec("at", "int64", unit="datetime64[ns]"),
-    )
-}
+from tests.support.specs import FEATURES
 
 
 @pytest.mark.parametrize(
@@ -144,57 +121,3 @@ def test_a_threshold_parts_the_values_that_are_before_the_date(day, unit, near):
     value = threshold + near
     before = np.datetime64(value, np.datetime_data(f"datetime64[{unit}]")) < np.datetime64(day)
     assert (value < threshold) == before
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("keep", ("keep", "", "")),
-        (" a/b c ", ("a/b c", "", "")),
-        ("label != 0", ("label", "!=", "0")),
-        ("label<=-1.5e3", ("label", "<=", "-1.5e3")),
-        ("site == north", ("site", "==", "north")),
-        ("site == 'north or south'", ("site", "==", "north or south")),
-        ('site > "a=b"', ("site", ">", "a=b")),
-    ],
-)
-def test_filters(text, expected):
-    feature, operator, value = expected
-    assert parse_filter(text) == RowFilter(feature=feature, operator=operator, value=value)
-    assert parse_config({"filter": text}).filter == text
-
-
-@pytest.mark.parametrize("text", ["", "a =", "= 1", "a = 1", "a ! 1", "!=", "label !="])
-def test_what_is_no_filter(text):
-    with pytest.raises(ConfigError, match="filter: a feature, or a feature, one of == != <= >= < >, and a value"):
-        parse_config({"filter": text})
-
-
-def test_the_operand_is_of_the_features_kind():
-    assert filter_operand(parse_filter("x == 2"), "int64") == 2
-    assert isinstance(filter_operand(parse_filter(f"x == {2**63 + 1}"), "uint64"), int)
-    assert filter_operand(parse_filter("x == 2.5"), "float32") == 2.5
-    assert filter_operand(parse_filter("x == 2"), "string") == b"2"
-    assert filter_operand(parse_filter("x == 'zürich'"), "string") == "zürich".encode()
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("nothing", "filter: expected a feature, one of x, label, keep"),
-        ("x > 1", "filter: expected one value a row; found x, with rows of shape (4,)"),
-        ("steps", "filter: expected one value a row; found steps"),
-        ("label == north", "filter: expected a number to compare int64 with; found 'label == north'"),
-        ("site", "filter: expected a comparison, such as site == \"word\"; found 'site'"),
-        ("phase < 1", "filter: expected == or != for complex64; found 'phase < 1'"),
-    ],
-)
-def test_a_filter_that_does_not_fit_the_features(text, message):
-    with pytest.raises(ConfigError) as raised:
-        check_filter(text, FEATURES)
-    assert message in str(raised.value)
-
-
-def test_filters_that_fit_the_features():
-    for text in ("keep", "label", "score >= 0.5", "site == north", "phase != 0", "at > 5"):
-        check_filter(text, FEATURES)

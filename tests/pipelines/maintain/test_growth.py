@@ -9,10 +9,11 @@ import pytest
 from loaders.format.manifest import File, ManifestError
 from pipelines.config.schema import parse_config
 from pipelines.maintain import growth, profile
-from pipelines.maintain.growth import dump_moments, load_moments, measure_drift, read_listed
+from pipelines.maintain.growth import measure_drift, read_listed
 from pipelines.maintain.profile import FeatureProfile, profile_columns
 from pipelines.plan.resolve import resolve_config
 from pipelines.sources.table import scan
+from pipelines.statistics.frequencies import Distinct
 from pipelines.statistics.summary import moments, summarize
 from tests.support.arrays import write_files
 
@@ -26,12 +27,7 @@ def label(root, values):
 
 def classes(values):
     found, counts = np.unique(values, return_counts=True)
-    return {"labels/class_values": found, "labels/class_counts": counts}
-
-
-def kept(values):
-    arrays = summarize(moments(values, "element")).arrays()
-    return {f"labels/{name}": array for name, array in arrays.items()} | classes(values)
+    return {"labels": Distinct(found, counts, np.array([len(found)]))}
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "S3"])
@@ -40,22 +36,20 @@ def test_counts_of_classes_go_on(dtype, tmp_path):
     feature = label(tmp_path, old)
     before = classes(old)
     added = profile_columns([feature], {"labels": new}, {})
-    found = growth._statistics(before, {}, {"labels": feature}, added)
+    found = growth.count_on(before, {"labels": feature}, added)
     values, counts = np.unique(np.concatenate([old, new]), return_counts=True)
-    np.testing.assert_array_equal(found["labels/class_values"], values)
-    np.testing.assert_array_equal(found["labels/class_counts"], counts)
+    np.testing.assert_array_equal(found["labels"].values, values)
+    np.testing.assert_array_equal(found["labels"].counts, counts)
 
 
 def test_too_many_classes_are_no_longer_counted(tmp_path, monkeypatch):
     feature = label(tmp_path, np.arange(50))
     added = profile_columns([feature], {"labels": np.arange(50, 60)}, {})
-    statistics = summarize(moments(np.arange(60), "element"))
+    assert set(growth.count_on(classes(np.arange(50)), {"labels": feature}, added)) == {"labels"}
     monkeypatch.setattr(profile, "MAX_CLASSES", 59)
-    found = growth._statistics(kept(np.arange(50)), {"labels": statistics}, {"labels": feature}, added)
-    assert set(found) == {f"labels/{name}" for name in statistics.arrays()}
-    assert found["labels/mean"] == 29.5
+    assert not growth.count_on(classes(np.arange(50)), {"labels": feature}, added)
     uncounted = {"labels": FeatureProfile(moments=None)}
-    assert not growth._statistics(classes(np.arange(5)), {}, {"labels": feature}, uncounted)
+    assert not growth.count_on(classes(np.arange(5)), {"labels": feature}, uncounted)
 
 
 def test_a_file_has_to_be_as_it_is_listed(tmp_path):
@@ -66,13 +60,6 @@ def test_a_file_has_to_be_as_it_is_listed(tmp_path):
     (tmp_path / "moments.npz").write_bytes(b"abd")
     with pytest.raises(ManifestError, match=r"moments\.npz: expected \(3, "):
         read_listed(existing, "moments.npz")
-
-
-def test_moments_are_read_as_they_were_written():
-    found = {"a": moments(np.random.default_rng(0).normal(size=(9, 2)), "element"), "b/c": moments(np.arange(3), "all")}
-    again = load_moments(dump_moments(found))
-    assert list(again) == ["a", "b/c"]
-    assert dump_moments(again) == dump_moments(found)
 
 
 def test_drift_of_new_rows_and_of_all():

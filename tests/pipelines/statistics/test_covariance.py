@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.decomposition import PCA
 
-from pipelines.statistics.covariance import Covariance, filled, nearest_psd, principal_components
+from pipelines.statistics.covariance import Covariance, nearest_psd, principal_components
 from pipelines.statistics.estimators import run
 
 R = np.random.default_rng(0)
@@ -109,24 +109,6 @@ def test_any_floats_are_added_exactly(values, cut):
         assert int(integers[i, j]) * Fraction(2) ** scale == expected
 
 
-@pytest.mark.parametrize("name", ["missing", "missing, of mean 1e6", "float64", "uint8", "single row"])
-def test_the_covariance_after_imputation(name):
-    values, fill = CASES[name], np.array([0.0, -2.5, 1e6, 0.1, 3.0])
-    mean, covariance = filled(state_of(values), fill)
-    imputed = np.where(np.isnan(values.astype(float)), fill, values.astype(float)).astype(np.longdouble)
-    np.testing.assert_allclose(mean, imputed.mean(axis=0).astype(float), rtol=1e-14)
-    expected = np.cov(imputed, rowvar=False, bias=True).astype(float)
-    scale = np.sqrt(np.diagonal(expected))
-    np.testing.assert_allclose(covariance, expected, rtol=1e-12, atol=1e-12 * float(scale.max()) ** 2 / 1e3)
-
-
-def test_imputing_means_gives_what_numpy_gives():
-    values = with_missing(MIXED)
-    fill = np.nanmean(values, axis=0)
-    _, covariance = filled(state_of(values), fill)
-    np.testing.assert_allclose(covariance, np.cov(np.where(np.isnan(values), fill, values).T, bias=True), rtol=1e-11)
-
-
 def test_columns_never_present_together_have_no_covariance():
     values = np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, 2.0]])
     found = find(values)
@@ -139,11 +121,9 @@ def test_leading_axes_are_observations():
     np.testing.assert_array_equal(find(MIXED.reshape(60, 10, 10, 5))["covariance"], find(MIXED)["covariance"])
 
 
-def test_infinities_and_infinite_fills_are_refused():
+def test_infinities_are_refused():
     with pytest.raises(ValueError, match="found an infinity"):
         find(np.array([[1.0, np.inf]]), 1)
-    with pytest.raises(ValueError, match="expected finite fills; found inf"):
-        filled(state_of(MIXED), [0, 0, np.inf, 0, 0])
 
 
 def test_the_nearest_covariance_is_positive_definite():

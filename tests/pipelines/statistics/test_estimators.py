@@ -51,7 +51,7 @@ def test_estimators_states_and_accumulators_travel(estimator):
 def test_a_state_goes_on_where_rows_are_added(estimator):
     state = estimator.start()
     for unit in (VALUES[:77], VALUES[77:]):
-        state = type(state).from_arrays(estimator.update(state, estimator.accumulate(state, unit)).to_arrays())
+        state = pickle.loads(pickle.dumps(estimator.update(state, estimator.accumulate(state, unit))))
     for name, array in run(estimator, [VALUES]).items():
         np.testing.assert_array_equal(estimator.result(state)[name], array)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pipelines.config.schema import load_config
 from pipelines.errors import ConfigError
 from pipelines.steps import encoding, imputation, projection, ranking, scaling
-from pipelines.steps.methods import NORMALIZE, dump_impute, dump_normalize, parse_impute, parse_normalize
+from pipelines.steps.methods import IMPUTE, NORMALIZE, dump_impute, dump_normalize, parse_impute, parse_normalize
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 PAIRS = st.tuples(FINITE, FINITE).filter(lambda pair: pair[0] < pair[1])
@@ -16,16 +16,16 @@ PROBABILITIES = st.tuples(st.floats(0, 1), st.floats(0, 1)).filter(lambda pair: 
 COUNTS = st.integers(1, 1000)
 STEPS = st.one_of(
     st.sampled_from([scaling.ZScore(), scaling.MaxAbs(), scaling.Log1p(), ranking.Robust(), ranking.Gaussian()]),
-    st.builds(scaling.MinMax, PAIRS),
-    st.builds(scaling.Scale, FINITE.filter(bool)),
-    st.builds(scaling.Row, st.sampled_from(["l2", "mean", "zscore"])),
-    st.builds(ranking.Clip, PROBABILITIES),
-    st.builds(ranking.Quantile, st.sampled_from(["uniform", "normal"])),
-    st.builds(ranking.Buckets, st.integers(2, 1000) | PAIRS),
-    st.builds(projection.Pca, COUNTS),
-    st.builds(projection.Whiten, COUNTS),
-    st.builds(encoding.Vocabulary, st.none() | COUNTS, COUNTS, st.integers(0, 9)),
-    st.builds(encoding.OneHot, COUNTS),
+    st.builds(scaling.MinMax, range=PAIRS),
+    st.builds(scaling.Scale, scale=FINITE.filter(bool)),
+    st.builds(scaling.Row, by=st.sampled_from(["l2", "mean", "zscore"])),
+    st.builds(ranking.Clip, quantiles=PROBABILITIES),
+    st.builds(ranking.Quantile, to=st.sampled_from(["uniform", "normal"])),
+    st.builds(ranking.Buckets, buckets=st.integers(2, 1000) | PAIRS),
+    st.builds(projection.Pca, components=COUNTS),
+    st.builds(projection.Whiten, components=COUNTS),
+    st.builds(encoding.Vocabulary, size=st.none() | COUNTS, min_count=COUNTS, oov_buckets=st.integers(0, 9)),
+    st.builds(encoding.OneHot, classes=COUNTS),
 )
 
 
@@ -38,8 +38,8 @@ def test_steps_are_read_as_they_are_written(steps):
 @given(FINITE)
 def test_imputation_is_read_as_it_is_written(number):
     for step in (
-        *(kind() for key, kind in imputation.METHODS.items() if key != "constant"),
-        imputation.Constant(number),
+        *(kind() for key, kind in IMPUTE.items() if key != "constant"),
+        imputation.Constant(constant=number),
     ):
         assert parse_impute(yaml.safe_load(yaml.safe_dump(dump_impute(step)))) == step
     assert parse_impute(dump_impute(None)) == "none"
@@ -50,7 +50,7 @@ def test_every_step_can_be_said():
         *("zscore", "minmax", "maxabs", "scale", "log1p", "row", "robust", "clip", "quantile", "gaussian", "buckets"),
         *("pca", "whiten", "vocabulary", "one_hot"),
     }
-    assert set(imputation.METHODS) == {
+    assert set(IMPUTE) == {
         *("mean", "median", "most_frequent", "min", "max", "zero", "constant", "regression"),
     }
 
@@ -61,9 +61,9 @@ def test_nothing_is_said_by_nothing():
 
 
 def test_fractions_are_numbers():
-    assert parse_normalize({"scale": "1/255"}) == (scaling.Scale(1 / 255),)
-    assert parse_normalize({"clip": ["1/100", 0.99]}) == (ranking.Clip((0.01, 0.99)),)
-    assert parse_impute({"constant": "1e3"}) == imputation.Constant(1000.0)
+    assert parse_normalize({"scale": "1/255"}) == (scaling.Scale(scale=1 / 255),)
+    assert parse_normalize({"clip": ["1/100", 0.99]}) == (ranking.Clip(quantiles=(0.01, 0.99)),)
+    assert parse_impute({"constant": "1e3"}) == imputation.Constant(constant=1000.0)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_fractions_are_numbers():
         ("normalize: {scale: 1/0}", ["normalize", "scale: expected a number or a fraction such as 1/255; found '1/0'"]),
         ("normalize: {scale: 1e400}", ["normalize", "scale: expected a finite number"]),
         ("normalize: {scale: [1]}", ["normalize", "scale: expected a number; found [1]"]),
-        ("normalize: {row: l3}", ["normalize", "row: expected l2, mean or zscore; found 'l3'"]),
+        ("normalize: {row: l3}", ["normalize", "row: expected l2 or mean or zscore; found 'l3'"]),
         ("normalize: row", ["normalize", "row: expected a value, as in {row: L2 OR MEAN OR ZSCORE}"]),
         ("normalize: {clip: [0.9, 0.1]}", ["normalize", "clip: expected two probabilities", "found [0.9, 0.1]"]),
         ("normalize: {clip: [0, 1.5]}", ["normalize", "clip: expected two probabilities", "found [0.0, 1.5]"]),
@@ -105,9 +105,9 @@ def test_fractions_are_numbers():
         ("normalize: {buckets: true}", ["normalize", "buckets: expected an integer or a list of numbers; found True"]),
         ("normalize: {buckets: [2, 1]}", ["normalize", "buckets: expected", "ascending order; found [2.0, 1.0]"]),
         ("normalize: {buckets: []}", ["normalize", "buckets: expected", "found []"]),
-        ("normalize: {pca: 0}", ["normalize", "pca: expected at least 1 component; found 0"]),
+        ("normalize: {pca: 0}", ["normalize", "pca: expected an integer of at least 1; found 0"]),
         ("normalize: {whiten: a}", ["normalize", "whiten: expected an integer; found 'a'"]),
-        ("normalize: {one_hot: -1}", ["normalize", "one_hot: expected at least 1 class; found -1"]),
+        ("normalize: {one_hot: -1}", ["normalize", "one_hot: expected an integer of at least 1; found -1"]),
         ("normalize: {vocabulary: 5}", ["normalize", "vocabulary: expected {vocabulary: {size: AN INTEGER OR NULL"]),
         ("normalize: {vocabulary: {sizes: 5}}", ["vocabulary: unknown key sizes; the keys are size, min_count"]),
         ("normalize: {vocabulary: {size: 0}}", ["vocabulary.size: expected an integer of at least 1; found 0"]),

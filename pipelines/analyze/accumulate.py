@@ -1,0 +1,114 @@
+"""What the training rows of some units add up to in one round, without Beam."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+
+from pipelines import counters
+from pipelines.analyze import rounds
+from pipelines.analyze.fit import Fitted, Known, begin
+from pipelines.analyze.graph import apply_steps, check_domain
+from pipelines.analyze.rounds import Accumulated, Need
+from pipelines.config.resolved import ResolvedFeature
+from pipelines.errors import DataError
+from pipelines.plan.plan import Plan
+from pipelines.reading import missing
+from pipelines.reading.columns import Columns, read_columns, take
+from pipelines.reading.splits import assign
+from pipelines.runners.pool import WorkerPool
+from pipelines.steps.graph_ops import keys_of
+
+STAGE = "analyze"
+
+PIECE_BYTES = 4 * 2**20
+"""Rows that go through the steps before an estimator together: as float64 they take up to 8 times as much."""
+
+
+def begin_first_round(plan: Plan, workers: WorkerPool) -> Future[Accumulated] | None:
+    """Begins the first reading of the training rows, which needs nothing that takes time to import.
+
+    Returns:
+        What `Analyze` takes, or None where there is nothing to read.
+    """
+    features = rounds.analyzed_features(plan)
+    schedule = rounds.schedule(features.values())
+    units = plan.training_units.runs()
+    if not schedule or not units:
+        return None
+    merge = functools.partial(rounds.merge, features)
+    return workers.reduce(merge, add_units, units, schedule[0], begin(features.values()))
+
+
+def add_units(units: tuple[int, int], plan: Plan, needs: Sequence[Need], known: Known) -> Accumulated:
+    """What the training rows of some units of analysis add in one round."""
+    features = rounds.analyzed_features(plan)
+    names = rounds.inputs_of_round(needs, features)
+    added = (accumulate(needs, features, known, read_training_rows(unit, plan, names=names)) for unit in range(*units))
+    result = functools.reduce(functools.partial(rounds.merge, features), added)
+    counters.count("missing", sum(int(np.sum(result[need].missing)) for need in needs if need.what == "moments"))
+    return result
+
+
+def read_training_rows(unit: int, plan: Plan, *, names: Sequence[str]) -> Columns:
+    """The training rows of one unit of analysis; there may be none."""
+    spans = plan.training_units.spans(unit)
+    training = assign(plan, spans) == plan.training_index
+    columns = read_columns(plan, spans, stage=STAGE, features=tuple(names))
+    return columns if training.all() else take(columns, training)
+
+
+def accumulate(
+    needs: Sequence[Need], features: Mapping[str, ResolvedFeature], known: Known, columns: Columns
+) -> Accumulated:
+    """What some rows add in one round.
+
+    Args:
+        needs: What the round gathers.
+        features: The features by name.
+        known: What is known after the rounds before.
+        columns: Rows of all that `inputs_of_round` names.
+
+    Raises:
+        DataError: If a value cannot be used.
+    """
+    result: Accumulated = {}
+    for need in needs:
+        feature = features[need.feature]
+        try:
+            result[need] = _accumulate(need, feature, known[need.feature], columns)
+        except ValueError as error:
+            step = f"{feature.steps[need.step].key}: " if need.what == "step" else ""
+            raise DataError(f"feature {feature.name}: {step}{error}") from error
+    return result
+
+
+def _accumulate(need: Need, feature: ResolvedFeature, fitted: Fitted, columns: Columns) -> Any:
+    estimator = rounds.estimator_of(feature, need)
+    state = fitted.pending if need.number else estimator.start()
+    if need.step == 0:
+        values: Any = missing.marked(feature, columns)
+        if need.what == "groups":
+            assert feature.by is not None
+            values = values, keys_of(columns[feature.by])
+        return estimator.accumulate(state, values)
+    if feature.fills_integers:
+        first, values = 1, missing.filled(feature, fitted.constants[0]["fill"], columns)
+    else:
+        first, values = 0, missing.marked(feature, columns)
+    rows = max(PIECE_BYTES // max(values[:1].nbytes, 1), 1)
+    pieces = (values[start : start + rows] for start in range(0, max(len(values), 1), rows))
+    return functools.reduce(
+        estimator.merge, (estimator.accumulate(state, _step_input(feature, need, first, fitted, raw)) for raw in pieces)
+    )
+
+
+def _step_input(feature: ResolvedFeature, need: Need, first: int, fitted: Fitted, raw: Any) -> Any:
+    """Values as the step of a need takes them: as the steps before it leave them."""
+    transformed = apply_steps(feature, range(first, need.step), fitted.constants, raw)
+    check_domain(feature, raw, transformed)
+    return transformed

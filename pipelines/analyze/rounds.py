@@ -1,0 +1,128 @@
+"""How often the training rows are read, and what each round gathers of them.
+
+Round 0 gathers the moments of every feature. A step that moments are enough for learns from them in closed form, also
+after missing values were filled. Other steps have an estimator that reads the rows again, as the steps before it leave
+them; each round serves all features at once. Everything here is a function of the plan, before any row is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from pipelines.config.resolved import ResolvedFeature
+from pipelines.plan.plan import Plan
+from pipelines.reading import missing
+from pipelines.statistics.estimators import Estimator
+from pipelines.statistics.frequencies import Classes
+from pipelines.statistics.groups import GroupMoments
+from pipelines.statistics.summary import ColumnMoments
+
+Accumulated = dict["Need", Any]
+"""For each need of a round, what some rows have added up to."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Need:
+    """What one round gathers for one feature.
+
+    Attributes:
+        feature: The feature's name.
+        what: Its moments, the moments of each group, how often each class occurs, or what a step's estimator counts.
+        step: The number of the step, where it is one's.
+        number: The number of the estimator's pass.
+    """
+
+    feature: str
+    what: Literal["moments", "groups", "classes", "step"]
+    step: int = 0
+    number: int = 0
+
+
+def analyzed_features(plan: Plan) -> dict[str, ResolvedFeature]:
+    """The features that something is learned of, by name."""
+    return {feature.name: feature for feature in plan.config.features if feature.analyzed}
+
+
+def count_rounds(plan: Plan) -> int:
+    """How many times the training rows are read."""
+    return len(schedule(analyzed_features(plan).values()))
+
+
+def schedule(features: Iterable[ResolvedFeature]) -> tuple[tuple[Need, ...], ...]:
+    """What each round gathers; every round reads the training rows once."""
+    needs = [need for feature in features for need in _needs(feature)]
+    count = max((number + 1 for number, _ in needs), default=0)
+    return tuple(tuple(need for at, need in needs if at == number) for number in range(count))
+
+
+def _needs(feature: ResolvedFeature) -> list[tuple[int, Need]]:
+    """The needs of one feature, each with its round."""
+    needs = []
+    if uses_moments(feature):
+        needs.append((0, Need(feature=feature.name, what="moments")))
+    if feature.by is not None:
+        needs.append((0, Need(feature=feature.name, what="groups")))
+    if feature.counts_classes:
+        needs.append((0, Need(feature=feature.name, what="classes")))
+    ready = 0  # the round in which all steps so far have learned
+    for index in range(len(feature.steps)):
+        estimator = step_estimator(feature, index)
+        if estimator is None:
+            ready = max(ready, int(from_moments(feature, index)))
+            continue
+        needs += [
+            (ready + number, Need(feature=feature.name, what="step", step=index, number=number))
+            for number in range(estimator.passes)
+        ]
+        ready += estimator.passes
+    return needs
+
+
+def uses_moments(feature: ResolvedFeature) -> bool:
+    """Whether the moments of the raw values are gathered."""
+    return feature.described or any(from_moments(feature, index) for index in range(len(feature.steps)))
+
+
+def from_moments(feature: ResolvedFeature, index: int) -> bool:
+    """Whether a step learns from the moments of the raw values, in closed form."""
+    estimator = feature.steps[index].estimator(feature.values[index])
+    return isinstance(estimator, ColumnMoments) and all(step.fills for step in feature.steps[:index])
+
+
+def step_estimator(feature: ResolvedFeature, index: int) -> Estimator | None:
+    """What reads the rows for a step; None where nothing has to."""
+    value = feature.values[index]
+    if index == 0:
+        value = dataclasses.replace(value, dtype=missing.marked_dtype(feature))
+    return None if from_moments(feature, index) else feature.steps[index].estimator(value)
+
+
+def estimator_of(feature: ResolvedFeature, need: Need) -> Any:
+    """What gathers a need."""
+    match need.what:
+        case "moments":
+            return ColumnMoments(over=feature.over)
+        case "groups":
+            return GroupMoments(over=feature.over, shape=feature.value_shape)
+        case "classes":
+            return Classes(shape=())
+        case "step":
+            return step_estimator(feature, need.step)
+
+
+def merge(features: Mapping[str, ResolvedFeature], a: Accumulated, b: Accumulated) -> Accumulated:
+    """What two sets of rows add together; exact, so that the order does not matter."""
+    return {need: estimator_of(features[need.feature], need).merge(a[need], b[need]) for need in a}
+
+
+def inputs_of(features: Iterable[ResolvedFeature]) -> tuple[str, ...]:
+    """The features that must be read for some: they themselves, their masks and their groups."""
+    names = {name for f in features for name in (f.name, f.mask, f.by) if name is not None}
+    return tuple(sorted(names))
+
+
+def inputs_of_round(needs: Sequence[Need], features: Mapping[str, ResolvedFeature]) -> tuple[str, ...]:
+    """The features that are read in a round."""
+    return inputs_of(features[need.feature] for need in needs)
