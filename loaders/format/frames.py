@@ -1,4 +1,4 @@
-"""TFRecord frames of `tf.train.Example` records: where everything stands. The builder and the readers share it."""
+"""TFRecord frames of `tf.train.Example` records: where everything stands in them."""
 
 from __future__ import annotations
 
@@ -35,10 +35,21 @@ def varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
-def _field(tag: int, *parts: bytes | int) -> list[bytes | int]:
+def field(tag: int, *parts: bytes | int) -> list[bytes | int]:
     """A length-delimited field; a part that is a number stands for that many bytes of values."""
     size = sum(part if isinstance(part, int) else len(part) for part in parts)
     return [bytes([tag]) + varint(size), *parts]
+
+
+def frame(data: bytes) -> bytes:
+    """A record as it stands in a file: its length, the checksum of that, the data, and the checksum of the data."""
+    return header(len(data)) + data + masked_crc32c(data).to_bytes(FOOTER_BYTES, "little")
+
+
+def header(size: int) -> bytes:
+    """What comes before the data of a record of so many bytes."""
+    length = size.to_bytes(8, "little")
+    return length + masked_crc32c(length).to_bytes(4, "little")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,14 +97,12 @@ def record_layout(features: tuple[FeatureSpec, ...], *, rows: int, rows_per_reco
     entries: list[bytes | int] = []
     for spec in features:
         encoding = spec.encoding(rows_per_record)
-        values = _field(LIST_VALUE, rows * spec.row_elements * element_bytes(spec, encoding))
-        entry_value = _field(ENTRY_VALUE, *_field(LIST_TAG[encoding], *values))
-        entries += _field(MAP_ENTRY, *_field(ENTRY_KEY, spec.name.encode()), *entry_value)
-    parts = _field(EXAMPLE_FEATURES, *entries)
+        values = field(LIST_VALUE, rows * spec.row_elements * element_bytes(spec, encoding))
+        entry_value = field(ENTRY_VALUE, *field(LIST_TAG[encoding], *values))
+        entries += field(MAP_ENTRY, *field(ENTRY_KEY, spec.name.encode()), *entry_value)
+    parts = field(EXAMPLE_FEATURES, *entries)
     size = sum(part if isinstance(part, int) else len(part) for part in parts)
-    length = size.to_bytes(8, "little")
-    header = length + masked_crc32c(length).to_bytes(4, "little")
-    fixed, places, offset = [(0, header)], [], HEADER_BYTES
+    fixed, places, offset = [(0, header(size))], [], HEADER_BYTES
     for part in parts:
         if isinstance(part, int):
             places.append((offset, part))
@@ -104,24 +113,6 @@ def record_layout(features: tuple[FeatureSpec, ...], *, rows: int, rows_per_reco
     return RecordLayout(features, rows, rows_per_record, tuple(fixed), tuple(places), offset + FOOTER_BYTES)
 
 
-def empty_record(features: Sequence[FeatureSpec], *, rows: int, rows_per_record: int) -> bytes:
-    """A serialized `tf.train.Example` of rows of zeros, empty strings and ragged rows of no length.
-
-    Args:
-        features: The features, sorted by name.
-        rows: How many rows the record holds.
-        rows_per_record: How many a full record holds.
-    """
-    entries: list[bytes | int] = []
-    for spec in features:
-        encoding = spec.encoding(rows_per_record)
-        if spec.variable:
-            strings = rows * (1 if spec.ragged else spec.row_elements)
-            values: list[bytes | int] = [bytes([LIST_VALUE, 0]) * strings]
-        else:
-            # A varint of zero is a byte.
-            element = 1 if encoding == "int64_list" else spec.numpy_dtype.itemsize
-            values = _field(LIST_VALUE, bytes(rows * spec.row_elements * element))
-        entry = _field(ENTRY_VALUE, *_field(LIST_TAG[encoding], *values))
-        entries += _field(MAP_ENTRY, *_field(ENTRY_KEY, spec.name.encode()), *entry)
-    return b"".join(part for part in _field(EXAMPLE_FEATURES, *entries) if isinstance(part, bytes))
+def record_bytes(features: Sequence[FeatureSpec], rows_per_record: int) -> int:
+    """The size of a full record in its file, framing included."""
+    return record_layout(tuple(features), rows=rows_per_record, rows_per_record=rows_per_record).frame_bytes

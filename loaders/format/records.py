@@ -1,4 +1,4 @@
-"""Reads the rows of records without TensorFlow: by their constant layout, or by the protobuf wire format.
+"""Reads the rows of records, which `encode` has made: by their constant layout, or by the protobuf wire format.
 
 *Columns* are a dict of one array for each feature's name, as in a block of `tensorflow.decode`: [rows, *shape] in the
 feature's dtype; a string is an object of `bytes`, and so is a whole row of a ragged feature, which `reading.columns`
@@ -35,38 +35,47 @@ Columns = dict[str, npt.NDArray[Any]]
 
 
 class RecordError(Exception):
-    """A record that is not what the format says; the message says what was expected and found."""
+    """A record that is not what the format says.
 
-    def __init__(self, message: str, *, record: int = 0) -> None:
-        super().__init__(message)
+    Attributes:
+        expected: What it should have been.
+        found: What it is.
+        record: Which one it is of those that were read together.
+    """
+
+    def __init__(self, expected: str, found: str, *, record: int = 0) -> None:
+        super().__init__(expected, found)
+        self.expected = expected
+        self.found = found
         self.record = record
 
+    def __str__(self) -> str:
+        return f"expected {self.expected}; found {self.found}"
 
-def check_frames(frames: U8, layout: RecordLayout) -> None:
+
+def check_frames(frames: U8, layout: RecordLayout, *, first: int = 0) -> None:
     """Compares frames with their layout and their checksums.
 
     Args:
         frames: uint8 of shape [records, layout.frame_bytes].
         layout: Their layout.
+        first: The number of the first frame.
 
     Raises:
-        RecordError: If a frame is another one, or is damaged; its `record` is the first such row of `frames`.
+        RecordError: If a frame is another one, or is damaged; its `record` is the number of the first such frame.
     """
     wrong = np.zeros(len(frames), dtype=np.bool_)
     for offset, piece in layout.fixed:
         wrong |= (frames[:, offset : offset + len(piece)] != np.frombuffer(piece, dtype=np.uint8)).any(axis=1)
     if wrong.any():
-        raise RecordError(
-            f"expected a record of {layout.rows} rows in {layout.frame_bytes} bytes, laid out as the manifest says; "
-            "found other bytes",
-            record=int(wrong.argmax()),
-        )
+        expected = f"a record of {layout.rows} rows in {layout.frame_bytes} bytes, laid out as the manifest says"
+        raise RecordError(expected, "other bytes", record=first + int(wrong.argmax()))
     crcs = checksum.masked(checksum.crc32c(frames[:, HEADER_BYTES:-FOOTER_BYTES]))
     stored = np.ascontiguousarray(frames[:, -FOOTER_BYTES:]).view("<u4")[:, 0]
     damaged = crcs != stored
     if damaged.any():
         record = int(damaged.argmax())
-        raise RecordError(f"expected checksum {stored[record]:08x}; found {crcs[record]:08x}", record=record)
+        raise RecordError(f"checksum {stored[record]:08x}", f"{crcs[record]:08x}", record=first + record)
 
 
 def copy_values(frames: U8, layout: RecordLayout, spec: FeatureSpec, target: npt.NDArray[Any]) -> None:
@@ -135,19 +144,30 @@ def frame_at(content: U8, at: int, *, check: bool) -> tuple[bytes, int]:
     Raises:
         RecordError: If there is no frame, or it is damaged.
     """
-    header = content[at : at + HEADER_BYTES].tobytes()
-    if len(header) < HEADER_BYTES or masked_crc32c(header[:8]) != int.from_bytes(header[8:], "little"):
-        raise RecordError("expected the header of a record; found other bytes")
-    end = at + HEADER_BYTES + int.from_bytes(header[:8], "little")
-    if end + FOOTER_BYTES > len(content):
-        raise RecordError(f"expected {end - len(content) + FOOTER_BYTES} more bytes; found the end of the file")
+    end = at + HEADER_BYTES + data_bytes(content[at : at + HEADER_BYTES].tobytes(), len(content) - at)
     if not check:
         return b"", end + FOOTER_BYTES
     data = content[at + HEADER_BYTES : end].tobytes()
-    expected, found = int.from_bytes(content[end : end + FOOTER_BYTES].tobytes(), "little"), masked_crc32c(data)
-    if expected != found:
-        raise RecordError(f"expected checksum {expected:08x}; found {found:08x}")
+    check_data(data, content[end : end + FOOTER_BYTES].tobytes())
     return data, end + FOOTER_BYTES
+
+
+def data_bytes(header: bytes, left: int) -> int:
+    """How many bytes of data come after a frame's header, given how many bytes of the file are left from it on."""
+    if len(header) < HEADER_BYTES or masked_crc32c(header[:8]) != int.from_bytes(header[8:], "little"):
+        raise RecordError("the header of a record", "other bytes")
+    size = int.from_bytes(header[:8], "little")
+    missing = HEADER_BYTES + size + FOOTER_BYTES - left
+    if missing > 0:
+        raise RecordError(f"{missing} more bytes", "the end of the file")
+    return size
+
+
+def check_data(data: bytes, footer: bytes) -> None:
+    """Compares the data of a frame with the checksum after it."""
+    expected, found = int.from_bytes(footer, "little"), masked_crc32c(data)
+    if expected != found:
+        raise RecordError(f"checksum {expected:08x}", f"{found:08x}")
 
 
 def parse(
@@ -169,24 +189,32 @@ def parse(
         RecordError: If it does not hold just these features for so many rows.
     """
     result = {}
-    begin, end = _content(data, 0, len(data), EXAMPLE_FEATURES)
+    begin, end = _only(data, 0, len(data), EXAMPLE_FEATURES)
     for spec in features:
         entry, begin = _content(data, begin, end, MAP_ENTRY)
         if spec.name in names:
             try:
                 result[spec.name] = _values(data, entry, begin, spec, rows=rows, rows_per_record=rows_per_record)
             except RecordError as error:
-                raise RecordError(f"{spec.name}: {error}") from error
+                raise RecordError(f"{error.expected} in feature {spec.name}", error.found) from error
     if begin != end:
-        raise RecordError(f"expected {len(features)} features; found {end - begin} more bytes")
+        raise RecordError(f"{len(features)} features", f"{end - begin} more bytes")
     return result
+
+
+def _only(data: bytes, at: int, end: int, tag: int) -> tuple[int, int]:
+    """`_content` of a field after which nothing comes."""
+    begin, stop = _content(data, at, end, tag)
+    if stop != end:
+        raise RecordError(f"a field that ends at byte {end}", f"{end - stop} more bytes")
+    return begin, stop
 
 
 def _content(data: bytes, at: int, end: int, tag: int) -> tuple[int, int]:
     """Where the content of the field at a byte begins and ends; the field has this tag and a length."""
     if at >= end or data[at] != tag:
         found = f"tag {data[at]:#x}" if at < end else "the end"
-        raise RecordError(f"expected tag {tag:#x} at byte {at} of {len(data)}; found {found}")
+        raise RecordError(f"tag {tag:#x} at byte {at} of {len(data)}", found)
     size = shift = 0
     for place in range(at + 1, min(at + 1 + VARINT64_BYTES, end)):
         size |= (data[place] & 0x7F) << shift
@@ -195,7 +223,7 @@ def _content(data: bytes, at: int, end: int, tag: int) -> tuple[int, int]:
                 return place + 1, place + 1 + size
             break
         shift += 7
-    raise RecordError(f"expected a field that ends by byte {end}; found one at byte {at} of {size} bytes")
+    raise RecordError(f"a field that ends by byte {end}", f"one at byte {at} of {size} bytes")
 
 
 def _values(
@@ -204,14 +232,14 @@ def _values(
     """The column of a feature from its entry of the map."""
     key, key_end = _content(data, begin, end, ENTRY_KEY)
     if data[key:key_end] != spec.name.encode():
-        raise RecordError(f"expected the feature; found {data[key:key_end]!r}")
+        raise RecordError("the name", f"{data[key:key_end]!r}")
     encoding = spec.encoding(rows_per_record)
-    begin, end = _content(data, *_content(data, key_end, end, ENTRY_VALUE), LIST_TAG[encoding])
+    begin, end = _only(data, *_only(data, key_end, end, ENTRY_VALUE), LIST_TAG[encoding])
     elements = rows * spec.row_elements
     if not spec.variable:
-        begin, end = _content(data, begin, end, LIST_VALUE)
+        begin, end = _only(data, begin, end, LIST_VALUE)
         if end - begin != elements * element_bytes(spec, encoding):
-            raise RecordError(f"expected {elements} values; found {end - begin} bytes")
+            raise RecordError(f"{elements} values", f"{end - begin} bytes")
         raw = np.frombuffer(data, np.uint8, end - begin, begin)
         flat = varints(raw) if encoding == "int64_list" else raw.view(spec.numpy_dtype)
         return flat.reshape(rows, *spec.inner_shape)
@@ -221,12 +249,12 @@ def _values(
         if count < len(strings):
             strings[count] = string
     if count + 1 != len(strings):
-        raise RecordError(f"expected {len(strings)} strings; found {count + 1}")
+        raise RecordError(f"{len(strings)} strings", f"{count + 1}")
     if not spec.ragged:
         return strings.reshape(rows, *spec.inner_shape)
     step = spec.row_elements * spec.numpy_dtype.itemsize
     if odd := [len(row) for row in strings if len(row) % step]:
-        raise RecordError(f"expected rows of steps of {step} bytes; found one of {odd[0]} bytes")
+        raise RecordError(f"rows of steps of {step} bytes", f"one of {odd[0]} bytes")
     return strings
 
 

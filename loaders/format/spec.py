@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -133,3 +133,8 @@ class FeatureSpec:
             class_names=tuple(value["class_names"]),
             unit=value.get("unit", ""),
         )
+
+
+def is_variable(features: Iterable[FeatureSpec]) -> bool:
+    """Whether rows, and so records, differ in size."""
+    return any(spec.variable for spec in features)

@@ -141,7 +141,7 @@ class Shards:
             end = full * size + (frames[rest].shape[1] if rest else 0)
             content = self._bytes(shard, begin, begin + end)
             if len(content) != end:
-                raise RecordError("expected whole records; found the end of the file")
+                raise RecordError("whole records", "the end of the file")
             for count, number, found in ((self._full, full, content[: full * size]), (rest, 1, content[full * size :])):
                 if len(found):
                     frames[count][copied[count] : copied[count] + number] = found.reshape(number, -1)

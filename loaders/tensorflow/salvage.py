@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.format import records
-from loaders.format.frames import empty_record
+from loaders.format.encode import empty_record
 from loaders.format.records import RecordError
 from loaders.order.chunks import Chunks
 from loaders.order.splits import View

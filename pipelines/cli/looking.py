@@ -67,12 +67,13 @@ def _inspect_shuffle(options: argparse.Namespace, console: Console) -> int:
 
 def run_status(options: argparse.Namespace, console: Console) -> int:
     """Says how far a build is."""
-    from pipelines.maintain.status import Watcher, describe, watch
+    from pipelines.cli.show_outputs import describe_status
+    from pipelines.maintain.status import Watcher, watch
 
     watcher = Watcher(options.path)
     shown: list[str] = []
     for found in watch(watcher) if options.watch else [watcher.read()]:
-        lines = describe(found)
+        lines = describe_status(found)
         changed = [line for line in lines if line not in shown]
         if any(not line.startswith(("the last task", "at work: ")) for line in changed):
             for line in changed:
@@ -110,7 +111,8 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
 
 def run_leakage(options: argparse.Namespace, console: Console) -> int:
     """Finds rows that are in more than one split."""
-    from pipelines.maintain.leakage import find_leaks, show_leaks
+    from pipelines.cli.show_outputs import show_leaks
+    from pipelines.maintain.leakage import find_leaks
 
     leaks = find_leaks(options.path, features=options.features.split(",") if options.features else None)
     show_leaks(console, leaks)

@@ -8,14 +8,15 @@ from typing import BinaryIO
 
 import google_crc32c
 
-from loaders.format.frames import FOOTER_BYTES, HEADER_BYTES, RecordLayout, masked_crc32c, record_layout
+from loaders.format.frames import record_bytes
 from loaders.format.manifest import Manifest, ManifestError, Shard
+from loaders.format.records import RecordError, check_frames
+from loaders.format.spec import is_variable
+from loaders.format.stream import Read, read_frames, read_variable
 from pipelines.errors import Problem
 from pipelines.output.directory import GOLDEN, Output
 from pipelines.publish.golden import check_golden
 from pipelines.storage import files
-from pipelines.write.encode import is_variable, record_bytes
-from pipelines.write.wire import WireError, read_record
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,92 +104,55 @@ def _unreadable(path: str, expected: str, error: OSError) -> Problem:
 
 
 def _check_shard(path: str, shard: Shard, manifest: Manifest) -> list[Problem]:
+    def problem(expected: str, found: str) -> list[Problem]:
+        return [Problem(path=path, expected=expected, found=found)]
+
     try:
         size = files.size(path)
         if size != shard.bytes:
-            return [Problem(path=path, expected=f"{shard.bytes} bytes", found=f"{size} bytes")]
+            return problem(f"{shard.bytes} bytes", f"{size} bytes")
         with files.open_input(path) as file:
-            check = _check_variable_records if is_variable(manifest.features) else _check_records
-            checksum = check(file, shard, manifest)
+            summed = _Summed(file)
+            offsets = _check_records(summed.read, shard, manifest)
+            if file.read(1):
+                return problem(f"the end of the file after its {shard.rows} rows", "more bytes")
     except OSError as error:
         return [_unreadable(path, f"a shard of {shard.bytes} bytes", error)]
-    except _BadRecordError as error:
-        return [Problem(path=path, expected=error.expected, found=error.found)]
-    if checksum != shard.crc32c:
-        return [Problem(path=path, expected=f"CRC-32C {shard.crc32c}", found=checksum)]
+    except RecordError as error:
+        return problem(f"in record {error.record} {error.expected}", error.found)
+    if offsets != shard.offsets:
+        return problem(f"chunks at the offsets {shard.offsets}", f"{offsets}")
+    if (checksum := f"{summed.crc32c:08x}") != shard.crc32c:
+        return problem(f"CRC-32C {shard.crc32c}", checksum)
     return []
 
 
-class _BadRecordError(Exception):
-    def __init__(self, expected: str, found: str) -> None:
-        super().__init__(expected, found)
-        self.expected = expected
-        self.found = found
+class _Summed:
+    """A file of which all that is read is added to a checksum."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.crc32c = 0
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self.crc32c = google_crc32c.extend(self.crc32c, data)
+        return data
 
 
-def _check_records(file: BinaryIO, shard: Shard, manifest: Manifest) -> str:
-    """Reads a shard record by record, and returns the checksum of the file."""
-    checksum, record, left = 0, 0, shard.rows
-    while left:
-        rows = min(left, manifest.rows_per_record)
-        layout = record_layout(manifest.features, rows=rows, rows_per_record=manifest.rows_per_record)
-        frame = file.read(layout.frame_bytes)
-        checksum = google_crc32c.extend(checksum, frame)
-        _check_frame(frame, layout, record)
-        left -= rows
-        record += 1
-    if file.read(1):
-        raise _BadRecordError(f"the end of the file after {record} records of {shard.rows} rows", "more bytes")
-    return f"{checksum:08x}"
+def _check_records(read: Read, shard: Shard, manifest: Manifest) -> tuple[int, ...] | None:
+    """Reads the records of a shard and checks each; returns where chunks begin, where records differ in size.
 
-
-def _check_frame(frame: bytes, layout: RecordLayout, record: int) -> None:
-    expected = f"record {record} to be a frame of {layout.frame_bytes} bytes with {layout.rows} rows"
-    if len(frame) < layout.frame_bytes:
-        raise _BadRecordError(expected, f"{len(frame)} bytes")
-    (_, header), *fixed = layout.fixed
-    if frame[:HEADER_BYTES] != header:
-        raise _BadRecordError(expected, f"the header {frame[:HEADER_BYTES].hex()}")
-    if int.from_bytes(frame[-FOOTER_BYTES:], "little") != masked_crc32c(frame[HEADER_BYTES:-FOOTER_BYTES]):
-        raise _BadRecordError(f"record {record} to match its checksum", "other bytes")
-    for offset, piece in fixed:
-        if frame[offset : offset + len(piece)] != piece:
-            raise _BadRecordError(expected, f"another layout at byte {offset} of the frame")
-
-
-def _check_variable_records(file: BinaryIO, shard: Shard, manifest: Manifest) -> str:
-    """`_check_records` where records differ in size."""
-    checksum, record, left, position, offsets = 0, 0, shard.rows, 0, []
-    assert manifest.chunk_records is not None, "a manifest of features that vary has it"
-    while left:
-        if record % manifest.chunk_records == 0:
-            offsets.append(position)
-        rows = min(left, manifest.rows_per_record)
-        frame = _read_frame(file, record, shard.bytes - position)
-        checksum = google_crc32c.extend(checksum, frame)
-        try:
-            read_record(frame[HEADER_BYTES:-FOOTER_BYTES], manifest.features, rows, manifest.rows_per_record)
-        except WireError as error:
-            raise _BadRecordError(f"record {record} to hold {rows} rows of the features", str(error)) from error
-        left -= rows
-        record += 1
-        position += len(frame)
-    if position != shard.bytes:
-        raise _BadRecordError(f"the end of the file after {record} records of {shard.rows} rows", "more bytes")
-    if tuple(offsets) != shard.offsets:
-        raise _BadRecordError(f"chunks at the offsets {shard.offsets}", f"{tuple(offsets)}")
-    return f"{checksum:08x}"
-
-
-def _read_frame(file: BinaryIO, record: int, left: int) -> bytes:
-    """A frame whose two checksums are right; `left` is how many bytes of the file are left."""
-    header = file.read(HEADER_BYTES)
-    length = int.from_bytes(header[:8], "little")
-    if len(header) < HEADER_BYTES or int.from_bytes(header[8:], "little") != masked_crc32c(header[:8]):
-        raise _BadRecordError(f"record {record} to begin with a length and its checksum", f"{header.hex()}")
-    if length > left - HEADER_BYTES - FOOTER_BYTES:
-        raise _BadRecordError(f"record {record} of {length} bytes", f"{left} bytes to the end of the file")
-    data, footer = file.read(length), file.read(FOOTER_BYTES)
-    if int.from_bytes(footer, "little") != masked_crc32c(data):
-        raise _BadRecordError(f"record {record} to match its checksum", "other bytes")
-    return header + data + footer
+    Raises:
+        RecordError: If one is not as the format says.
+    """
+    features, size = manifest.features, manifest.rows_per_record
+    if manifest.chunk_records is None:
+        first = 0
+        for layout, frames in read_frames(read, features, rows=shard.rows, rows_per_record=size):
+            check_frames(frames, layout, first=first)
+            first += len(frames)
+        return None
+    names = frozenset(spec.name for spec in features)
+    begins = [at for at, _ in read_variable(read, features, names=names, shard=shard, rows_per_record=size)]
+    return tuple(begins[:: manifest.chunk_records])

@@ -79,12 +79,15 @@ class Holder:
             return _start(self.pid) != self.started
         return time.time() - self.beat > STALE_SECONDS
 
+    def __str__(self) -> str:
+        since = datetime.datetime.fromtimestamp(self.since).isoformat(sep=" ", timespec="seconds")
+        return f"{self.host}, process {self.pid}, since {since}"
+
     def refuse(self, root: str) -> OutputError:
         """The error for another build."""
-        since = datetime.datetime.fromtimestamp(self.since).isoformat(sep=" ", timespec="seconds")
         return OutputError(
-            f"{root}: expected no other build of this output; found one on {self.host}, process {self.pid}, "
-            f"since {since}. Wait for it, or stop it and give the command again"
+            f"{root}: expected no other build of this output; found one on {self}. "
+            "Wait for it, or stop it and give the command again"
         )
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from loaders.format.frames import record_bytes
 from loaders.format.manifest import File, Manifest, Shard
-from loaders.format.spec import FeatureSpec
+from loaders.format.spec import FeatureSpec, is_variable
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import DataError, NpyflowError
 from pipelines.output.directory import (
@@ -34,7 +35,6 @@ from pipelines.sources.provenance import Provenance, raw_specs
 from pipelines.statistics.recorded import TrainingStatistics
 from pipelines.statistics.summary import Statistics
 from pipelines.storage import files
-from pipelines.write.encode import is_variable, record_bytes
 from pipelines.write.shards import Written
 
 

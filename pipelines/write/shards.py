@@ -15,8 +15,10 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
+from loaders.format.encode import encode_records, encode_variable_records
 from loaders.format.frames import record_layout
 from loaders.format.manifest import Shard
+from loaders.format.spec import is_variable
 from pipelines import counters
 from pipelines.errors import naming_file
 from pipelines.output.directory import Output
@@ -29,7 +31,6 @@ from pipelines.runners.pool import WorkerPool
 from pipelines.storage import files
 from pipelines.storage.remote import Writer
 from pipelines.storage.retry import retrying
-from pipelines.write.encode import encode_records, encode_variable_records, is_variable
 from pipelines.write.transform import apply_transform, load_transform
 
 STAGE = "write"

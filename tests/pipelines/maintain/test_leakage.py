@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from loaders.format.spec import FeatureSpec
+from pipelines.cli.show_outputs import show_leaks
 from pipelines.errors import ConfigError, DataError
 from pipelines.maintain import leakage
-from pipelines.maintain.leakage import BUCKET_ROWS, Buckets, Place, find_leaks, hash_rows, show_leaks
+from pipelines.maintain.buckets import BUCKET_ROWS, Buckets
+from pipelines.maintain.leakage import Place, find_leaks
+from pipelines.maintain.row_hashes import DIGEST_BYTES, hash_rows
 from tests.support import shards
 
 
@@ -148,7 +151,7 @@ def test_rows_are_compared_by_bits(tmp_path):
     )
 
 
-@pytest.mark.parametrize("width", [leakage.DIGEST_BYTES // 4 - 1, leakage.DIGEST_BYTES // 4])
+@pytest.mark.parametrize("width", [DIGEST_BYTES // 4 - 1, DIGEST_BYTES // 4])
 def test_narrow_and_wide_rows(tmp_path, width):
     generator = np.random.default_rng(1)
     rows = generator.normal(size=(40, width)).astype(np.float32)
@@ -225,7 +228,8 @@ def test_a_shard_that_is_too_short(tmp_path):
     root = write(tmp_path / "o", {"train": [{"x": np.zeros(30, np.float32)}]}, rows_per_record=4)
     (shard,) = (tmp_path / "o" / "train").iterdir()
     shard.write_bytes(shard.read_bytes()[:-40])
-    with pytest.raises(DataError, match=r"train-00000.tfrecord: expected \d+ bytes with 30 rows; found the end"):
+    expected = r"train-00000.tfrecord: expected in record 6 a record of \d+ bytes with 4 rows; found \d+ bytes"
+    with pytest.raises(DataError, match=expected):
         find_leaks(root)
 
 
@@ -237,7 +241,7 @@ def test_a_record_that_is_not_as_the_manifest_says(tmp_path, old, new):
     (shard,) = (tmp_path / "o" / "train").iterdir()
     assert old in shard.read_bytes()
     shard.write_bytes(shard.read_bytes().replace(old, new))
-    with pytest.raises(DataError, match=r"train-00000.tfrecord: expected a record of 2 rows; found"):
+    with pytest.raises(DataError, match=r"train-00000.tfrecord: expected in record 0 .*; found"):
         find_leaks(str(tmp_path / "o"))
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from pipelines.cli import main
+from pipelines.cli.show_outputs import describe_status
 from pipelines.config.schema import parse_config
 from pipelines.maintain import status
-from pipelines.maintain.status import NoBuildError, Watcher, describe, speed
+from pipelines.maintain.status import NoBuildError, Watcher, speed
 from pipelines.output.directory import Output
 from pipelines.output.lock import Holder, held
 from pipelines.plan.plan import make_plan
@@ -130,7 +131,7 @@ def test_records_are_read_once_and_reckoned_where_there_are_many(unfinished, mon
     some = watcher.read()
     assert not some.exact
     assert some.rows_done == pytest.approx(exact.rows_done, rel=0.3)
-    assert "about " in "\n".join(describe(some))
+    assert "about " in "\n".join(describe_status(some))
     while not (last := watcher.read()).exact:
         pass
     assert dataclasses.replace(last, idle_seconds=exact.idle_seconds) == exact
@@ -158,7 +159,7 @@ def test_the_forecast_goes_by_the_times_of_the_records(unfinished):
     assert found.last == 1100 + 2 * len(tasks)
     assert found.tasks_per_second == 0.5
     assert found.seconds_left == 6
-    lines = "\n".join(describe(found, now=found.last + 3))
+    lines = "\n".join(describe_status(found, now=found.last + 3))
     assert "the last task was done 3.0 s ago" in lines
     assert "0.5 tasks/s; writing would take 6.0 s more" in lines
     # Begun again: what was done before says nothing of the speed now.
@@ -176,7 +177,7 @@ def test_an_append_on_its_way(source, tmp_path, monkeypatch):
             append(more, out)
     found = read(out)
     assert (found.state, found.sources, found.rows, found.rows_done) == ("appending", more, 50, 50)
-    assert describe(found)[0].endswith(f"an append that is not finished, of {more}")
+    assert describe_status(found)[0].endswith(f"an append that is not finished, of {more}")
     append(more, out)
     assert (read(out).state, read(out).rows_done) == ("finished", ROWS + 50)
 
@@ -235,12 +236,12 @@ def test_who_is_at_work(unfinished):
     found = read(out)
     assert found.at_work is None
     assert 0 <= found.idle_seconds < 3600
-    assert describe(found)[-1].startswith("at work: no driver on record")
+    assert describe_status(found)[-1].startswith("at work: no driver on record")
     with held(Output(str(out))):
         found = read(out)
-        assert found.at_work.startswith(f"{socket.gethostname()}, process {os.getpid()}, for ")
+        assert found.at_work.startswith(f"{socket.gethostname()}, process {os.getpid()}, since 2")
         assert found.idle_seconds is None
-        assert describe(found)[-1] == f"at work: {found.at_work}"
+        assert describe_status(found)[-1] == f"at work: {found.at_work}"
         # Another machine's lock in a shared directory: nobody here knows better.
         other = dataclasses.replace(Holder.this(), host="elsewhere", beat=0.0)
         (out / "_lock").write_bytes(other.dumps())

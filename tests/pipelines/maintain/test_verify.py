@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import loaders
+from loaders.format.encode import encode_variable_records
 from loaders.format.manifest import Manifest, ManifestError
 from loaders.format.spec import FeatureSpec
 from pipelines.config.schema import parse_config
@@ -19,7 +20,6 @@ from pipelines.maintain.verify import read_manifest, verify
 from pipelines.output.directory import Output
 from pipelines.reading.columns import Ragged
 from pipelines.runners.flink import failure
-from pipelines.write.encode import encode_variable_records
 from pipelines.write.shards import _write_shard
 from tests.support.arrays import write_files
 from tests.support.builds import build

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loaders.format.frames import record_bytes
 from loaders.format.manifest import FILE_NAME, Manifest, Shard
 from loaders.numpy import Loader
 from pipelines.config.feature import Feature
@@ -25,7 +26,6 @@ from pipelines.plan.units import MOST_RUNS
 from pipelines.sources.packed import PackedParts
 from pipelines.sources.parts import Part, Source
 from pipelines.sources.table import SourceTable, scan
-from pipelines.write.encode import record_bytes
 from tests.support import shards
 from tests.support.arrays import npy_bytes, write_files
 

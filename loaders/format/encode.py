@@ -1,4 +1,4 @@
-"""Columns as TFRecord frames of `tf.train.Example` records.
+"""Rows as TFRecord frames of `tf.train.Example` records.
 
 Where all rows have one size, the frames are laid out as one byte matrix; otherwise each is put together from pieces
 that are laid out for all rows at once.
@@ -6,12 +6,13 @@ that are laid out for all rows at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from loaders.format import checksum
 from loaders.format.frames import (
     ENTRY_KEY,
     ENTRY_VALUE,
@@ -23,17 +24,15 @@ from loaders.format.frames import (
     MAP_ENTRY,
     VARINT64_BYTES,
     RecordLayout,
-    masked_crc32c,
-    record_layout,
+    frame,
     varint,
 )
 from loaders.format.spec import Encoding, FeatureSpec
-from pipelines.reading.batches import Columns, Ragged
 
 U8 = npt.NDArray[np.uint8]
 
 
-def encode_records(layout: RecordLayout, columns: Columns) -> U8:
+def encode_records(layout: RecordLayout, columns: Mapping[str, npt.NDArray[Any]]) -> U8:
     """Encodes rows as frames.
 
     Args:
@@ -50,9 +49,8 @@ def encode_records(layout: RecordLayout, columns: Columns) -> U8:
     for spec, (offset, size) in zip(layout.features, layout.values, strict=True):
         encoding = spec.encoding(layout.rows_per_record)
         frames[:, offset : offset + size] = _value_bytes(columns[spec.name], encoding).reshape(records, size)
-    for frame in frames:
-        crc = masked_crc32c(frame[HEADER_BYTES:-FOOTER_BYTES].tobytes())
-        frame[-FOOTER_BYTES:] = np.frombuffer(crc.to_bytes(4, "little"), dtype=np.uint8)
+    crcs = checksum.masked(checksum.crc32c(frames[:, HEADER_BYTES:-FOOTER_BYTES]))
+    frames[:, -FOOTER_BYTES:] = crcs.astype("<u4")[:, np.newaxis].view(np.uint8)
     return frames
 
 
@@ -76,25 +74,17 @@ def padded_varints(values: npt.NDArray[np.int64]) -> U8:
     return groups
 
 
-def record_bytes(features: Sequence[FeatureSpec], rows_per_record: int) -> int:
-    """The size of a full record in its file, framing included."""
-    return record_layout(tuple(features), rows=rows_per_record, rows_per_record=rows_per_record).frame_bytes
-
-
-def is_variable(features: Sequence[FeatureSpec]) -> bool:
-    """Whether rows, and so records, differ in size."""
-    return any(spec.variable for spec in features)
-
-
 def encode_variable_records(
-    features: Sequence[FeatureSpec], columns: Columns, *, rows: int, rows_per_record: int
+    features: Sequence[FeatureSpec], columns: Mapping[str, Any], *, rows: int, rows_per_record: int
 ) -> list[bytes]:
     """Encodes rows that differ in size as frames.
 
     Args:
         features: The features, sorted by name.
         columns: For each feature: NumPy's bytes `[rows, *shape]` for strings, whose zero bytes at the end are lost;
-            `Ragged` where rows have lengths of their own; otherwise `[rows, *shape]` in its `numpy_dtype`.
+            where rows have lengths of their own, an object with the rows' `values` one after the other,
+            `[sum of lengths, *inner shape]`, and the `lengths`, `[rows]`; otherwise `[rows, *shape]` in its
+            `numpy_dtype`.
         rows: How many rows each record holds; the number of rows is a multiple of it.
         rows_per_record: How many a full record holds.
 
@@ -105,21 +95,40 @@ def encode_variable_records(
     records = [bytearray() for _ in range(count)]
     for spec in features:
         encoding = spec.encoding(rows_per_record)
-        key = _delimited(ENTRY_KEY, spec.name.encode())
         for record, values in zip(records, _lists(spec, columns[spec.name], encoding, records=count), strict=True):
-            value = _delimited(ENTRY_VALUE, _delimited(LIST_TAG[encoding], values))
-            record += _delimited(MAP_ENTRY, key + value)
-    return [_frame(_delimited(EXAMPLE_FEATURES, bytes(record))) for record in records]
+            record += _entry(spec, encoding, values)
+    return [frame(_delimited(EXAMPLE_FEATURES, bytes(record))) for record in records]
+
+
+def empty_record(features: Sequence[FeatureSpec], *, rows: int, rows_per_record: int) -> bytes:
+    """A serialized `tf.train.Example` of rows of zeros, empty strings and ragged rows of no length.
+
+    Args:
+        features: The features, sorted by name.
+        rows: How many rows the record holds.
+        rows_per_record: How many a full record holds.
+    """
+    entries = []
+    for spec in features:
+        encoding = spec.encoding(rows_per_record)
+        if spec.variable:
+            values = _delimited(LIST_VALUE, b"") * (rows if spec.ragged else rows * spec.row_elements)
+        else:
+            # A varint of zero is a byte.
+            element = 1 if encoding == "int64_list" else spec.numpy_dtype.itemsize
+            values = _delimited(LIST_VALUE, bytes(rows * spec.row_elements * element))
+        entries.append(_entry(spec, encoding, values))
+    return _delimited(EXAMPLE_FEATURES, b"".join(entries))
 
 
 def _delimited(tag: int, data: bytes) -> bytes:
     return bytes([tag]) + varint(len(data)) + data
 
 
-def _frame(data: bytes) -> bytes:
-    length = len(data).to_bytes(8, "little")
-    header = length + masked_crc32c(length).to_bytes(4, "little")
-    return header + data + masked_crc32c(data).to_bytes(4, "little")
+def _entry(spec: FeatureSpec, encoding: Encoding, values: bytes) -> bytes:
+    """The entry of the map of features: the name, and the list of values."""
+    value = _delimited(ENTRY_VALUE, _delimited(LIST_TAG[encoding], values))
+    return _delimited(MAP_ENTRY, _delimited(ENTRY_KEY, spec.name.encode()) + value)
 
 
 def _lists(spec: FeatureSpec, column: Any, encoding: Encoding, *, records: int) -> Iterator[bytes]:
@@ -132,7 +141,7 @@ def _lists(spec: FeatureSpec, column: Any, encoding: Encoding, *, records: int) 
         for start in range(0, len(data), size):
             yield _delimited(LIST_VALUE, data[start : start + size].tobytes())
         return
-    strings, lengths = row_strings(spec, column)
+    strings, lengths = _strings(spec, column)
     encoded, ends = delimit(strings, lengths)
     start = 0
     per_record = len(lengths) // records
@@ -141,18 +150,14 @@ def _lists(spec: FeatureSpec, column: Any, encoding: Encoding, *, records: int) 
         start = end
 
 
-def row_strings(spec: FeatureSpec, column: Any) -> tuple[U8, npt.NDArray[np.int64]]:
+def _strings(spec: FeatureSpec, column: Any) -> tuple[U8, npt.NDArray[np.int64]]:
     """The strings that stand for a feature whose rows differ in size.
-
-    Args:
-        spec: The feature.
-        column: Its rows: NumPy's bytes `[rows, *shape]`, or `Ragged`.
 
     Returns:
         The bytes of all strings, one after the other, and the length of each: one string a row of a ragged feature,
         one for each element otherwise.
     """
-    if isinstance(column, Ragged):
+    if spec.ragged:
         values = np.ascontiguousarray(column.values, dtype=spec.numpy_dtype)
         step = spec.row_elements * spec.numpy_dtype.itemsize
         return values.reshape(-1).view(np.uint8), np.asarray(column.lengths, dtype=np.int64) * step

@@ -8,11 +8,11 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loaders.format.frames import masked_crc32c, record_layout
+from loaders.format.encode import delimit, encode_records, encode_variable_records, padded_varints
+from loaders.format.frames import masked_crc32c, record_bytes, record_layout
+from loaders.format.records import RecordError, parse
 from loaders.format.spec import FeatureSpec
-from pipelines.reading.columns import Ragged
-from pipelines.write.encode import delimit, encode_records, encode_variable_records, padded_varints, record_bytes
-from pipelines.write.wire import WireError, read_record
+from pipelines.reading.batches import Ragged
 from tests.support.arrays import DTYPES, values
 
 
@@ -259,33 +259,60 @@ VARIABLE_GROUP = [
 ]
 
 
+def parsed(data, specs, rows, rows_per_record):
+    """All columns of a record."""
+    names = frozenset(spec.name for spec in specs)
+    return parse(data, specs, names=names, rows=rows, rows_per_record=rows_per_record)
+
+
 @pytest.mark.parametrize("rows_per_record", [1, 3])
-def test_the_strict_reader_reads_what_was_encoded(rows_per_record):
+def test_the_parser_reads_what_was_encoded(rows_per_record):
     columns = string_columns([0, 2, 5], VARIABLE)
     frames = encode_variable_records(VARIABLE, columns, rows=rows_per_record, rows_per_record=rows_per_record)
 
-    found = [read_record(frame[12:-4], VARIABLE, rows_per_record, rows_per_record) for frame in frames]
+    found = [parsed(frame[12:-4], VARIABLE, rows_per_record, rows_per_record) for frame in frames]
 
-    assert [text for record in found for text in record["a"]] == columns["a"].ravel().tolist()
+    assert [text for record in found for text in record["a"].ravel()] == columns["a"].ravel().tolist()
     assert b"".join(row for record in found for row in record["c"]) == columns["c"].values.tobytes()
     assert [len(row) for record in found for row in record["e"]] == [0, 2, 5]
+    for name in ("b", "d", "f"):
+        assert b"".join(record[name].tobytes() for record in found) == columns[name].tobytes()
 
 
 @pytest.mark.parametrize("rows_per_record", [1, 3])
-def test_the_strict_reader_refuses_every_change_of_the_layout(rows_per_record):
+def test_the_parser_refuses_every_change_of_the_layout(rows_per_record):
     specs = (VARIABLE[0], VARIABLE[2], VARIABLE[1])
     columns = string_columns([0, 2, 5], specs)
     frame = encode_variable_records(specs, columns, rows=rows_per_record, rows_per_record=rows_per_record)[-1]
     data, rows = frame[12:-4], rows_per_record
 
     for other, count in ((specs[:2], rows), (specs, rows + 1), ((*specs, VARIABLE[4]), rows), (VARIABLE[4:], rows)):
-        with pytest.raises(WireError):
-            read_record(data, other, count, rows_per_record)
+        with pytest.raises(RecordError):
+            parsed(data, other, count, rows_per_record)
     for end in range(len(data)):
-        with pytest.raises(WireError):
-            read_record(data[:end], specs, rows, rows_per_record)
-    with pytest.raises(WireError, match="more bytes"):
-        read_record(data + b"\n", specs, rows, rows_per_record)
+        with pytest.raises(RecordError):
+            parsed(data[:end], specs, rows, rows_per_record)
+    with pytest.raises(RecordError, match="more bytes"):
+        parsed(data + b"\n", specs, rows, rows_per_record)
     wider = dataclasses.replace(specs[1], shape=(None, 7))
-    with pytest.raises(WireError, match=r"feature c: a row of .* no number of steps"):
-        read_record(data, (specs[0], wider, specs[2]), rows, rows_per_record)
+    with pytest.raises(RecordError, match=r"expected rows of steps of \d+ bytes in feature c; found one of"):
+        parsed(data, (specs[0], wider, specs[2]), rows, rows_per_record)
+
+
+def test_the_parser_refuses_bytes_after_the_values_at_any_depth():
+    """A list, a value, an entry or the map that is longer by a field that no feature has."""
+    spec = FeatureSpec(name="x", dtype="int16", shape=())
+    values = b"\x01\x00"
+
+    def message(after):
+        content = values
+        for depth, tag in enumerate((0x0A, 0x0A)):
+            content = _delimited(tag, content) + (b"\x32\x00" if depth == after else b"")
+        content = _delimited(0x12, content) + (b"\x32\x00" if after == 2 else b"")
+        content = _delimited(0x0A, _delimited(0x0A, b"x") + content) + (b"\x32\x00" if after == 3 else b"")
+        return _delimited(0x0A, content) + (b"\x32\x00" if after == 4 else b"")
+
+    assert parsed(message(None), (spec,), 1, 1)["x"].tolist() == [1]
+    for depth in range(5):
+        with pytest.raises(RecordError, match="more bytes"):
+            parsed(message(depth), (spec,), 1, 1)
