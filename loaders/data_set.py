@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from loaders.format import names
 from loaders.format.manifest import Manifest, ManifestError
 from loaders.format.spec import FeatureSpec
 from loaders.reading.rows import Rows
@@ -18,8 +19,6 @@ from loaders.storage.files import read_arrays, read_manifest
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-STATISTICS_FILE = "statistics.npz"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -58,7 +57,7 @@ class DataSet:
         Raises:
             ManifestError: If the data set has no statistics.
         """
-        path = posixpath.join(self.root, STATISTICS_FILE)
+        path = posixpath.join(self.root, names.STATISTICS)
         arrays = read_arrays(path)
         if arrays is None:
             raise ManifestError(f"{path}: expected the statistics of the data set; found no file")

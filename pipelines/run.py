@@ -5,25 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from loaders.format.manifest import Manifest
 from pipelines.analyze.accumulate import begin_first_round
 from pipelines.analyze.custom import trace_configured
 from pipelines.config.schema import DatasetConfig
-from pipelines.maintain.append import (
-    PROFILE,
-    Addition,
-    Appended,
-    begin_append,
-    clear_append,
-    finish_append,
-    plan_append,
-    publish_append,
-)
+from pipelines.maintain.append import Addition, plan_append
+from pipelines.maintain.commit import PROFILE, begin_append, clear_append, finish_append
 from pipelines.maintain.reuse import Existing, copy_learned, open_existing, plan_reuse
-from pipelines.maintain.status import keep_description
-from pipelines.output.directory import Output, OutputError, check, prepare
+from pipelines.output.directory import Output, OutputError, read_manifest
 from pipelines.output.lock import held
+from pipelines.output.state import check, prepare, write_description
 from pipelines.plan.handoff import keep
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
@@ -41,6 +34,9 @@ from pipelines.sources.headers import header_reader
 from pipelines.sources.table import scan
 from pipelines.storage import files
 from pipelines.storage.connections import StorageOptions, configure
+
+if TYPE_CHECKING:
+    from pipelines.maintain.extend import Appended
 
 
 def build(
@@ -185,14 +181,14 @@ def _run_build(
     stop_earlier(beam_options, output.root)
     begin = prepare(output, plan, overwrite=overwrite, transform_from=fingerprint)
     if begin == "finished":
-        return Manifest.loads(files.read_text(output.manifest))
+        return read_manifest(output.root)
     analyzed = begin == "resume" and files.exists(output.analysis_done)
     if transform is not None and not analyzed:
         copy_learned(transform, output)
         analyzed = True
 
     plan = keep(plan, output.plan)
-    keep_description(plan, output)
+    write_description(output, plan)
     with ExitStack() as stack:
         pool = stack.enter_context(WorkerPool(plan)) if workers > 1 else None
         first_round = None
@@ -253,6 +249,7 @@ def _run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[st
     stop_earlier(beam_options, output.root)
 
     with quick_imports():
+        from pipelines.maintain.extend import publish_append
         from pipelines.maintain.profile import WriteProfile
         from pipelines.write.shards import WriteShards
 
@@ -261,7 +258,7 @@ def _run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[st
 
     profiled = begin_append(plan, output)
     plan = keep(plan, output.plan)
-    keep_description(plan, output)
+    write_description(output, plan)
     with (
         started(workers, plan) as pool,
         run_pipeline(beam_options, output=output.root, errors=output.errors) as pipeline,

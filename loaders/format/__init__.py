@@ -1,1 +1,1 @@
-"""The on-disk contract: what a data set, a record and a frame are. `pipelines` writes what is said here."""
+"""The on-disk contract: names, manifest, and the layout of records, which are encoded and read here. NumPy only."""

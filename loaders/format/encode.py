@@ -12,21 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders.format import checksum
-from loaders.format.frames import (
-    ENTRY_KEY,
-    ENTRY_VALUE,
-    EXAMPLE_FEATURES,
-    FOOTER_BYTES,
-    HEADER_BYTES,
-    LIST_TAG,
-    LIST_VALUE,
-    MAP_ENTRY,
-    VARINT64_BYTES,
-    RecordLayout,
-    frame,
-    varint,
-)
+from loaders.format import checksum, wire
+from loaders.format.frames import FOOTER_BYTES, HEADER_BYTES, RecordLayout, frame
 from loaders.format.spec import Encoding, FeatureSpec
 
 U8 = npt.NDArray[np.uint8]
@@ -68,7 +55,7 @@ def padded_varints(values: npt.NDArray[np.int64]) -> U8:
     Returns:
         uint8 `[n, 10]`.
     """
-    shifts = np.arange(VARINT64_BYTES, dtype=np.uint64) * np.uint64(7)
+    shifts = np.arange(wire.VARINT64_BYTES, dtype=np.uint64) * np.uint64(7)
     groups = ((values.view(np.uint64)[:, None] >> shifts) & np.uint64(0x7F)).astype(np.uint8)
     groups[:, :-1] |= 0x80
     return groups
@@ -97,7 +84,7 @@ def encode_variable_records(
         encoding = spec.encoding(rows_per_record)
         for record, values in zip(records, _lists(spec, columns[spec.name], encoding, records=count), strict=True):
             record += _entry(spec, encoding, values)
-    return [frame(_delimited(EXAMPLE_FEATURES, bytes(record))) for record in records]
+    return [frame(_delimited(wire.EXAMPLE_FEATURES, bytes(record))) for record in records]
 
 
 def empty_record(features: Sequence[FeatureSpec], *, rows: int, rows_per_record: int) -> bytes:
@@ -112,23 +99,23 @@ def empty_record(features: Sequence[FeatureSpec], *, rows: int, rows_per_record:
     for spec in features:
         encoding = spec.encoding(rows_per_record)
         if spec.variable:
-            values = _delimited(LIST_VALUE, b"") * (rows if spec.ragged else rows * spec.row_elements)
+            values = _delimited(wire.LIST_VALUE, b"") * (rows if spec.ragged else rows * spec.row_elements)
         else:
             # A varint of zero is a byte.
             element = 1 if encoding == "int64_list" else spec.numpy_dtype.itemsize
-            values = _delimited(LIST_VALUE, bytes(rows * spec.row_elements * element))
+            values = _delimited(wire.LIST_VALUE, bytes(rows * spec.row_elements * element))
         entries.append(_entry(spec, encoding, values))
-    return _delimited(EXAMPLE_FEATURES, b"".join(entries))
+    return _delimited(wire.EXAMPLE_FEATURES, b"".join(entries))
 
 
 def _delimited(tag: int, data: bytes) -> bytes:
-    return bytes([tag]) + varint(len(data)) + data
+    return bytes([tag]) + wire.varint(len(data)) + data
 
 
 def _entry(spec: FeatureSpec, encoding: Encoding, values: bytes) -> bytes:
     """The entry of the map of features: the name, and the list of values."""
-    value = _delimited(ENTRY_VALUE, _delimited(LIST_TAG[encoding], values))
-    return _delimited(MAP_ENTRY, _delimited(ENTRY_KEY, spec.name.encode()) + value)
+    value = _delimited(wire.ENTRY_VALUE, _delimited(wire.LIST_TAG[encoding], values))
+    return _delimited(wire.MAP_ENTRY, _delimited(wire.ENTRY_KEY, spec.name.encode()) + value)
 
 
 def _lists(spec: FeatureSpec, column: Any, encoding: Encoding, *, records: int) -> Iterator[bytes]:
@@ -139,7 +126,7 @@ def _lists(spec: FeatureSpec, column: Any, encoding: Encoding, *, records: int) 
         data = _value_bytes(column, encoding).reshape(-1)
         size = len(data) // records
         for start in range(0, len(data), size):
-            yield _delimited(LIST_VALUE, data[start : start + size].tobytes())
+            yield _delimited(wire.LIST_VALUE, data[start : start + size].tobytes())
         return
     strings, lengths = _strings(spec, column)
     encoded, ends = delimit(strings, lengths)
@@ -185,7 +172,7 @@ def delimit(data: U8, lengths: npt.NDArray[np.int64]) -> tuple[U8, npt.NDArray[n
     starts = ends - lengths - digits - 1
     encoded = np.empty(int(ends[-1]) if len(ends) else 0, dtype=np.uint8)
     is_data = np.ones(len(encoded), dtype=np.bool_)
-    encoded[starts], is_data[starts] = LIST_VALUE, False
+    encoded[starts], is_data[starts] = wire.LIST_VALUE, False
     for digit in range(int(digits.max(initial=0))):
         has = digits > digit
         places = starts[has] + 1 + digit

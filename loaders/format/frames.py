@@ -8,37 +8,17 @@ from collections.abc import Sequence
 
 import google_crc32c
 
+from loaders.format import wire
 from loaders.format.spec import Encoding, FeatureSpec
 
 HEADER_BYTES = 12  # the data's length, 8 bytes, and its masked CRC, 4 bytes
 FOOTER_BYTES = 4  # the data's masked CRC
-VARINT64_BYTES = 10
-
-# The field numbers and wire types of tf.train.Example (example.proto, feature.proto); all are length-delimited.
-EXAMPLE_FEATURES, MAP_ENTRY, ENTRY_KEY, ENTRY_VALUE = 0x0A, 0x0A, 0x0A, 0x12
-LIST_TAG: dict[Encoding, int] = {"bytes_list": 0x0A, "float_list": 0x12, "int64_list": 0x1A}
-LIST_VALUE = 0x0A
 
 
 def masked_crc32c(data: bytes) -> int:
     """The masked CRC-32C that TFRecord frames carry: `((crc >> 15) | (crc << 17)) + 0xa282ead8`, in 32 bits."""
     crc: int = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def varint(value: int) -> bytes:
-    """A protobuf varint: seven bits a byte, the lowest first, the upper bit set in all but the last."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def field(tag: int, *parts: bytes | int) -> list[bytes | int]:
-    """A length-delimited field; a part that is a number stands for that many bytes of values."""
-    size = sum(part if isinstance(part, int) else len(part) for part in parts)
-    return [bytes([tag]) + varint(size), *parts]
 
 
 def frame(data: bytes) -> bytes:
@@ -82,7 +62,7 @@ class RecordLayout:
 
 def element_bytes(spec: FeatureSpec, encoding: Encoding) -> int:
     """The bytes of one element of a fixed feature in a record."""
-    return VARINT64_BYTES if encoding == "int64_list" else spec.numpy_dtype.itemsize
+    return wire.VARINT64_BYTES if encoding == "int64_list" else spec.numpy_dtype.itemsize
 
 
 @functools.lru_cache(maxsize=64)
@@ -97,10 +77,10 @@ def record_layout(features: tuple[FeatureSpec, ...], *, rows: int, rows_per_reco
     entries: list[bytes | int] = []
     for spec in features:
         encoding = spec.encoding(rows_per_record)
-        values = field(LIST_VALUE, rows * spec.row_elements * element_bytes(spec, encoding))
-        entry_value = field(ENTRY_VALUE, *field(LIST_TAG[encoding], *values))
-        entries += field(MAP_ENTRY, *field(ENTRY_KEY, spec.name.encode()), *entry_value)
-    parts = field(EXAMPLE_FEATURES, *entries)
+        values = wire.field(wire.LIST_VALUE, rows * spec.row_elements * element_bytes(spec, encoding))
+        entry_value = wire.field(wire.ENTRY_VALUE, *wire.field(wire.LIST_TAG[encoding], *values))
+        entries += wire.field(wire.MAP_ENTRY, *wire.field(wire.ENTRY_KEY, spec.name.encode()), *entry_value)
+    parts = wire.field(wire.EXAMPLE_FEATURES, *entries)
     size = sum(part if isinstance(part, int) else len(part) for part in parts)
     fixed, places, offset = [(0, header(size))], [], HEADER_BYTES
     for part in parts:

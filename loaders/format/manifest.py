@@ -9,9 +9,9 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from loaders.format import names
 from loaders.format.spec import FeatureSpec
 
-FILE_NAME = "manifest.json"
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
 
@@ -199,7 +199,7 @@ class Manifest:
         return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
-    def loads(cls, text: str | bytes, *, path: str = FILE_NAME) -> Manifest:
+    def loads(cls, text: str | bytes, *, path: str = names.MANIFEST) -> Manifest:
         """Reads the text of a manifest.
 
         Args:

@@ -13,21 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders.format import checksum
-from loaders.format.frames import (
-    ENTRY_KEY,
-    ENTRY_VALUE,
-    EXAMPLE_FEATURES,
-    FOOTER_BYTES,
-    HEADER_BYTES,
-    LIST_TAG,
-    LIST_VALUE,
-    MAP_ENTRY,
-    VARINT64_BYTES,
-    RecordLayout,
-    element_bytes,
-    masked_crc32c,
-)
+from loaders.format import checksum, wire
+from loaders.format.frames import FOOTER_BYTES, HEADER_BYTES, RecordLayout, element_bytes, masked_crc32c
 from loaders.format.spec import FeatureSpec
 
 U8 = npt.NDArray[np.uint8]
@@ -127,8 +114,8 @@ def varints(encoded: U8) -> npt.NDArray[np.int64]:
     Returns:
         int64 of shape [n].
     """
-    groups = encoded.reshape(-1, VARINT64_BYTES).astype(np.uint64) & np.uint64(0x7F)
-    shifts = np.arange(VARINT64_BYTES, dtype=np.uint64) * np.uint64(7)
+    groups = encoded.reshape(-1, wire.VARINT64_BYTES).astype(np.uint64) & np.uint64(0x7F)
+    shifts = np.arange(wire.VARINT64_BYTES, dtype=np.uint64) * np.uint64(7)
     numbers: npt.NDArray[np.uint64] = np.bitwise_or.reduce(groups << shifts, axis=1)
     return numbers.view(np.int64)
 
@@ -189,9 +176,9 @@ def parse(
         RecordError: If it does not hold just these features for so many rows.
     """
     result = {}
-    begin, end = _only(data, 0, len(data), EXAMPLE_FEATURES)
+    begin, end = _only(data, 0, len(data), wire.EXAMPLE_FEATURES)
     for spec in features:
-        entry, begin = _content(data, begin, end, MAP_ENTRY)
+        entry, begin = _content(data, begin, end, wire.MAP_ENTRY)
         if spec.name in names:
             try:
                 result[spec.name] = _values(data, entry, begin, spec, rows=rows, rows_per_record=rows_per_record)
@@ -216,7 +203,7 @@ def _content(data: bytes, at: int, end: int, tag: int) -> tuple[int, int]:
         found = f"tag {data[at]:#x}" if at < end else "the end"
         raise RecordError(f"tag {tag:#x} at byte {at} of {len(data)}", found)
     size = shift = 0
-    for place in range(at + 1, min(at + 1 + VARINT64_BYTES, end)):
+    for place in range(at + 1, min(at + 1 + wire.VARINT64_BYTES, end)):
         size |= (data[place] & 0x7F) << shift
         if data[place] < 0x80:
             if size <= end - place - 1:
@@ -230,14 +217,14 @@ def _values(
     data: bytes, begin: int, end: int, spec: FeatureSpec, *, rows: int, rows_per_record: int
 ) -> npt.NDArray[Any]:
     """The column of a feature from its entry of the map."""
-    key, key_end = _content(data, begin, end, ENTRY_KEY)
+    key, key_end = _content(data, begin, end, wire.ENTRY_KEY)
     if data[key:key_end] != spec.name.encode():
         raise RecordError("the name", f"{data[key:key_end]!r}")
     encoding = spec.encoding(rows_per_record)
-    begin, end = _only(data, *_only(data, key_end, end, ENTRY_VALUE), LIST_TAG[encoding])
+    begin, end = _only(data, *_only(data, key_end, end, wire.ENTRY_VALUE), wire.LIST_TAG[encoding])
     elements = rows * spec.row_elements
     if not spec.variable:
-        begin, end = _only(data, begin, end, LIST_VALUE)
+        begin, end = _only(data, begin, end, wire.LIST_VALUE)
         if end - begin != elements * element_bytes(spec, encoding):
             raise RecordError(f"{elements} values", f"{end - begin} bytes")
         raw = np.frombuffer(data, np.uint8, end - begin, begin)
@@ -260,11 +247,12 @@ def _values(
 
 def _strings(data: bytes, at: int, end: int) -> Iterator[bytes]:
     """The strings of a `bytes_list`."""
+    tag = wire.LIST_VALUE
     while at < end:
         # Most strings are short; a call for each would take half of the time.
-        if data[at] == LIST_VALUE and at + 1 < end and data[at + 1] < 0x80 and at + 2 + data[at + 1] <= end:
+        if data[at] == tag and at + 1 < end and data[at + 1] < 0x80 and at + 2 + data[at + 1] <= end:
             begin = at + 2
             at = begin + data[at + 1]
         else:
-            begin, at = _content(data, at, end, LIST_VALUE)
+            begin, at = _content(data, at, end, tag)
         yield data[begin:at]

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders.format.manifest import FILE_NAME, Manifest, ManifestError
+from loaders.format import names
+from loaders.format.manifest import Manifest, ManifestError
 from loaders.storage import remote
 
 
@@ -23,11 +24,11 @@ def read_manifest(root: str | os.PathLike[str]) -> Manifest:
     Raises:
         ManifestError: If it is not a finished data set, or is of a format version that this reader does not know.
     """
-    path = posixpath.join(os.fspath(root), FILE_NAME)
+    path = posixpath.join(os.fspath(root), names.MANIFEST)
     content = read_bytes(path)
     if content is None:
         raise ManifestError(
-            f"{os.fspath(root)}: not a finished data set: expected {FILE_NAME}, which is written last; found none"
+            f"{os.fspath(root)}: not a finished data set: expected {names.MANIFEST}, which is written last; found none"
         )
     return Manifest.loads(content, path=path)
 

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loaders.format import names
 from loaders.format.manifest import ManifestError
 from loaders.storage.files import read_arrays, read_manifest
 from loaders.transform.ops import Ops, TensorFlowOps
-
-FITTED_FILE = "fitted.npz"
 
 EDGE = 1e-7
 """How near to 0 and 1 a probability counts as one of them, as in scikit-learn."""
@@ -109,7 +108,7 @@ class Constants:
             ManifestError: If there is none.
         """
         if name not in self._found:
-            raise ManifestError(f"{FITTED_FILE}: expected the constant {self._prefix}{name}; found none")
+            raise ManifestError(f"{names.FITTED}: expected the constant {self._prefix}{name}; found none")
         return self._found[name]
 
 
@@ -126,7 +125,7 @@ def inverse(root: str | os.PathLike[str]) -> Inverse:
     Raises:
         ManifestError: If it is not a finished data set, or is of a format version that this reader does not know.
     """
-    fitted = read_arrays(posixpath.join(os.fspath(root), FITTED_FILE))
+    fitted = read_arrays(posixpath.join(os.fspath(root), names.FITTED))
     return Inverse(read_manifest(root).config, fitted or {})
 
 

@@ -11,13 +11,14 @@ import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 
+from loaders.format.names import FITTED, MOMENTS, STATISTICS
 from pipelines.analyze import fit, graph, rounds
 from pipelines.analyze.accumulate import add_units
 from pipelines.analyze.export import Export
 from pipelines.analyze.fit import Known
 from pipelines.analyze.rounds import Accumulated
 from pipelines.config.resolved import ResolvedFeature
-from pipelines.output.directory import FITTED, MOMENTS, STATISTICS, Output
+from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
 from pipelines.runners.combine import Merge
 from pipelines.runners.distribute import Begun, Distribute

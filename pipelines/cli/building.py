@@ -17,7 +17,8 @@ def run_build_command(options: argparse.Namespace, console: Console) -> int:
     """Builds a data set."""
     from pipelines.cli import show
     from pipelines.maintain.reuse import open_existing, plan_reuse
-    from pipelines.output.directory import Output, check
+    from pipelines.output.directory import Output
+    from pipelines.output.state import check
     from pipelines.run import run_build
 
     begun = time.monotonic()
@@ -72,7 +73,8 @@ def _show_counts(console: Console, counter: Counter, *, rows: int) -> None:
 def run_append_command(options: argparse.Namespace, console: Console) -> int:
     """Adds new files to a data set."""
     from pipelines.cli import show
-    from pipelines.maintain.append import clear_append, finish_append, plan_append, plan_refit
+    from pipelines.maintain.append import plan_append, plan_refit
+    from pipelines.maintain.commit import clear_append, finish_append
     from pipelines.maintain.reuse import open_existing
     from pipelines.run import run_append, run_build
 

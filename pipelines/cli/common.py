@@ -104,7 +104,8 @@ def showing(
     """Shows the progress of what is run inside the context, and nothing else; gives what counts it."""
     from pipelines.cli.progress import shown
     from pipelines.counters import Count
-    from pipelines.output.directory import FinishedTasks, Output
+    from pipelines.output.directory import Output
+    from pipelines.output.tasks import FinishedTasks
     from pipelines.runners import flink, quiet
     from pipelines.runners.beam import runs_here
     from pipelines.storage import files

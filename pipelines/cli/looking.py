@@ -17,8 +17,8 @@ SHUFFLED_EPOCHS = 2
 def run_inspect(options: argparse.Namespace, console: Console) -> int:
     """Shows what a directory holds."""
     from pipelines.cli import show
-    from pipelines.maintain.verify import read_manifest
-    from pipelines.output.directory import Output, read_state
+    from pipelines.output.directory import Output, read_manifest
+    from pipelines.output.state import read_state
     from pipelines.storage import files
 
     if options.shuffle:

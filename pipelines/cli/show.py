@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from loaders.format.manifest import Manifest
+from loaders.format.names import STATISTICS
 from loaders.format.spec import FeatureSpec
 from pipelines.cli.progress import show_bytes
 from pipelines.config.feature import Feature
 from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
 from pipelines.forecast.estimate import describe
-from pipelines.output.directory import STATISTICS, Output
+from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
 from pipelines.statistics.recorded import TrainingStatistics
 from pipelines.steps.methods import dump_impute, dump_normalize
@@ -25,7 +26,7 @@ from pipelines.storage import files
 if TYPE_CHECKING:
     from loaders.diagnostics.bench import Bench
     from loaders.diagnostics.shuffle_quality import ShuffleQuality
-    from pipelines.maintain.append import Appended
+    from pipelines.maintain.extend import Appended
     from pipelines.maintain.validate import Validation
 
 SHOWN_FILES = 10
@@ -173,7 +174,7 @@ def show_unfinished(console: Console, output: Output, state: Mapping[str, Any]) 
     """Says what an interrupted run has left in a directory."""
     what = "an append" if "append_to" in state else "a build"
     try:
-        done = len(files.list_files(output.path("_build", "tasks")))
+        done = len(files.list_files(output.tasks))
     except OSError:
         done = 0
     tasks = sum(state["plan"][2:]) if "plan" in state else 0

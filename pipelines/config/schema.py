@@ -12,7 +12,6 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, ConfigDict, Fiel
 
 from loaders.format.spec import DTYPES, Role
 from pipelines.config.filter import Filter
-from pipelines.config.splits import RESERVED_NAMES as RESERVED_NAMES
 from pipelines.config.splits import Splits
 from pipelines.errors import ConfigError
 from pipelines.statistics.summary import Over

@@ -13,24 +13,10 @@ import numpy as np
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
+from loaders.format.names import RESERVED
 from loaders.format.spec import FeatureSpec
 from pipelines.errors import ConfigError
 from pipelines.steps.options import Number, read_number
-
-RESERVED_NAMES = frozenset(
-    {
-        "transform",
-        "manifest.json",
-        "schema.pbtxt",
-        "statistics.npz",
-        "statistics.pb",
-        "fitted.npz",
-        "moments.npz",
-        "transform_moments.npz",
-        "golden.npz",
-        "sources.json",
-    }
-)
 
 _DATE = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d+)?)?)?)?)?)?")
 
@@ -45,7 +31,7 @@ def check_split_name(name: str) -> str:
         raise ValueError(f"a split's name is a directory's name that begins with neither . nor _; found {name!r}")
     if len(name.encode()) > 100:
         raise ValueError(f"a split's name has at most 100 bytes; found {name!r}")
-    if name in RESERVED_NAMES:
+    if name in RESERVED:
         raise ValueError(f"a split is not called {name!r}: the output has that directory for something else")
     return name
 

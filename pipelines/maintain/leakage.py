@@ -16,7 +16,7 @@ from loaders.format.spec import FeatureSpec
 from pipelines.errors import ConfigError
 from pipelines.maintain.buckets import Buckets
 from pipelines.maintain.row_hashes import hash_shard
-from pipelines.maintain.verify import read_manifest
+from pipelines.output.directory import read_manifest
 
 EXAMPLES = 10
 MATRIX_CELLS = 2**20

@@ -7,12 +7,12 @@ import hashlib
 import json
 from typing import Any
 
-from loaders.format.manifest import Manifest
+from loaders.format.manifest import File, Manifest
+from loaders.format.names import OF_TRAINING_ROWS, SOURCES, TRANSFORM
 from pipelines.config.resolved import Custom
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import ConfigError, Problem, SourceError
-from pipelines.maintain.verify import read_manifest
-from pipelines.output.directory import KEPT, SOURCES, TRANSFORM, Output
+from pipelines.output.directory import Output, read_manifest
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.sources.provenance import Provenance, schema_differences, source_settings
@@ -35,10 +35,15 @@ class Existing:
     provenance: Provenance
 
     @property
+    def learned(self) -> tuple[File, ...]:
+        """The files of the transform, and of what is known of the rows that it was learned from."""
+        files_of = self.manifest.files
+        return tuple(f for f in files_of if f.file in OF_TRAINING_ROWS or f.file.startswith(f"{TRANSFORM}/"))
+
+    @property
     def fingerprint(self) -> str:
         """A BLAKE2b digest of the transform and of what is known of the rows that it was learned from."""
-        kept = [file for file in self.manifest.files if file.file in KEPT or file.file.startswith(f"{TRANSFORM}/")]
-        text = json.dumps([dataclasses.asdict(file) for file in kept])
+        text = json.dumps([dataclasses.asdict(file) for file in self.learned])
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     @property
@@ -133,12 +138,8 @@ def check_against(existing: Existing, table: SourceTable) -> SourceTable:
 
 def copy_learned(existing: Existing, output: Output) -> None:
     """Copies the transform, and what is known of the rows that it was learned from, to where an analysis puts it."""
-    for file in existing.manifest.files:
-        if file.file.startswith(f"{TRANSFORM}/"):
-            target = output.path(*file.file.split("/"))
-        elif file.file in KEPT:
-            target = files.join(output.statistics, file.file)
-        else:
-            continue
+    for file in existing.learned:
+        directory = output.root if file.file.startswith(f"{TRANSFORM}/") else output.statistics
+        target = files.join(directory, *file.file.split("/"))
         files.write_bytes(target, files.read_bytes(files.join(existing.root, file.file)))
     files.write_text(output.analysis_done, "")

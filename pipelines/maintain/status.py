@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from loaders.format.manifest import Manifest
 from pipelines.errors import EXIT_BAD_INPUT, NpyflowError
-from pipelines.output.directory import Output, read_state, totals
+from pipelines.output.directory import Output, read_manifest
 from pipelines.output.lock import Holder
-from pipelines.plan.plan import Plan
+from pipelines.output.state import read_state
+from pipelines.output.tasks import Written
 from pipelines.storage import files
 
 RATE_TASKS = 64
@@ -88,17 +89,6 @@ class Status:
         return dataclasses.asdict(self)
 
 
-def keep_description(plan: Plan, output: Output) -> None:
-    """Says beside the plan what is built, for those who ask how far it is: a plan may be large."""
-    shards = sum(group.tasks * len(group.splits) for group in plan.groups)
-    said = {"sources": plan.table.root, "rows": plan.table.rows, "tasks": plan.task_count, "shards": shards}
-    files.write_text(_description(output), json.dumps(said))
-
-
-def _description(output: Output) -> str:
-    return output.path("_build", "about.json")
-
-
 class Watcher:
     """Reads how far a build is, again and again; each record of a task is read once."""
 
@@ -116,7 +106,7 @@ class Watcher:
         output = self._output
         state = read_state(output)
         if files.exists(output.manifest) and (state is None or "append_to" not in state):
-            return self._finished(Manifest.loads(files.read_bytes(output.manifest), path=output.manifest))
+            return self._finished(read_manifest(output.root))
         if state is None:
             raise NoBuildError(f"{output.root}: expected a data set, finished or being built; found none")
         return self._unfinished(state)
@@ -141,7 +131,7 @@ class Watcher:
             found = {file.path: file.modified for file in files.list_files(output.build)}
         except OSError:  # it has just been finished, or cleared
             found = {}
-        about = self._read_json(_description(output)) or {}
+        about = self._read_json(output.description) or {}
         done = {path: when for path, when in found.items() if path.startswith("tasks/") and path.endswith(".json")}
         rows, size, shards = self._add_up(sorted(done, key=lambda path: (-done[path], path)))
         begun = max(found.get("plan.pickle", 0.0), found.get("analysis.done", 0.0))
@@ -185,7 +175,8 @@ class Watcher:
         for path in [path for path in newest_first if path not in self._records][:READ_RECORDS]:
             record = self._read_json(files.join(self._output.build, path))
             if record is not None:
-                self._records[path] = totals(record)
+                written = Written.from_json(record)
+                self._records[path] = (written.rows, written.bytes, len(written.shards))
         if not self._records:
             return 0, 0, 0
         factor = len(newest_first) / len(self._records)

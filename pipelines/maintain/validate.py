@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from loaders.format.names import STATISTICS
 from loaders.format.spec import FeatureSpec
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import ConfigError, Problem
 from pipelines.maintain.reuse import Existing, combine
-from pipelines.output.directory import STATISTICS
 from pipelines.plan.handoff import keep
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config

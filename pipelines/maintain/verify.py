@@ -8,13 +8,14 @@ from typing import BinaryIO
 
 import google_crc32c
 
+from loaders.format import names
 from loaders.format.frames import record_bytes
-from loaders.format.manifest import Manifest, ManifestError, Shard
+from loaders.format.manifest import Manifest, Shard
 from loaders.format.records import RecordError, check_frames
 from loaders.format.spec import is_variable
 from loaders.format.stream import Read, read_frames, read_variable
 from pipelines.errors import Problem
-from pipelines.output.directory import GOLDEN, Output
+from pipelines.output.directory import Output, read_manifest
 from pipelines.publish.golden import check_golden
 from pipelines.storage import files
 
@@ -54,7 +55,7 @@ def verify(root: str) -> Verified:
             found = f"{manifest.record_bytes}"
             problems.append(Problem(path=Output(root).manifest, expected=f"record_bytes {expected}", found=found))
     if manifest.transform is not None and not problems:
-        problems += check_golden(files.join(root, GOLDEN), files.join(root, manifest.transform))
+        problems += check_golden(Output(root).path(names.GOLDEN), files.join(root, manifest.transform))
     shards = [shard for split in manifest.splits.values() for shard in split]
     for shard in shards:
         problems += _check_shard(files.join(root, shard.file), shard, manifest)
@@ -64,18 +65,6 @@ def verify(root: str) -> Verified:
         bytes=sum(shard.bytes for shard in shards),
         problems=tuple(problems),
     )
-
-
-def read_manifest(root: str) -> Manifest:
-    """The manifest of a data set.
-
-    Raises:
-        ManifestError: If there is none, or it cannot be read.
-    """
-    path = Output(root).manifest
-    if not files.exists(path):
-        raise ManifestError(f"{root}: expected a finished data set with a manifest.json; found none")
-    return Manifest.loads(files.read_bytes(path), path=path)
 
 
 def _check_files(root: str, manifest: Manifest) -> Iterator[Problem]:
@@ -153,6 +142,7 @@ def _check_records(read: Read, shard: Shard, manifest: Manifest) -> tuple[int, .
             check_frames(frames, layout, first=first)
             first += len(frames)
         return None
-    names = frozenset(spec.name for spec in features)
-    begins = [at for at, _ in read_variable(read, features, names=names, shard=shard, rows_per_record=size)]
+    all_names = frozenset(spec.name for spec in features)
+    variable = read_variable(read, features, names=all_names, shard=shard, rows_per_record=size)
+    begins = [at for at, _ in variable]
     return tuple(begins[:: manifest.chunk_records])

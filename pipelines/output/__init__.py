@@ -1,1 +1,1 @@
-"""The output directory: its names, its state, and the lock that keeps two builds out of it."""
+"""The output directory: its paths, which build it holds, records of tasks, and the lock that keeps two builds out."""

@@ -6,15 +6,18 @@ import contextlib
 import dataclasses
 import datetime
 import errno
-import fcntl
 import json
 import os
+import pathlib
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from typing import Self
+
+import psutil
+from filelock import FileLock, Timeout
 
 from pipelines.output.directory import Output, OutputError
 from pipelines.storage import files
@@ -27,6 +30,9 @@ STALE_SECONDS = 60.0
 
 SETTLE_SECONDS = 1.0
 """After a lock was taken over, how long another may need who saw it stale in the same moment."""
+
+CLOCK_SECONDS = 2.0
+"""How far two answers may differ on when a process began: the system counts from when it was booted."""
 
 ATTEMPTS = 3
 
@@ -42,7 +48,7 @@ class Holder:
         owner: A random name of the run.
         host: The machine.
         pid: The process that was started.
-        started: When that process began, as its machine counts: a number may be given to another process later.
+        started: When that process began, in seconds since 1970: a number may be given to another process later.
         since: When the build began, in seconds since 1970.
         beat: When it was last known to go on.
     """
@@ -50,7 +56,7 @@ class Holder:
     owner: str
     host: str
     pid: int
-    started: str
+    started: float
     since: float
     beat: float
 
@@ -64,8 +70,9 @@ class Holder:
     def loads(cls, data: bytes) -> Self | None:
         """Reads what `dumps` wrote; None for anything else."""
         try:
-            return cls(**json.loads(data))
-        except (TypeError, ValueError):
+            value = json.loads(data)
+            return cls(**{**value, "started": float(value["started"])})
+        except (KeyError, TypeError, ValueError):
             return None
 
     def dumps(self) -> bytes:
@@ -76,7 +83,7 @@ class Holder:
     def gone(self) -> bool:
         """Whether the build is known to have ended, or has not been heard of for long."""
         if self.host == socket.gethostname():
-            return _start(self.pid) != self.started
+            return abs(_start(self.pid) - self.started) > CLOCK_SECONDS
         return time.time() - self.beat > STALE_SECONDS
 
     def __str__(self) -> str:
@@ -91,30 +98,22 @@ class Holder:
         )
 
 
-def _start(pid: int) -> str:
-    """When a process began; empty if there is none."""
+def _start(pid: int) -> float:
+    """When a process began, in seconds since 1970; 0 if there is none."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[19].decode()
-    except FileNotFoundError:
-        pass
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return ""
-    except PermissionError:
-        pass
-    return "" if os.path.isdir("/proc/self") else "alive"
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return 0.0
 
 
 @contextlib.contextmanager
 def held(output: Output) -> Iterator[None]:
     """Holds the lock of an output while the context is open.
 
-    In a local directory the operating system keeps the lock, and ends it with the process. In other file systems it is
-    an object that says who builds, written anew every `BEAT_SECONDS`: one whose process has ended on this machine, or
-    that has not been written for `STALE_SECONDS`, is taken over. Where the store cannot write an object only if there
-    is none, two builds that begin in the same moment may both hold it.
+    In a local directory the operating system locks a file, and ends the lock with the process. In other file systems
+    it is an object that says who builds, written anew every `BEAT_SECONDS`: one whose process has ended on this
+    machine, or that has not been written for `STALE_SECONDS`, is taken over. Where the store cannot write an object
+    only if there is none, two builds that begin in the same moment may both hold it.
 
     Raises:
         OutputError: If another build holds it.
@@ -124,60 +123,40 @@ def held(output: Output) -> Iterator[None]:
         yield
 
 
-_held_here: set[str] = set()
-_guard = threading.Lock()
-
-
 @contextlib.contextmanager
 def _held_locally(output: Output) -> Iterator[None]:
-    path = os.path.realpath(output.lock)
-    with _guard:
-        if path in _held_here:  # the operating system's lock is of the process
-            raise Holder.this().refuse(output.root)
-        _held_here.add(path)
+    mine, new = Holder.this(), not os.path.isdir(output.root)
+    files.make_directory(output.root)
+    lock = FileLock(output.lock, blocking=False, fallback_to_soft=False)
     try:
-        new = not os.path.isdir(output.root)
-        files.make_directory(output.root)
-        descriptor = _lock_file(path, output)
+        _lock_file(lock, output, mine)
         try:
             yield
         finally:
-            if _is_at(descriptor, path):
-                os.remove(path)
-            os.close(descriptor)
-            if new:
-                with contextlib.suppress(OSError):  # there is something in it
-                    os.rmdir(output.root)
+            _remove(output, mine)  # while it is held: who has opened it since sees that it is gone
+            lock.release()
     finally:
-        _held_here.discard(path)
+        if new:
+            with contextlib.suppress(OSError):  # there is something in it
+                os.rmdir(output.root)
 
 
-def _lock_file(path: str, output: Output) -> int:
+def _lock_file(lock: FileLock, output: Output, mine: Holder) -> None:
+    """Locks the file, and says in it who has."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.acquire()
+        except Timeout:
+            found = _read(output)
+            if found is None:  # its build ended in this moment
+                continue
+            who = found if found.host else dataclasses.replace(mine, host="another machine", pid=0)
+            raise who.refuse(output.root) from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
-                found = Holder.loads(os.pread(descriptor, 4096, 0))
-                os.close(descriptor)
-                if error.errno not in (errno.EACCES, errno.EAGAIN):
-                    raise
-                found = found or dataclasses.replace(Holder.this(), host="another machine", pid=0)
-                raise found.refuse(output.root) from None
-        if _is_at(descriptor, path):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, Holder.this().dumps(), 0)
-            return descriptor
-        os.close(descriptor)  # its build ended, and removed it, after it was opened here
-
-
-def _is_at(descriptor: int, path: str) -> bool:
-    try:
-        there = os.stat(path)
-    except FileNotFoundError:
-        return False
-    return (there.st_dev, there.st_ino) == (os.fstat(descriptor).st_dev, os.fstat(descriptor).st_ino)
+                raise
+        pathlib.Path(output.lock).write_bytes(mine.dumps())  # in place: it is this file that is locked
+        return
 
 
 @contextlib.contextmanager
@@ -192,10 +171,7 @@ def _held_by_object(output: Output) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        with contextlib.suppress(OSError):  # it is stale soon
-            found = _read(output)
-            if found is not None and found.owner == mine.owner:
-                files.remove(output.lock)
+        _remove(output, mine)
 
 
 def _acquire(output: Output, mine: Holder) -> None:
@@ -223,7 +199,15 @@ def _read(output: Output) -> Holder | None:
     if not files.exists(output.lock):
         return None
     data = files.read_bytes(output.lock)
-    return Holder.loads(data) or Holder(owner="", host="", pid=0, started="", since=0.0, beat=0.0)
+    return Holder.loads(data) or Holder(owner="", host="", pid=0, started=0.0, since=0.0, beat=0.0)
+
+
+def _remove(output: Output, mine: Holder) -> None:
+    """Removes the lock, unless another has it by now."""
+    with contextlib.suppress(OSError):  # it is stale soon
+        found = _read(output)
+        if found is not None and found.owner == mine.owner:
+            files.remove(output.lock)
 
 
 def _beat(output: Output, mine: Holder, ended: threading.Event) -> None:

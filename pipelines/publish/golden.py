@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loaders.format.names import GOLDEN
 from pipelines.config.schema import RESERVED_SUFFIX
 from pipelines.errors import Problem
-from pipelines.output.directory import GOLDEN
 from pipelines.plan.plan import Plan
 from pipelines.plan.units import Span
 from pipelines.reading.columns import Columns, read_columns, take

@@ -7,7 +7,8 @@ import functools
 import re
 from collections.abc import Iterable, Sequence
 
-from pipelines.config.schema import RESERVED_NAMES, SPLIT_DIRECTORIES, DatasetConfig
+from loaders.format.names import RESERVED
+from pipelines.config.schema import SPLIT_DIRECTORIES, DatasetConfig
 from pipelines.errors import Problem
 from pipelines.sources.formats import format_of, is_container, shown_suffixes, stem
 from pipelines.storage import files
@@ -255,7 +256,7 @@ def find_splits(entries: Sequence[Entry], config: DatasetConfig) -> tuple[bool, 
             problems.append(
                 Problem(path=entry.path, feature=entry.feature, expected=expected, found="no such directory")
             )
-        elif entry.directory in RESERVED_NAMES:
+        elif entry.directory in RESERVED:
             found = f"{entry.directory!r}, which the output needs for something else"
             problems.append(Problem(path=entry.path, feature=entry.feature, expected=expected, found=found))
     return True, problems

@@ -6,14 +6,15 @@ import dataclasses
 import posixpath
 from collections.abc import Iterable, Set
 
-from pipelines.config.schema import RESERVED_NAMES, DatasetConfig
+from loaders.format.names import MANIFEST, RESERVED, SCHEMA, STATE
+from pipelines.config.schema import DatasetConfig
 from pipelines.errors import Problem, SourceError
 from pipelines.sources.formats import container_of, shown_suffixes
 from pipelines.sources.layout import fixed_directory, match_pattern
 from pipelines.storage import files
 from pipelines.storage.files import FileInfo
 
-_OUTPUT_ARCHIVES = frozenset(name for name in RESERVED_NAMES if name.endswith(".npz"))
+_OUTPUT_ARCHIVES = frozenset(name for name in RESERVED if name.endswith(".npz"))
 """What a data set keeps of its analysis, in archives that hold no sources."""
 
 
@@ -78,5 +79,5 @@ def _own_archives(root: str, paths: Set[str]) -> set[str]:
 
 
 def _is_output(root: str, directory: str, paths: Set[str]) -> bool:
-    finished = {posixpath.join(directory, name) for name in ("manifest.json", "schema.pbtxt")}
-    return finished <= paths or files.exists(files.join(root, posixpath.join(directory, "_build", "state.json")))
+    finished = {posixpath.join(directory, name) for name in (MANIFEST, SCHEMA)}
+    return finished <= paths or files.exists(files.join(root, posixpath.join(directory, STATE)))

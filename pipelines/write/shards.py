@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
 import apache_beam as beam
@@ -22,6 +21,7 @@ from loaders.format.spec import is_variable
 from pipelines import counters
 from pipelines.errors import naming_file
 from pipelines.output.directory import Output
+from pipelines.output.tasks import Written, read_record, write_shard_list
 from pipelines.plan.plan import Plan, Task
 from pipelines.reading import splits
 from pipelines.reading.columns import Columns, read_columns, take
@@ -42,44 +42,6 @@ again."""
 BATCH_ROWS, LARGEST_BATCH_BYTES = 8, 8 * 2**20
 """Rows of a batch even where they are large: the constants of the transform, as many as a row has elements, are read
 for each batch."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Written:
-    """What a task has done.
-
-    Attributes:
-        shards: The shard of each split.
-        dropped: How many of its rows the filter left out.
-    """
-
-    shards: Mapping[str, Shard]
-    dropped: int
-
-    @property
-    def rows(self) -> int:
-        """How many rows of the sources the task had."""
-        return self.dropped + sum(shard.rows for shard in self.shards.values())
-
-    def count(self, prefix: str) -> None:
-        """Counts this among the metrics, under names that begin with `prefix`."""
-        for name, value in (
-            ("shards", len(self.shards)),
-            ("shard_bytes", sum(shard.bytes for shard in self.shards.values())),
-            ("rows", self.rows - self.dropped),
-            ("dropped", self.dropped),
-        ):
-            counters.count(prefix + name, value)
-
-    def to_json(self) -> dict[str, Any]:
-        """This as JSON values; `from_json` reads it."""
-        return {"shards": {split: shard.to_json() for split, shard in self.shards.items()}, "dropped": self.dropped}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Reads what `to_json` wrote."""
-        shards = {split: Shard.from_json(shard) for split, shard in value["shards"].items()}
-        return cls(shards=shards, dropped=value["dropped"])
 
 
 Frames = npt.NDArray[np.uint8] | list[bytes]
@@ -130,7 +92,7 @@ class WriteShards(beam.PTransform):  # type: ignore[misc]
                 errors=self.output.errors,
             )
             | "GatherShards" >> beam.combiners.ToList()
-            | "KeepShardList" >> beam.Map(Recorded(keep_shard_list, self.output.errors), self.output)
+            | "KeepShardList" >> beam.Map(Recorded(write_shard_list, self.output.errors), self.output)
         )
 
 
@@ -188,15 +150,10 @@ def _finished(record: str, output: Output) -> Written | None:
     """What a record says, where all shards that it lists are still there in full."""
     if not files.exists(record):
         return None
-    written = Written.from_json(json.loads(files.read_text(record)))
+    written = read_record(record)
     paths = {output.path(shard.file): shard.bytes for shard in written.shards.values()}
     complete = all(files.exists(path) and files.size(path) == size for path, size in paths.items())
     return written if complete else None
-
-
-def keep_shard_list(tasks: list[Written], output: Output) -> None:
-    """Writes the list of all shards, for the driver."""
-    files.write_text(output.shard_list, json.dumps([written.to_json() for written in tasks]))
 
 
 def _write_shard(

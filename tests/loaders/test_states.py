@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loaders.format import records
-from loaders.format.manifest import FILE_NAME
+from loaders.format import names, records
 from loaders.numpy import Loader, ShardOptions
 from loaders.order.state import StateError
 from loaders.storage import shards as mapped
@@ -124,7 +123,7 @@ def test_another_data_set_or_order_is_refused(tmp_path, other):
     options = {"batch_size": 2, "seed": 1, "split": "train"}
     saved = Loader(tmp_path / "a", **options).state_dict()
     Loader(tmp_path / "b", **options).load_state_dict(saved)  # a copy is the same data set
-    path = tmp_path / "b" / FILE_NAME
+    path = tmp_path / "b" / names.MANIFEST
     (name,) = other
     if name == "fingerprint":
         path.write_text(path.read_text().replace('"00000000"', '"00000001"', 1))

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from pipelines.config.schema import parse_config
-from pipelines.maintain.verify import read_manifest, verify
-from pipelines.output.directory import Output
+from pipelines.maintain.verify import verify
+from pipelines.output.directory import Output, read_manifest
 from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.sources.table import scan

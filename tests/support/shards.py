@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from loaders.format.manifest import FILE_NAME, Manifest, Shard
+from loaders.format import names
+from loaders.format.manifest import Manifest, Shard
 from loaders.format.spec import FeatureSpec
 
 Rows = Mapping[str, Any]
@@ -94,7 +95,7 @@ def write(
         versions={},
         **fields,
     )
-    (root / FILE_NAME).write_text(manifest.dumps())
+    (root / names.MANIFEST).write_text(manifest.dumps())
     return manifest
 
 

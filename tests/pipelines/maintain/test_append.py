@@ -16,11 +16,13 @@ from pipelines.cli import main
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError, DataError, SourceError
 from pipelines.maintain import append
-from pipelines.maintain.append import LaterParts, finish_append, plan_append
+from pipelines.maintain.append import LaterParts, plan_append
+from pipelines.maintain.commit import finish_append
 from pipelines.maintain.growth import FeatureDrift
 from pipelines.maintain.reuse import open_existing
-from pipelines.maintain.verify import read_manifest, verify
-from pipelines.output.directory import Output, read_state
+from pipelines.maintain.verify import verify
+from pipelines.output.directory import Output, read_manifest
+from pipelines.output.state import read_state
 from pipelines.sources.provenance import PartRecord, Provenance, changed_parts
 from pipelines.sources.table import scan
 from pipelines.statistics.drift import Drift

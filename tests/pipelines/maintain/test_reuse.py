@@ -12,8 +12,8 @@ from pipelines.cli import main
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError, SourceError
 from pipelines.maintain.reuse import open_existing, plan_reuse
-from pipelines.maintain.verify import read_manifest, verify
-from pipelines.output.directory import OutputError
+from pipelines.maintain.verify import verify
+from pipelines.output.directory import OutputError, read_manifest
 from pipelines.storage import files
 from tests.support.arrays import write_files
 from tests.support.builds import build

@@ -16,8 +16,8 @@ from loaders.format.manifest import Manifest, ManifestError
 from loaders.format.spec import FeatureSpec
 from pipelines.config.schema import parse_config
 from pipelines.errors import NpyflowError
-from pipelines.maintain.verify import read_manifest, verify
-from pipelines.output.directory import Output
+from pipelines.maintain.verify import verify
+from pipelines.output.directory import Output, read_manifest
 from pipelines.reading.columns import Ragged
 from pipelines.runners.flink import failure
 from pipelines.write.shards import _write_shard

@@ -17,10 +17,24 @@ from pipelines.output.lock import Holder, held
 from pipelines.storage import files
 from tests.support.arrays import RamFileSystem, empty_ram
 
+FORK = """
+import os, sys, time
+from pipelines.output.directory import Output
+from pipelines.output.lock import held
+with held(Output(sys.argv[1])):
+    if os.fork() == 0:
+        os.execvp("true", ["true"]) if sys.argv[2] == "ends" else time.sleep(20)
+        os._exit(0)
+    if sys.argv[2] == "ends":
+        os.wait()
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
 HOLD = """
 import sys, time
-from pipelines.output.lock import held
 from pipelines.output.directory import Output
+from pipelines.output.lock import held
 with held(Output(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -35,8 +49,9 @@ def output(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[O
 
 
 @contextlib.contextmanager
-def another_process(output: Output) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen([sys.executable, "-c", HOLD, output.root], stdout=subprocess.PIPE, text=True) as process:
+def another_process(output: Output, program: str = HOLD, *more: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", program, output.root, *more]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "held\n"
@@ -77,6 +92,18 @@ def test_another_process_is_named_and_one_that_was_killed_is_not_waited_for(tmp_
     assert not files.exists(output.lock)
 
 
+@pytest.mark.parametrize("child", ["ends", "goes on"])
+def test_a_forked_process_neither_ends_the_lock_nor_keeps_it(tmp_path: pathlib.Path, child: str) -> None:
+    output = Output(str(tmp_path / "out"))
+    with another_process(output, FORK, child) as process:
+        with pytest.raises(OutputError, match=rf"out: expected no other build.* process {process.pid}, since"):
+            hold(output)
+        process.kill()
+        process.wait()
+        hold(output)
+    assert not files.exists(output.lock)
+
+
 def holder(**changes: object) -> Holder:
     return dataclasses.replace(Holder.this(), owner="another", **changes)  # type: ignore[arg-type]
 
@@ -89,7 +116,7 @@ def test_an_object_of_a_process_that_has_ended_is_taken_over(monkeypatch: pytest
     stale = time.time() - 2 * lock.STALE_SECONDS
     for gone in (
         holder(pid=ended.pid),
-        holder(started="1"),  # the number is another process's by now
+        holder(started=1.0),  # the number is another process's by now
         holder(host="elsewhere", beat=stale),
     ):
         files.write_bytes(output.lock, gone.dumps())

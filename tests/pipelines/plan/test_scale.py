@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loaders.format import names
 from loaders.format.frames import record_bytes
-from loaders.format.manifest import FILE_NAME, Manifest, Shard
+from loaders.format.manifest import Manifest, Shard
 from loaders.numpy import Loader
 from pipelines.config.feature import Feature
 from pipelines.config.schema import DatasetConfig
@@ -158,7 +159,7 @@ def test_a_batch_of_a_hundred_thousand_shards_opens_its_own(tmp_path, monkeypatc
     (one,) = manifest.splits["train"]
     # It is the same file each time, which no reader minds.
     many = dataclasses.replace(manifest, splits={"train": (one,) * 100_000})
-    (tmp_path / FILE_NAME).write_text(many.dumps())
+    (tmp_path / names.MANIFEST).write_text(many.dumps())
     opened, original = [], os.open
     monkeypatch.setattr(
         os, "open", lambda path, *rest, **fields: opened.append(path) or original(path, *rest, **fields)

@@ -13,10 +13,11 @@ import loaders
 from loaders.format.manifest import Shard
 from loaders.format.spec import FeatureSpec
 from pipelines.config.schema import parse_config
-from pipelines.maintain.verify import read_manifest, verify
-from pipelines.output.directory import FinishedTasks, Output
-from pipelines.publish.manifest import PublishError, gather, make_schema
-from pipelines.write.shards import Written
+from pipelines.maintain.verify import verify
+from pipelines.output.directory import Output, read_manifest
+from pipelines.output.tasks import FinishedTasks, Written
+from pipelines.publish.gather import PublishError, gather
+from pipelines.publish.schema import make_schema
 from tests.support.arrays import write_files
 from tests.support.builds import build
 

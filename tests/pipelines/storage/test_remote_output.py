@@ -18,8 +18,8 @@ from pipelines.analyze.export import analysis_context
 from pipelines.cli import main
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError
-from pipelines.maintain.verify import read_manifest, verify
-from pipelines.output.directory import Output
+from pipelines.maintain.verify import verify
+from pipelines.output.directory import Output, read_manifest
 from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.sources.table import scan

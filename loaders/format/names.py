@@ -1,0 +1,48 @@
+"""The names in the directory of a data set, apart from those of its splits and shards."""
+
+from __future__ import annotations
+
+MANIFEST = "manifest.json"
+
+TRANSFORM = "transform"
+"""The directory of the transform."""
+
+FITTED = "fitted.npz"
+"""The constants of the transform."""
+
+MOMENTS = "moments.npz"
+"""The exact sums that statistics are made of."""
+
+GOLDEN = "golden.npz"
+"""Some rows, and what the transform makes of them."""
+
+SCHEMA = "schema.pbtxt"
+STATISTICS = "statistics.npz"
+STATISTICS_PROTO = "statistics.pb"
+
+SOURCES = "sources.json"
+"""The parts that a data set was made of, by which rows that are appended are told from those that are there."""
+
+TRANSFORM_MOMENTS = "transform_moments.npz"
+"""The moments of the rows that the transform was learned from, where rows have been appended since."""
+
+ALWAYS = (SCHEMA, STATISTICS, STATISTICS_PROTO)
+"""The files that every data set has beside its shards and the manifest."""
+
+OPTIONAL = (FITTED, MOMENTS, GOLDEN, SOURCES, TRANSFORM_MOMENTS)
+"""Those that it has where there is something to say."""
+
+OF_TRAINING_ROWS = (STATISTICS, STATISTICS_PROTO, FITTED, MOMENTS, GOLDEN, TRANSFORM_MOMENTS)
+"""What was learned from training rows; a data set that uses another's transform has copies of the other's."""
+
+RESERVED = frozenset({TRANSFORM, MANIFEST, *ALWAYS, *OPTIONAL})
+"""What no split can be called."""
+
+BUILD = "_build"
+"""The directory of everything that is not part of the finished data set; it goes when the manifest comes."""
+
+STATE = f"{BUILD}/state.json"
+"""The file that says which build is at work, or has stopped."""
+
+LOCK = "_lock"
+"""The file that says who builds; it goes when the build ends, and one that is left is in nobody's way."""

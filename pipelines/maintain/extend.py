@@ -1,0 +1,94 @@
+"""What a data set has beside its shards once rows were added: manifest, sources, statistics of all training rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+
+from loaders.format import names
+from loaders.format.manifest import Manifest, Shard
+from pipelines.maintain.commit import PROFILE, commit
+from pipelines.maintain.growth import FeatureDrift, grow
+from pipelines.maintain.profile import load_profile
+from pipelines.maintain.reuse import Existing
+from pipelines.output.directory import Output
+from pipelines.output.tasks import read_shard_list
+from pipelines.plan.plan import Plan
+from pipelines.publish.gather import gather
+from pipelines.publish.manifest import describe_file
+from pipelines.runners.versions import versions
+from pipelines.sources.provenance import PartRecord, Provenance
+from pipelines.storage import files
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Appended:
+    """What an append has done.
+
+    Attributes:
+        manifest: The new manifest.
+        drifts: How far each feature of the transform has drifted from the rows that the transform was learned from:
+            the new training rows, and all of them together.
+    """
+
+    manifest: Manifest
+    drifts: Mapping[str, FeatureDrift]
+
+
+def publish_append(plan: Plan, existing: Existing, output: Output) -> Appended:
+    """Writes the new statistics and the new manifest where nobody looks, and puts them into their places.
+
+    What is half in its place is put there again by `finish_append`; nothing is added to what has been added already.
+    """
+    tasks = read_shard_list(output)
+    added = gather(plan, tasks)
+    profile = load_profile(files.read_bytes(files.join(output.statistics, PROFILE)))
+    training = {name: own for (split, name), own in profile.features.items() if split == plan.training_split}
+    shards = (*_shards(existing, plan.training_split), *added.get(plan.training_split, ()))
+    growth = grow(plan, existing, training, rows=sum(shard.rows for shard in shards))
+    staged = {names.SOURCES: _provenance(plan, existing).dumps().encode(), **growth.files}
+    for name, data in staged.items():
+        files.write_bytes(files.join(output.staged, name), data)
+    manifest = _new_manifest(plan, existing, added, staged, dropped=sum(task.dropped for task in tasks))
+    files.write_text(files.join(output.staged, names.MANIFEST), manifest.dumps())
+    commit(output)
+    return Appended(manifest=manifest, drifts=growth.drifts)
+
+
+def _shards(existing: Existing, split: str) -> tuple[Shard, ...]:
+    return existing.manifest.splits.get(split, ())
+
+
+def _provenance(plan: Plan, existing: Existing) -> Provenance:
+    records = (*existing.provenance.parts, *map(PartRecord.of, plan.table.parts))
+    return dataclasses.replace(existing.provenance, parts=records)
+
+
+def _new_manifest(
+    plan: Plan,
+    existing: Existing,
+    added: Mapping[str, tuple[Shard, ...]],
+    staged: Mapping[str, bytes],
+    *,
+    dropped: int,
+) -> Manifest:
+    before = existing.manifest
+    described = {file.file: file for file in before.files}
+    for name, data in staged.items():
+        described[name] = describe_file(name, data)
+    root, parts = plan.table.root, plan.table.parts
+    mended = {files.absolute(files.locate(root, each.path)) for part in parts for each in part.sources.values()}
+    skipped = [problem for problem in before.skipped if files.absolute(problem["path"]) not in mended]
+    skipped += [dataclasses.asdict(problem) for problem in plan.table.skipped]
+    sources = f"{before.source_fingerprint} {plan.table.fingerprint(modified=False)}"
+    return dataclasses.replace(
+        before,
+        splits={split: (*_shards(existing, split), *added.get(split, ())) for split in {**before.splits, **added}},
+        files=tuple(described[name] for name in sorted(described)),
+        source_fingerprint=hashlib.blake2b(sources.encode(), digest_size=16).hexdigest(),
+        dropped=before.dropped + dropped,
+        skipped=tuple({json.dumps(problem, sort_keys=True): problem for problem in skipped}.values()),
+        versions=versions(),
+    )

@@ -1,0 +1,89 @@
+"""The records of finished tasks: which shards each has written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, Self
+
+from loaders.format.manifest import Shard
+from pipelines import counters
+from pipelines.output.directory import Output
+from pipelines.storage import files
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Written:
+    """What a task has done.
+
+    Attributes:
+        shards: The shard of each split.
+        dropped: How many of its rows the filter left out.
+    """
+
+    shards: Mapping[str, Shard]
+    dropped: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows of the sources the task had."""
+        return self.dropped + sum(shard.rows for shard in self.shards.values())
+
+    @property
+    def bytes(self) -> int:
+        """The size of its shards."""
+        return sum(shard.bytes for shard in self.shards.values())
+
+    def count(self, prefix: str) -> None:
+        """Counts this among the metrics, under names that begin with `prefix`."""
+        for name, value in (
+            ("shards", len(self.shards)),
+            ("shard_bytes", self.bytes),
+            ("rows", self.rows - self.dropped),
+            ("dropped", self.dropped),
+        ):
+            counters.count(prefix + name, value)
+
+    def to_json(self) -> dict[str, Any]:
+        """This as JSON values; `from_json` reads it."""
+        return {"shards": {split: shard.to_json() for split, shard in self.shards.items()}, "dropped": self.dropped}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Reads what `to_json` wrote."""
+        shards = {split: Shard.from_json(shard) for split, shard in value["shards"].items()}
+        return cls(shards=shards, dropped=value["dropped"])
+
+
+def write_shard_list(written: list[Written], output: Output) -> None:
+    """Writes the list of all shards, for the driver."""
+    files.write_text(output.shard_list, json.dumps([task.to_json() for task in written]))
+
+
+def read_shard_list(output: Output) -> list[Written]:
+    """Reads what `write_shard_list` wrote."""
+    return [Written.from_json(task) for task in json.loads(files.read_text(output.shard_list))]
+
+
+def read_record(path: str) -> Written:
+    """The record of one task."""
+    return Written.from_json(json.loads(files.read_text(path)))
+
+
+class FinishedTasks:
+    """Counts the rows of finished tasks by their records, for tasks that run in other processes."""
+
+    def __init__(self, output: Output) -> None:
+        self._directory = output.tasks
+        self._rows: dict[str, int] = {}
+
+    def rows(self) -> int:
+        """How many rows have been written so far."""
+        try:
+            found = [file.path for file in files.list_files(self._directory)]
+            for name in set(found) - set(self._rows):
+                self._rows[name] = read_record(files.join(self._directory, name)).rows
+        except OSError:
+            pass  # not there yet, or no longer
+        return sum(self._rows.values())
