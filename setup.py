@@ -74,6 +74,7 @@ setup(
             "hypothesis>=6.100",
             "import-linter>=2.5",
             "mypy>=1.11",
+            "pandas>=2.2",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",

@@ -1,1 +1,52 @@
-"""Builds data sets: from `.npy` files through tf.transform's analysis to sharded TFRecords."""
+"""Builds data sets for training from arrays; `loaders` reads what was built.
+
+Importing this package imports neither TensorFlow nor Beam: what builds is imported when it is first named.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loaders.format.manifest import ManifestError
+    from pipelines.config.schema import DatasetConfig
+    from pipelines.errors import ConfigError, DataError, NpyflowError, Problem, SourceError, WorkerError
+    from pipelines.interface.append import append
+    from pipelines.interface.build import Built, build, refit
+    from pipelines.interface.check import leakage, status, validate, verify
+    from pipelines.interface.inspect import Inspection, inspect
+    from pipelines.maintain.extend import Appended
+    from pipelines.maintain.leakage import Leaks
+    from pipelines.maintain.status import Status
+    from pipelines.maintain.validate import Thresholds, Validation
+    from pipelines.maintain.verify import Verified
+    from pipelines.output.directory import OutputError
+
+__all__ = [
+    "Appended", "Built", "ConfigError", "DataError", "DatasetConfig", "Inspection", "Leaks", "ManifestError",
+    "NpyflowError", "OutputError", "Problem", "SourceError", "Status", "Thresholds", "Validation", "Verified",
+    "WorkerError", "append", "build", "inspect", "leakage", "refit", "status", "validate", "verify",
+]  # fmt: skip
+
+_PLACES = {
+    "loaders.format.manifest": "ManifestError",
+    "pipelines.config.schema": "DatasetConfig",
+    "pipelines.errors": "ConfigError DataError NpyflowError Problem SourceError WorkerError",
+    "pipelines.interface.append": "Appended append",
+    "pipelines.interface.build": "Built build refit",
+    "pipelines.interface.check": "Leaks Status Thresholds Validation Verified leakage status validate verify",
+    "pipelines.interface.inspect": "Inspection inspect",
+    "pipelines.output.directory": "OutputError",
+}
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _PLACES.items():
+        if name in names.split():
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module 'pipelines' has no attribute {name!r}")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_UNFINISHED = 3
+EXIT_INTERRUPTED = 130
 
 MAX_SHOWN = 20
 """Problems that a message lists; the same mistake is often made in every file."""

@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING
 
 from loaders.format.manifest import Manifest
 from pipelines.analyze.accumulate import begin_first_round
-from pipelines.analyze.custom import trace_configured
-from pipelines.config.schema import DatasetConfig
-from pipelines.maintain.append import Addition, plan_append
-from pipelines.maintain.commit import PROFILE, begin_append, clear_append, finish_append
-from pipelines.maintain.reuse import Existing, copy_learned, open_existing, plan_reuse
-from pipelines.output.directory import Output, OutputError, read_manifest
+from pipelines.maintain.append import Addition
+from pipelines.maintain.commit import PROFILE, begin_append
+from pipelines.maintain.reuse import Existing, copy_learned
+from pipelines.output.directory import Output, OutputError
 from pipelines.output.lock import held
 from pipelines.output.state import check, prepare, write_description
 from pipelines.plan.handoff import keep
-from pipelines.plan.plan import Plan, make_plan
-from pipelines.plan.resolve import resolve_config
+from pipelines.plan.plan import Plan
 from pipelines.runners.beam import (
     check_workers,
     option_value,
@@ -30,99 +27,11 @@ from pipelines.runners.beam import (
 from pipelines.runners.flink import stop_earlier
 from pipelines.runners.pool import WorkerPool, started
 from pipelines.runners.quiet import quick_imports
-from pipelines.sources.headers import header_reader
-from pipelines.sources.table import scan
+from pipelines.sources.arrays import Arrays
 from pipelines.storage import files
-from pipelines.storage.connections import StorageOptions, configure
 
 if TYPE_CHECKING:
     from pipelines.maintain.extend import Appended
-
-
-def build(
-    source: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    config: DatasetConfig | None = None,
-    *,
-    overwrite: bool = False,
-    transform: str | os.PathLike[str] | None = None,
-    beam_options: Sequence[str] = (),
-    workers: int = 1,
-) -> Manifest:
-    """Builds a data set from a directory of `.npy` files.
-
-    Args:
-        source: The directory of the arrays.
-        output: The directory for the data set.
-        config: The configuration; where None, every choice is made from the arrays.
-        overwrite: Whether a data set or an unfinished build in the output is replaced.
-        transform: A data set whose transform is used as it is, with its configuration of the features; where None, the
-            transform is learned from the training rows.
-        beam_options: As in `run_build`.
-        workers: As in `run_build`.
-
-    Returns:
-        The manifest of the finished data set.
-
-    Raises:
-        SourceError: Listing everything that is wrong with the sources, and where they differ from those of `transform`;
-            nothing has been written.
-        ConfigError: If the configuration does not fit the sources; nothing has been written.
-        NpyflowError: As in `run_build`.
-    """
-    config = config or DatasetConfig()
-    configure(config.storage_options)
-    if transform is not None:
-        existing = open_existing(os.fspath(transform))
-        plan = plan_reuse(os.fspath(source), existing, config)
-    else:
-        existing = None
-        table = scan(os.fspath(source), config, read_headers=header_reader(beam_options))
-        plan = make_plan(table, resolve_config(config, table, custom=trace_configured(config, table)))
-    return run_build(
-        plan,
-        os.fspath(output),
-        overwrite=overwrite,
-        transform=existing,
-        beam_options=beam_options,
-        workers=workers,
-    )
-
-
-def append(
-    source: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    *,
-    storage_options: StorageOptions | None = None,
-    beam_options: Sequence[str] = (),
-    workers: int = 1,
-) -> Appended | None:
-    """Adds the new files of a directory to a data set; its transform stays as it is.
-
-    Args:
-        source: A directory of `.npy` files; those that the data set has already are passed over.
-        output: The data set.
-        storage_options: How file systems are reached, as in the configuration of a build.
-        beam_options: As in `run_build`.
-        workers: As in `run_build`.
-
-    Returns:
-        The new manifest and how far the rows have drifted, or None where there was nothing new.
-
-    Raises:
-        ManifestError: If the output is no finished data set.
-        SourceError: Listing everything that is wrong with the sources, and files that have changed since they were
-            read.
-        NpyflowError: As in `run_build`.
-    """
-    configure(storage_options or {})
-    finish_append(os.fspath(output))
-    existing = open_existing(os.fspath(output))
-    plan = plan_append(os.fspath(source), existing)
-    if plan is None:
-        clear_append(os.fspath(output))
-        return None
-    return run_append(plan, existing, beam_options=beam_options, workers=workers)
 
 
 def run_build(
@@ -131,6 +40,7 @@ def run_build(
     *,
     overwrite: bool = False,
     transform: Existing | None = None,
+    arrays: Arrays | None = None,
     beam_options: Sequence[str] = (),
     workers: int = 1,
 ) -> Manifest:
@@ -141,6 +51,7 @@ def run_build(
         root: The directory for the data set.
         overwrite: Whether a data set or an unfinished build in the output is replaced.
         transform: The data set whose transform is used, if none is learned.
+        arrays: The sources, where they are arrays in memory: they become files once the output is this build's.
         beam_options: Command-line options of Beam; with no runner named, Beam's direct runner in this process.
         workers: How many processes of this machine share the work; 1 for this process alone.
 
@@ -163,7 +74,13 @@ def run_build(
     check(output, plan, overwrite=overwrite, transform_from=fingerprint)  # before there is even a lock
     with held(output):
         return _run_build(
-            plan, output, overwrite=overwrite, transform=transform, beam_options=beam_options, workers=workers
+            plan,
+            output,
+            overwrite=overwrite,
+            transform=transform,
+            arrays=arrays,
+            beam_options=beam_options,
+            workers=workers,
         )
 
 
@@ -173,6 +90,7 @@ def _run_build(
     *,
     overwrite: bool,
     transform: Existing | None,
+    arrays: Arrays | None,
     beam_options: Sequence[str],
     workers: int,
 ) -> Manifest:
@@ -181,7 +99,9 @@ def _run_build(
     stop_earlier(beam_options, output.root)
     begin = prepare(output, plan, overwrite=overwrite, transform_from=fingerprint)
     if begin == "finished":
-        return read_manifest(output.root)
+        return Manifest.loads(files.read_text(output.manifest))
+    if arrays is not None:
+        arrays.write()
     analyzed = begin == "resume" and files.exists(output.analysis_done)
     if transform is not None and not analyzed:
         copy_learned(transform, output)
@@ -217,7 +137,14 @@ def _resolve_links(root: str) -> str:
     return os.path.realpath(root) if files.is_local(root) else root
 
 
-def run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[str] = (), workers: int = 1) -> Appended:
+def run_append(
+    plan: Addition,
+    existing: Existing,
+    *,
+    arrays: Arrays | None = None,
+    beam_options: Sequence[str] = (),
+    workers: int = 1,
+) -> Appended:
     """Runs a planned append, or what is left of it if it was interrupted.
 
     Until it is done the data set stays as it was: the new shards are in no manifest.
@@ -225,6 +152,7 @@ def run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[str
     Args:
         plan: From `plan_append`.
         existing: The data set.
+        arrays: As in `run_build`.
         beam_options: As in `run_build`.
         workers: As in `run_build`.
 
@@ -240,10 +168,12 @@ def run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[str
     if beam_options:
         pipeline_options(beam_options)
     with held(Output(existing.root)):
-        return _run_append(plan, existing, beam_options=beam_options, workers=workers)
+        return _run_append(plan, existing, arrays=arrays, beam_options=beam_options, workers=workers)
 
 
-def _run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[str], workers: int) -> Appended:
+def _run_append(
+    plan: Addition, existing: Existing, *, arrays: Arrays | None, beam_options: Sequence[str], workers: int
+) -> Appended:
     """Does what `run_append` does, while nobody else changes the data set."""
     output = Output(existing.root)
     stop_earlier(beam_options, output.root)
@@ -257,6 +187,8 @@ def _run_append(plan: Addition, existing: Existing, *, beam_options: Sequence[st
             import tensorflow  # noqa: F401  # once for all workers
 
     profiled = begin_append(plan, output)
+    if arrays is not None:
+        arrays.write()
     plan = keep(plan, output.plan)
     write_description(output, plan)
     with (

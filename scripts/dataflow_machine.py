@@ -5,15 +5,17 @@ Takes the arguments of `npyflow build` without the output, reads the headers of 
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 
-from pipelines.cli.common import plan_sources
+from pipelines.cli.common import settings_of
 from pipelines.cli.options import make_parser
 from pipelines.errors import NpyflowError
 from pipelines.forecast.estimate import describe
+from pipelines.interface.arguments import read_config
+from pipelines.interface.build import make_source_plan
 from pipelines.plan.plan import Plan
+from pipelines.storage.connections import configure
 
 CORES = 4
 
@@ -40,7 +42,9 @@ def main(arguments: list[str]) -> int:
     """Prints the options in one line."""
     options, beam_options = make_parser().parse_known_args(["build", *arguments[:1], "-", *arguments[1:]])
     try:
-        plan = plan_sources(options.source, argparse.Namespace(**{**vars(options), "beam_options": beam_options}))
+        config = read_config(options.config, settings_of(options))
+        configure(config.storage_options)
+        plan = make_source_plan(options.source, config, beam_options=beam_options)
     except NpyflowError as error:
         print(f"npyflow: {error}", file=sys.stderr)
         return error.exit_code

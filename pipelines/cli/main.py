@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
+import importlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 
 from loaders.format.manifest import ManifestError
-from pipelines.cli import building, looking, measuring
-from pipelines.cli.common import check_beam_options, reach_file_systems
-from pipelines.cli.interrupt import EXIT_INTERRUPTED
 from pipelines.cli.options import make_parser
-from pipelines.errors import EXIT_BAD_INPUT, EXIT_FAILED, GOES_ON, ConfigError, NpyflowError
-from pipelines.storage.connections import refuse_replaced
+from pipelines.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, GOES_ON, ConfigError, NpyflowError
+from pipelines.storage.connections import configure, refuse_replaced
 
 RUN_BY_BEAM = ("build", "append", "validate")
 WRITING = ("build", "append")
@@ -37,9 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.beam_options = rest
     console = Console(soft_wrap=True, markup=False, emoji=False)
     try:
-        reach_file_systems(options)
-        check_beam_options(options)
-        return _RUN[options.command](options, console)
+        _reach_file_systems(options.storage_option)
+        _check_beam_options(options.beam_options)
+        code: int = importlib.import_module(f"pipelines.cli.{options.command}").run(options, console)
+        return code
     except (NpyflowError, ManifestError) as error:
         if options.debug:
             raise
@@ -60,6 +58,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         _complain(_describe(error, options.command))
         return EXIT_FAILED
+
+
+def _reach_file_systems(said: Sequence[str]) -> None:
+    """Lets this process reach file systems as options say: the configuration may lie in one itself."""
+    if said:
+        from pipelines.config.schema import load_config
+
+        settings = [f"storage_options.{option}" for option in said]
+        configure(load_config("", settings, path="--storage_option").storage_options)
+
+
+def _check_beam_options(beam_options: Sequence[str]) -> None:
+    if beam_options:  # before anything else: importing Beam to check them takes seconds
+        from pipelines.runners.beam import pipeline_options
+
+        pipeline_options(beam_options)
 
 
 def _refused(command: str, rest: Sequence[str]) -> str | None:
@@ -85,18 +99,3 @@ def _describe(error: Exception, command: str) -> str:
 
 def _complain(message: str) -> None:
     print(f"npyflow: {message}", file=sys.stderr)
-
-
-_RUN: Mapping[str, Callable[[argparse.Namespace, Console], int]] = {
-    "inspect": looking.run_inspect,
-    "build": building.run_build_command,
-    "append": building.run_append_command,
-    "validate": measuring.run_validate,
-    "status": looking.run_status,
-    "verify": looking.run_verify,
-    "leakage": looking.run_leakage,
-    "bench": measuring.run_bench,
-}
-
-if __name__ == "__main__":
-    sys.exit(main())

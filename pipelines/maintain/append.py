@@ -20,6 +20,7 @@ from pipelines.output.directory import Output
 from pipelines.output.state import read_state
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import is_training, resolve_config
+from pipelines.sources.arrays import Arrays
 from pipelines.sources.provenance import changed_parts, source_settings
 from pipelines.sources.table import SourceTable, scan
 from pipelines.storage import files
@@ -75,7 +76,7 @@ class Addition(Plan):
 
 
 def plan_append(
-    source: str, existing: Existing, *, on_error: str = "fail", max_bad_files: int = 100
+    source: str | Arrays, existing: Existing, *, on_error: str = "fail", max_bad_files: int = 100
 ) -> Addition | None:
     """Plans an append.
 
@@ -126,7 +127,7 @@ def _last_generation(manifest: Manifest) -> int:
     return max((int(match[1]) for match in found if match), default=0)
 
 
-def plan_refit(source: str, root: str, *, on_error: str = "fail", max_bad_files: int = 100) -> Plan:
+def plan_refit(source: str | Arrays, root: str, *, on_error: str = "fail", max_bad_files: int = 100) -> Plan:
     """Plans a build of all rows anew, with a data set's configuration.
 
     Args:
@@ -154,7 +155,7 @@ def plan_refit(source: str, root: str, *, on_error: str = "fail", max_bad_files:
     return plan
 
 
-def _plan_all(source: str, config: Mapping[str, Any]) -> tuple[SourceTable, Plan]:
+def _plan_all(source: str | Arrays, config: Mapping[str, Any]) -> tuple[SourceTable, Plan]:
     parsed = parse_config(config)
     table = scan(source, parsed)
     return table, make_plan(table, resolve_config(parsed, table, custom=trace_configured(parsed, table)))

@@ -17,6 +17,7 @@ from pipelines.errors import ConfigError
 from pipelines.maintain.buckets import Buckets
 from pipelines.maintain.row_hashes import hash_shard
 from pipelines.output.directory import read_manifest
+from pipelines.results import Block, Result, Table
 
 EXAMPLES = 10
 MATRIX_CELLS = 2**20
@@ -51,7 +52,7 @@ class SharedRows:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Leaks:
+class Leaks(Result):
     """What a search for rows in more than one split has found.
 
     Attributes:
@@ -67,6 +68,21 @@ class Leaks:
     distinct: int
     pairs: tuple[SharedRows, ...]
     examples: tuple[tuple[Place, ...], ...]
+
+    def blocks(self) -> list[Block]:
+        """How many rows each two splits share, and some of them."""
+        compared = f"{self.rows:,} rows compared by {', '.join(self.features)}"
+        if not self.distinct:
+            return [f"No row is in more than one split: {compared}"]
+        examples = ["  " + ", ".join(f"{place.file} {place.row}" for place in places) for places in self.examples]
+        head = f"{self.distinct:,} different rows are in more than one split: {compared}\n"
+        return [head, self.table(), "\nExamples (shard, row):\n", *examples]
+
+    def table(self) -> Table:
+        """What each two splits share."""
+        columns = ("splits", "different rows in both:", "rows of the first:", "rows of the second:")
+        rows = ((" and ".join(pair.splits), pair.distinct, *pair.rows) for pair in self.pairs)
+        return Table(columns=columns, rows=tuple(rows))
 
 
 def find_leaks(root: str, *, features: Sequence[str] | None = None) -> Leaks:

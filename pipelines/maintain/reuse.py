@@ -15,6 +15,7 @@ from pipelines.errors import ConfigError, Problem, SourceError
 from pipelines.output.directory import Output, read_manifest
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
+from pipelines.sources.arrays import Arrays
 from pipelines.sources.provenance import Provenance, schema_differences, source_settings
 from pipelines.sources.table import SourceTable, scan
 from pipelines.storage import files
@@ -73,7 +74,7 @@ def open_existing(root: str) -> Existing:
     )
 
 
-def plan_reuse(source: str, existing: Existing, config: DatasetConfig) -> Plan:
+def plan_reuse(source: str | Arrays, existing: Existing, config: DatasetConfig) -> Plan:
     """Plans a build that takes another data set's transform.
 
     Args:

@@ -19,6 +19,7 @@ from pipelines.output.directory import Output, read_manifest
 from pipelines.output.lock import Holder
 from pipelines.output.state import read_state
 from pipelines.output.tasks import Written
+from pipelines.results import Block, Result, show_bytes, show_seconds
 from pipelines.storage import files
 
 RATE_TASKS = 64
@@ -42,7 +43,7 @@ class NoBuildError(NpyflowError):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Status:
+class Status(Result):
     """How far a build, or an append, is.
 
     Attributes:
@@ -87,6 +88,10 @@ class Status:
     def to_json(self) -> dict[str, Any]:
         """The attributes by their names."""
         return dataclasses.asdict(self)
+
+    def blocks(self) -> list[Block]:
+        """A line for each thing that is known."""
+        return [*describe_status(self)]
 
 
 class Watcher:
@@ -213,3 +218,35 @@ def speed(times: Sequence[float], *, begun: float) -> float | None:
     ends = [begun, *sorted(times)][-RATE_TASKS - 1 :]
     seconds = ends[-1] - ends[0]
     return (len(ends) - 1) / seconds if seconds > 0 and begun > 0 else None
+
+
+def describe_status(status: Status, *, now: float | None = None) -> list[str]:
+    """What a person is shown: a line for each thing that is known."""
+    about = "" if status.exact else "about "
+    written = f"{show_bytes(status.bytes_done)} in {status.shards_done:,}"
+    if status.state == "finished":
+        return [f"{status.root}: finished; {status.rows_done:,} rows, {written} shards"]
+    what = "an append" if status.state == "appending" else "a build"
+    lines = [f"{status.root}: {what} that is not finished" + (f", of {status.sources}" if status.sources else "")]
+    if status.state == "building":
+        lines.append(f"analysis: {'done' if status.analyzed else 'not done'}")
+    lines.append(
+        f"writing: {status.tasks_done:,}{_of(status.tasks)} tasks; {about}{status.rows_done:,}{_of(status.rows)} rows, "
+        f"{written}{_of(status.shards)} shards"
+    )
+    if status.last is not None:
+        ago = max((time.time() if now is None else now) - status.last, 0.0)
+        lines.append(f"the last task was done {show_seconds(ago)} ago")
+    if status.tasks_per_second is not None and status.seconds_left is not None:
+        lines.append(
+            f"speed: {status.tasks_per_second:.3g} tasks/s; writing would take {show_seconds(status.seconds_left)} more"
+        )
+    if status.at_work is not None:
+        lines.append(f"at work: {status.at_work}")
+    else:
+        lines.append("at work: no driver on record; the same command goes on where a build has stopped")
+    return lines
+
+
+def _of(total: int | None) -> str:
+    return "" if total is None else f" of {total:,}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,10 +19,12 @@ from pipelines.maintain.reuse import Existing, combine
 from pipelines.plan.handoff import keep
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
+from pipelines.results import Block, Result, Table, count_of, list_skipped
 from pipelines.runners.beam import check_workers, option_value, pipeline_options, run_pipeline
 from pipelines.runners.failures import errors_beside
 from pipelines.runners.pool import started
 from pipelines.runners.quiet import quick_imports
+from pipelines.sources.arrays import Arrays
 from pipelines.sources.provenance import schema_differences, source_settings
 from pipelines.sources.table import SourceTable, scan
 from pipelines.statistics.drift import CHANCE, Classes, compare, compare_classes
@@ -33,6 +34,16 @@ from pipelines.storage import files
 from pipelines.storage.connections import configure
 
 SHOWN_CLASSES = 10
+
+_MEASURES = {
+    "drift": "mean:",
+    "spread": "std:",
+    "missing": "missing:",
+    "outside": "outside:",
+    "new_classes": "new:",
+    "class_drift": "classes:",
+}
+"""What each kind of measure is called in a table."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,6 +103,13 @@ class Measure:
         """Whether the threshold is passed."""
         return self.certain > self.limit
 
+    def __str__(self) -> str:
+        certain = "" if self.certain == self.value else f", {self.certain:.3g} of it not by chance"
+        return (
+            f"{self.feature}, {self.split} against {self.reference}: {self.kind} expected at most {self.limit:g}; "
+            f"found {self.value:.4g}{certain}{f' ({self.detail})' if self.detail else ''}"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """This as JSON values; null where a number is infinite."""
         value = dataclasses.asdict(self) | {"exceeded": self.exceeded}
@@ -99,7 +117,7 @@ class Measure:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Validation:
+class Validation(Result):
     """What a validation has found.
 
     Attributes:
@@ -112,23 +130,45 @@ class Validation:
     rows: Mapping[str, int]
     schema: tuple[Problem, ...]
     skipped: tuple[Problem, ...]
-    measures: tuple[Measure, ...]
+    measures: tuple[Measure, ...] = dataclasses.field(repr=False)
 
     @property
     def problems(self) -> int:
         """How many problems there are."""
         return len(self.schema) + sum(measure.exceeded for measure in self.measures)
 
-    def dumps(self) -> str:
-        """The report for machines."""
-        value = {
+    def to_json(self) -> dict[str, Any]:
+        """The report for machines, as JSON values."""
+        return {
             "problems": self.problems,
             "rows": dict(self.rows),
             "schema": [dataclasses.asdict(problem) for problem in self.schema],
             "skipped": [dataclasses.asdict(problem) for problem in self.skipped],
             "measures": [measure.to_json() for measure in self.measures],
         }
-        return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def blocks(self) -> list[Block]:
+        """What was measured, each split and reference on a line; `!` marks what is too much."""
+        said: list[Block] = [*map(str, self.schema), *list_skipped(map(str, self.skipped))]
+        said.append("\n" + ", ".join(f"{split} {rows:,} rows" for split, rows in self.rows.items()))
+        lines: dict[tuple[str, str, str], dict[str, str]] = {}
+        for measure in self.measures:
+            line = lines.setdefault((measure.feature, measure.split, measure.reference), {})
+            line[measure.kind] = f"{'!' if measure.exceeded else ''}{measure.value:.3g}"
+        if lines:
+            kinds = [kind for kind in _MEASURES if any(kind in line for line in lines.values())]
+            columns = ("feature", "split", "against", *(_MEASURES[kind] for kind in kinds))
+            rows = ((*key[:2], key[2].rpartition("/")[2], *map(line.get, kinds)) for key, line in lines.items())
+            said += ["", Table(columns=columns, rows=tuple(rows))]
+        exceeded = [str(measure) for measure in self.measures if measure.exceeded]
+        problems = count_of(self.problems, "problem") if self.problems else "no problem"
+        return [*said, "", *exceeded, f"{sum(self.rows.values()):,} rows: {problems}"]
+
+    def table(self) -> Table:
+        """All measures."""
+        columns = ("feature", "split", "reference", "kind", "value:", "certain:", "limit:", "exceeded", "detail")
+        rows = (tuple(getattr(each, column.rstrip(":")) for column in columns) for each in self.measures)
+        return Table(columns=columns, rows=tuple(rows))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -150,7 +190,7 @@ class ValidationPlan:
     against: str = ""
 
 
-def plan_validation(source: str, config: DatasetConfig, existing: Existing | None = None) -> ValidationPlan:
+def plan_validation(source: str | Arrays, config: DatasetConfig, existing: Existing | None = None) -> ValidationPlan:
     """Finds what is to be validated.
 
     Args:

@@ -17,24 +17,40 @@ from loaders.format.stream import Read, read_frames, read_variable
 from pipelines.errors import Problem
 from pipelines.output.directory import Output, read_manifest
 from pipelines.publish.golden import check_golden
+from pipelines.results import Block, Result, Table, count_of, show_bytes
 from pipelines.storage import files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Verified:
+class Verified(Result):
     """What a verification has found.
 
     Attributes:
+        root: The data set.
         shards: How many shards were read.
         rows: How many rows they hold.
         bytes: Their size.
         problems: What is wrong.
     """
 
+    root: str
     shards: int
     rows: int
     bytes: int
     problems: tuple[Problem, ...]
+
+    def blocks(self) -> list[Block]:
+        """The problems, or that there is none."""
+        if self.problems:
+            return [*map(str, self.problems), f"{self.root}: {count_of(len(self.problems), 'problem')}"]
+        size = f"{self.shards:,} shards, {self.rows:,} rows, {show_bytes(self.bytes)}"
+        return [f"{self.root}: {size}; all is as in the manifest"]
+
+    def table(self) -> Table:
+        """The problems."""
+        columns = ("path", "expected", "found", "feature")
+        rows = (tuple(getattr(problem, column) for column in columns) for problem in self.problems)
+        return Table(columns=columns, rows=tuple(rows))
 
 
 def verify(root: str) -> Verified:
@@ -60,6 +76,7 @@ def verify(root: str) -> Verified:
     for shard in shards:
         problems += _check_shard(files.join(root, shard.file), shard, manifest)
     return Verified(
+        root=root,
         shards=len(shards),
         rows=sum(shard.rows for shard in shards),
         bytes=sum(shard.bytes for shard in shards),

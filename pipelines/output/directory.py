@@ -54,6 +54,7 @@ class Output:
         shard_list: The list of all shards, written when all are there.
         unfinished: The directory of what is being written.
         staged: The directory of what an append is about to publish.
+        sources: The directory of sources that were arrays in memory.
     """
 
     root: str
@@ -71,6 +72,7 @@ class Output:
     shard_list = _Path(names.BUILD, "shards.json")
     unfinished = _Path(names.BUILD, "tmp")
     staged = _Path(names.BUILD, "publish")
+    sources = _Path(names.BUILD, "sources")
 
     def __reduce__(self) -> Any:
         """Pickles, with the root, how it is reached."""

@@ -184,7 +184,8 @@ class Plan(Kept):
     @functools.cached_property
     def training_units(self) -> Units:
         """The units of analysis: of all parts that may hold training rows."""
-        return self._units(self._training_group.parts)
+        found = (group.parts for group in self.groups if self.training_split in group.splits)
+        return self._units(next(found, ()))  # rows that are added may be of other splits
 
     @functools.cached_property
     def units(self) -> Units:

@@ -12,6 +12,7 @@ from pipelines import counters
 from pipelines.errors import ConfigError, GraphWritten
 from pipelines.runners import flink
 from pipelines.runners.failures import raising_recorded
+from pipelines.runners.notebook import not_interactive
 from pipelines.runners.pool import choose_workers
 from pipelines.runners.worker import can_fork
 from pipelines.storage.connections import refuse_replaced
@@ -84,6 +85,7 @@ def run_pipeline(arguments: Sequence[str], *, output: str | None = None, errors:
             name = flink.job_name(output or uuid.uuid4().hex)
             options.view_as(GoogleCloudOptions).job_name = name
             stack.enter_context(flink.cancelled_on_failure(cluster, name))
+        stack.enter_context(not_interactive())
         pipeline = stack.enter_context(beam.Pipeline(runner=_runner(options, cluster, errors), options=options))
         yield pipeline
     if template := options.view_as(GoogleCloudOptions).template_location:

@@ -10,7 +10,7 @@ import gc
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from pipelines.config.feature import Feature
 from pipelines.config.schema import ConstantSource, DatasetConfig
 from pipelines.errors import Problem, SourceError
+from pipelines.sources.arrays import Arrays
 from pipelines.sources.checks import (
     Located,
     check_class_tree,
@@ -34,6 +35,7 @@ from pipelines.sources.listing import list_sources
 from pipelines.sources.packed import pack
 from pipelines.sources.parts import Part
 from pipelines.storage import files
+from pipelines.storage.files import FileInfo
 
 _encode = json.JSONEncoder(sort_keys=True).encode
 """`json.dumps` makes an encoder for each call with options."""
@@ -131,11 +133,11 @@ class SourceTable:
         return without.hexdigest(), with_times.hexdigest()
 
 
-def scan(root: str, config: DatasetConfig, *, read_headers: HeaderReader = read_here) -> SourceTable:
+def scan(source: str | Arrays, config: DatasetConfig, *, read_headers: HeaderReader = read_here) -> SourceTable:
     """Finds the sources, reads their headers, and checks that they fit together.
 
     Args:
-        root: The directory.
+        source: The directory, or arrays that will be the files of one.
         config: What the user said about features and splits, and about files that cannot be used.
         read_headers: Reads the headers of chunks of files; this process unless another way is given.
 
@@ -147,7 +149,10 @@ def scan(root: str, config: DatasetConfig, *, read_headers: HeaderReader = read_
             wrong of their own are left out with the other files of their part, up to `max_bad_files`.
     """
     with _without_collector():
-        return _scan(root, config, read_headers)
+        if isinstance(source, Arrays):
+            return _scan(source.root, source.listing, config, source.read_headers, source.describe)
+        listing = list_sources(source, config)
+        return _scan(source, listing, config, read_headers, lambda path: files.locate(source, path) if path else source)
 
 
 @contextlib.contextmanager
@@ -162,8 +167,13 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _scan(root: str, config: DatasetConfig, read_headers: HeaderReader) -> SourceTable:
-    listing = list_sources(root, config)
+def _scan(
+    root: str,
+    listing: Mapping[str, FileInfo],
+    config: DatasetConfig,
+    read_headers: HeaderReader,
+    describe: Callable[[str], str],
+) -> SourceTable:
     entries, problems = arrange(listing, config)
     by_directory, split_problems = find_splits(entries, config)
     chunks = cut([(path, listing[path].size) for path in dict.fromkeys(entry.path for entry in entries)])
@@ -184,13 +194,9 @@ def _scan(root: str, config: DatasetConfig, read_headers: HeaderReader) -> Sourc
         problems.append(Problem(path="", expected="at least 1 row", found=found + more))
         problems += skipped
     if problems:
-        raise SourceError(_under(root, problem) for problem in problems)
-    left_out = [_under(root, problem) for problem in skipped]
+        raise SourceError(dataclasses.replace(problem, path=describe(problem.path)) for problem in problems)
+    left_out = [dataclasses.replace(problem, path=describe(problem.path)) for problem in skipped]
     return _table(root, arrays, config, by_directory=by_directory, skipped=left_out)
-
-
-def _under(root: str, problem: Problem) -> Problem:
-    return dataclasses.replace(problem, path=files.locate(root, problem.path) if problem.path else root)
 
 
 def _too_many(faults: Sequence[Problem], limit: int) -> list[Problem]:

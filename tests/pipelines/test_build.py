@@ -503,16 +503,14 @@ def test_workers_where_tensorflow_was_used(small, tmp_path):
 
 
 def test_large_sources_are_shared_unless_beam_places_the_work(small, monkeypatch):
-    import argparse
-
-    from pipelines.cli.common import count_workers
+    from pipelines.interface.arguments import count_workers
     from pipelines.plan.plan import make_plan
     from pipelines.plan.resolve import resolve_config
     from pipelines.runners import beam as running
     from pipelines.sources.table import scan
 
     def count(*beam_options):
-        return count_workers(argparse.Namespace(workers=None, beam_options=beam_options), plan)
+        return count_workers(None, plan, beam_options)
 
     config = parse_config({"shard_bytes": 1000})
     table = scan(str(small[0] / "src"), config)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from pipelines import counters
-from pipelines.cli.progress import show_counts
 from pipelines.config.schema import parse_config
+from pipelines.interface.build import rows_of
+from pipelines.interface.tables import of_counts
 from pipelines.output.directory import Output
 from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
@@ -41,14 +42,14 @@ def plan_of(source):
 def counted(plan, root, **options):
     with counters.counting() as counter:
         manifest = run_build(plan, str(root), **options)
-    return manifest, counter.counts()
+    return manifest, rows_of(counter)
 
 
 @pytest.mark.parametrize("options", [(), THREADS])
 def test_counts_are_those_of_the_manifest(tmp_path, options):
     plan = plan_of(write_source(tmp_path / "src"))
     manifest, counts = counted(plan, tmp_path / "out", beam_options=options)
-    found = {name: count.rows for name, count in counts.items()}
+    found = counts
     shards = [shard for split in manifest.splits.values() for shard in split]
     assert len(shards) > 4
     assert found["shards"] == len(shards)
@@ -68,7 +69,7 @@ def lines_of(process):
 def test_every_way_to_run_a_build_says_the_same(tmp_path):
     source = write_source(tmp_path / "src")
     manifest, counts = counted(plan_of(source), tmp_path / "here")
-    said = show_counts(counts, rows=manifest.rows("train"))
+    said = of_counts(counts, rows=manifest.rows("train"))
     assert len(said) == 2
     assert f"{MISSING} missing values in the training rows" in said[0]
     assert said[1].startswith(f"wrote {manifest.rows('train'):,} rows")
@@ -91,26 +92,30 @@ def test_what_an_earlier_run_has_written_is_told_apart(tmp_path, monkeypatch):
     for index in range(2):
         (tmp_path / f"out/_build/tasks/0-{index:05d}.json").unlink()
     manifest, counts = counted(plan, tmp_path / "out")
-    found = {name: count.rows for name, count in counts.items()}
+    found = counts
     shards = manifest.splits["train"]
     assert found["shards"] == 2
     assert found["found_shards"] == len(shards) - 2
     assert found["rows"] == sum(shard.rows for shard in shards[:2])
     assert found["rows"] + found["found_rows"] == manifest.rows("train")
-    lines = show_counts(counts, rows=manifest.rows("train"))
+    lines = of_counts(counts, rows=manifest.rows("train"))
     assert f"; {found['found_rows']:,} rows in {len(shards) - 2} shards were there already" in lines[-1]
 
 
 def test_a_runner_that_counts_differently_is_told():
-    def count(**found):
-        return {name: counters.Count(rows=rows) for name, rows in found.items()}
-
-    counts = count(rows=120, shards=3, shard_bytes=9, analyze_bytes=10**6, write_bytes=2 * 10**6, retries=2)
-    assert show_counts(counts, rows=120)[-1].startswith("wrote 120 rows")
-    assert show_counts(counts, rows=100)[-1] == "the runner counts 120 rows; the manifest has 100"
-    assert show_counts({}, rows=100) == ["the runner gives no counts; the manifest has 100"]
-    assert show_counts(counts, rows=120)[0].startswith("read 1.0 MB to analyze and 2.0 MB to write; 2 retries")
-    remote = show_counts(counts | count(requests=240, bytes_read=3 * 10**6), rows=120)[0]
+    counts = {
+        "rows": 120,
+        "shards": 3,
+        "shard_bytes": 9,
+        "analyze_bytes": 10**6,
+        "write_bytes": 2 * 10**6,
+        "retries": 2,
+    }
+    assert of_counts(counts, rows=120)[-1].startswith("wrote 120 rows")
+    assert of_counts(counts, rows=100)[-1] == "the runner counts 120 rows; the manifest has 100"
+    assert of_counts({}, rows=100) == ["the runner gives no counts; the manifest has 100"]
+    assert of_counts(counts, rows=120)[0].startswith("read 1.0 MB to analyze and 2.0 MB to write; 2 retries")
+    remote = of_counts(counts | {"requests": 240, "bytes_read": 3 * 10**6}, rows=120)[0]
     assert "; 240 requests for 3.0 MB, 2 retries" in remote
 
 

@@ -1,10 +1,16 @@
-"""Arrays that builds of the tests read."""
+"""Builds that tests make."""
 
-from pipelines import run
-from pipelines.config.schema import parse_config
+import pipelines
 
-append, build = run.append, run.build
+
+def build(source, output, config=None, *, workers=1, **options):
+    """The manifest of a build by one process."""
+    return pipelines.build(source, output, config, workers=workers, **options).manifest
+
+
+def append(source, output, *, workers=1, **options):
+    return pipelines.append(source, output, workers=workers, **options)
 
 
 def make(source, output, *, overwrite=False, beam_options=(), **config):
-    return build(str(source), str(output), parse_config(config), overwrite=overwrite, beam_options=list(beam_options))
+    return build(source, output, config, overwrite=overwrite, beam_options=list(beam_options))

@@ -11,7 +11,6 @@ import pytest
 
 import loaders
 from loaders.format.manifest import ManifestError
-from pipelines import run as builds
 from pipelines.cli import main
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError, DataError, SourceError
@@ -27,6 +26,7 @@ from pipelines.sources.provenance import PartRecord, Provenance, changed_parts
 from pipelines.sources.table import scan
 from pipelines.statistics.drift import Drift
 from pipelines.storage import files
+from tests.support import builds
 from tests.support.arrays import RamFileSystem, empty_ram, write_files
 from tests.support.builds import build
 

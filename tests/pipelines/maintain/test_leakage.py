@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from loaders.format.spec import FeatureSpec
-from pipelines.cli.show_outputs import show_leaks
 from pipelines.errors import ConfigError, DataError
 from pipelines.maintain import leakage
 from pipelines.maintain.buckets import BUCKET_ROWS, Buckets
 from pipelines.maintain.leakage import Place, find_leaks
 from pipelines.maintain.row_hashes import DIGEST_BYTES, hash_rows
+from pipelines.results import print_blocks
 from tests.support import shards
 
 
@@ -247,7 +247,7 @@ def test_a_record_that_is_not_as_the_manifest_says(tmp_path, old, new):
 
 def show(leaks):
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    show_leaks(console, leaks)
+    print_blocks(console, leaks.blocks())
     return console.export_text()
 
 

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from pipelines.cli import main
-from pipelines.cli.show_outputs import describe_status
 from pipelines.config.schema import parse_config
 from pipelines.maintain import status
-from pipelines.maintain.status import NoBuildError, Watcher, speed
+from pipelines.maintain.status import NoBuildError, Watcher, describe_status, speed
 from pipelines.output.directory import Output
 from pipelines.output.lock import Holder, held
 from pipelines.plan.plan import make_plan

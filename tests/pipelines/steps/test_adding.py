@@ -8,12 +8,12 @@ from loaders.transform.inverse import INVERSES
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError
 from pipelines.maintain.verify import verify
-from pipelines.run import build
 from pipelines.steps.imputation import Fill
 from pipelines.steps.methods import IMPUTE, NORMALIZE
 from pipelines.steps.options import Number
 from pipelines.steps.step import MomentStep, Step
 from tests.support.arrays import write_files
+from tests.support.builds import build
 from tests.support.fitting import transform
 
 

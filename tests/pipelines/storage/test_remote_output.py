@@ -12,7 +12,6 @@ import pytest
 import tensorflow_transform.beam as tft_beam
 
 from pipelines import counters
-from pipelines import run as builds
 from pipelines.analyze.custom import trace_configured
 from pipelines.analyze.export import analysis_context
 from pipelines.cli import main
@@ -25,6 +24,7 @@ from pipelines.plan.resolve import resolve_config
 from pipelines.sources.table import scan
 from pipelines.storage import connections, files, retry
 from pipelines.write.transform import load_transform
+from tests.support import builds
 from tests.support.arrays import RamFileSystem, empty_ram, register, write_files
 from tests.support.builds import build
 from tests.support.s3_options import environment

@@ -1,0 +1,44 @@
+"""`npyflow build`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from rich.console import Console
+
+from pipelines.cli.common import settings_of
+from pipelines.cli.dry_run import show_dry_run
+from pipelines.cli.terminal import long_work
+from pipelines.interface import tables
+from pipelines.interface.arguments import read_config
+from pipelines.interface.build import Built, plan_build
+from pipelines.results import print_blocks
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Builds a data set."""
+    begun = time.monotonic()
+    planned = plan_build(
+        options.source,
+        options.output,
+        read_config(options.config, settings_of(options)),
+        transform=options.transform or None,
+        overwrite=options.overwrite,
+        beam_options=options.beam_options,
+    )
+    if options.dry_run:
+        show_dry_run(options, console, planned, begun=begun)
+        return 0
+    planned.check()
+    print_blocks(console, [*tables.of_sources(planned.plan), *tables.of_steps(planned.plan.config), ""])
+    with long_work(console, options.beam_options, debug=options.debug):
+        built = planned.run(workers=options.workers, progress=console)
+    show_built(console, built, begun=begun)
+    return 0
+
+
+def show_built(console: Console, built: Built, *, begun: float) -> None:
+    """Shows what a build has made, and how long that took since `begun`."""
+    took = f"\n{built.root} is built in {time.monotonic() - begun:.1f} s"
+    print_blocks(console, ["", *built.blocks(), took])

@@ -1,0 +1,96 @@
+"""`npyflow build --dry_run`: what a build would read, write and take."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+
+from rich.console import Console
+
+from pipelines.cli.terminal import quiet_work
+from pipelines.errors import NpyflowError
+from pipelines.forecast.calibrate import calibrate
+from pipelines.forecast.estimate import Calibration, memory, read_bytes, seconds
+from pipelines.interface import tables
+from pipelines.interface.build import PlannedBuild
+from pipelines.plan.plan import Plan
+from pipelines.results import Table, print_blocks, show_bytes, show_seconds
+from pipelines.runners.beam import runs_here
+
+
+def show_dry_run(options: argparse.Namespace, console: Console, planned: PlannedBuild, *, begun: float) -> None:
+    """Shows what a build would read, write and take.
+
+    The configuration alone goes to the standard output, so that it can be sent to a file.
+
+    Args:
+        options: Those of the command line.
+        console: The standard output.
+        planned: The build.
+        begun: When the command began, by the monotonic clock.
+    """
+    aside = Console(stderr=True, soft_wrap=True, markup=False, emoji=False)
+    plan, existing = planned.plan, planned.existing
+    print_blocks(aside, [*tables.of_sources(plan), *tables.of_steps(plan.config), *tables.of_forecast(plan)])
+    seconds_to_plan = time.monotonic() - begun
+    learns, forked = existing is None, runs_here(options.beam_options)
+    read = " and ".join(f"{size / 1e6:,.1f} MB to {stage}" for stage, size in read_bytes(plan, learns=learns).items())
+    units = f"{len(plan.training_units):,} units of analysis, " if learns else ""
+    measured: Calibration | str = "a preprocessing_fn has an analysis of its own"
+    if plan.config.custom is None or existing is not None:
+        with quiet_work(debug=options.debug):
+            try:
+                measured = calibrate(plan, existing)
+            except NpyflowError as error:
+                measured = str(error)
+    print_blocks(aside, [f"It reads {read}: {units}{plan.task_count:,} tasks"])
+    if isinstance(measured, str):
+        print_blocks(aside, [f"\nTime and memory are not forecast: {measured}"])
+    else:
+        _show_times(aside, plan, measured, planned=seconds_to_plan, workers=options.workers, forked=forked)
+    console.print(tables.dump_config(plan.config), end="", highlight=False, markup=False, soft_wrap=True)
+
+
+def _show_times(
+    console: Console, plan: Plan, measured: Calibration, *, planned: float, workers: int | None, forked: bool
+) -> None:
+    """Shows how long a build would take.
+
+    Args:
+        console: Where to.
+        plan: The plan.
+        measured: What was measured.
+        planned: The seconds that listing and planning took.
+        workers: The number of workers that is asked for, if one is.
+        forked: Whether they are processes of this machine.
+    """
+    rows = []
+    for count in _counts_of_workers(plan, workers, forked=forked):
+        cores = min(count, len(os.sched_getaffinity(0))) if forked else count
+        found = seconds(plan, measured, workers=cores, forked=forked)
+        parts = (planned + found.begin, found.analyze, found.write, planned + found.total)
+        rows.append((count, *map(show_seconds, parts)))
+    where = (
+        "This machine has so many cores" if forked else "Each worker is taken to have a core like one of this machine"
+    )
+    size, base = show_bytes(memory(plan, measured)), show_bytes(measured.base_bytes)
+    print_blocks(
+        console,
+        [
+            f"A worker needs {size}, {base} of it for packages\n",
+            Table(columns=("workers:", "begin:", "analyze:", "write:", "all:"), rows=tuple(rows)),
+            f"\nMeasured in {show_seconds(measured.seconds)}: {measured.rows_analyzed:,} rows analyzed, "
+            f"{measured.rows_written:,} written. {where}" + (f": {len(os.sched_getaffinity(0))}" if forked else ""),
+        ],
+    )
+
+
+def _counts_of_workers(plan: Plan, asked: int | None, *, forked: bool) -> list[int]:
+    """The numbers of workers whose times are shown: powers up to the cores, or to as many as there are tasks."""
+    if forked:
+        most = max(4, len(os.sched_getaffinity(0)))
+        counts = {2**power for power in range(most.bit_length()) if 2**power <= most}
+    else:
+        counts = {4**power for power in range(8) if 4**power <= plan.task_count}
+    return sorted(counts | ({asked} if asked else set()))

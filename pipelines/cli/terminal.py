@@ -1,0 +1,69 @@
+"""What a command does to its process: it is quiet, its GPUs are left alone, and Ctrl-C ends it and its workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+
+import psutil
+from rich.console import Console
+
+from pipelines.errors import EXIT_INTERRUPTED
+from pipelines.runners import flink, quiet
+from pipelines.runners.beam import runs_here
+
+
+@contextmanager
+def quiet_work(*, debug: bool) -> Iterator[None]:
+    """Hides what libraries write to the standard error, unless an error is to be found."""
+    quiet.keep_off_gpus()
+    with ExitStack() as stack:
+        if not debug:
+            stack.enter_context(quiet.hidden_stderr())
+        yield
+
+
+@contextmanager
+def long_work(console: Console, beam_options: Sequence[str], *, debug: bool) -> Iterator[None]:
+    """Makes Ctrl-C end what is run inside the context at once; hides what libraries and local workers write."""
+    with ExitStack() as stack:
+        stack.enter_context(stopping_at_once(console.show_cursor))
+        hidden = not debug and bool(runs_here(beam_options) or flink.Cluster.of(beam_options))
+        if hidden:
+            quiet.silence_worker_tracebacks()
+        stack.enter_context(quiet_work(debug=not hidden))
+        yield
+
+
+@contextmanager
+def stopping_at_once(before: Callable[[], object]) -> Iterator[None]:
+    """Makes Ctrl-C end this process, whatever a runner and its threads are doing.
+
+    Python's own KeyboardInterrupt can be swallowed on its way through a runner. Nothing needs to be put in order: what
+    is half written is not part of a data set, and the next run of the same command removes it.
+
+    Args:
+        before: What is done first, such as showing the terminal's cursor again.
+    """
+
+    def stop(*_: object) -> None:
+        before()
+        for process in psutil.Process().children(recursive=True):  # which would go on with their work
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        os.write(terminal, b"npyflow: interrupted; the same command goes on where it stopped\n")
+        os._exit(EXIT_INTERRUPTED)
+
+    if threading.current_thread() is not threading.main_thread():  # only there can a handler be set
+        yield
+        return
+    terminal = os.dup(2)
+    handler = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        os.close(terminal)

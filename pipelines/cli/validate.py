@@ -1,0 +1,35 @@
+"""`npyflow validate`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+from rich.console import Console
+
+from pipelines.cli.common import given, settings_of, write_report
+from pipelines.cli.terminal import long_work
+from pipelines.errors import EXIT_FAILED
+from pipelines.interface.check import validate
+from pipelines.maintain.validate import Thresholds
+from pipelines.results import print_blocks
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Validates arrays."""
+    names = [f"max_{field.name}" for field in dataclasses.fields(Thresholds)]
+    thresholds = Thresholds(**{name.removeprefix("max_"): value for name, value in given(options, *names).items()})
+    with long_work(console, options.beam_options, debug=options.debug):
+        found = validate(
+            options.source,
+            options.config,
+            against=options.against or None,
+            thresholds=thresholds,
+            settings=settings_of(options),
+            workers=options.workers,
+            progress=console,
+            beam_options=options.beam_options,
+        )
+    print_blocks(console, found.blocks())
+    write_report(options.json, found.to_json())
+    return EXIT_FAILED if found.problems else 0

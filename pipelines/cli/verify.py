@@ -1,0 +1,20 @@
+"""`npyflow verify`."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+
+from pipelines.cli.terminal import quiet_work
+from pipelines.errors import EXIT_FAILED
+from pipelines.interface.check import verify
+from pipelines.results import print_blocks
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Verifies a data set."""
+    with quiet_work(debug=options.debug):
+        found = verify(options.path)
+    print_blocks(console, found.blocks())
+    return EXIT_FAILED if found.problems else 0

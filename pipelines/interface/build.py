@@ -1,0 +1,234 @@
+"""`build` and `refit`: data sets made of arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+
+from loaders.format.manifest import Manifest
+from pipelines.analyze.custom import trace_configured
+from pipelines.config.schema import DatasetConfig
+from pipelines.counters import Counter
+from pipelines.interface import tables
+from pipelines.interface.arguments import Config, Path, Sources, count_workers, find_sources, read_config
+from pipelines.interface.progress import Shown, following
+from pipelines.maintain.append import plan_refit
+from pipelines.maintain.reuse import Existing, open_existing, plan_reuse
+from pipelines.output.directory import Output
+from pipelines.output.state import check
+from pipelines.plan.plan import Plan, make_plan
+from pipelines.plan.resolve import resolve_config
+from pipelines.results import Block, Result
+from pipelines.run import run_build
+from pipelines.sources.arrays import Arrays
+from pipelines.sources.headers import header_reader
+from pipelines.sources.table import scan
+from pipelines.storage import files
+from pipelines.storage.connections import StorageOptions, configure
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Built(Result):
+    """A data set that a build has made, or has found to be made already.
+
+    Attributes:
+        root: Its directory.
+        manifest: Its manifest: features, splits and shards, the configuration in full.
+        counts: What was read and written, by name; empty where nothing was left to do.
+    """
+
+    root: str
+    manifest: Manifest = dataclasses.field(repr=False)
+    counts: Mapping[str, int] = dataclasses.field(repr=False)
+
+    @property
+    def rows(self) -> int:
+        """How many rows the data set has."""
+        return sum(map(self.manifest.rows, self.manifest.splits))
+
+    def blocks(self) -> list[Block]:
+        """The splits, what was left out, and what was counted."""
+        counts = tables.of_counts(self.counts, rows=self.rows) if self.counts else []
+        return [tables.of_splits(self.manifest), *tables.of_left_out(self.manifest), "", *counts]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlannedBuild:
+    """A build whose sources were checked and that has not begun.
+
+    Attributes:
+        plan: What is built.
+        output: The directory for it.
+        arrays: The sources, where they are arrays in memory.
+        existing: The data set whose transform is used, or None.
+        overwrite: Whether what is in the output is replaced.
+        beam_options: Command-line options of Beam.
+    """
+
+    plan: Plan
+    output: str
+    arrays: Arrays | None
+    existing: Existing | None
+    overwrite: bool
+    beam_options: Sequence[str]
+
+    def check(self) -> None:
+        """Checks that the output may be written to; `run` does it too.
+
+        Raises:
+            OutputError: If it may not.
+        """
+        fingerprint = self.existing.fingerprint if self.existing else None
+        check(Output(self.output), self.plan, overwrite=self.overwrite, transform_from=fingerprint)
+
+    def run(self, *, workers: int | None, progress: Shown) -> Built:
+        """Runs the build, or what is left of it."""
+        with following(progress, self.plan, output=self.output, analyzes=self.existing is None) as counter:
+            manifest = run_build(
+                self.plan,
+                self.output,
+                overwrite=self.overwrite,
+                transform=self.existing,
+                arrays=self.arrays,
+                beam_options=self.beam_options,
+                workers=count_workers(workers, self.plan, self.beam_options),
+            )
+        return Built(root=self.output, manifest=manifest, counts=rows_of(counter))
+
+
+def rows_of(counter: Counter) -> dict[str, int]:
+    """What was counted, by name."""
+    return {name: count.rows for name, count in counter.counts().items()}
+
+
+def make_source_plan(source: str | Arrays, config: DatasetConfig, *, beam_options: Sequence[str] = ()) -> Plan:
+    """Checks sources, makes every choice that is open, and plans.
+
+    Raises:
+        SourceError: Listing everything that is wrong with the sources.
+        ConfigError: If the configuration does not fit them.
+    """
+    table = scan(source, config, read_headers=header_reader(beam_options))
+    return make_plan(table, resolve_config(config, table, custom=trace_configured(config, table)))
+
+
+def plan_build(
+    source: Sources,
+    output: Path,
+    config: Config | DatasetConfig = None,
+    *,
+    transform: Path | None = None,
+    overwrite: bool = False,
+    beam_options: Sequence[str] = (),
+) -> PlannedBuild:
+    """Checks and plans what `build` builds; arguments and errors are those of `build`."""
+    root = os.fspath(output)
+    given = find_sources(source, Output(files.absolute(root)).sources)
+    parsed = read_config(config, sources=given)
+    configure(parsed.storage_options)
+    existing = None if transform is None else open_existing(os.fspath(transform))
+    if existing is None:
+        plan = make_source_plan(given, parsed, beam_options=beam_options)
+    else:
+        plan = plan_reuse(given, existing, parsed)
+    return PlannedBuild(
+        plan=plan,
+        output=root,
+        arrays=given if isinstance(given, Arrays) else None,
+        existing=existing,
+        overwrite=overwrite,
+        beam_options=beam_options,
+    )
+
+
+def build(
+    source: Sources,
+    output: Path,
+    config: Config = None,
+    *,
+    transform: Path | None = None,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: Shown = None,
+    beam_options: Sequence[str] = (),
+) -> Built:
+    """Builds a data set of arrays, or what is left of it where an earlier call was interrupted.
+
+    Args:
+        source: A directory of `.npy` and `.npz` files, here or in an object store; or arrays by the names of their
+            features, or for each split such a mapping. Rows are along the first axis. Arrays in memory, in C or
+            Fortran order, are written once into the output, under `_build/`, until the build is done: that takes as
+            much room on the disk as they have in memory. An `np.memmap` of a whole `.npy` file is read from there. The
+            shards are those of a directory with a file `NAME.npy` for each array, byte for byte.
+        output: The directory for the data set, here or in an object store.
+        config: A YAML file, the same as a mapping, or a `DatasetConfig`; where None, every choice is made from the
+            arrays.
+        transform: A data set whose transform is used as it is, with its configuration of the features; where None, the
+            transform is learned from the training rows.
+        overwrite: Whether a data set or an unfinished build in the output is replaced.
+        workers: How many processes of this machine share the work; where None, one for each core if there is enough to
+            do. The shards are the same.
+        progress: True to print it; or a function that is called with a stage, the rows that are done, and all rows, by
+            a thread of its own.
+        beam_options: Command-line options of Beam, such as `--runner=FlinkRunner`.
+
+    Returns:
+        The data set. A build that was interrupted goes on when it is called with the same arguments: files are known
+        again by their times, arrays by their content.
+
+    Raises:
+        SourceError: Listing everything that is wrong with the sources; nothing was written.
+        ConfigError: If the configuration is not valid or does not fit the sources, or Beam does not know an option;
+            nothing was written.
+        OutputError: If the output holds something that may not be replaced.
+        ManifestError: If `transform` is no data set.
+        DataError: If the sources hold values that cannot be used.
+        WorkerError: If a worker was lost.
+        OSError: If a file cannot be read or written.
+    """
+    planned = plan_build(source, output, config, transform=transform, overwrite=overwrite, beam_options=beam_options)
+    return planned.run(workers=workers, progress=progress)
+
+
+def refit(
+    source: Sources,
+    output: Path,
+    *,
+    on_error: str = "fail",
+    max_bad_files: int = 100,
+    workers: int | None = None,
+    progress: Shown = None,
+    storage_options: StorageOptions | None = None,
+    beam_options: Sequence[str] = (),
+) -> Built:
+    """Builds a data set anew in its place, with its configuration: from all that it was made of, and what is new.
+
+    Args:
+        source: As in `build`; all parts of the data set must be there.
+        output: The data set; it is replaced.
+        on_error: "skip" to leave out files that cannot be used.
+        max_bad_files: How many may be left out.
+        workers: As in `build`.
+        progress: As in `build`.
+        storage_options: How object stores are reached, as a configuration says it.
+        beam_options: As in `build`.
+
+    Returns:
+        The new data set.
+
+    Raises:
+        NpyflowError: As in `build`; a SourceError also where a part of the data set is not in the sources.
+    """
+    configure(storage_options or {})
+    root = os.fspath(output)
+    given = find_sources(source, Output(files.absolute(root)).sources)
+    planned = PlannedBuild(
+        plan=plan_refit(given, root, on_error=on_error, max_bad_files=max_bad_files),
+        output=root,
+        arrays=given if isinstance(given, Arrays) else None,
+        existing=None,
+        overwrite=True,
+        beam_options=beam_options,
+    )
+    return planned.run(workers=workers, progress=progress)

@@ -1,0 +1,213 @@
+"""Sources, configurations and data sets as tables and lines that results are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import yaml
+
+from loaders.format.manifest import Manifest
+from loaders.format.names import STATISTICS
+from loaders.format.spec import FeatureSpec
+from pipelines.config.feature import Feature
+from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
+from pipelines.forecast.estimate import describe
+from pipelines.output.directory import Output
+from pipelines.plan.plan import Plan
+from pipelines.results import Block, Table, count_of, list_skipped, show_bytes
+from pipelines.statistics.recorded import TrainingStatistics
+from pipelines.steps.methods import dump_impute, dump_normalize
+from pipelines.storage import files
+
+STAGES = ("split", "analyze", "profile", "write")
+SHOWN_STATISTICS = ("min", "max", "mean", "std")
+
+
+def of_sources(plan: Plan) -> list[Block]:
+    """The features of sources: files, dtype, shape, order, bytes."""
+    table, rows = plan.table, []
+    for feature in table.features:
+        sources = [part.sources[feature.name] for part in table.parts if feature.name in part.sources]
+        orders = {"Fortran" if source.fortran else "C" for source in sources}
+        endian = "big-endian " if any(source.dtype.startswith(">") for source in sources) else ""
+        rows.append(
+            (
+                feature.name,
+                len({source.path for source in sources}),
+                endian + _dtype(feature.kind_name, feature.unit),
+                show_shape(feature.shape),
+                " and ".join(sorted(orders)),
+                round(feature.row_bytes * table.rows) if sources else 0,
+                sources[0].path if sources else _origin(feature),
+            )
+        )
+    columns = ("feature", "files:", "dtype", "shape of a row", "order", "bytes:", "first file")
+    total = f"\n{table.rows:,} rows in {count_of(len(table.parts), 'part')}, {show_bytes(table.nbytes)}"
+    return [Table(columns=columns, rows=tuple(rows)), total, *list_skipped(map(str, table.skipped))]
+
+
+def _origin(feature: Feature) -> str:
+    return f"the constant {feature.constant}" if feature.origin == "constant" else f"the {feature.origin}"
+
+
+def _dtype(dtype: str, unit: str) -> str:
+    return f"{dtype} ({unit})" if unit else dtype
+
+
+def show_shape(shape: tuple[int | None, ...]) -> str:
+    """The shape of a row for people."""
+    return " x ".join("any" if size is None else str(size) for size in shape) or "one value"
+
+
+def of_steps(config: ResolvedConfig) -> list[Block]:
+    """What is done to each feature, and what a batch holds of it."""
+    if config.custom is not None:
+        return [of_specs(config.custom.specs, title=f"The transform is {config.custom.place}, which gives")]
+    rows = [
+        (f.name, f.spec.role, show_steps(f), f"{f.spec.dtype}, {show_shape(f.spec.shape)}") for f in config.features
+    ]
+    return ["", Table(columns=("feature", "role", "transform", "in a batch"), rows=tuple(rows))]
+
+
+def show_steps(feature: ResolvedFeature) -> str:
+    """What is done to the values of a feature, in one line."""
+    normalize = dump_normalize(feature.normalize)
+    steps = [] if normalize == "none" else normalize if isinstance(normalize, list) else [normalize]
+    said = [f"impute {_show_step(dump_impute(feature.impute))}"] if feature.impute else []
+    line = ", ".join([*said, *map(_show_step, steps)])
+    if any(step.constants for step in feature.steps):
+        line += f" by {feature.by}" if feature.by else ""
+        line += f" over {feature.over if isinstance(feature.over, str) else 'axes ' + str(list(feature.over))}"
+    stored = {"transformed": "", "raw": "stored raw", "none": "not stored"}[feature.store]
+    indicator = "with indicator" if feature.indicator else ""
+    return "; ".join(filter(None, (line, indicator, stored)))
+
+
+def _show_step(step: Any) -> str:
+    """A step as a configuration has it, on one line."""
+    if not isinstance(step, Mapping):
+        return str(step)
+    ((name, argument),) = step.items()
+    inner = ", ".join(f"{k} {v}" for k, v in argument.items()) if isinstance(argument, Mapping) else argument
+    return f"{name} {inner}"
+
+
+def of_forecast(plan: Plan) -> list[Block]:
+    """The splits and shards that a build would write."""
+    expected = describe(plan)
+    rows = [
+        (name, *("?" if split[key] is None else split[key] for key in ("rows", "bytes")), split["shards"])
+        for name, split in expected["splits"].items()
+    ]
+    title = f"Forecast ({expected['note']})" if expected["note"] else "Forecast"
+    held = f"\nA worker holds up to {show_bytes(expected['task_bytes'])} of rows at a time"
+    return [Table(columns=("split", "rows:", "bytes:", "shards:"), rows=tuple(rows), title=title), held]
+
+
+def dump_config(config: ResolvedConfig) -> str:
+    """A resolved configuration as YAML."""
+    text: str = yaml.safe_dump(config.dump(), sort_keys=False, allow_unicode=True, default_flow_style=None)
+    return text
+
+
+def of_specs(specs: Iterable[FeatureSpec], *, title: str = "") -> Table:
+    """The features of a row."""
+    rows = ((spec.name, spec.role, _dtype(spec.dtype, spec.unit), show_shape(spec.shape)) for spec in specs)
+    return Table(columns=("feature", "role", "dtype", "shape of a row"), rows=tuple(rows), title=title)
+
+
+def of_dataset(root: str, manifest: Manifest) -> list[Block]:
+    """The features, splits, shards and statistics of a finished data set."""
+    transformed = [] if manifest.transformed is None else [of_specs(manifest.transformed, title=LOADER_APPLIES)]
+    about = f"\n{manifest.rows_per_record} rows a record, seed {manifest.seed}"
+    split = [of_splits(manifest), *of_left_out(manifest)]
+    return [of_specs(manifest.features), *transformed, "", *split, about, *_of_statistics(root, manifest)]
+
+
+LOADER_APPLIES = "After the transform, which the loader applies"
+
+
+def of_splits(manifest: Manifest) -> Table:
+    """The rows, bytes and shards of each split."""
+    rows = (
+        (name, manifest.rows(name), sum(shard.bytes for shard in shards), len(shards))
+        for name, shards in manifest.splits.items()
+    )
+    return Table(columns=("split", "rows:", "bytes:", "shards:"), rows=tuple(rows))
+
+
+def of_left_out(manifest: Manifest) -> list[Block]:
+    """The rows and files of the sources that are not in the data set, if there are any."""
+    dropped: list[Block] = [f"\n{manifest.dropped:,} rows were dropped"] if manifest.dropped else []
+    skipped = (f"{each['path']}: expected {each['expected']}; found {each['found']}" for each in manifest.skipped)
+    return dropped + list_skipped(skipped)
+
+
+def _of_statistics(root: str, manifest: Manifest) -> list[Block]:
+    path = Output(root).path(STATISTICS)
+    statistics = TrainingStatistics.load(files.read_bytes(path)).statistics if files.exists(path) else {}
+    rows = [
+        (
+            name,
+            int(own.count.sum()),
+            int(own.missing.sum()),
+            *(_range(getattr(own, key)) for key in SHOWN_STATISTICS),
+        )
+        for name, own in statistics.items()
+    ]
+    if not rows:
+        return []
+    columns = ("feature", "values:", "missing:", *(f"{key}:" for key in SHOWN_STATISTICS))
+    of = "the training rows" if manifest.transform_from is None else "the rows that the transform was learned from"
+    return [Table(columns=columns, rows=tuple(rows), title=f"Statistics of {of}, before the transform")]
+
+
+def _range(values: np.ndarray[Any, Any]) -> str:
+    """One number, or the range of several."""
+    low, high = np.fmin.reduce(values, None), np.fmax.reduce(values, None)
+    return f"{low:.6g}" if low == high or np.isnan(low) else f"{low:.4g} … {high:.4g}"
+
+
+def of_unfinished(root: str, state: Mapping[str, Any]) -> str:
+    """What an interrupted run has left in a directory."""
+    what = "an append" if "append_to" in state else "a build"
+    try:
+        done = len(files.list_files(Output(root).tasks))
+    except OSError:
+        done = 0
+    tasks = sum(state["plan"][2:]) if "plan" in state else 0
+    how_far = f", with {done:,} of {tasks:,} tasks written" if tasks else ""
+    return f"{root}: {what} that is not finished{how_far}; the same command goes on where it stopped"
+
+
+def of_counts(counts: Mapping[str, int], *, rows: int) -> list[str]:
+    """What was counted.
+
+    Args:
+        counts: By name, when the work is done.
+        rows: The rows that the manifest has.
+
+    Returns:
+        A line on what was read, one on what was written, and one where the runner gives other numbers than the
+        manifest: a cluster may do work twice and count it twice.
+    """
+    get = counts.get
+    passes = [f"{counts[f'{stage}_bytes'] / 1e6:,.1f} MB to {stage}" for stage in STAGES if get(f"{stage}_bytes")]
+    said = []
+    if passes:
+        requests = f"{get('requests', 0):,} requests for {get('bytes_read', 0) / 1e6:,.1f} MB, "
+        missing = f"{count_of(get('missing', 0), 'missing value')} in the training rows"
+        fetched = requests if get("requests") else ""
+        said.append(f"read {' and '.join(passes)}; {fetched}{get('retries', 0):,} retries, {missing}")
+    if "shards" in counts or "found_shards" in counts:
+        line = f"wrote {get('rows', 0):,} rows, {get('shard_bytes', 0) / 1e6:,.1f} MB, in {get('shards', 0):,} shards"
+        if get("found_shards"):
+            line += f"; {counts['found_rows']:,} rows in {counts['found_shards']:,} shards were there already"
+        said.append(line)
+    counted = get("rows", 0) + get("found_rows", 0)
+    if counted != rows:
+        known = f"counts {counted:,} rows" if counted else "gives no counts"
+        said.append(f"the runner {known}; the manifest has {rows:,}")
+    return said
