@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipelines.interface.build import Built, build, refit
     from pipelines.interface.check import leakage, status, validate, verify
     from pipelines.interface.inspect import Inspection, inspect
-    from pipelines.maintain.extend import Appended
+    from pipelines.maintain.append import Appended
     from pipelines.maintain.leakage import Leaks
     from pipelines.maintain.status import Status
     from pipelines.maintain.validate import Thresholds, Validation

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 from loaders.format.manifest import Manifest
 from pipelines.analyze.accumulate import begin_first_round
-from pipelines.maintain.append import Addition
+from pipelines.maintain.append import Addition, Appended
 from pipelines.maintain.commit import PROFILE, begin_append
 from pipelines.maintain.reuse import Existing, copy_learned
 from pipelines.output.directory import Output, OutputError
@@ -29,9 +28,6 @@ from pipelines.runners.pool import WorkerPool, started
 from pipelines.runners.quiet import quick_imports
 from pipelines.sources.arrays import Arrays
 from pipelines.storage import files
-
-if TYPE_CHECKING:
-    from pipelines.maintain.extend import Appended
 
 
 def run_build(

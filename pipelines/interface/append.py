@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pipelines.interface.arguments import Path, Sources, count_workers, find_sources
 from pipelines.interface.build import rows_of
 from pipelines.interface.progress import Shown, following
-from pipelines.maintain.append import plan_append
+from pipelines.maintain.append import Appended, plan_append
 from pipelines.maintain.commit import clear_append, finish_append
-from pipelines.maintain.extend import Appended
 from pipelines.maintain.reuse import open_existing
 from pipelines.output.directory import Output
 from pipelines.run import run_append

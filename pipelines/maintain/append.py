@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,14 @@ from pipelines.output.directory import Output
 from pipelines.output.state import read_state
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import is_training, resolve_config
+from pipelines.results import Block, Result, Table
 from pipelines.sources.arrays import Arrays
 from pipelines.sources.provenance import changed_parts, source_settings
 from pipelines.sources.table import SourceTable, scan
 from pipelines.storage import files
+
+if TYPE_CHECKING:
+    from pipelines.maintain.growth import FeatureDrift
 
 GENERATION = re.compile(r"-g(\d{3,})-\d{5,}-of-\d{5,}\.tfrecord")
 """How the name of an added shard ends, after that of its split."""
@@ -73,6 +77,53 @@ class Addition(Plan):
         """The path of a shard, which names the generation too."""
         count = self.shard_count(split)
         return f"{split}/{split}-g{self.generation:03d}-{index:05d}-of-{count:05d}.tfrecord"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Appended(Result):
+    """What an append has done.
+
+    Attributes:
+        before: The manifest as it was.
+        manifest: The new manifest.
+        drifts: How far each feature of the transform has drifted from the rows that the transform was learned from:
+            the new training rows, and all of them together.
+        counts: What was read and written, by name.
+    """
+
+    before: Manifest = dataclasses.field(repr=False)
+    manifest: Manifest = dataclasses.field(repr=False)
+    drifts: Mapping[str, FeatureDrift]
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict, repr=False)
+
+    @property
+    def added(self) -> int:
+        """How many rows were added."""
+        now, then = (sum(map(manifest.rows, manifest.splits)) for manifest in (self.manifest, self.before))
+        return now - then
+
+    def blocks(self) -> list[Block]:
+        """The rows that were added, and how far the rows have drifted from the transform."""
+        rows = []
+        for name, shards in self.manifest.splits.items():
+            old = self.before.rows(name) if name in self.before.splits else 0
+            rows.append((name, old, self.manifest.rows(name) - old, len(shards)))
+        added = Table(columns=("split", "rows before:", "rows added:", "shards:"), rows=tuple(rows))
+        if not self.drifts:
+            return [added]
+        drifts = [
+            (name, which, drift.shift, drift.ratio, drift.missing)
+            for name, found in self.drifts.items()
+            for which, drift in (("added", found.added), ("all", found.total))
+        ]
+        large = ", ".join(name for name, found in self.drifts.items() if found.large)
+        table = Table(
+            columns=("feature", "rows", "mean, in deviations:", "deviation, ratio:", "missing, rate:"),
+            rows=tuple(drifts),
+            title="Drift of the training rows from those that the transform was learned from",
+        )
+        warning = f"\nWarning: the transform no longer fits {large}; append --refit learns a new one"
+        return [added, table, *([warning] if large else [])]
 
 
 def plan_append(

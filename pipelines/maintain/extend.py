@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 from loaders.format import names
 from loaders.format.manifest import Manifest, Shard
+from pipelines.maintain.append import Appended
 from pipelines.maintain.commit import PROFILE, commit
-from pipelines.maintain.growth import FeatureDrift, grow
+from pipelines.maintain.growth import grow
 from pipelines.maintain.profile import load_profile
 from pipelines.maintain.reuse import Existing
 from pipelines.output.directory import Output
@@ -18,57 +19,9 @@ from pipelines.output.tasks import read_shard_list
 from pipelines.plan.plan import Plan
 from pipelines.publish.gather import gather
 from pipelines.publish.manifest import describe_file
-from pipelines.results import Block, Result, Table
 from pipelines.runners.versions import versions
 from pipelines.sources.provenance import PartRecord, Provenance
 from pipelines.storage import files
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Appended(Result):
-    """What an append has done.
-
-    Attributes:
-        before: The manifest as it was.
-        manifest: The new manifest.
-        drifts: How far each feature of the transform has drifted from the rows that the transform was learned from:
-            the new training rows, and all of them together.
-        counts: What was read and written, by name.
-    """
-
-    before: Manifest = dataclasses.field(repr=False)
-    manifest: Manifest = dataclasses.field(repr=False)
-    drifts: Mapping[str, FeatureDrift]
-    counts: Mapping[str, int] = dataclasses.field(default_factory=dict, repr=False)
-
-    @property
-    def added(self) -> int:
-        """How many rows were added."""
-        now, then = (sum(map(manifest.rows, manifest.splits)) for manifest in (self.manifest, self.before))
-        return now - then
-
-    def blocks(self) -> list[Block]:
-        """The rows that were added, and how far the rows have drifted from the transform."""
-        rows = []
-        for name, shards in self.manifest.splits.items():
-            old = self.before.rows(name) if name in self.before.splits else 0
-            rows.append((name, old, self.manifest.rows(name) - old, len(shards)))
-        added = Table(columns=("split", "rows before:", "rows added:", "shards:"), rows=tuple(rows))
-        if not self.drifts:
-            return [added]
-        drifts = [
-            (name, which, drift.shift, drift.ratio, drift.missing)
-            for name, found in self.drifts.items()
-            for which, drift in (("added", found.added), ("all", found.total))
-        ]
-        large = ", ".join(name for name, found in self.drifts.items() if found.large)
-        table = Table(
-            columns=("feature", "rows", "mean, in deviations:", "deviation, ratio:", "missing, rate:"),
-            rows=tuple(drifts),
-            title="Drift of the training rows from those that the transform was learned from",
-        )
-        warning = f"\nWarning: the transform no longer fits {large}; append --refit learns a new one"
-        return [added, table, *([warning] if large else [])]
 
 
 def publish_append(plan: Plan, existing: Existing, output: Output) -> Appended:
