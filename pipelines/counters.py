@@ -54,15 +54,15 @@ class Counter:
             return {stage: dataclasses.replace(count) for stage, count in self._counts.items()}
 
 
-_active: Counter | None = None
+_active: tuple[Counter, ...] = ()
 
 
 @contextmanager
 def counting() -> Iterator[Counter]:
-    """Makes a counter that `advance` adds to while the context is open."""
+    """Makes a counter that `advance` adds to while the context is open, as to those of contexts around it."""
     global _active
     counter, before = Counter(), _active
-    _active = counter
+    _active = (*before, counter)
     try:
         yield counter
     finally:
@@ -71,8 +71,8 @@ def counting() -> Iterator[Counter]:
 
 def advance(stage: str, *, rows: int, size: int) -> None:
     """Counts work for whoever is watching in this process; does nothing where nobody is."""
-    if _active is not None:
-        _active.add(stage, rows=rows, size=size)
+    for counter in _active:
+        counter.add(stage, rows=rows, size=size)
 
 
 def count(name: str, value: int = 1) -> None:

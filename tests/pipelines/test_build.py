@@ -443,7 +443,7 @@ def test_no_training_row_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("rows", [39, 40])
 def test_a_file_that_changes_after_preflight_is_an_error(rows, tmp_path, monkeypatch):
-    from pipelines import build as build_module
+    from pipelines.interface import build as build_module
 
     write_files(tmp_path / "src", {"x.npy": np.ones((40, 2))})
     run = build_module.run_build

@@ -11,11 +11,18 @@ from pipelines.statistics.covariance import NARROW, Covariance, sum_products
 
 @pytest.fixture
 def threads():
-    (library,) = blas.libraries_of_blas()
-    before = library.num_threads
-    library.set_num_threads(3)
-    yield library.get_num_threads
-    library.set_num_threads(before)
+    libraries = blas.libraries_of_blas()  # NumPy's, and SciPy's where something has imported it
+    before = [library.num_threads for library in libraries]
+    for library in libraries:
+        library.set_num_threads(3)
+
+    def number():
+        (same,) = {library.get_num_threads() for library in libraries}
+        return same
+
+    yield number
+    for library, threads in zip(libraries, before, strict=True):
+        library.set_num_threads(threads)
 
 
 def test_the_number_of_threads_comes_back(threads):
