@@ -91,7 +91,7 @@ def test_the_citation_and_the_changelog_are_of_this_version():
 def test_the_tests_that_ci_and_workflows_name_are_there():
     files = [ROOT / ".ci/run", ROOT / "scripts/test.sh", *(ROOT / ".github").rglob("*.yml")]
     named = {name for path in files for name in re.findall(r"\btests/[\w/]+(?:\.py)?", path.read_text())}
-    assert len(named) > 10
+    assert len(named) > 4
     assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
