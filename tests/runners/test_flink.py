@@ -238,7 +238,7 @@ def test_tasks_that_run_twice_at_once(cluster, table, tmp_path):
     wait_until(lambda: not cluster.running())
     shutil.rmtree(out / "_build" / "tasks")  # so that no task is passed over
     meeting.mkdir()
-    program = [sys.executable, "-c", "from tests import twice; twice.main()"]
+    program = [sys.executable, "-c", "from tests.support import twice; twice.main()"]
     where = ["--runner=FlinkRunner", f"--flink_master={cluster.master}", "--parallelism=1", *in_processes(cluster)]
     both = [
         flink.begin(cluster, [*program, str(number), str(source), str(out), str(meeting), *where]) for number in (0, 1)
