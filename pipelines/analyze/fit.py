@@ -12,6 +12,7 @@ from pipelines.analyze.rounds import Accumulated, Need, estimator_of, from_momen
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import DataError
 from pipelines.statistics.frequencies import Distinct
+from pipelines.statistics.groups import with_overall
 from pipelines.statistics.summary import Moments, Statistics, impute, summarize
 from pipelines.steps.step import Arrays, Constants
 
@@ -98,13 +99,6 @@ def _statistics(fitted: Fitted) -> Statistics:
     for constants in fitted.constants:
         statistics = impute(statistics, constants["fill"].reshape(statistics.mean.shape))
     return statistics
-
-
-def with_overall(groups: Arrays, overall: Statistics) -> Statistics:
-    """The statistics of groups, those of all rows in the last place and wherever a group has no value."""
-    empty, rows = groups["count"] == 0, overall.arrays()
-    merged = {name: np.where(empty, array, groups[name]) for name, array in rows.items()}
-    return Statistics(**{name: np.concatenate([merged[name], array[None]]) for name, array in rows.items()})
 
 
 def _add_constants(feature: ResolvedFeature, fitted: Fitted, result: Arrays) -> Fitted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from pipelines.statistics import exact
 from pipelines.statistics.estimators import OnePass
 from pipelines.statistics.exact import SEGMENT_ROWS, Adder, ExactSum
 from pipelines.statistics.moments import Moments, empty, merge
-from pipelines.statistics.summary import Over, as_columns, statistics_shape, summarize
+from pipelines.statistics.summary import Over, Statistics, as_columns, statistics_shape, summarize
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -88,6 +89,35 @@ class GroupMoments(OnePass):
     def result(self, state: Grouped) -> dict[str, npt.NDArray[Any]]:
         """`keys` and the statistics of each group."""
         return {"keys": state.keys, **summarize(state.moments).arrays()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GroupsAndAll(GroupMoments):
+    """The statistics of each group of rows, and in the last place those of all rows, which empty groups have too."""
+
+    def result(self, state: Grouped) -> dict[str, npt.NDArray[Any]]:
+        """`keys`, int64 `[groups]`, and the statistics of the shape `[groups + 1, *statistics_shape]`."""
+        groups = super().result(state)
+        return {"keys": state.keys, **with_overall(groups, summarize(overall(state.moments))).arrays()}
+
+
+def with_overall(groups: Mapping[str, npt.NDArray[Any]], everything: Statistics) -> Statistics:
+    """The statistics of groups, those of all rows in the last place and wherever a group has no value."""
+    empty, rows = groups["count"] == 0, everything.arrays()
+    merged = {name: np.where(empty, array, groups[name]) for name, array in rows.items()}
+    return Statistics(**{name: np.concatenate([merged[name], array[None]]) for name, array in rows.items()})
+
+
+def overall(groups: Moments) -> Moments:
+    """The moments of all groups together, exactly those of their rows."""
+    return Moments(
+        count=groups.count.sum(axis=0),
+        missing=groups.missing.sum(axis=0),
+        low=groups.low.min(axis=0, initial=np.inf),
+        high=groups.high.max(axis=0, initial=-np.inf),
+        total=groups.total.sum(axis=0),
+        squares=groups.squares.sum(axis=0),
+    )
 
 
 def _checked(groups: Grouped) -> Grouped:

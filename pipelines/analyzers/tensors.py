@@ -1,0 +1,149 @@
+"""What an analyzer is called with: dense tensors of rows, one or several, which values are missing, and groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from pipelines.statistics.summary import Over, kept_axes
+from pipelines.steps import graph_ops
+from pipelines.steps.step import Value
+
+Tensors = Any
+"""A tensor, a mapping of names to tensors, or a sequence of tensors; what is returned has the same form."""
+
+Missing = Any
+"""Which values are missing besides NaN: numbers, or a bool tensor of the shape of the values; None for no others."""
+
+
+def flatten(x: Tensors, name: str) -> tuple[list[str], list[tf.Tensor], Callable[[list[Any]], Any]]:
+    """The tensors of an argument.
+
+    Args:
+        x: The argument.
+        name: The name of the analyzer, for errors.
+
+    Returns:
+        What each is called in errors, the tensors, and a function that brings results into the argument's form.
+
+    Raises:
+        ValueError: If there is something else among them than dense tensors of rows of a known shape, or nothing.
+    """
+    if isinstance(x, Mapping):
+        keys = list(x)
+        tensors = [x[key] for key in keys]
+        labels = [str(key) for key in keys]
+        back: Callable[[list[Any]], Any] = lambda found: dict(zip(keys, found, strict=True))  # noqa: E731
+    elif isinstance(x, Sequence):
+        tensors, back = list(x), list
+        labels = [_label(tensor) for tensor in tensors]
+    else:
+        tensors, labels, back = [x], [_label(x)], lambda found: found[0]
+    if not tensors:
+        raise ValueError(f"{name}: expected a tensor; found none")
+    for label, tensor in zip(labels, tensors, strict=True):
+        if not isinstance(tensor, tf.Tensor) or not tensor.shape.rank or None in tensor.shape[1:]:
+            raise ValueError(f"{name}: expected a dense tensor [batch, ...] of known shape; found {label}: {tensor}")
+    return [f"{name} of {label}" for label in labels], tensors, back
+
+
+def _label(tensor: Any) -> str:
+    return str(getattr(tensor, "name", "a tensor")).partition(":")[0].removeprefix("inputs/")
+
+
+def mark(x: tf.Tensor, missing: Missing) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Numbers with NaN for each that is missing.
+
+    Args:
+        x: Numbers, `[batch, *shape]`.
+        missing: Which of them are missing besides NaN.
+
+    Returns:
+        A float tensor, or integers of which none is missing; and where values are missing, or None where none can be.
+
+    Raises:
+        ValueError: If `missing` is a tensor of another dtype or shape.
+    """
+    x = numbers(x)
+    absent = tf.math.is_nan(x) if x.dtype.is_floating else None
+    if missing is not None:
+        found = _declared(x, missing)
+        absent = found if absent is None else absent | found
+        x = x if x.dtype.is_floating else tf.cast(x, tf.float64)
+        x = tf.where(absent, tf.constant(float("nan"), x.dtype), x)
+    return x, absent
+
+
+def _declared(x: tf.Tensor, missing: Missing) -> tf.Tensor:
+    if isinstance(missing, tf.Tensor):
+        if missing.dtype != tf.bool or not missing.shape.is_compatible_with(x.shape):
+            raise ValueError(f"missing: expected bool {x.shape}; found {missing.dtype.name} {missing.shape}")
+        return missing
+    values = [float(value) for value in (missing if isinstance(missing, Sequence) else [missing])]
+    found = tf.zeros_like(x, tf.bool)
+    for value in values:
+        if x.dtype.is_floating or (value.is_integer() and x.dtype.min <= value <= x.dtype.max):
+            found |= x == tf.cast(tf.constant(value, tf.float64), x.dtype)
+    return found
+
+
+def numbers(x: tf.Tensor) -> tf.Tensor:
+    """A tensor in a dtype that NumPy has too, bools as integers.
+
+    Raises:
+        ValueError: If it holds no real numbers.
+    """
+    if x.dtype in (tf.bool, tf.bfloat16):
+        return tf.cast(x, tf.uint8 if x.dtype == tf.bool else tf.float32)
+    if not (x.dtype.is_floating or x.dtype.is_integer):
+        raise ValueError(f"expected numbers; found {x.dtype.name}")
+    return x
+
+
+def value_of(x: tf.Tensor, over: Over) -> Value:
+    """What a step of a feature's transform takes, for a tensor.
+
+    Raises:
+        ValueError: If the rows have not the axes that are named.
+    """
+    shape = tuple(x.shape[1:])
+    kept_axes(over, shape)
+    return Value(dtype=x.dtype.name, shape=shape, over=over)
+
+
+def keys_of_groups(by: tf.Tensor | None) -> tf.Tensor | None:
+    """The key of each row's group, int64.
+
+    Raises:
+        ValueError: If there is not one integer, bool or string a row.
+    """
+    if by is None:
+        return None
+    if not isinstance(by, tf.Tensor) or by.shape.rank != 1 or not (by.dtype.is_integer or by.dtype in KEYS):
+        raise ValueError(f"by: expected one integer, bool or string a row; found {by}")
+    return graph_ops.hash_strings(by) if by.dtype == tf.string else tf.cast(by, tf.int64)
+
+
+KEYS = (tf.bool, tf.string)
+
+
+def of_groups(constants: Mapping[str, tf.Tensor], keys: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The constants of each row's group.
+
+    Args:
+        constants: `keys`, int64 `[groups]`, ascending, and others of `groups + 1` along the first axis, whose last
+            place is for rows of groups that were not seen.
+        keys: int64 `[batch]`.
+    """
+    places, known = graph_ops.find(keys, constants["keys"])
+    places = tf.where(known, places, tf.size(constants["keys"], tf.int64))
+    return {name: tf.gather(array, places) for name, array in constants.items() if name != "keys"}
+
+
+def output_dtype(x: tf.Tensor, dtype: tf.DType | None) -> tf.DType:
+    """What results are rounded to: float64 for float64, otherwise float32, which tf.transform's schema has."""
+    if dtype is not None:
+        return tf.dtypes.as_dtype(dtype)
+    return tf.float64 if x.dtype == tf.float64 else tf.float32
