@@ -34,6 +34,7 @@ setup(
     install_requires=[
         "fsspec>=2024.10",
         "google-crc32c>=1.6",
+        "msgspec>=0.19",
         "numpy>=2.0",
     ],
     extras_require={

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import json
-import posixpath
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from loaders.format import names
+from loaders.format.frames import record_layout
 from loaders.format.spec import FeatureSpec
 
-FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, 2)
+FORMAT_VERSION = 3
+READABLE_VERSIONS = (1, 2, 3)
+SEALED_SINCE = 3
+"""The first version whose manifests end with a digest of themselves."""
+
+LEAST_VARIABLE_BYTES = 2
+"""What a row of a ragged or a text feature has in its record at least: a tag and a length."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+Checksum = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}$")]
 
 
 class ManifestError(ValueError):
@@ -33,27 +45,24 @@ class Shard:
     """
 
     file: str
-    rows: int
-    bytes: int
-    crc32c: str
-    offsets: tuple[int, ...] | None = None
+    rows: Count
+    bytes: Count
+    crc32c: Checksum
+    offsets: tuple[Count, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """This shard as JSON values; `from_json` reads it."""
-        value = dataclasses.asdict(self)
-        if self.offsets is None:
-            del value["offsets"]
-        return value
+        values: dict[str, Any] = msgspec.to_builtins(self)
+        return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Shard:
         """Reads what `to_json` wrote.
 
         Raises:
-            TypeError: If a field is missing or unknown.
+            ValueError: If a field is missing, or of another type or range.
         """
-        offsets = value.get("offsets")
-        return cls(**{**value, "offsets": None if offsets is None else tuple(offsets)})
+        return msgspec.convert(value, cls)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,8 +76,8 @@ class File:
     """
 
     file: str
-    bytes: int
-    crc32c: str
+    bytes: Count
+    crc32c: Checksum
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,7 +182,7 @@ class Manifest:
         value = {
             "format": "npyflow",
             "format_version": FORMAT_VERSION,
-            "features": [feature.to_json() for feature in self.features],
+            "features": msgspec.to_builtins(self.features),
             "rows_per_record": self.rows_per_record,
             "record_bytes": self.record_bytes,
             "chunk_records": self.chunk_records,
@@ -184,82 +193,183 @@ class Manifest:
                 }
                 for name, shards in self.splits.items()
             },
-            "files": [dataclasses.asdict(file) for file in self.files],
+            "files": msgspec.to_builtins(self.files),
             "seed": self.seed,
             "source_fingerprint": self.source_fingerprint,
             "transform": self.transform,
-            "transformed": None if self.transformed is None else [spec.to_json() for spec in self.transformed],
+            "transformed": msgspec.to_builtins(self.transformed),
             "dropped": self.dropped,
             "skipped": [dict(problem) for problem in self.skipped],
-            "sources": [spec.to_json() for spec in self.sources],
+            "sources": msgspec.to_builtins(self.sources),
             "transform_from": self.transform_from,
             "config": self.config,
             "versions": self.versions,
         }
-        return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+        return seal(json.dumps(value, indent=1, ensure_ascii=False))
 
     @classmethod
     def loads(cls, text: str | bytes, *, path: str = names.MANIFEST) -> Manifest:
         """Reads the text of a manifest.
+
+        Nothing in it is believed: every value has its type and range, every file lies in the data set's directory,
+        and sizes and numbers of rows agree.
 
         Args:
             text: What `dumps` wrote.
             path: Where it was found, for messages.
 
         Raises:
-            ManifestError: If it is not a manifest, or is of a format version that this reader does not know.
+            ManifestError: If it is not a manifest, is of a format version that this reader does not know, or was
+                changed since it was written.
         """
+        data = text.encode() if isinstance(text, str) else text
         try:
-            value = json.loads(text)
-        except ValueError as error:  # neither UTF-8 nor JSON
+            head = msgspec.json.decode(data, type=_Head)
+        except msgspec.ValidationError as error:
+            raise ManifestError(f'{path}: expected a manifest with "format": "npyflow"') from error
+        except (ValueError, RecursionError) as error:  # neither UTF-8 nor JSON
             raise ManifestError(f"{path}: expected a JSON manifest; found {error}") from error
-        if not isinstance(value, dict) or value.get("format") != "npyflow":
-            raise ManifestError(f'{path}: expected a manifest with "format": "npyflow"')
-        if value.get("format_version") not in READABLE_VERSIONS:
+        if head.format_version not in READABLE_VERSIONS:
             raise ManifestError(
                 f"{path}: this version of npyflow reads format versions {', '.join(map(str, READABLE_VERSIONS))}; "
-                f"found {value.get('format_version')!r}"
+                f"found {head.format_version!r}"
             )
-        if value["format_version"] == 1:
-            value = {**_VERSION_1, **value}
+        if head.format_version >= SEALED_SINCE:
+            _check_seal(data, path)
         try:
-            return cls(
-                features=_load_features(value["features"]),
-                splits={name: _load_shards(name, split) for name, split in value["splits"].items()},
-                files=tuple(File(**file) for file in value["files"]),
-                rows_per_record=value["rows_per_record"],
-                record_bytes=value["record_bytes"],
-                chunk_records=value["chunk_records"],
-                seed=value["seed"],
-                source_fingerprint=value["source_fingerprint"],
-                transform=value["transform"],
-                transformed=None if value["transformed"] is None else _load_features(value["transformed"]),
-                dropped=value["dropped"],
-                skipped=tuple(value["skipped"]),
-                sources=_load_features(value.get("sources", ())),
-                transform_from=value.get("transform_from"),
-                config=value["config"],
-                versions=value["versions"],
-            )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            return msgspec.json.decode(data, type=_Document).manifest()
+        except (ValueError, RecursionError) as error:
             raise ManifestError(f"{path}: a field is missing or wrong: {error}") from error
 
 
-_VERSION_1: Mapping[str, Any] = {"chunk_records": None, "transformed": None, "dropped": 0, "skipped": []}
-"""What the keys that version 2 added are in a data set of version 1."""
+class _Head(msgspec.Struct):
+    format: Literal["npyflow"]
+    format_version: Any = None
 
 
-def _load_features(values: Iterable[Mapping[str, Any]]) -> tuple[FeatureSpec, ...]:
-    return tuple(FeatureSpec.from_json(value) for value in values)
+class _Split(msgspec.Struct, forbid_unknown_fields=True):
+    rows: Count
+    shards: tuple[Shard, ...]
 
 
-def _load_shards(name: str, split: Mapping[str, Any]) -> tuple[Shard, ...]:
-    shards = tuple(Shard.from_json(shard) for shard in split["shards"])
-    for shard in shards:
-        # A manifest names only files of its own data set, whoever wrote it.
-        if shard.file != f"{name}/{posixpath.basename(shard.file)}" or name in ("", ".", "..") or "/" in name:
+class _Document(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What stands in the file. What has a value here was added by a later version."""
+
+    format: str
+    format_version: int
+    features: tuple[FeatureSpec, ...]
+    rows_per_record: Positive
+    record_bytes: Positive | None
+    chunk_records: Positive | None = None
+    splits: dict[str, _Split]
+    files: tuple[File, ...]
+    seed: int
+    source_fingerprint: str
+    transform: Literal["transform"] | None
+    transformed: tuple[FeatureSpec, ...] | None = None
+    dropped: Count = 0
+    skipped: tuple[dict[str, Any], ...] = ()
+    sources: tuple[FeatureSpec, ...] = ()
+    transform_from: str | None = None
+    config: dict[str, Any]
+    versions: dict[str, str]
+    sha256: str = ""
+
+    def manifest(self) -> Manifest:
+        """The manifest, if its parts agree.
+
+        Raises:
+            ValueError: If they do not.
+        """
+        for name, split in self.splits.items():
+            _check_split(name, split)
+        _check_files([file.file for file in self.files])
+        fields = {name: getattr(self, name) for name in _SAME_FIELDS}
+        found = Manifest(splits={name: split.shards for name, split in self.splits.items()}, **fields)
+        _check_sizes(found)
+        return found
+
+
+_SAME_FIELDS = tuple(field.name for field in dataclasses.fields(Manifest) if field.name != "splits")
+
+
+def _check_split(name: str, split: _Split) -> None:
+    """Checks that a manifest names only files of its own data set, each once, whoever wrote it."""
+    if not names.is_split_name(name):
+        raise ValueError(f"split {name}: expected a name of a directory in the data set's own")
+    for shard in split.shards:
+        directory, *parts = shard.file.split("/")
+        if directory != name or len(parts) != 1 or not names.is_file_name(parts[0]):
             raise ValueError(f"split {name}: expected shards in its own directory; found {shard.file!r}")
-    rows = sum(shard.rows for shard in shards)
-    if split["rows"] != rows:
-        raise ValueError(f"split {name}: expected {rows} rows, as its shards have together; found {split['rows']}")
-    return shards
+    _check_once([shard.file for shard in split.shards])
+    rows = sum(shard.rows for shard in split.shards)
+    if split.rows != rows:
+        raise ValueError(f"split {name}: expected {rows} rows, as its shards have together; found {split.rows}")
+
+
+def _check_files(files: Sequence[str]) -> None:
+    """Checks that the other files are those that a data set can have."""
+    for file in files:
+        directory, *parts = file.split("/")
+        inside = directory == names.TRANSFORM and parts and all(map(names.is_file_name, parts))
+        if file not in (*names.ALWAYS, *names.OPTIONAL) and not inside:
+            raise ValueError(f"files: expected a file that a data set has beside its shards; found {file!r}")
+    _check_once(files)
+
+
+def _check_once(files: Sequence[str]) -> None:
+    if len(set(files)) < len(files):
+        twice = next(file for number, file in enumerate(files) if file in files[:number])
+        raise ValueError(f"expected each file once; found {twice} twice")
+
+
+def _check_sizes(manifest: Manifest) -> None:
+    """Checks that records and shards have the sizes that their rows need."""
+    shards = [shard for split in manifest.splits.values() for shard in split]
+    if manifest.record_bytes is None:
+        for shard in shards:
+            if shard.bytes < shard.rows * LEAST_VARIABLE_BYTES or (shard.rows == 0) != (shard.bytes == 0):
+                raise ValueError(f"{shard.file}: expected enough bytes for {shard.rows} rows; found {shard.bytes}")
+        return
+    full_bytes = _record_bytes(manifest, manifest.rows_per_record)
+    if manifest.record_bytes != full_bytes:
+        raise ValueError(
+            f"record_bytes: expected {full_bytes}, which {manifest.rows_per_record} rows of these features need; "
+            f"found {manifest.record_bytes}"
+        )
+    for shard in shards:
+        full, left = divmod(shard.rows, manifest.rows_per_record)
+        expected = full * full_bytes + (_record_bytes(manifest, left) if left else 0)
+        if shard.bytes != expected:
+            raise ValueError(f"{shard.file}: expected {expected} bytes for {shard.rows} rows; found {shard.bytes}")
+
+
+def _record_bytes(manifest: Manifest, rows: int) -> int:
+    return record_layout(manifest.features, rows=rows, rows_per_record=manifest.rows_per_record).frame_bytes
+
+
+_SEAL = ',\n "sha256": "'
+
+
+def seal(text: str) -> str:
+    """The text of a manifest with the digest of itself, which is its last entry.
+
+    Args:
+        text: The JSON object without the digest, which is that of all that comes before its own entry: it can be
+            compared without writing the JSON anew.
+    """
+    body = text.rstrip().removesuffix("}").rstrip()
+    return body + _ending(body.encode())
+
+
+def _ending(body: bytes) -> str:
+    return f'{_SEAL}{hashlib.sha256(body).hexdigest()}"\n}}\n'
+
+
+def _check_seal(data: bytes, path: str) -> None:
+    body, _, _ = data.rpartition(_SEAL.encode())
+    if data != body + _ending(body).encode():
+        raise ManifestError(
+            f"{path}: expected its last entry to be the SHA-256 of all before it, {hashlib.sha256(body).hexdigest()}; "
+            "found another: the manifest is damaged, or has been changed since it was written"
+        )

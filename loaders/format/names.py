@@ -46,3 +46,13 @@ STATE = f"{BUILD}/state.json"
 
 LOCK = "_lock"
 """The file that says who builds; it goes when the build ends, and one that is left is in nobody's way."""
+
+
+def is_file_name(text: object) -> bool:
+    """Whether a text names something in a directory, and no way out of it."""
+    return isinstance(text, str) and text not in ("", ".", "..") and not set(text) & {"/", "\\", "\0"}
+
+
+def is_split_name(text: object) -> bool:
+    """Whether a split can be called so: its shards lie in a directory of that name."""
+    return is_file_name(text) and text not in (*RESERVED, BUILD, LOCK)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -112,27 +112,6 @@ class FeatureSpec:
         if self.dtype == "int64" and rows_per_record == 1:
             return "int64_list"
         return "bytes_list"
-
-    def to_json(self) -> dict[str, Any]:
-        """This spec as JSON values; `from_json` reads it."""
-        return dataclasses.asdict(self) | {"shape": list(self.shape), "class_names": list(self.class_names)}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> FeatureSpec:
-        """Reads what `to_json` wrote.
-
-        Raises:
-            KeyError: If a field is missing.
-            ValueError: If a value is outside what is allowed.
-        """
-        return cls(
-            name=value["name"],
-            dtype=value["dtype"],
-            shape=tuple(value["shape"]),
-            role=value["role"],
-            class_names=tuple(value["class_names"]),
-            unit=value.get("unit", ""),
-        )
 
 
 def is_variable(features: Iterable[FeatureSpec]) -> bool:

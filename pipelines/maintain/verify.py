@@ -9,10 +9,8 @@ from typing import BinaryIO
 import google_crc32c
 
 from loaders.format import names
-from loaders.format.frames import record_bytes
 from loaders.format.manifest import Manifest, Shard
 from loaders.format.records import RecordError, check_frames
-from loaders.format.spec import is_variable
 from loaders.format.stream import Read, read_frames, read_variable
 from pipelines.errors import Problem
 from pipelines.output.directory import Output, read_manifest
@@ -65,11 +63,6 @@ def verify(root: str) -> Verified:
     """
     manifest = read_manifest(root)
     problems = list(_check_files(root, manifest))
-    if not is_variable(manifest.features):
-        expected = record_bytes(manifest.features, manifest.rows_per_record)
-        if manifest.record_bytes != expected:
-            found = f"{manifest.record_bytes}"
-            problems.append(Problem(path=Output(root).manifest, expected=f"record_bytes {expected}", found=found))
     if manifest.transform is not None and not problems:
         problems += check_golden(Output(root).path(names.GOLDEN), files.join(root, manifest.transform))
     shards = [shard for split in manifest.splits.values() for shard in split]

@@ -127,6 +127,7 @@ def held(output: Output) -> Iterator[None]:
 def _held_locally(output: Output) -> Iterator[None]:
     mine, new = Holder.this(), not os.path.isdir(output.root)
     files.make_directory(output.root)
+    _refuse_links(output.root)
     lock = FileLock(output.lock, blocking=False, fallback_to_soft=False)
     try:
         _lock_file(lock, output, mine)
@@ -139,6 +140,17 @@ def _held_locally(output: Output) -> Iterator[None]:
         if new:
             with contextlib.suppress(OSError):  # there is something in it
                 os.rmdir(output.root)
+
+
+def _refuse_links(root: str) -> None:
+    """Checks that what is written to, emptied or removed in the directory lies in it."""
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                raise OutputError(
+                    f"{entry.path}: expected files and directories of the data set's own; found a link to "
+                    f"{os.readlink(entry.path)}. Nothing was changed; name another directory"
+                )
 
 
 def _lock_file(lock: FileLock, output: Output, mine: Holder) -> None:

@@ -85,6 +85,7 @@ def check(output: Output, plan: Plan, *, overwrite: bool, transform_from: str | 
     if files.absolute(output.root) == plan.table.root:
         raise OutputError(f"{output.root}: expected another directory than that of the sources")
     manifest, state = _found_manifest(output), read_state(output)
+    _refuse_other_directories(output, state)
     if manifest is None and state is None and not _is_free(output.root):
         raise OutputError(
             f"{output.root}: expected an empty directory or an output of npyflow; found other files. "
@@ -110,6 +111,15 @@ def _is_free(root: str) -> bool:
         return files.is_empty(root, but=names.LOCK)
     except NotADirectoryError as error:
         raise OutputError(f"{root}: expected a directory; found a file") from error
+
+
+def _refuse_other_directories(output: Output, state: State | None) -> None:
+    """Checks that clearing up removes nothing elsewhere, whoever wrote the state."""
+    found = [] if state is None else state.get("splits")
+    if not isinstance(found, list) or not all(map(names.is_split_name, found)):
+        raise OutputError(
+            f"{output.state}: expected names of splits; found {found!r}. Nothing was changed; name another directory"
+        )
 
 
 def _found_manifest(output: Output) -> Manifest | None:

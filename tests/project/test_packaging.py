@@ -77,7 +77,7 @@ def _undeclared(package: str, declared: set[str]) -> dict[str, set[str]]:
 
 
 def test_base_requirements_leave_tensorflow_out() -> None:
-    assert _requirements(None) == {"fsspec", "google-crc32c", "numpy"}
+    assert _requirements(None) == {"fsspec", "google-crc32c", "msgspec", "numpy"}
     assert [_requirements(extra) for extra in ("tensorflow", "jax")] == [{"tensorflow"}, {"jax"}]
     assert "tensorflow" in _requirements("pipelines")
 

@@ -1,5 +1,4 @@
-import json
-
+import msgspec
 import numpy as np
 import pytest
 
@@ -74,4 +73,4 @@ def test_json_round_trip(shape):
         name="label", dtype="uint8", shape=shape, role="label", class_names=("corn", "säen"), unit="datetime64[ns]"
     )
 
-    assert FeatureSpec.from_json(json.loads(json.dumps(feature.to_json()))) == feature
+    assert msgspec.json.decode(msgspec.json.encode(feature), type=FeatureSpec) == feature

@@ -13,6 +13,7 @@ from pipelines.output.directory import OutputError
 from pipelines.storage import files
 from tests.support.arrays import write_files
 from tests.support.builds import build
+from tests.support.manifests import change_manifest
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,51 @@ def test_what_is_not_ours_is_never_touched(built, tmp_path, contents, overwrite)
     with pytest.raises(OutputError, match="name another directory"):
         run(built[0] / "src", out, overwrite=overwrite)
     assert tree(out) == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    "names", [["../victim/train"], ["train", "/victim"], [".."], ["_build"], ["transform"], "train", [3]]
+)
+def test_a_state_that_names_other_directories_is_refused(built, dataset, names, overwrite):
+    """As one who means harm would write it: `--overwrite` removes the shards of the splits that it names."""
+    victim = shutil.copytree(built[0] / "out", dataset.parent / "victim")
+    (dataset / "manifest.json").unlink()
+    (dataset / "_build").mkdir()
+    (dataset / "_build" / "state.json").write_text(json.dumps({"format": "npyflow-build", "splits": names}))
+    before = tree(dataset.parent)
+    with pytest.raises(OutputError, match=r"state\.json: expected names of splits; found .* name another directory"):
+        run(built[0] / "src", dataset, overwrite=overwrite)
+    assert tree(dataset.parent) == before
+    assert verify(str(victim)).problems == ()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_manifest_that_names_other_directories_is_refused(built, dataset, overwrite):
+    shutil.copytree(built[0] / "out", dataset.parent / "victim")
+    change_manifest(dataset, lambda value: value["splits"].update({"../victim/train": {"rows": 0, "shards": []}}))
+    before = tree(dataset.parent)
+    with pytest.raises(
+        OutputError, match=r"split \.\./victim/train: expected a name of a directory.*Nothing was changed"
+    ):
+        run(built[0] / "src", dataset, seed=1, overwrite=overwrite)
+    assert tree(dataset.parent) == before
+
+
+@pytest.mark.parametrize("name", ["_lock", "train", "statistics.npz", "transform", "_build"])
+def test_what_is_behind_a_link_is_not_touched(built, dataset, name):
+    elsewhere = dataset.parent / "elsewhere"
+    if (dataset / name).exists():
+        shutil.move(dataset / name, elsewhere)
+    else:
+        elsewhere.write_text("precious")
+    (dataset / name).symlink_to(elsewhere)
+    before = tree(dataset.parent)
+    with pytest.raises(
+        OutputError, match=rf"{name}: expected files and directories of the data set's own; found a link to"
+    ):
+        run(built[0] / "src", dataset, seed=1, overwrite=True)
+    assert tree(dataset.parent) == before
 
 
 def test_overwriting_leaves_what_was_put_beside(built, dataset):

@@ -184,7 +184,7 @@ class _Plan:
 
 
 def written(index, rows, dropped):
-    shard = Shard(file=f"train/{index}", rows=rows, bytes=1, crc32c="")
+    shard = Shard(file=f"train/{index}", rows=rows, bytes=1, crc32c="00000000")
     return Written(shards={"train": shard}, dropped=dropped)
 
 
@@ -199,7 +199,7 @@ def test_rows_that_are_lost_or_doubled_are_found():
 
 
 def test_a_task_s_record_comes_back():
-    task = Written(shards={"a": Shard(file="a/0", rows=2, bytes=3, crc32c="0", offsets=(0, 2))}, dropped=4)
+    task = Written(shards={"a": Shard(file="a/0", rows=2, bytes=3, crc32c="00000000", offsets=(0, 2))}, dropped=4)
 
     assert Written.from_json(json.loads(json.dumps(task.to_json()))) == task
     assert task.rows == 6
