@@ -169,6 +169,7 @@ class ResolvedConfig:
     Attributes:
         features: The features, sorted by name.
         splits: `directory`, the fraction of rows of each split, or a rule that reads a feature.
+        training: The split whose rows are analysed, where its name does not say so.
         filter: Which rows are kept, as `filter.parse_filter` reads it; or None for all.
         seed: The seed of the splits and of the order of rows.
         shard_bytes: About how many bytes the largest split's shards hold.
@@ -180,6 +181,7 @@ class ResolvedConfig:
 
     features: tuple[ResolvedFeature, ...]
     splits: str | Mapping[str, float] | Rule
+    training: str | None = None
     filter: str | None = None
     seed: int
     shard_bytes: int
@@ -229,6 +231,7 @@ class ResolvedConfig:
         return {
             "features": {feature.name: _dump_feature(feature) for feature in self.features},
             "splits": _dump_splits(self.splits),
+            **({} if self.training is None else {"training": self.training}),
             **({} if self.filter is None else {"filter": self.filter}),
             **({} if self.custom is None else {"preprocessing_fn": self.custom.place}),
             **({} if self.on_error == "fail" else {"on_error": self.on_error, "max_bad_files": self.max_bad_files}),

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, ConfigDict, Fiel
 
 from loaders.format.spec import DTYPES, Role
 from pipelines.config.filter import Filter
-from pipelines.config.splits import Splits
+from pipelines.config.splits import SplitName, Splits
 from pipelines.errors import ConfigError
 from pipelines.statistics.summary import Over
 from pipelines.steps.methods import parse_impute, parse_normalize
@@ -131,6 +131,7 @@ class DatasetConfig(_Model):
         dict[str, Annotated[FeatureConfig, BeforeValidator(_nothing_said)]], BeforeValidator(_nothing_said)
     ] = Field(default_factory=dict)
     splits: Splits | None = None
+    training: SplitName | None = None
     filter: Filter | None = None
     row_axes: Annotated[int, Field(ge=0, strict=True)] = 1
     on_error: Literal["fail", "skip"] = "fail"

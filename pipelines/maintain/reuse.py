@@ -20,6 +20,9 @@ from pipelines.sources.provenance import Provenance, schema_differences, source_
 from pipelines.sources.table import SourceTable, scan
 from pipelines.storage import files
 
+ALL_ROWS = "all"
+"""The split of rows that another data set's transform is applied to: none are kept apart, as nothing is learned."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Existing:
@@ -80,8 +83,9 @@ def plan_reuse(source: str | Arrays, existing: Existing, config: DatasetConfig) 
     Args:
         source: The directory of the arrays.
         existing: The data set whose transform, and whose configuration of the features, is used.
-        config: What the user said: of features only where their files are; what is not said of splits, seed and the
-            like is as it is in the other data set.
+        config: What the user said: of features only where their files are; what is not said of the seed and the like
+            is as it is in the other data set. Rows are one split, `all`, where neither the user nor directories say
+            otherwise.
 
     Raises:
         SourceError: Listing everything that is wrong with the sources, and how their features differ.
@@ -94,7 +98,12 @@ def plan_reuse(source: str | Arrays, existing: Existing, config: DatasetConfig) 
             f"preprocessing_fn: the transform is that of {existing.root}; found {config.preprocessing_fn}"
         )
     combined = combine(existing, config)
+    if config.splits is None:
+        del combined["splits"]
     table = check_against(existing, scan(source, parse_config(source_settings(combined))))
+    if config.splits is None:
+        combined["splits"] = "directory" if table.by_directory else {ALL_ROWS: 1.0}
+        combined["training"] = config.training
     return make_plan(table, resolve_config(parse_config(combined), table, learns=False, custom=existing.custom))
 
 
@@ -114,7 +123,10 @@ def combine(existing: Existing, config: DatasetConfig) -> dict[str, Any]:
                 f"features.{name}: only files can be said, as all else is that of {existing.root}; found {found}"
             )
         features.setdefault(name, {})["files"] = feature.files
-    return {**existing.manifest.config, **said, "features": features}
+    combined = {**existing.manifest.config, **said, "features": features}
+    if "splits" in said and "training" not in said:
+        combined.pop("training", None)
+    return combined
 
 
 def check_against(existing: Existing, table: SourceTable) -> SourceTable:

@@ -93,8 +93,9 @@ class Plan(Kept):
 
     @property
     def training_split(self) -> str:
-        """The split whose rows are analysed: `train` or `training`, or else the first."""
-        return next((split for split in self.splits if is_training(split)), self.splits[0])
+        """The split whose rows are analysed: as the user said, `train` or `training`, or else the first."""
+        said = self.config.training
+        return said or next((split for split in self.splits if is_training(split)), self.splits[0])
 
     @property
     def training_index(self) -> int:

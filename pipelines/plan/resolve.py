@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from loaders.format.spec import FeatureSpec
 from pipelines.config.defaults import resolve_feature, untransformed
@@ -42,16 +42,11 @@ def resolve_config(
     if config.preprocessing_fn is not None and custom is None:
         raise ValueError(f"expected what {config.preprocessing_fn} gives, which tracing it tells; found None")
     features = resolve_features(config, table)
-    if learns and table.by_directory and not any(is_training(str(part.split)) for part in table.parts):
-        found = ", ".join(sorted({str(part.split) for part in table.parts}))
-        raise ConfigError(
-            f"splits: statistics come from the directory {' or '.join(TRAINING_NAMES)}; found {found}. "
-            "Rename one, or give fractions"
-        )
     splits = "directory" if table.by_directory else config.splits or DEFAULT_SPLITS
     sources = {f.name: FeatureSpec(name=f.name, dtype=f.kind_name, shape=f.shape, unit=f.unit) for f in table.features}
     if isinstance(splits, Rule):
         check_rule(splits, sources)
+    check_training(config.training, splits, table, learns=learns)
     if config.filter is not None:
         check_filter(config.filter, sources)
     if not any(feature.stored for feature in features):
@@ -66,6 +61,7 @@ def resolve_config(
     return ResolvedConfig(
         features=features,
         splits=splits,
+        training=config.training,
         filter=config.filter,
         seed=config.seed,
         shard_bytes=int(config.shard_bytes),
@@ -74,6 +70,34 @@ def resolve_config(
         on_error=config.on_error,
         max_bad_files=config.max_bad_files,
     )
+
+
+def check_training(
+    training: str | None, splits: str | Mapping[str, float] | Rule, table: SourceTable, *, learns: bool
+) -> None:
+    """Checks that it is said, or known by a name, from which split's rows the statistics come.
+
+    Args:
+        training: What the user said.
+        splits: `directory`, the fraction of each split, or a rule.
+        table: The sources.
+        learns: Whether there have to be training rows.
+
+    Raises:
+        ConfigError: If there is no such split, or nobody can know which it is.
+    """
+    if isinstance(splits, str):
+        names = sorted({str(part.split) for part in table.parts})
+    else:
+        names = list(splits.shares if isinstance(splits, Rule) else splits)
+    if training is not None and training not in names:
+        raise ConfigError(f"training: expected a split, one of {', '.join(names)}; found {training}")
+    known = training is not None or any(map(is_training, names)) or (len(names) == 1 and not table.by_directory)
+    if learns and not known:
+        raise ConfigError(
+            f"splits: statistics are learned from the split called {' or '.join(TRAINING_NAMES)}; found "
+            f"{', '.join(names)}. Rename one, or say which it is: training: {names[0]}"
+        )
 
 
 def resolve_features(config: DatasetConfig, table: SourceTable) -> tuple[ResolvedFeature, ...]:

@@ -46,7 +46,11 @@ KINDS = {
     "several rounds": {"features": {"x": {"impute": "median", "normalize": ["zscore", {"quantile": "normal"}]}}},
     "one row a record": {"rows_per_record": 1},
     "by a group": {"splits": {"group": "y", "fractions": {"train": 0.7, "test": 0.3}}},
-    "by a column": {"splits": {"column": "y", "names": list("abcdefg")}, "features": {"y": {"store": "none"}}},
+    "by a column": {
+        "splits": {"column": "y", "names": list("abcdefg")},
+        "training": "a",
+        "features": {"y": {"store": "none"}},
+    },
     "filtered": {"filter": "y != 3"},
     "strings only": {"features": {"x": {"store": "none"}, "y": {"store": "none"}}},
 }

@@ -121,7 +121,7 @@ def test_what_may_be_said_beside_a_transform(base, tmp_path):
     source = str(base / "new")
     plan = plan_reuse(source, existing, parse_config({"seed": 9, "shard_bytes": 1000}))
     assert (plan.config.seed, plan.config.shard_bytes) == (9, 1000)
-    assert plan.config.splits == {"train": 0.5, "test": 0.5}
+    assert plan.config.splits == {"all": 1.0}
     assert plan.config.features == plan_reuse(str(base / "src"), existing, parse_config({})).config.features
     with pytest.raises(ConfigError, match=r"features\.x: only files can be said"):
         plan_reuse(source, existing, parse_config({"features": {"x": {"normalize": "none"}}}))
@@ -133,6 +133,26 @@ def test_what_may_be_said_beside_a_transform(base, tmp_path):
         plan_reuse(str(tmp_path / "src"), existing, parse_config({}))
     plan = plan_reuse(str(tmp_path / "src"), existing, parse_config({"features": {"x": {"files": "spectra.npy"}}}))
     assert plan.table.rows == 100
+
+
+@pytest.mark.slow
+def test_rows_that_are_served_are_one_split(base, tmp_path):
+    """Nothing is learned from them, so that none is kept apart."""
+    write_files(tmp_path / "src", {"x.npy": np.arange(40.0), "labels.npy": np.arange(40) % 2})
+    config = {"splits": {"fit": 0.5, "check": 0.5}, "training": "fit", "features": {"x": {"normalize": "zscore"}}}
+    build(tmp_path / "src", tmp_path / "from", parse_config(config))
+    existing = open_existing(str(tmp_path / "from"))
+    served = plan_reuse(str(tmp_path / "src"), existing, parse_config({}))
+    assert (served.splits, served.config.dump()["splits"], served.training_split) == (("all",), {"all": 1.0}, "all")
+    said = plan_reuse(str(tmp_path / "src"), existing, parse_config({"splits": {"test": 1}}))
+    assert said.splits == ("test",)
+    write_files(
+        tmp_path / "parts", {f"{name}/{file}": array for name in ("test", "valid") for file, array in arrays(2).items()}
+    )
+    assert plan_reuse(str(tmp_path / "parts"), open_existing(str(base / "from")), parse_config({})).splits == (
+        "test",
+        "valid",
+    )
 
 
 @pytest.mark.slow

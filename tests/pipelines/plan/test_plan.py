@@ -99,8 +99,33 @@ def test_only_the_directory_of_training_is_analyzed():
     assert (assign(plan, plan.training_units.spans(0)) == plan.training_index).all()
 
 
-def test_without_a_split_called_train_the_first_is_analyzed():
-    assert plan_of(make_table([5]), splits={"fit": 0.5, "check": 0.5}).training_split == "fit"
+@pytest.mark.parametrize(
+    "splits",
+    [
+        {"test": 0.2, "fit": 0.8},
+        {f"fold{number}": 0.25 for number in range(4)},
+        {"group": "x", "fractions": {"a": 0.5, "b": 0.5}},
+        {"column": "x", "names": ["a", "b"]},
+    ],
+)
+def test_statistics_come_from_no_split_that_nobody_called_training(splits):
+    table = make_table([5], shape=(), dtype="int64")
+    with pytest.raises(ConfigError, match=r"from the split called train or training; found .* training: [a-z0-9]+$"):
+        plan_of(table, splits=splits)
+    name = list(splits.get("fractions", splits.get("names", splits)))[1]
+    plan = plan_of(table, splits=splits, training=name)
+    assert (plan.training_split, plan.config.dump()["training"]) == (name, name)
+    assert plan_of(table, **plan.config.dump()).config == plan.config
+
+
+def test_the_training_split_is_one_of_the_splits():
+    with pytest.raises(ConfigError, match="training: expected a split, one of train, test; found fit"):
+        plan_of(make_table([5]), splits={"train": 0.5, "test": 0.5}, training="fit")
+    assert plan_of(make_table([5]), splits={"train": 0.5, "test": 0.5}, training="test").training_split == "test"
+
+
+def test_the_only_split_is_the_training_split():
+    assert plan_of(make_table([5]), splits={"everything": 1}).training_split == "everything"
 
 
 def test_the_analyzed_rows_are_those_of_the_training_shards():
@@ -193,7 +218,7 @@ def test_names_of_shards():
 
 def test_a_task_holds_a_bounded_part_of_its_sources():
     twenty = {f"part{number}": 0.05 for number in range(20)}
-    plan = plan_of(make_table([40_000_000], shape=(8,)), splits=twenty)
+    plan = plan_of(make_table([40_000_000], shape=(8,)), splits=twenty, training="part0")
     assert 200 * 2**20 < describe(plan)["task_bytes"] <= 256 * 2**20
     larger = plan_of(make_table([400_000_000], shape=(8,)), splits={"train": 1.0}, shard_bytes="1GiB")
     assert 900 * 2**20 < describe(larger)["task_bytes"] <= 2**30
@@ -209,8 +234,12 @@ def test_the_training_directory_may_be_capitalized():
 
 
 def test_directories_without_a_training_split_are_an_error():
-    with pytest.raises(ConfigError, match="statistics come from the directory train or training; found fit, holdout"):
-        plan_of(make_table([4, 5], splits=["holdout", "fit"]))
+    for names in (["holdout", "fit"], ["test", "test"]):
+        with pytest.raises(
+            ConfigError, match=f"from the split called train or training; found {', '.join(sorted({*names}))}"
+        ):
+            plan_of(make_table([4, 5], splits=names))
+        assert plan_of(make_table([4, 5], splits=names), training=names[1]).training_split == names[1]
 
 
 def test_no_more_tasks_than_blocks():

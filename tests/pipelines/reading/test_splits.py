@@ -171,8 +171,9 @@ def test_the_training_index_is_that_of_the_training_split(tmp_path):
     plan = plan_of(tmp_path, {"a": columns}, splits=rule)
     assert (plan.training_split, plan.training_index) == ("train", 1)
     np.testing.assert_array_equal(assign(plan, whole(plan)) == plan.training_index, columns["fold"] == 1)
-    named = plan_of(tmp_path, {"a": columns}, splits={"column": "fold", "names": ["a", "b", "c"]})
-    assert (named.training_split, named.training_index) == ("a", 0)
+    rule = {"column": "fold", "names": ["a", "b", "c"]}
+    named = plan_of(tmp_path, {"a": columns}, splits=rule, training="b")
+    assert (named.training_split, named.training_index) == ("b", 1)
 
 
 # Groups.

@@ -146,7 +146,8 @@ def test_sources_elsewhere_and_their_transform_used_again(local: tuple[str, str]
     source, out = local
     files.copy_tree(source, "ram://bucket/src")
     assert build("ram://bucket/src", "ram://bucket/out", parse_config(CONFIG)).splits == read_manifest(out).splits
-    other = build("ram://bucket/src", "ram://bucket/other", transform="ram://bucket/out")
+    same = parse_config({"splits": read_manifest(out).config["splits"]})
+    other = build("ram://bucket/src", "ram://bucket/other", same, transform="ram://bucket/out")
     assert other.splits == read_manifest(out).splits
     assert not verify("ram://bucket/other").problems
 
