@@ -19,9 +19,10 @@ from loaders.order.epoch import Position, Remainder, ShardOptions
 from loaders.order.position import IterationSpan, make_cursor
 from loaders.order.splits import ViewChunks
 from loaders.reading import columns
+from loaders.reading.buffers import Buffers
 from loaders.reading.loader import ResumableLoader
 from loaders.reading.prefetch import AUTOTUNE, Prefetcher
-from loaders.reading.windows import BatchReader, RawBatch
+from loaders.reading.windows import BatchReader, RawBatch, RowReader
 from loaders.storage import damage
 from loaders.storage.damage import OnCorrupt
 from loaders.storage.files import read_manifest
@@ -132,6 +133,7 @@ class Loader(ResumableLoader):
         )
         self._chunks = ViewChunks.of(self._shards.chunks, view.ranges)
         self._window_rows = window_rows(view.manifest, view.split)
+        self._buffers = Buffers()
         self._augment, self._augment_seed = tuple(augment), operator.index(seed) & hashing.MASK
         if operator.index(prefetch) < AUTOTUNE:
             raise ValueError(f"prefetch is a number of batches, or AUTOTUNE (-1); found {prefetch}")
@@ -180,7 +182,8 @@ class Loader(ResumableLoader):
     def _batches(self, span: IterationSpan, first: int, stride: int) -> Iterator[tuple[Position, Any]]:
         """The batches of an iteration, each with the position after it; a thread may run it."""
         deal, identity = self._cursor.deal, self._cursor.identity
-        reader = BatchReader(self._shards, self._chunks, deal, self._window_rows, identity, skipped=self._skipped)
+        rows = RowReader(self._shards, self._skipped)
+        reader = BatchReader(rows, self._chunks, deal, self._window_rows, identity, self._buffers)
         number = first
         while (at := deal.advance(span.start, number, end=span.end)) is not None:
             yield Position(epoch=at.epoch, rows=at.rows + deal.stream_batch), self._finish(reader.batch(at))

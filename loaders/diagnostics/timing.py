@@ -6,14 +6,13 @@ import dataclasses
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from loaders.format.frames import RecordLayout
 from loaders.format.manifest import Manifest
 from loaders.format.records import Columns
 from loaders.numpy import Loader
@@ -202,10 +201,12 @@ class TimedShards(Shards):
         super().__init__(root, manifest, split, names=[feature.name for feature in manifest.features])
         self._clock = clock
 
-    def read_runs(self, runs: Runs, target: Columns, at: npt.NDArray[np.int64]) -> None:
+    def read_runs(
+        self, runs: Runs, target: Columns, at: npt.NDArray[np.int64], order: npt.NDArray[np.int64] | None = None
+    ) -> None:
         """As in `Shards`."""
         with self._clock.stage(DECODE):
-            super().read_runs(runs, target, at)
+            super().read_runs(runs, target, at, order)
 
     def _bytes(self, shard: int, begin: int, end: int) -> U8:
         with self._clock.stage(READ):
@@ -213,9 +214,9 @@ class TimedShards(Shards):
             self._touch(content)
         return content
 
-    def _check_frames(self, frames: U8, layout: RecordLayout) -> None:
+    def _check_pieces(self, pieces: Sequence[Any]) -> None:
         with self._clock.stage(CHECKSUM):
-            super()._check_frames(frames, layout)
+            super()._check_pieces(pieces)
 
     def _touch(self, content: U8) -> None:
         """Lets the system read the pages of a mapped file."""

@@ -87,27 +87,6 @@ def encode_variable_records(
     return [frame(_delimited(wire.EXAMPLE_FEATURES, bytes(record))) for record in records]
 
 
-def empty_record(features: Sequence[FeatureSpec], *, rows: int, rows_per_record: int) -> bytes:
-    """A serialized `tf.train.Example` of rows of zeros, empty strings and ragged rows of no length.
-
-    Args:
-        features: The features, sorted by name.
-        rows: How many rows the record holds.
-        rows_per_record: How many a full record holds.
-    """
-    entries = []
-    for spec in features:
-        encoding = spec.encoding(rows_per_record)
-        if spec.variable:
-            values = _delimited(wire.LIST_VALUE, b"") * (rows if spec.ragged else rows * spec.row_elements)
-        else:
-            # A varint of zero is a byte.
-            element = 1 if encoding == "int64_list" else spec.numpy_dtype.itemsize
-            values = _delimited(wire.LIST_VALUE, bytes(rows * spec.row_elements * element))
-        entries.append(_entry(spec, encoding, values))
-    return _delimited(wire.EXAMPLE_FEATURES, b"".join(entries))
-
-
 def _delimited(tag: int, data: bytes) -> bytes:
     return bytes([tag]) + wire.varint(len(data)) + data
 

@@ -54,55 +54,53 @@ def check_frames(frames: U8, layout: RecordLayout, *, first: int = 0) -> None:
     wrong = np.zeros(len(frames), dtype=np.bool_)
     for offset, piece in layout.fixed:
         wrong |= (frames[:, offset : offset + len(piece)] != np.frombuffer(piece, dtype=np.uint8)).any(axis=1)
-    if wrong.any():
-        expected = f"a record of {layout.rows} rows in {layout.frame_bytes} bytes, laid out as the manifest says"
-        raise RecordError(expected, "other bytes", record=first + int(wrong.argmax()))
-    crcs = checksum.masked(checksum.crc32c(frames[:, HEADER_BYTES:-FOOTER_BYTES]))
-    stored = np.ascontiguousarray(frames[:, -FOOTER_BYTES:]).view("<u4")[:, 0]
+    # Those before the first of another layout are compared first, so that the first that is wrong is named.
+    count = int(wrong.argmax()) if wrong.any() else len(frames)
+    crcs = checksum.masked(checksum.crc32c(frames[:count, HEADER_BYTES:-FOOTER_BYTES]))
+    stored = np.ascontiguousarray(frames[:count, -FOOTER_BYTES:]).view("<u4")[:, 0]
     damaged = crcs != stored
     if damaged.any():
         record = int(damaged.argmax())
         raise RecordError(f"checksum {stored[record]:08x}", f"{crcs[record]:08x}", record=first + record)
+    if count < len(frames):
+        expected = f"a record of {layout.rows} rows in {layout.frame_bytes} bytes, laid out as the manifest says"
+        raise RecordError(expected, "other bytes", record=first + count)
 
 
-def copy_values(frames: U8, layout: RecordLayout, spec: FeatureSpec, target: npt.NDArray[Any]) -> None:
-    """Copies the values of a feature out of frames.
-
-    Args:
-        frames: uint8 of shape [records, layout.frame_bytes].
-        layout: Their layout.
-        spec: The feature.
-        target: Where to: C-contiguous, of shape [records * layout.rows, *shape] in the feature's dtype.
-    """
-    offset, size = layout.place(spec.name)
-    values = frames[:, offset : offset + size]
-    if size != layout.rows * spec.row_bytes:
-        target[...] = varints(np.ascontiguousarray(values)).reshape(target.shape)
-    else:
-        # As bytes, for their places in a frame are not aligned.
-        target.view(np.uint8).reshape(len(frames), size)[...] = values
-
-
-def gather_values(
-    frames: U8, layout: RecordLayout, spec: FeatureSpec, record: npt.NDArray[np.int64], row: npt.NDArray[np.int64]
-) -> npt.NDArray[Any]:
-    """Copies single rows of a feature out of frames.
+def values(frames: U8, layout: RecordLayout, spec: FeatureSpec) -> U8:
+    """The values of a feature in frames, as they are encoded: a view.
 
     Args:
         frames: uint8 of shape [records, layout.frame_bytes].
         layout: Their layout.
         spec: The feature.
-        record: The frame of each row, int64 of shape [n].
-        row: The row in its frame, int64 of shape [n].
 
     Returns:
-        The values, of shape [n, *shape].
+        uint8 of shape [records, layout.rows, bytes of a row].
     """
     offset, size = layout.place(spec.name)
-    values = frames[:, offset : offset + size].reshape(len(frames), layout.rows, size // layout.rows)
-    found = np.ascontiguousarray(values[record, row])
-    numbers = varints(found) if found.shape[1] != spec.row_bytes else found.reshape(-1).view(spec.numpy_dtype)
-    return numbers.reshape(len(row), *spec.inner_shape)
+    return frames[:, offset : offset + size].reshape(len(frames), layout.rows, size // layout.rows)
+
+
+def decoded(encoded: U8, spec: FeatureSpec) -> npt.NDArray[Any]:
+    """Rows of a feature, a copy where need be: uint8 of shape [..., bytes of a row] to [rows, *shape]."""
+    found = np.ascontiguousarray(encoded)
+    numbers = varints(found) if found.shape[-1] != spec.row_bytes else found.reshape(-1).view(spec.numpy_dtype)
+    return numbers.reshape(-1, *spec.inner_shape)
+
+
+def put(encoded: U8, spec: FeatureSpec, target: npt.NDArray[Any]) -> None:
+    """Copies rows of a feature, as `values` has them, to an array of shape [rows, *shape], which is C-contiguous."""
+    if encoded.shape[-1] != spec.row_bytes:
+        target[...] = decoded(encoded, spec)
+    else:
+        # As bytes, for their places in a frame are not aligned.
+        as_bytes(target, spec).reshape(encoded.shape)[...] = encoded
+
+
+def as_bytes(rows: npt.NDArray[Any], spec: FeatureSpec) -> U8:
+    """The bytes of rows of a feature, C-contiguous, as a view: uint8 of shape [rows, bytes of a row]."""
+    return rows.reshape(-1).view(np.uint8).reshape(len(rows), spec.row_bytes)
 
 
 def varints(encoded: U8) -> npt.NDArray[np.int64]:

@@ -113,6 +113,14 @@ class Deal:
             longest = max(stop - start for start, stop in map(self.bounds, self.own))
         return max(0, -(-(longest - consumed) // self.stream_batch))
 
+    def mask(self, consumed: int) -> npt.NDArray[np.bool_] | None:
+        """Which rows of the padded batch are there after so many rows of each stream; None where none is padded."""
+        if self.remainder != "pad":
+            return None
+        lengths = np.array([end - first for first, end in map(self.bounds, self.own)])
+        found: npt.NDArray[np.bool_] = np.arange(self.stream_batch) < (lengths - consumed)[:, np.newaxis]
+        return found.reshape(-1)
+
     def advance(self, position: Position, batches: int, *, end: int | None) -> Position | None:
         """The position before a batch.
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import concurrent.futures
+import dataclasses
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +17,7 @@ from loaders.format.manifest import Manifest
 from loaders.format.records import Columns, RecordError
 from loaders.format.spec import FeatureSpec
 from loaders.order.chunks import CHUNK_BYTES, Chunks
-from loaders.order.epoch import Runs
+from loaders.order.epoch import Run, Runs
 from loaders.storage.store import ShardError, Store
 
 if TYPE_CHECKING:
@@ -24,6 +27,25 @@ __all__ = ["ShardError", "Shards", "empty_column"]
 
 # Up to so many bytes of several runs are copied together first: to check and to decode each by itself takes longer.
 TOGETHER_BYTES = 1 << 19
+
+READS_AT_ONCE = 16
+"""How many ranges of shards that are not mapped are read at a time: each waits tens of milliseconds."""
+
+SCATTERED_BYTES = 1 << 10
+"""Rows of so many bytes are put at their places in an order at once, which is fastest; smaller ones are gathered."""
+
+_CHECKED: dict[tuple[Any, ...], npt.NDArray[np.bool_]] = {}
+"""Which records this process has checked, by file; a file that is written again is another one."""
+
+
+_MENDING = threading.Lock()
+
+
+class Memory(Protocol):
+    """What makes arrays, as NumPy does."""
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any], /) -> npt.NDArray[Any]:
+        """An array whose values are not said."""
 
 
 class Shards:
@@ -42,6 +64,7 @@ class Shards:
     Attributes:
         chunks: The chunks of the split.
         features: The features that are read, sorted by name.
+        scattered: The names of those whose rows go to their places in an order at once; see `read_runs`.
         store: The bytes of the shards.
     """
 
@@ -61,23 +84,32 @@ class Shards:
         self.store = Store(root, manifest.shards(split), cache=cache, data_set=data_set)
         self._full = manifest.rows_per_record
         self._names = frozenset(names)
-        self._good: dict[int, npt.NDArray[np.bool_]] = {}
+        self._layouts = hash((self._all, self._full))
+        self.scattered = frozenset(
+            spec.name
+            for spec in self.features
+            if not spec.variable and spec.row_bytes >= SCATTERED_BYTES and spec.encoding(self._full) != "int64_list"
+        )
         self._last: tuple[int, int, Columns] = (-1, -1, {})
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_last": (-1, -1, {})}
 
-    def empty(self, rows: int) -> Columns:
-        """Columns to read rows into, without values; strings are empty."""
-        return {spec.name: empty_column(spec, rows) for spec in self.features}
+    def empty(self, rows: int, memory: Memory = np) -> Columns:
+        """Columns to read rows into, without values; strings are empty. `memory` makes the arrays."""
+        return {spec.name: empty_column(spec, rows, memory) for spec in self.features}
 
-    def read_runs(self, runs: Runs, target: Columns, at: npt.NDArray[np.int64]) -> None:
+    def read_runs(
+        self, runs: Runs, target: Columns, at: npt.NDArray[np.int64], order: npt.NDArray[np.int64] | None = None
+    ) -> None:
         """Reads runs of consecutive rows.
 
         Args:
             runs: The runs.
-            target: Columns to read into.
+            target: Columns to read into, C-contiguous.
             at: The row of `target` where each begins, int64 of shape [runs].
+            order: Where each row of `target` goes instead in the columns of `scattered`, int64 of shape [rows]; None
+                where that is its place.
 
         Raises:
             ShardError: If a shard is missing, or a record is damaged: the first one of the runs. Rows of the runs after
@@ -85,145 +117,91 @@ class Shards:
         """
         # Records that differ in size are parsed one by one.
         row_bytes = TOGETHER_BYTES if self.chunks.record_bytes is None else self.chunks.record_bytes / self._full
-        group = np.cumsum(runs.stop - runs.start) * row_bytes // TOGETHER_BYTES
-        for numbers in np.split(np.arange(len(runs)), np.flatnonzero(group[1:] != group[:-1]) + 1):
-            some, places = runs[numbers], at[numbers]
-            if len(some) == 1 or not self._read_together(some, target, places):
-                for run, place in zip(some, places.tolist(), strict=True):
-                    self.read(run.shard, run.start, run.stop, target, place)
+        group = (np.cumsum(runs.stop - runs.start) * row_bytes).astype(np.int64) // TOGETHER_BYTES
+        if not self.store.is_mapped:  # each waits for its first byte, or for a copy
+            group = np.arange(len(runs), dtype=np.int64)
+        parts = np.split(np.arange(len(runs)), np.flatnonzero(group[1:] != group[:-1]) + 1)
+        if self.store.is_mapped or len(parts) == 1:
+            for part in parts:
+                self._read_group(runs[part], target, at[part], order)
+            return
+        with concurrent.futures.ThreadPoolExecutor(min(len(parts), READS_AT_ONCE)) as threads:
+            for _ in threads.map(lambda part: self._read_group(runs[part], target, at[part], order), parts):
+                pass
 
-    def _read_together(self, runs: Runs, target: Columns, at: npt.NDArray[np.int64]) -> bool:
-        """Reads runs of records of one size, if all can be read; whether they were."""
-        rows = self.chunks.rows[runs.shard]
-        tail = rows // self._full * self._full
-        # The rows of the shorter record at the end of the shard, of which a run may have some.
-        last = np.where(runs.stop > tail, rows - tail, 0)
-        low, high = np.maximum(runs.start, tail), np.minimum(runs.stop, tail)
-        try:
-            frames = self._copied(runs, np.maximum(0, -(-high // self._full) - runs.start // self._full), last)
-            for count, held in frames.items():
-                if count == self._full:
-                    some, start, stop = runs.start < high, runs.start, high
-                else:
-                    some, start, stop = last == count, low, runs.stop
-                self._decode(held, count, start[some], stop[some], target, (at + start - runs.start)[some])
-        except (ShardError, RecordError):
-            return False
-        return True
-
-    def _copied(
-        self, runs: Runs, whole: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
-    ) -> dict[int, npt.NDArray[np.uint8]]:
-        """Copies the frames of runs.
-
-        Args:
-            runs: The runs.
-            whole: How many full records of each are read, int64 of shape [runs].
-            last: How many rows the shorter one has that is read too, int64 of shape [runs]; 0 for none.
-
-        Returns:
-            The frames of all records of as many rows, by this number: uint8 of shape [records, bytes].
-
-        Raises:
-            RecordError: If a file ends before.
-            ShardError: If a shard is missing.
-        """
-        numbers = {int(count): int((last == count).sum()) for count in np.unique(last[last > 0])}
-        numbers |= {self._full: int(whole.sum())} if whole.any() else {}
-        frames = {
-            count: np.empty((number, self._layout(count).frame_bytes), np.uint8) for count, number in numbers.items()
-        }
-        size, copied = self.chunks.record_bytes or 0, dict.fromkeys(frames, 0)
-        firsts = runs.start // self._full * size
-        for shard, begin, full, rest in zip(
-            *(values.tolist() for values in (runs.shard, firsts, whole, last)), strict=True
-        ):
-            end = full * size + (frames[rest].shape[1] if rest else 0)
-            content = self._bytes(shard, begin, begin + end)
-            if len(content) != end:
-                raise RecordError("whole records", "the end of the file")
-            for count, number, found in ((self._full, full, content[: full * size]), (rest, 1, content[full * size :])):
-                if len(found):
-                    frames[count][copied[count] : copied[count] + number] = found.reshape(number, -1)
-                    copied[count] += number
-        return frames
-
-    def _decode(
-        self,
-        frames: npt.NDArray[np.uint8],
-        rows: int,
-        start: npt.NDArray[np.int64],
-        stop: npt.NDArray[np.int64],
-        target: Columns,
-        at: npt.NDArray[np.int64],
+    def _read_group(
+        self, runs: Runs, target: Columns, at: npt.NDArray[np.int64], order: npt.NDArray[np.int64] | None
     ) -> None:
-        """Checks and decodes the frames of several runs of records of `rows` rows each.
+        """Reads a few runs; the error is that of the first that cannot be read."""
+        read = self._read_parsed if self.chunks.record_bytes is None else self._read_fixed
+        try:
+            read(runs, target, at, order)
+        except ShardError:
+            if len(runs) > 1:
+                for number in np.arange(len(runs))[:, np.newaxis]:
+                    self._read_group(runs[number], target, at[number], order)
+                return
+            with _MENDING:
+                try:
+                    read(runs, target, at, order)  # another thread may have made the copy anew
+                except ShardError:
+                    # A copy that is damaged is made anew.
+                    if not self.store.discard(int(runs.shard[0])):
+                        raise
+                    read(runs, target, at, order)
 
-        Args:
-            frames: The frames, those of one run after the other, uint8 of shape [records, bytes].
-            rows: How many rows a record has.
-            start: The first row of its shard that each run has, int64 of shape [runs].
-            stop: The row after the last one, int64 of shape [runs].
-            target: Columns to put the rows into.
-            at: The row of `target` where each run begins, int64 of shape [runs].
+    def _read_fixed(
+        self, runs: Runs, target: Columns, at: npt.NDArray[np.int64], order: npt.NDArray[np.int64] | None
+    ) -> None:
+        """Reads runs of records of one size."""
+        pieces = [piece for run, place in zip(runs, at.tolist(), strict=True) for piece in self._pieces(run, place)]
+        if len(pieces) > 1:
+            # Files that are mapped are not held open by what is copied.
+            pieces = [dataclasses.replace(piece, frames=piece.frames.copy()) for piece in pieces]
+        self._check_pieces(pieces)
+        for piece in pieces:
+            for block, place in piece.blocks():
+                for spec in self.features:
+                    count = (block.stop - block.start) * (block.high - block.low)
+                    values = records.values(piece.frames[block.start : block.stop], piece.layout, spec)
+                    values = values[:, block.low : block.high]
+                    if order is not None and spec.name in self.scattered:
+                        places = order[place : place + count].reshape(values.shape[:2])
+                        records.as_bytes(target[spec.name], spec)[places] = values
+                    else:
+                        records.put(values, spec, target[spec.name][place : place + count])
 
-        Raises:
-            RecordError: If a frame is damaged.
-        """
-        layout = self._layout(rows)
-        self._check_frames(frames, layout)
-        first = start // self._full
-        ends, held = np.cumsum(-(-stop // self._full) - first), stop - start
-        begins = np.concatenate([[0], ends[:-1]]) * rows + start - first * self._full
-        before = np.cumsum(held) - held
-        places = np.arange(int(held.sum()))
-        source = places + np.repeat(begins - before, held)
-        places += np.repeat(at - before, held)
-        for spec in self.features:
-            values = np.empty((len(frames) * rows, *spec.inner_shape), dtype=spec.numpy_dtype)
-            records.copy_values(frames, layout, spec, values)
-            target[spec.name][places] = values if len(source) == len(values) else values[source]
+    def _pieces(self, run: Run, at: int) -> Iterator[_Piece]:
+        """The rows of a run in full records, and those in the shorter one at the end of the shard."""
+        full, rows = self._full, int(self.chunks.rows[run.shard])
+        tail = rows // full * full
+        for count, start, stop in (
+            (full, run.start, min(run.stop, tail)),
+            (rows - tail, max(run.start, tail), run.stop),
+        ):
+            if start < stop:
+                first = start // full
+                frames, layout = self._frames(run.shard, first, -(-stop // full), count)
+                low = start - first * full
+                yield _Piece(run.shard, first, frames, layout, low, low + stop - start, at + start - run.start)
+
+    def _read_parsed(
+        self, runs: Runs, target: Columns, at: npt.NDArray[np.int64], order: npt.NDArray[np.int64] | None
+    ) -> None:
+        """Reads runs of records that differ in size."""
+        full = self._full
+        for run, place in zip(runs, at.tolist(), strict=True):
+            for record, rows in self._parsed(run.shard, run.start // full, -(-run.stop // full)):
+                first = record * full
+                low, high = max(run.start, first), min(run.stop, first + full)
+                places = slice(place + low - run.start, place + high - run.start)
+                for name, values in rows.items():
+                    there = places if order is None or name not in self.scattered else order[places]
+                    target[name][there] = values[low - first : high - first]
 
     def _layout(self, rows: int) -> RecordLayout:
         """The layout of a record of so many rows."""
         return record_layout(self._all, rows=rows, rows_per_record=self._full)
-
-    def read(self, shard: int, start: int, stop: int, target: Columns, at: int) -> None:
-        """Reads consecutive rows.
-
-        Args:
-            shard: The number of a shard.
-            start: Its first row to read.
-            stop: The row after the last one.
-            target: Columns to read into.
-            at: The row of `target` where they begin.
-
-        Raises:
-            ShardError: If the shard is missing, or a record is damaged.
-        """
-        try:
-            self._read(shard, start, stop, target, at)
-        except ShardError:
-            # A copy that is damaged is made anew.
-            if not self.store.discard(shard):
-                raise
-            self._read(shard, start, stop, target, at)
-
-    def _read(self, shard: int, start: int, stop: int, target: Columns, at: int) -> None:
-        full = self._full
-        if self.chunks.record_bytes is None:
-            for record, rows in self._parsed(shard, start // full, -(-stop // full)):
-                first = record * full
-                low, high = max(start, first), min(stop, first + full)
-                for name, values in rows.items():
-                    target[name][at + low - start : at + high - start] = values[low - first : high - first]
-            return
-        tail = int(self.chunks.rows[shard]) // full * full
-        if start < min(stop, tail):
-            self._read_fixed(shard, start, min(stop, tail), full, target, at)
-        if stop > tail:
-            low = max(start, tail)
-            self._read_fixed(shard, low, stop, int(self.chunks.rows[shard]) - tail, target, at + low - start)
 
     def take(self, shard: int, rows: npt.NDArray[np.int64], target: Columns, places: npt.NDArray[np.int64]) -> None:
         """Reads any rows; the checksum of a record is compared when it is first taken from.
@@ -242,7 +220,6 @@ class Shards:
         except ShardError:
             if not self.store.discard(shard):
                 raise
-            self._good.pop(shard, None)
             self._take(shard, rows, target, places)
 
     def _take(self, shard: int, rows: npt.NDArray[np.int64], target: Columns, places: npt.NDArray[np.int64]) -> None:
@@ -266,10 +243,10 @@ class Shards:
             for first, end in runs:
                 inside = held & (record >= first) & (record < end)
                 frames, layout = self._frames(shard, first, end, count)
-                self._check_once(shard, first, frames, layout, numbers[(numbers >= first) & (numbers < end)] - first)
+                self._check_some(shard, first, frames, layout, numbers[(numbers >= first) & (numbers < end)] - first)
                 for spec in self.features:
-                    found = records.gather_values(frames, layout, spec, record[inside] - first, row[inside])
-                    target[spec.name][places[inside]] = found
+                    found = records.values(frames, layout, spec)[record[inside] - first, row[inside]]
+                    target[spec.name][places[inside]] = records.decoded(found, spec)
 
     def _record(self, shard: int, number: int) -> Columns:
         """The columns of a record whose rows differ in size; the last one is kept, as the next row is often its."""
@@ -279,7 +256,7 @@ class Shards:
             self._last = last = (shard, number, columns)
         return last[2]
 
-    def _check_once(
+    def _check_some(
         self,
         shard: int,
         first: int,
@@ -287,32 +264,14 @@ class Shards:
         layout: RecordLayout,
         numbers: npt.NDArray[np.int64],
     ) -> None:
-        """Checks those of the frames that have not been checked yet."""
-        if shard not in self._good:
-            self._good[shard] = np.zeros(-(-int(self.chunks.rows[shard]) // self._full), dtype=np.bool_)
-        good = self._good[shard]
-        left = numbers[~good[numbers + first]]
+        """Checks some of the frames, by their numbers among them."""
         # Many small records at once, and no more memory than a chunk.
         step = max(1, CHUNK_BYTES // layout.frame_bytes)
+        good = self._good(shard)
+        left = numbers if good is None else numbers[~good[numbers + first]]
         for start in range(0, len(left), step):
             some = left[start : start + step]
             self._check(shard, first + some, frames[some], layout)
-            good[first + some] = True
-
-    def _read_fixed(self, shard: int, start: int, stop: int, rows: int, target: Columns, at: int) -> None:
-        """Reads rows of records of `rows` rows each: full ones, or the shorter one at the end of a shard."""
-        record, end = start // self._full, -(-stop // self._full)
-        frames, layout = self._frames(shard, record, end, rows)
-        self._check(shard, np.arange(record, end), frames, layout)
-        first, held = record * self._full, (end - record) * rows
-        for spec in self.features:
-            place = target[spec.name][at : at + stop - start]
-            if held == stop - start:
-                records.copy_values(frames, layout, spec, place)
-            else:
-                values = np.empty((held, *spec.inner_shape), dtype=spec.numpy_dtype)
-                records.copy_values(frames, layout, spec, values)
-                place[...] = values[start - first : stop - first]
 
     def _frames(self, shard: int, record: int, end: int, rows: int) -> tuple[npt.NDArray[np.uint8], RecordLayout]:
         """The frames of records of `rows` rows each, a view of the file, and their layout."""
@@ -327,18 +286,49 @@ class Shards:
         """Some bytes of a shard, fewer where it ends."""
         return self.store.read(shard, begin, end)
 
+    def _check_pieces(self, pieces: Sequence[_Piece]) -> None:
+        """Checks the frames that this process has not checked yet."""
+        left: dict[int, list[tuple[_Piece, npt.NDArray[np.int64], npt.NDArray[np.uint8]]]] = {}
+        for piece in pieces:
+            good, numbers, frames = self._good(piece.shard), piece.numbers(), piece.frames
+            if good is not None and good[numbers].any():
+                wanted = ~good[numbers]
+                numbers, frames = numbers[wanted], frames[wanted]
+            if len(numbers):
+                left.setdefault(piece.layout.rows, []).append((piece, numbers, frames))
+        for found in left.values():
+            (piece, numbers, frames), *others = found
+            if others:  # each alone would take longer; where one is damaged, the runs are read again one by one
+                frames = np.concatenate([frames for _, _, frames in found])
+            self._check(piece.shard, numbers, frames, piece.layout)
+            for piece, numbers, _ in others:
+                self._note(piece.shard, numbers)
+
     def _check(
         self, shard: int, numbers: npt.NDArray[np.int64], frames: npt.NDArray[np.uint8], layout: RecordLayout
     ) -> None:
-        """Checks the frames of records, whose numbers in the shard are for messages."""
+        """Checks the frames of records, of these numbers in the shard."""
         try:
-            self._check_frames(frames, layout)
+            records.check_frames(frames, layout)
         except RecordError as error:
-            raise self.store.error(shard, int(numbers[error.record]), str(error)) from error
+            number = int(numbers[min(error.record, len(numbers) - 1)])
+            raise self.store.error(shard, number, str(error)) from error
+        self._note(shard, numbers)
 
-    def _check_frames(self, frames: npt.NDArray[np.uint8], layout: RecordLayout) -> None:
-        """Checks frames of any shards."""
-        records.check_frames(frames, layout)
+    def _note(self, shard: int, numbers: npt.NDArray[np.int64]) -> None:
+        good = self._good(shard)
+        if good is not None:
+            good[numbers] = True
+
+    def _good(self, shard: int) -> npt.NDArray[np.bool_] | None:
+        """Which records of a shard this process has checked; None where its bytes come anew each time."""
+        file = self.store.file(shard)
+        if file is None:
+            return None
+        key = (*file, self._layouts)
+        if key not in _CHECKED:
+            _CHECKED[key] = np.zeros(-(-int(self.chunks.rows[shard]) // self._full), np.bool_)
+        return _CHECKED[key]
 
     def _parsed(self, shard: int, start: int, stop: int) -> list[tuple[int, Columns]]:
         """The numbers and the columns of consecutive records whose rows differ in size."""
@@ -359,8 +349,52 @@ class Shards:
         return result
 
 
-def empty_column(spec: FeatureSpec, rows: int) -> npt.NDArray[Any]:
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """Rows `low` up to `high` of frames of one layout, the first of which is record `first` of a shard.
+
+    They go to the target from its row `at` on.
+    """
+
+    shard: int
+    first: int
+    frames: npt.NDArray[np.uint8]
+    layout: RecordLayout
+    low: int
+    high: int
+    at: int
+
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """The numbers of the records."""
+        return np.arange(self.first, self.first + len(self.frames))
+
+    def blocks(self) -> Iterator[tuple[_Block, int]]:
+        """The same as blocks of the same rows of each frame, at most three, and the row of the target of each."""
+        rows, at = self.layout.rows, self.at
+        first, head = divmod(self.low, rows)
+        last, tail = divmod(self.high, rows)
+        blocks = [_Block(first, first + 1, head, min(rows, self.high - first * rows))] if head or first == last else []
+        first += bool(blocks)
+        if first < last:
+            blocks.append(_Block(first, last, 0, rows))
+        if tail and first <= last:
+            blocks.append(_Block(last, last + 1, 0, tail))
+        for block in blocks:
+            yield block, at
+            at += (block.stop - block.start) * (block.high - block.low)
+
+
+class _Block(NamedTuple):
+    """Rows `low` up to `high` of each of the frames `start` up to `stop`."""
+
+    start: int
+    stop: int
+    low: int
+    high: int
+
+
+def empty_column(spec: FeatureSpec, rows: int, memory: Memory = np) -> npt.NDArray[Any]:
     """A column of rows without values: what is in it is not said, but that strings are empty."""
     if spec.variable:
         return np.full((rows, *(() if spec.ragged else spec.inner_shape)), b"", dtype=object)
-    return np.empty((rows, *spec.inner_shape), dtype=spec.numpy_dtype)
+    return memory.empty((rows, *spec.inner_shape), spec.numpy_dtype)

@@ -7,7 +7,6 @@ import concurrent.futures
 import mmap
 import operator
 import os
-import pathlib
 import posixpath
 import threading
 from collections.abc import Mapping, Sequence
@@ -89,6 +88,7 @@ class Store:
     def _reset(self) -> None:
         self._open: collections.OrderedDict[int, U8] = collections.OrderedDict()
         self._inodes: dict[int, int] = {}
+        self._found: dict[int, tuple[int, ...]] = {}
         self._full: set[int] = set()
         self._discarded: set[int] = set()
         self._checked: set[int] = set()
@@ -106,14 +106,14 @@ class Store:
         """Where a shard is."""
         return posixpath.join(self._root, self._shards[shard].file)
 
-    def local_path(self, shard: int) -> str:
-        """Where the operating system finds a shard: its copy in the cache, which is made, or where it is.
+    @property
+    def is_mapped(self) -> bool:
+        """Whether shards are local files that are mapped where they are."""
+        return self._cache is None and not is_remote(self._root)
 
-        Empty where it is not local and the cache has no room for it.
-        """
-        if self._cache is None or self._map(shard) is None:
-            return "" if is_remote(self._root) else self.path(shard)
-        return str(pathlib.Path(self._cache.directory, self._data_set, *self._shards[shard].file.split("/")))
+    def file(self, shard: int) -> tuple[int, ...] | None:
+        """Numbers that tell the local file that a shard was last read from from all others; None if there was none."""
+        return self._found.get(shard)
 
     def read(self, shard: int, begin: int, end: int) -> U8:
         """Some bytes of a shard.
@@ -196,6 +196,7 @@ class Store:
             copy = None if shard in self._full else self._map_copy(shard, self._cache)
             if copy is None:
                 self._full.add(shard)  # to look for room for each chunk would take long
+                self._found.pop(shard, None)
                 return None if is_remote(self._root) else self._map_file(shard)
             content, inode = copy
         with self._lock:
@@ -214,10 +215,12 @@ class Store:
     def _mapped(self, shard: int, descriptor: int, *, hold: bool = False) -> U8:
         """The map of a file, which is closed; or its content, to hold."""
         try:
-            found = os.fstat(descriptor).st_size
+            status = os.fstat(descriptor)
+            found = status.st_size
             # A map of fewer bytes would end the process where it is read beyond them.
             if found != self._shards[shard].bytes:
                 raise self._other_size(shard, found)
+            self._found[shard] = (status.st_dev, status.st_ino, found, status.st_mtime_ns, status.st_ctime_ns)
             if hold:
                 return np.frombuffer(os.pread(descriptor, found, 0), dtype=np.uint8)
             return np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), dtype=np.uint8)

@@ -18,7 +18,8 @@ from loaders.reading.rows import Rows
 from loaders.storage.shards import empty_column
 from loaders.storage.store import ShardError
 from loaders.tensorflow.batching import LOST, ROWS, Assembly
-from loaders.tensorflow.decode import Tensors
+from loaders.tensorflow.delivery import called
+from loaders.tensorflow.ragged import Tensors
 
 SAMPLE_ROWS = 3
 """How many rows functions are tried on, to see what they make of a batch."""
@@ -60,7 +61,7 @@ class Augmenter:
         """
         rows = batch[self._names[0]].shape[0]
         found = tf.numpy_function(
-            self._change,
+            called(self._change),
             [numbers, good, epoch, consumed, *(batch[name] for name in self._names)],
             [spec.dtype for spec in self._specs.values()],
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -11,7 +11,8 @@ import tensorflow as tf
 from loaders.format.manifest import Manifest
 from loaders.format.spec import FeatureSpec
 from loaders.reading import columns
-from loaders.tensorflow import decode, ragged
+from loaders.tensorflow import ragged
+from loaders.tensorflow.ragged import Tensors
 from loaders.transform.applying import INDICATOR_SUFFIX, Transform
 
 ROWS, LOST = "\0rows", "\0lost"
@@ -33,9 +34,9 @@ class Assembly:
 
     features: tuple[FeatureSpec, ...]
     beside: tuple[str, ...] = ()
-    arrange: Callable[[decode.Tensors], Any]
-    finish: Callable[[decode.Tensors], Any] | None
-    present: Callable[[decode.Tensors], Any] | None = None
+    arrange: Callable[[Tensors], Any]
+    finish: Callable[[Tensors], Any] | None
+    present: Callable[[Tensors], Any] | None = None
     buckets: ragged.Buckets | None
 
 
@@ -100,7 +101,7 @@ def make_assembly(root: str, manifest: Manifest, options: Options, *, beside: Se
             raise ValueError(
                 f"{feature.name}: the lengths of a padded feature have this name; ragged='ragged' has none"
             )
-    needed, arrange = decode.arranger(yielded, as_supervised=options.as_supervised, lengths=lengths)
+    needed, arrange = arranger(yielded, as_supervised=options.as_supervised, lengths=lengths)
     if transform is None and not any(feature.ragged for feature in needed) and buckets is None and not beside:
         return Assembly(features=needed, arrange=arrange, finish=None, buckets=None)
     names = {feature.name for feature in needed} | (transform.inputs if transform else frozenset())
@@ -109,12 +110,12 @@ def make_assembly(root: str, manifest: Manifest, options: Options, *, beside: Se
     read = tuple(feature for feature in features if feature.name in names)
     wanted = {feature.name for feature in needed} | {name + columns.LENGTH_SUFFIX for name in lengths}
 
-    def chosen(block: decode.Tensors) -> decode.Tensors:
+    def chosen(block: Tensors) -> Tensors:
         batch = _decode(block, read, options.ragged, buckets)
         batch = transform(batch) if transform else batch
         return {name: batch[name] for name in batch if name in wanted}
 
-    def as_it_is(block: decode.Tensors) -> decode.Tensors:
+    def as_it_is(block: Tensors) -> Tensors:
         return block
 
     if beside:
@@ -129,9 +130,9 @@ def _decode(
     features: Sequence[FeatureSpec],
     assembly: ragged.RaggedOutput,
     buckets: ragged.Buckets | None,
-) -> decode.Tensors:
+) -> Tensors:
     """A batch of a block: ragged features decoded."""
-    batch: decode.Tensors = {}
+    batch: Tensors = {}
     for feature in features:
         values = block[feature.name]
         if not feature.ragged:
@@ -144,3 +145,27 @@ def _decode(
             boundaries = buckets.boundaries if buckets and (same or buckets.feature == feature) else ()
             batch |= ragged.decode_padded(values, feature, boundaries=boundaries)
     return batch
+
+
+def arranger(
+    features: Sequence[FeatureSpec], *, as_supervised: bool, lengths: Iterable[str] = ()
+) -> tuple[tuple[FeatureSpec, ...], Callable[..., Any]]:
+    """How the features of a row become an element of the data set.
+
+    Args:
+        features: All features of a batch.
+        as_supervised: Whether elements are `(inputs, labels)`, or `(inputs, labels, weights)` where a feature has the
+            role of a weight; each is a tensor where one feature has that role, and a dict where many have. Otherwise
+            an element is a dict of all features.
+        lengths: The features whose lengths are in a batch too; they count as two.
+
+    Returns:
+        The features that an element needs, and a function from a dict of their tensors to the element.
+
+    Raises:
+        ValueError: If an input or a label is asked for and there is none.
+    """
+    if not as_supervised:
+        return tuple(features), lambda tensors: tensors
+    names, arrange = columns.roles(features, lengths=lengths)
+    return tuple(f for f in features if f.name in names), arrange

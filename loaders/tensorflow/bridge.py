@@ -12,9 +12,9 @@ import tensorflow as tf
 from loaders.augment.augmentation import Augmentation
 from loaders.reading.columns import concatenate_batches
 from loaders.tensorflow.augmenter import augmented_specs
-from loaders.tensorflow.blocks import HOST
-from loaders.tensorflow.delivery import untuned
+from loaders.tensorflow.delivery import called, untuned
 from loaders.tensorflow.loader import Loader
+from loaders.tensorflow.pipeline import HOST
 
 
 def concatenate(batches: Sequence[Any]) -> Any:
@@ -83,4 +83,11 @@ def generated_dataset(
         for name, spec in augmented_specs(functions, batch).items()
     }
     signature = specs if arrange is None else arrange(specs)
-    return untuned(tf.data.Dataset.from_generator(make, output_signature=signature).prefetch(1))
+
+    def generate() -> Iterator[Any]:
+        return iter(called(iter(make()).__next__), _END)
+
+    return untuned(tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(1))
+
+
+_END = object()

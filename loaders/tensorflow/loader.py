@@ -11,23 +11,28 @@ from typing import Any
 import tensorflow as tf
 
 from loaders.augment.augmentation import Augmentation
-from loaders.format.manifest import Manifest
+from loaders.format.manifest import Manifest, ManifestError
 from loaders.order import hashing, splits, state
+from loaders.order.chunks import window_rows
 from loaders.order.epoch import Remainder, ShardOptions
 from loaders.order.position import IterationSpan, make_cursor, position_after
+from loaders.order.splits import ViewChunks
 from loaders.reading import columns
+from loaders.reading.buffers import Buffers
 from loaders.reading.loader import ResumableLoader
 from loaders.reading.prefetch import AUTOTUNE
+from loaders.reading.windows import BatchReader, HeldRows, RowReader
 from loaders.storage import damage
 from loaders.storage.damage import OnCorrupt
 from loaders.storage.files import read_manifest
+from loaders.storage.shards import Shards
 from loaders.storage.store import make_cache
-from loaders.tensorflow import resume
+from loaders.tensorflow import pipeline
 from loaders.tensorflow.augmenter import Augmenter, sample_batch
 from loaders.tensorflow.batching import LOST, ROWS, Assembly, Options, make_assembly
 from loaders.tensorflow.delivery import deliver, with_cardinality
+from loaders.tensorflow.pipeline import StreamReader
 from loaders.tensorflow.ragged import RaggedOutput
-from loaders.tensorflow.salvage import Salvage
 
 
 class Loader(ResumableLoader):
@@ -85,6 +90,8 @@ class Loader(ResumableLoader):
         cache_dir: str | os.PathLike[str] | None = None,
         cache_bytes: int | None = None,
         in_memory: bool = False,
+        bucket_boundaries: Sequence[int] | None = None,
+        bucket_by: str | None = None,
     ) -> None:
         self._options = Options(
             batch_size=operator.index(batch_size),
@@ -97,14 +104,17 @@ class Loader(ResumableLoader):
             prefetch=prefetch,
             device=device,
             ragged=ragged,
-            bucket_boundaries=None,
-            bucket_by=None,
+            bucket_boundaries=bucket_boundaries,
+            bucket_by=bucket_by,
             transform=transform,
             features=features,
             in_memory=in_memory,
         )
         self._root, self._manifest = os.fspath(root), read_manifest(root)
-        self._view = splits.resolve(self._manifest, split)
+        try:
+            self._view = splits.resolve(self._manifest, split)
+        except ManifestError as error:
+            raise ManifestError(f"{self._root}: {error}") from error
         self._cursor = make_cursor(
             self._manifest,
             self._view,
@@ -123,8 +133,23 @@ class Loader(ResumableLoader):
         self._assembly = self._make_assembly()
         if remainder == "pad":
             _check_mask(self._manifest, self._options)
-        self._salvage: Salvage | None = None
+        if self._assembly.buckets:
+            self._check_buckets(split)
+        self._reader: StreamReader | None = None
+        self._whole = False
         self._built: tuple[tf.data.Dataset, tf.Variable] | None = None
+
+    def _check_buckets(self, split: str) -> None:
+        boundaries, deal = self._options.bucket_boundaries or (), self._cursor.deal
+        if deal.streams > 1 or deal.remainder == "pad" or self._assembly.beside:
+            raise ValueError(
+                "bucket_boundaries expects one stream, no padded batches, and neither augment nor on_corrupt='skip'; "
+                f"found streams={deal.streams}, remainder={deal.remainder!r}"
+            )
+        enough = (len(boundaries) + 1) * (deal.batch_size - 1) + 1
+        if deal.remainder == "drop" and self.epochs is None and 0 < deal.rows < enough:
+            # It might wait for a full batch for ever.
+            raise ValueError(f"{split}: expected {enough} rows, so that a bucket fills a batch; found {deal.rows}")
 
     def iterate(self) -> Iterator[tuple[dict[str, Any], Any]]:
         """An iteration that yields states too.
@@ -132,6 +157,10 @@ class Loader(ResumableLoader):
         Returns:
             Pairs of the state after a batch, and the batch.
         """
+        if self._assembly.buckets:
+            raise ValueError(
+                "bucket_boundaries: expected a loop over dataset(): a state does not hold what is in buckets"
+            )
         return self._run(*self._cursor.begin())
 
     def dataset(self) -> tf.data.Dataset:
@@ -146,9 +175,14 @@ class Loader(ResumableLoader):
         self._moved()
         return dataset
 
+    def whole_dataset(self) -> tf.data.Dataset:
+        """`dataset()` of a loader that is only iterated whole: steps that follow know the number of elements, too."""
+        self._whole = True
+        return self.dataset()
+
     def __getstate__(self) -> dict[str, Any]:
         # The copy goes on where this one is; a pipeline cannot be pickled.
-        return self.__dict__ | {"_built": None, "_assembly": None, "_salvage": None, "_cursor": copy.copy(self._cursor)}
+        return self.__dict__ | {"_built": None, "_assembly": None, "_reader": None, "_cursor": copy.copy(self._cursor)}
 
     def __setstate__(self, values: dict[str, Any]) -> None:
         self.__dict__.update(values)
@@ -161,7 +195,7 @@ class Loader(ResumableLoader):
     def _run(self, span: IterationSpan, iteration: object) -> Iterator[tuple[dict[str, Any], Any]]:
         if self._cursor.deal.advance(span.start, 0, end=span.end) is not None:
             dataset, variable = self._pipeline()
-            resume.set_start(variable, span)
+            pipeline.set_start(variable, span)
             for number, batch in enumerate(self._named(dataset)):
                 position = position_after(self._cursor.deal, span.start, number)
                 self._cursor.consume(position, iteration)
@@ -170,18 +204,18 @@ class Loader(ResumableLoader):
 
     def _named(self, dataset: tf.data.Dataset) -> Iterator[Any]:
         """The elements of the pipeline; where a shard cannot be read, the error of it and not TensorFlow's."""
-        assert self._salvage is not None
-        self._salvage.error = None
+        assert self._reader is not None
+        self._reader.error = None
         try:
             yield from dataset
         except Exception:
-            if self._salvage.error is not None:
-                raise self._salvage.error from None
+            if self._reader.error is not None:
+                raise self._reader.error from None
             raise
 
     def _moved(self) -> None:
         if self._built is not None:
-            resume.set_start(self._built[1], self._cursor.next())
+            pipeline.set_start(self._built[1], self._cursor.next())
 
     def _make_augmenter(self) -> Augmenter | None:
         if not self._augment:
@@ -192,29 +226,38 @@ class Loader(ResumableLoader):
     def _pipeline(self) -> tuple[tf.data.Dataset, tf.Variable]:
         if self._built is None:
             options, deal = self._options, self._cursor.deal
-            self._salvage = Salvage(
-                self._root,
-                self._view,
-                cache=self._cache,
-                data_set=self._cursor.identity.fingerprint,
-                skipped=self._skipped,
+            self._reader = StreamReader(self._batch_reader(), self._assembly, deal)
+            variable = pipeline.start_variable()
+            batches = pipeline.build(
+                self._reader, variable, epochs=options.epochs, deal=deal, augmenter=self._make_augmenter()
             )
-            reader = resume.StreamReader(
-                root=self._root,
-                view=self._view,
-                assembly=self._assembly,
-                salvage=self._salvage,
-                in_memory=options.in_memory,
-                deal=deal,
-                seed=options.seed if options.shuffle else None,
-            )
-            variable = resume.start_variable()
-            batches = resume.build(reader, variable, epochs=options.epochs, deal=deal, augmenter=self._make_augmenter())
-            dataset = deliver(batches, map_fn=options.map_fn, prefetch=options.prefetch, device=options.device)
             # A whole iteration's, also where the next one resumes within an epoch.
-            count = tf.constant(resume.count_batches(options.epochs, deal), tf.int64)
-            self._built = with_cardinality(dataset, count), variable
+            count = tf.constant(
+                tf.data.UNKNOWN_CARDINALITY if self._assembly.buckets else pipeline.count_batches(options.epochs, deal),
+                tf.int64,
+            )
+            if self._whole and not self._assembly.buckets:
+                batches = batches.apply(tf.data.experimental.assert_cardinality(count))
+            dataset = deliver(batches, map_fn=options.map_fn, prefetch=options.prefetch, device=options.device)
+            self._built = dataset if self._whole else with_cardinality(dataset, count), variable
         return self._built
+
+    def _batch_reader(self) -> BatchReader:
+        identity, view = self._cursor.identity, self._view
+        names = [feature.name for feature in self._assembly.features]
+        shards = Shards(
+            self._root, view.manifest, view.split, names=names, cache=self._cache, data_set=identity.fingerprint
+        )
+        rows, chunks = RowReader(shards, self._skipped), ViewChunks.of(shards.chunks, view.ranges)
+        return BatchReader(
+            rows,
+            chunks,
+            self._cursor.deal,
+            window_rows(view.manifest, view.split),
+            identity,
+            Buffers(),
+            held=HeldRows(rows, view, chunks) if self._options.in_memory else None,
+        )
 
 
 def _check_mask(manifest: Manifest, options: Options) -> None:

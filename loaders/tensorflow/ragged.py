@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import tensorflow as tf
 
 from loaders.format.spec import FeatureSpec
 from loaders.reading.columns import LENGTH_SUFFIX
-from loaders.tensorflow.decode import Tensors
+
+Tensors = dict[str, Any]
 
 RaggedOutput = Literal["padded", "ragged"]
 RAGGED_OUTPUTS: tuple[RaggedOutput, ...] = ("padded", "ragged")

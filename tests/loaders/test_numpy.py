@@ -251,6 +251,7 @@ def test_a_batch_opens_only_the_shards_of_its_rows(tmp_path, monkeypatch, opened
     monkeypatch.setattr(store, "SMALL_BYTES", small_bytes)
     write_numbered(tmp_path / "out", [3] * 400, rows_per_record=2)
     expected = numbers(loaders.load(tmp_path / "out", "train", batch_size=5, shuffle=shuffle))
+    opened.clear()
     loader = Loader(tmp_path / "out", "train", batch_size=5, shuffle=shuffle, prefetch=0)
     assert opened == []
 

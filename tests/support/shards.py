@@ -34,10 +34,11 @@ def specs(rows: Rows, roles: Mapping[str, Any] | None = None, **fields: Any) -> 
 
 def encode(rows: Rows, features: Sequence[FeatureSpec], rows_per_record: int) -> bytes:
     """One record that holds all of `rows`."""
-    example = tf.train.Example()
-    for feature in features:
+    entries = b""
+    for feature in sorted(features, key=lambda feature: feature.name):
         values = rows[feature.name]
-        target = example.features.feature[feature.name]
+        entry = tf.train.Features()
+        target = entry.feature[feature.name]
         if feature.ragged:
             target.bytes_list.value.extend(np.asarray(row, feature.numpy_dtype).tobytes() for row in values)
         elif feature.dtype == "string":
@@ -46,7 +47,12 @@ def encode(rows: Rows, features: Sequence[FeatureSpec], rows_per_record: int) ->
             target.bytes_list.value.append(values.astype(feature.numpy_dtype).tobytes())
         else:
             getattr(target, encoding).value.extend(values.ravel().tolist())
-    return bytes(example.SerializeToString(deterministic=True))
+        # One by one, for protobuf does not put a name before one that begins with it.
+        entries += entry.SerializeToString()
+    features_of_one = tf.train.Features()
+    features_of_one.ParseFromString(entries)
+    example = tf.train.Example(features=features_of_one).SerializeToString()
+    return bytes(example[: len(example) - len(entries)] + entries)
 
 
 def write(
@@ -63,6 +69,7 @@ def write(
     Rows of a ragged feature are a list of arrays. Checksums are left blank: a loader trusts those that frame the
     records.
     """
+    features = sorted(features, key=lambda feature: feature.name)  # as a manifest has them
     record_bytes = None
     if chunk_records is None:
         template = {f.name: np.full((rows_per_record, *f.inner_shape), -1).astype(f.dtype) for f in features}

@@ -1,18 +1,11 @@
 import numpy as np
 import pytest
-import tensorflow as tf
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loaders.order import hashing
-from loaders.tensorflow import graph_hashing
 
 KEYS = st.integers(0, 2**64 - 1)
-INDEXES = st.lists(st.integers(0, 2**62), min_size=1, max_size=20).map(lambda values: np.array(values, dtype=np.int64))
-
-
-def constant(key: int) -> tf.Tensor:
-    return tf.constant(key, tf.uint64)
 
 
 def test_stream_is_splitmix64():
@@ -109,36 +102,3 @@ def test_permute_sends_each_index_anywhere(size):
         assert chi < size - 1 + 4 * np.sqrt(2 * (size - 1))
     # Neighbours do not stay neighbours.
     assert np.mean((image[:, 1] - image[:, 0]) % size == 1) < 2 / size
-
-
-@given(key=KEYS, words=st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3))
-@settings(max_examples=15, deadline=None)
-def test_graph_derive_equals_order(key, words):
-    found = graph_hashing.derive(constant(key), *(tf.constant(word, tf.int64) for word in words))
-
-    assert int(found) == hashing.derive(key, *words)
-
-
-@given(key=KEYS, index=INDEXES)
-@settings(max_examples=15, deadline=None)
-def test_graph_stream_equals_order(key, index):
-    np.testing.assert_array_equal(graph_hashing.stream(constant(key), tf.constant(index)), hashing.stream(key, index))
-
-
-@given(key=KEYS, rows=st.integers(0, 3000))
-@settings(max_examples=15, deadline=None)
-def test_graph_shuffled_equals_order(key, rows):
-    found = graph_hashing.shuffled(constant(key), tf.constant(rows, tf.int64))
-
-    np.testing.assert_array_equal(found, hashing.shuffled(key, rows))
-
-
-@given(key=KEYS, size=st.integers(1, 2**62), data=st.data())
-@settings(max_examples=15, deadline=None)
-def test_graph_permute_equals_order(key, size, data):
-    index = np.array(data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=20)), dtype=np.int64)
-
-    count = tf.constant(size, tf.int64)
-    found = graph_hashing.rounds(*graph_hashing.round_keys(constant(key), count), tf.constant(index), count)
-
-    np.testing.assert_array_equal(found, hashing.permute(key, index, size))

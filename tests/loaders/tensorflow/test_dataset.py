@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 import loaders
 from loaders.format.manifest import ManifestError
-from loaders.order import chunks, splits
-from loaders.tensorflow.batching import Assembly
-from loaders.tensorflow.blocks import BlockReader
+from loaders.order import chunks
+from loaders.order.epoch import Runs
+from loaders.storage.shards import Shards
+from loaders.storage.store import ShardError
 from pipelines.maintain.verify import verify
 from tests.support import examples, shards
 from tests.support.bits import DTYPES, SHAPES, any_bits, assert_same_bits
@@ -281,18 +282,16 @@ def test_a_chunk_is_read_alone(tmp_path, monkeypatch):
     content = bytearray(path.read_bytes())
     content[3 * manifest.record_bytes] ^= 1
     path.write_bytes(content)
-    assembly = Assembly(features=manifest.features, arrange=lambda block: block, finish=None, buckets=None)
-    reader = BlockReader(root=str(tmp_path / "out"), view=splits.resolve(manifest, "train"), assembly=assembly)
-
-    @tf.function
-    def block(start):
-        return reader._block(start, start + 8, tf.range(8), reader._places.stored)
+    rows = Shards(str(tmp_path / "out"), manifest, "train", names=["n"])
 
     def chunk(number):
-        return numbers([block(tf.constant(8 * number, tf.int64))])
+        found = rows.empty(8)
+        start = np.array([8 * number])
+        rows.read_runs(Runs(shard=np.zeros(1, np.int64), start=start, stop=start + 8), found, np.zeros(1, np.int64))
+        return numbers([found])
 
     assert [chunk(number) for number in (0, 2, 4)] == [[*range(8)], [*range(16, 24)], [*range(32, 40)]]
-    with pytest.raises(tf.errors.UnknownError, match="record 3: expected the header of a record"):
+    with pytest.raises(ShardError, match="record 3: expected a record of 4 rows"):
         chunk(1)
 
 

@@ -12,7 +12,7 @@ import loaders
 from loaders.format.spec import FeatureSpec
 from loaders.order import chunks
 from loaders.tensorflow import ragged
-from loaders.tensorflow.decode import arranger
+from loaders.tensorflow.batching import arranger
 from tests.support import examples, shards
 from tests.support.bits import DTYPES, any_bits, assert_same_bits
 from tests.support.manifests import change_manifest

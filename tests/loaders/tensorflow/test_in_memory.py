@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import loaders
 from loaders import Loader, augment
 from loaders.format.spec import FeatureSpec
-from loaders.tensorflow import memory
+from loaders.storage.store import ShardError
 from tests.support import examples, shards
 from tests.support.batches import arrays, assert_same, break_record
 from tests.support.numbered import small_chunks, write_numbered
@@ -80,6 +80,7 @@ def test_every_dtype_and_roles(tmp_path):
         name: rng.integers(0, 2, (11, 3)).astype(name)
         for name in ("bool", "uint8", "uint16", "uint32", "uint64", "int64", "float16", "float64", "complex64")
     }
+    columns["int64"] -= 2  # varints of one length
     columns["y"] = np.arange(11) - 100
     text = FeatureSpec(name="text", dtype="string", shape=(), role="input")
     features = tuple(sorted((*shards.specs(columns, {"y": "label"}), text), key=lambda feature: feature.name))
@@ -114,18 +115,5 @@ def test_what_is_damaged_is_left_out(tmp_path):
     loader = Loader(tmp_path / "out", "train", in_memory=True, **options)
     assert_same(arrays(loader), arrays(Loader(tmp_path / "out", "train", **options)))
     assert len(loader.skipped) == 1
-    with pytest.raises(tf.errors.UnknownError, match="record 3"):
+    with pytest.raises(ShardError, match="record 3: expected"):
         loaders.load(tmp_path / "out", "train", batch_size=8, in_memory=True)
-
-
-def test_arrays_are_not_copied(root):
-    blocks = loaders.load(root, "train", batch_size=5, shuffle=False)
-    rows = memory.read(blocks, 53)
-    np.testing.assert_array_equal(
-        memory.take(rows, tf.constant([52, 0], tf.int64))["n"].numpy(), rows["n"].numpy()[[52, 0]]
-    )
-    part = memory._empty((4, 3), np.float32)
-    part[:] = 1
-    tensor = memory._tensor(part)
-    part[2, 1] = 7
-    assert tensor[2, 1].numpy() == 7

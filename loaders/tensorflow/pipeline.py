@@ -1,4 +1,4 @@
-"""The `tf.data` pipeline of `loaders.Loader`: that of `tensorflow.dataset`, but from any row on, of a host's streams.
+"""The `tf.data` pipeline of `loaders.Loader`: windows that NumPy has read, of which TensorFlow's C++ cuts batches.
 
 One trace serves all positions: where an iterator begins is in a variable, and each iterator leaves there where the next
 one begins.
@@ -11,29 +11,45 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from loaders.format.spec import FeatureSpec
 from loaders.order.epoch import Deal
 from loaders.order.position import IterationSpan
 from loaders.reading import columns
-from loaders.tensorflow import graph_hashing
+from loaders.reading.windows import LOST as LOST_ROW
+from loaders.reading.windows import BatchReader
+from loaders.storage.store import ShardError
 from loaders.tensorflow.augmenter import Augmenter, split_block
-from loaders.tensorflow.blocks import HOST, PARALLEL_WINDOWS, STORED_CHUNKS, BlockReader
-from loaders.tensorflow.places import GraphRowSequence
+from loaders.tensorflow.batching import LOST, ROWS, Assembly
+from loaders.tensorflow.delivery import called
+from loaders.tensorflow.ragged import bucketed
 
 ENDLESS = tf.int64.max
 
+PARALLEL_WINDOWS = 2
+"""How many windows are read at once."""
 
-class StreamReader(BlockReader):
+HOST = "/cpu:0"
+
+
+class StreamReader:
     """Reads the streams of a host from any row on.
 
     Args:
+        reader: What reads the rows.
+        assembly: How they become elements.
         deal: How rows are dealt to streams.
-        seed: The seed of the order; None for rows as they are stored.
-        fields: What `BlockReader` takes.
+
+    Attributes:
+        assembly: As given.
+        error: The last error, which TensorFlow passes on as a text.
     """
 
-    def __init__(self, *, deal: Deal, seed: int | None, **fields: Any) -> None:
-        super().__init__(**fields)
-        self._deal, self._seed = deal, seed
+    def __init__(self, reader: BatchReader, assembly: Assembly, deal: Deal) -> None:
+        self._reader, self.assembly, self._deal = reader, assembly, deal
+        self.error: ShardError | None = None
+        beside = {ROWS: tf.int64, LOST: tf.bool}
+        self._specs = {spec.name: _spec(spec) for spec in assembly.features}
+        self._specs |= {name: tf.TensorSpec([None], beside[name]) for name in assembly.beside}
 
     def batches(self, epoch: tf.Tensor, start: tf.Tensor) -> tf.data.Dataset:
         """The batches of the host's streams in an epoch; the last one may have fewer rows, none or all of them.
@@ -42,73 +58,34 @@ class StreamReader(BlockReader):
             epoch: The number of the epoch, an int64 scalar.
             start: How many rows of each stream are consumed, an int64 scalar.
         """
-        deal = self._deal
+        deal, buckets = self._deal, self.assembly.buckets
+        plan = tf.numpy_function(called(self._reader.plan), [start], tf.int64)
+        parts = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(plan, [None, 2]))
+        # Of several streams one window of each is held, and they are read in turn.
+        parallel = PARALLEL_WINDOWS if len(deal.own) == 1 else 1
+        rows = parts.map(lambda part: self._rows(epoch, part), num_parallel_calls=parallel, deterministic=True)
         dropped = deal.remainder == "drop"
-        order = None if self._seed is None else self._sequence(self._seed, epoch)
+        if buckets:
+            return bucketed(rows, buckets, batch_size=deal.batch_size, drop_remainder=dropped)
+        return rows.rebatch(deal.stream_batch * len(deal.own), drop_remainder=dropped)
 
-        def stream(number: tf.Tensor) -> tf.data.Dataset:
-            first, end = (tf.math.floordiv((number + more) * deal.rows, deal.streams) for more in (0, 1))
-            if order is None:
-                return self._stored_rows(tf.minimum(first + start, end), end)
-            return self._windows(first, end, start, number, *order)
+    def _rows(self, epoch: tf.Tensor, part: tf.Tensor) -> Any:
+        types = [spec.dtype for spec in self._specs.values()]
+        found = tf.numpy_function(called(self._read), [epoch, part], types)
+        tensors = zip(self._specs.items(), found, strict=True)
+        return self.assembly.arrange({name: tf.ensure_shape(values, spec.shape) for (name, spec), values in tensors})
 
-        if len(deal.own) == 1:
-            rows = stream(tf.constant(deal.own[0], tf.int64))
-        else:
-            # Streams differ in at most one row, so only the last batch is not full, and is what streams have left.
-            rows = tf.data.Dataset.range(deal.own.start, deal.own.stop, deal.own.step).interleave(
-                lambda number: stream(number).rebatch(deal.stream_batch).map(_copied),
-                cycle_length=len(deal.own),
-                block_length=1,
-            )
-        batches = rows.rebatch(deal.stream_batch * len(deal.own), drop_remainder=dropped)
-        if not dropped or deal.streams == 1:
-            return batches
-        # Another host's stream may be the one that ends a batch earlier.
-        shortest = deal.rows // deal.streams
-        return batches.take(tf.math.floordiv(tf.maximum(shortest - start, 0), deal.stream_batch))
-
-    def _stored_rows(self, start: tf.Tensor, end: tf.Tensor) -> tf.data.Dataset:
-        """The rows from `start` up to `end` as they are stored."""
-        size = STORED_CHUNKS * self._chunks.records * self._chunks.rows_per_record
-
-        def read(at: tf.Tensor) -> Any:
-            stop = tf.minimum(at + size, end)
-            return self._block(at, stop, tf.range(stop - at), self._places.stored)
-
-        return tf.data.Dataset.range(start, end, size).map(read, **self._parallel())
-
-    def _windows(
-        self,
-        first: tf.Tensor,
-        end: tf.Tensor,
-        start: tf.Tensor,
-        stream: tf.Tensor,
-        sequence: GraphRowSequence,
-        key: tf.Tensor,
-    ) -> tf.data.Dataset:
-        """The rows of the stream `[first, end)` from its row `start` on, in the order of its windows."""
-        size = max(1, self._window_rows // self._deal.streams)
-        begin = tf.minimum(first + start, end)
-        # No window where all is consumed, also of a last one that is not full.
-        windows = tf.math.floordiv(tf.where(begin < end, end - first + (size - 1), 0), size)
-
-        def read(window: tf.Tensor) -> Any:
-            low = first + window * size
-            high = tf.minimum(low + size, end)
-            places = graph_hashing.shuffled(graph_hashing.extend(key, window * self._deal.streams + stream), high - low)
-            # No slice: as in `_copied`.
-            left = tf.gather(places, tf.range(tf.maximum(begin - low, 0), high - low))
-            return self._block(low, high, left, sequence)
-
-        return tf.data.Dataset.range(tf.math.floordiv(start, size), windows).map(read, **self._parallel())
-
-    def _parallel(self) -> dict[str, Any]:
-        # Each stream has a window in the making: together they are the bytes of one.
-        return {
-            "num_parallel_calls": PARALLEL_WINDOWS if len(self._deal.own) == 1 else 1,
-            "deterministic": True,
-        }
+    def _read(self, epoch: Any, part: Any) -> list[Any]:
+        """The rows of a part of the plan. TensorFlow takes arrays that are aligned as they are."""
+        try:
+            found, numbers, _ = self._reader.rows(int(epoch), int(part[0]), int(part[1]))
+        except ShardError as error:
+            self.error = error
+            # TensorFlow's message has the whole traceback, of which the cause would be half.
+            raise ShardError(error.file, error.record, error.message) from None
+        return [found[spec.name] for spec in self.assembly.features] + [
+            numbers if name == ROWS else numbers == LOST_ROW for name in self.assembly.beside
+        ]
 
     def padded(self, batch: Any, consumed: tf.Tensor, good: tf.Tensor | None = None) -> tuple[Any, tf.Tensor]:
         """A batch filled up to its full size, and the mask of what was there.
@@ -129,10 +106,9 @@ class StreamReader(BlockReader):
         return tf.nest.map_structure(lambda values: _of_size(values, size), batch), mask
 
 
-def _copied(*parts: Any) -> Any:
-    # To batch slices again, which are parts of a buffer, TensorFlow writes a line about each to the log.
-    rows = parts if len(parts) > 1 else parts[0]  # a tuple comes as several
-    return tf.nest.map_structure(lambda values: tf.gather(values, tf.range(tf.shape(values)[0])), rows)
+def _spec(feature: FeatureSpec) -> tf.TensorSpec:
+    """What rows of a feature are as they are read: a ragged one is a string of bytes for each row."""
+    return tf.TensorSpec([None], tf.string) if feature.ragged else tf.TensorSpec([None, *feature.shape], feature.dtype)
 
 
 def _of_size(values: Any, size: int) -> Any:
@@ -216,7 +192,6 @@ def _changed(
     """The batches of an epoch as they are yielded."""
     assembly, pads = reader.assembly, deal.remainder == "pad"
     parallel: dict[str, Any] = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
-    batches = reader.whole(batches)
     if not assembly.beside and assembly.finish is not None:
         batches = batches.map(assembly.finish, **parallel)
     if not assembly.beside and not pads:
