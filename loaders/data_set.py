@@ -7,13 +7,14 @@ import functools
 import os
 import posixpath
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy.typing as npt
 
 from loaders.format import names
 from loaders.format.manifest import Manifest, ManifestError
 from loaders.format.spec import FeatureSpec
+from loaders.options import TensorFlowKeywords, TensorFlowOptions, shows
 from loaders.reading.rows import Rows
 from loaders.storage.files import read_arrays, read_manifest
 
@@ -81,7 +82,8 @@ class DataSet:
 
         return on_device(Transform(self.root, self.manifest))
 
-    def load(self, split: str, **options: Any) -> tf.data.Dataset:
+    @shows(TensorFlowOptions)
+    def load(self, split: str, **options: Unpack[TensorFlowKeywords]) -> tf.data.Dataset:
         """`loaders.load` of a split of this data set, with the same options."""
         from loaders.tensorflow.dataset import load  # with TensorFlow, which only this needs
 

@@ -6,7 +6,7 @@ import collections
 import copy
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 try:
     import jax
@@ -14,6 +14,7 @@ except ImportError as error:
     raise ImportError("loaders.jax needs JAX: pip install 'npyflow[jax]'") from error
 
 from loaders import numpy
+from loaders.options import Keywords, Options, shows
 from loaders.order.epoch import ShardOptions
 
 __all__ = ["Loader", "ShardOptions"]
@@ -22,6 +23,7 @@ __all__ = ["Loader", "ShardOptions"]
 BUFFERED = 2
 
 
+@shows(Options)
 class Loader:
     """Yields batches of `jax.Array`; the copy of the next one begins before one is yielded.
 
@@ -31,15 +33,17 @@ class Loader:
         root, split: As in `loaders.numpy.Loader`.
         sharding: A `jax.sharding.Sharding` of batches, the rows being the first axis; or a device; None for the default
             device. Where a sharding spans several processes, each gives the rows of its own `shard`.
-        **options: Those of `loaders.numpy.Loader`.
+        {options}
 
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.
-        TypeError: If a number is not an integer.
+        TypeError: If an option's value is of another type.
         ValueError: If an option's value is not allowed.
     """
 
-    def __init__(self, root: str | os.PathLike[str], split: str, *, sharding: Any = None, **options: Any) -> None:
+    def __init__(
+        self, root: str | os.PathLike[str], split: str, *, sharding: Any = None, **options: Unpack[Keywords]
+    ) -> None:
         self._loader = numpy.Loader(root, split, **options)
         self._sharding = sharding
         self._state = self._loader.state_dict()

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import copy
-import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from loaders.augment import augmentation
-from loaders.augment.augmentation import Augmentation
 from loaders.format.spec import FeatureSpec
+from loaders.options import Keywords, Options, shows
 from loaders.order import hashing, splits, state
 from loaders.order.chunks import window_rows
-from loaders.order.epoch import Position, Remainder, ShardOptions
+from loaders.order.epoch import Position, ShardOptions
 from loaders.order.position import IterationSpan, make_cursor
 from loaders.order.splits import ViewChunks
 from loaders.reading import columns
 from loaders.reading.buffers import Buffers
 from loaders.reading.loader import ResumableLoader
 from loaders.reading.prefetch import AUTOTUNE, Prefetcher
-from loaders.reading.windows import BatchReader, RawBatch, RowReader
+from loaders.reading.windows import BatchReader, HeldRows, RawBatch, RowReader
 from loaders.storage import damage
-from loaders.storage.damage import OnCorrupt
 from loaders.storage.files import read_manifest
 from loaders.storage.shards import Shards
 from loaders.storage.store import make_cache
@@ -36,6 +34,7 @@ __all__ = ["Loader", "ShardOptions"]
 MOST_AHEAD = 16
 
 
+@shows(Options)
 class Loader(ResumableLoader):
     """Yields every row of a split once an epoch, as batches of NumPy arrays, and remembers where it is.
 
@@ -46,102 +45,48 @@ class Loader(ResumableLoader):
     Features that the shards hold as they are in the sources (`store: raw`) come as they are: the transform is a
     TensorFlow graph.
 
+    It has no options that need TensorFlow: `transform`, `map_fn`, `device`, `ragged`, and buckets.
+
     Args:
-        root: The directory of a finished build. Local shards are memory-mapped, but for small ones; of other file
-            systems, which TensorFlow reads, `cache_dir` keeps copies.
+        root: The directory of a finished build, in any file system that fsspec reads. Local shards are memory-mapped,
+            but for small ones.
         split: The name of a split, or rows of it as they are stored: "train[:10%]", "train[100:200]+train[-50:]",
             "train+test". An epoch then has these rows alone. docs/loading.md shows all forms.
-        batch_size: The rows of a batch of all hosts together; a multiple of `streams`. No batch has rows of two epochs.
-        shuffle: Whether each epoch has its own order; otherwise rows come as they are stored.
-        seed: The seed of the order.
-        epochs: How many epochs one iteration has; None has no end.
-        drop_remainder: The short form of `remainder="drop"`.
-        remainder: What becomes of an epoch's last rows where they do not fill a batch. "keep" yields them as a smaller
-            batch; hosts may then differ in their last batch, or whether they have one. "drop" leaves them out. "pad"
-            fills the batch up with zeros, and every batch has `mask`, a bool array of shape [batch] that is False for
-            what was filled up; as_supervised has it last. With "drop" and "pad" every host has as many batches, of one
-            size.
-        shard: Which host of how many this is. The hosts' batches are together the batch that a single host has.
-        streams: Into how many streams an epoch is cut, a multiple of the number of hosts. A batch has as many rows of
-            each. A state can be loaded with any number of hosts that divides it.
-        as_supervised: As in `loaders.load`.
-        features: The names of the features to read; None for all.
-        augment: Functions that change batches, one after the other, such as those of `loaders.augment`: each takes a
-            dict of arrays and a `loaders.augment.Random` and returns a dict. They see no row that pads a batch.
-        prefetch: How many batches a thread keeps ready; `AUTOTUNE` (-1) takes those of a window, 16 at most, and 0 has
-            no thread. No batch and no state depends on it.
-        on_corrupt: What becomes of a record that is damaged, or whose shard is missing: "error" raises a `ShardError`;
-            "skip" leaves its rows out, which `skipped` tells, and warns. It needs `remainder="pad"`: the rows are
-            False in the batch's mask, and all others come in the batches in which they come anyway.
-        cache_dir: A directory for copies of the shards, each of which is raw when the shard is first read. Processes
-            may share it.
-        cache_bytes: How many bytes the copies may have; None for no limit. What does not fit is read where it is.
+        {options}
 
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.
-        TypeError: If a number is not an integer.
+        TypeError: If an option's value is of another type.
         ValueError: If an option's value is not allowed, or `split` means no rows.
     """
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        split: str,
-        *,
-        batch_size: int,
-        shuffle: bool = True,
-        seed: int = 0,
-        epochs: int | None = 1,
-        drop_remainder: bool = False,
-        remainder: Remainder = "keep",
-        shard: ShardOptions = ShardOptions(),  # noqa: B008 - it is frozen
-        streams: int = 1,
-        as_supervised: bool = False,
-        features: Sequence[str] | None = None,
-        augment: Sequence[Augmentation] = (),
-        prefetch: int = AUTOTUNE,
-        on_corrupt: OnCorrupt = "error",
-        cache_dir: str | os.PathLike[str] | None = None,
-        cache_bytes: int | None = None,
-    ) -> None:
+    def __init__(self, root: str | os.PathLike[str], split: str, **options: Unpack[Keywords]) -> None:
+        self._options = chosen = Options(**options)
         path, manifest = os.fspath(root), read_manifest(root)
-        view = splits.resolve(manifest, split)
-        self._cursor = make_cursor(
-            manifest,
-            view,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            epochs=epochs,
-            drop_remainder=drop_remainder,
-            remainder=remainder,
-            shard=shard,
-            streams=streams,
-        )
-        chosen = columns.choose(manifest.features, features)
-        columns.check_names(chosen, mask=remainder == "pad")
-        self._arrange: ToSupervised | None = ToSupervised(chosen, mask=remainder == "pad") if as_supervised else None
-        names = self._arrange.needed if self._arrange else tuple(feature.name for feature in chosen)
-        self._skipped = damage.make_skipped(on_corrupt, remainder=self._cursor.deal.remainder)
+        self._view = view = splits.resolve(manifest, split)
+        self._cursor = make_cursor(manifest, view, **chosen.of_order())
+        features = columns.choose(manifest.features, chosen.features)
+        padded = chosen.remainder == "pad"
+        columns.check_names(features, mask=padded)
+        self._arrange = ToSupervised(features, mask=padded) if chosen.as_supervised else None
+        names = self._arrange.needed if self._arrange else tuple(feature.name for feature in features)
+        self._skipped = damage.make_skipped(chosen.on_corrupt, remainder=chosen.remainder)
         self._shards = Shards(
             path,
             view.manifest,
             view.split,
             names=names,
-            cache=make_cache(cache_dir, cache_bytes),
+            cache=make_cache(chosen.cache_dir, chosen.cache_bytes),
             data_set=self._cursor.identity.fingerprint,
         )
         self._chunks = ViewChunks.of(self._shards.chunks, view.ranges)
         self._window_rows = window_rows(view.manifest, view.split)
         self._buffers = Buffers()
-        self._augment, self._augment_seed = tuple(augment), operator.index(seed) & hashing.MASK
-        if operator.index(prefetch) < AUTOTUNE:
-            raise ValueError(f"prefetch is a number of batches, or AUTOTUNE (-1); found {prefetch}")
-        self._prefetch = prefetch
+        self._held: HeldRows | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy goes on where this one is, and then its own way.
-        return self.__dict__ | {"_cursor": copy.copy(self._cursor)}
+        return self.__dict__ | {"_cursor": copy.copy(self._cursor), "_held": None}
 
     def next_epoch(self, epoch: int) -> int:
         """The first epoch of the iteration after the one that has an epoch."""
@@ -162,7 +107,7 @@ class Loader(ResumableLoader):
         """
         span, iteration = self._cursor.begin()
         batches = self._batches(span, first, stride)
-        depth = self._depth(self._prefetch if prefetch is None else prefetch)
+        depth = self._depth(self._options.prefetch if prefetch is None else prefetch)
         return self._run(span, iteration, Prefetcher(batches, depth=depth) if depth else batches)
 
     def _depth(self, prefetch: int) -> int:
@@ -183,7 +128,9 @@ class Loader(ResumableLoader):
         """The batches of an iteration, each with the position after it; a thread may run it."""
         deal, identity = self._cursor.deal, self._cursor.identity
         rows = RowReader(self._shards, self._skipped)
-        reader = BatchReader(rows, self._chunks, deal, self._window_rows, identity, self._buffers)
+        if self._options.in_memory and self._held is None:
+            self._held = HeldRows(rows, self._view, self._chunks)
+        reader = BatchReader(rows, self._chunks, deal, self._window_rows, identity, self._buffers, held=self._held)
         number = first
         while (at := deal.advance(span.start, number, end=span.end)) is not None:
             yield Position(epoch=at.epoch, rows=at.rows + deal.stream_batch), self._finish(reader.batch(at))
@@ -193,9 +140,9 @@ class Loader(ResumableLoader):
         # A host that has no row in a padded batch needs the shapes that one would have.
         raw = raw if len(raw.rows) else raw.of_zeros(self._shards.empty(1))
         batch = augmentation.apply(
-            self._augment,
+            self._options.augment,
             columns.decode(raw.columns, self._shards.features),
-            seed=self._augment_seed,
+            seed=self._options.seed & hashing.MASK,
             epoch=raw.epoch,
             rows=raw.rows,
             groups=raw.groups,

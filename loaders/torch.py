@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 try:
     import torch
@@ -13,6 +13,7 @@ except ImportError as error:
     raise ImportError("loaders.torch needs PyTorch: pip install 'npyflow[torch]'") from error
 
 from loaders import numpy
+from loaders.options import Keywords, Options, shows
 from loaders.order import hashing
 from loaders.order.epoch import ShardOptions
 
@@ -21,6 +22,7 @@ __all__ = ["Loader", "ShardOptions", "tensors"]
 EPOCH_BITS = 31
 
 
+@shows(Options)
 class Loader(IterableDataset):  # type: ignore[misc]  # torch is optional, so mypy may not see it
     """Yields batches of tensors: pass it to `DataLoader(loader, batch_size=None, ...)`, or iterate it.
 
@@ -30,15 +32,15 @@ class Loader(IterableDataset):  # type: ignore[misc]  # torch is optional, so my
 
     Args:
         root, split: As in `loaders.numpy.Loader`.
-        **options: Those of `loaders.numpy.Loader`.
+        {options}
 
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.
-        TypeError: If a number is not an integer.
+        TypeError: If an option's value is of another type.
         ValueError: If an option's value is not allowed.
     """
 
-    def __init__(self, root: str | os.PathLike[str], split: str, **options: Any) -> None:
+    def __init__(self, root: str | os.PathLike[str], split: str, **options: Unpack[Keywords]) -> None:
         super().__init__()
         self._loader = numpy.Loader(root, split, **options)
         self._pass = torch.zeros(1, dtype=torch.int64).share_memory_()

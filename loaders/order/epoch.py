@@ -40,6 +40,31 @@ class ShardOptions:
         if not 0 <= self.index < self.count:
             raise ValueError(f"shard is a host of index 0 to count - 1; found index {self.index}, count {self.count}")
 
+    @classmethod
+    def from_jax(cls) -> ShardOptions:
+        """This process of those of JAX: `jax.process_index()` of `jax.process_count()`."""
+        import jax
+
+        return cls(index=jax.process_index(), count=jax.process_count())
+
+    @classmethod
+    def from_torch(cls) -> ShardOptions:
+        """This process of the default group of `torch.distributed`; the only one where there is none."""
+        from torch import distributed
+
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return cls()
+        return cls(index=distributed.get_rank(), count=distributed.get_world_size())
+
+    @classmethod
+    def from_tensorflow(cls, context: Any) -> ShardOptions:
+        """The input pipeline that `strategy.distribute_datasets_from_function` asks a function for.
+
+        Args:
+            context: The `tf.distribute.InputContext` that the function is called with.
+        """
+        return cls(index=context.input_pipeline_id, count=context.num_input_pipelines)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Position:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -130,35 +129,22 @@ def make_cursor(
     shuffle: bool,
     seed: int,
     epochs: int | None,
-    drop_remainder: bool,
     remainder: Remainder,
     shard: ShardOptions,
     streams: int,
 ) -> Cursor:
-    """The cursor of a loader over a view of a data set, by the options of `loaders.numpy.Loader` of the same names.
+    """The cursor of a loader over a view of a data set, by the options of these names.
 
     Raises:
-        TypeError: If a number is not an integer.
-        ValueError: If an option's value is not allowed.
+        ValueError: If the streams do not divide among the hosts, or a batch not among the streams.
     """
-    if drop_remainder and remainder == "pad":
-        raise ValueError("remainder is 'keep' or 'drop' with drop_remainder; found 'pad'")
-    epochs = None if epochs is None else operator.index(epochs)
-    if epochs is not None and epochs < 1:
-        raise ValueError(f"epochs is at least 1, or None for ever; found {epochs}")
-    deal = Deal(
-        rows=view.rows,
-        batch_size=operator.index(batch_size),
-        streams=operator.index(streams),
-        shard=shard,
-        remainder="drop" if drop_remainder else remainder,
-    )
+    deal = Deal(rows=view.rows, batch_size=batch_size, streams=streams, shard=shard, remainder=remainder)
     identity = state.Identity(
         fingerprint=state.fingerprint(manifest),
         split=view.name,
-        shuffle=shuffle,
-        seed=operator.index(seed) & hashing.MASK if shuffle else 0,
-        streams=deal.streams,
+        shuffle=bool(shuffle),
+        seed=seed & hashing.MASK if shuffle else 0,
+        streams=streams,
     )
     return Cursor(deal, identity, epochs)
 

@@ -69,14 +69,12 @@ class SkippedRecords:
         self._lock = threading.Lock()
 
 
-def make_skipped(on_corrupt: str, *, remainder: str) -> SkippedRecords | None:
+def make_skipped(on_corrupt: OnCorrupt, *, remainder: str) -> SkippedRecords | None:
     """Where what is left out is noted; None where a damaged record is an error.
 
     Raises:
-        ValueError: If `on_corrupt` is not one of `ON_CORRUPT`, or batches have no mask.
+        ValueError: If batches have no mask, and are to leave rows out.
     """
-    if on_corrupt not in ON_CORRUPT:
-        raise ValueError(f"on_corrupt is one of {', '.join(ON_CORRUPT)}; found {on_corrupt!r}")
     if on_corrupt == "error":
         return None
     if remainder != "pad":

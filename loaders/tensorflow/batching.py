@@ -6,10 +6,9 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import tensorflow as tf
-
 from loaders.format.manifest import Manifest
 from loaders.format.spec import FeatureSpec
+from loaders.options import RaggedOutput, TensorFlowOptions
 from loaders.reading import columns
 from loaders.tensorflow import ragged
 from loaders.tensorflow.ragged import Tensors
@@ -40,46 +39,7 @@ class Assembly:
     buckets: ragged.Buckets | None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """What a pipeline yields; `loaders.load` says what each option means.
-
-    Raises:
-        ValueError: If a value is outside what is allowed.
-    """
-
-    batch_size: int
-    shuffle: bool
-    seed: int
-    epochs: int | None
-    drop_remainder: bool
-    as_supervised: bool
-    map_fn: Callable[..., Any] | None
-    prefetch: int
-    device: str | None
-    ragged: ragged.RaggedOutput
-    bucket_boundaries: Sequence[int] | None
-    bucket_by: str | None
-    transform: bool
-    features: Sequence[str] | None = None
-    in_memory: bool = False
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size is at least 1; found {self.batch_size}")
-        if self.epochs is not None and self.epochs < 1:
-            raise ValueError(f"epochs is at least 1, or None for ever; found {self.epochs}")
-        if self.prefetch < tf.data.AUTOTUNE:
-            raise ValueError(f"prefetch is a number of batches, or tf.data.AUTOTUNE; found {self.prefetch}")
-        if self.ragged not in ragged.RAGGED_OUTPUTS:
-            raise ValueError(f"ragged is one of {', '.join(ragged.RAGGED_OUTPUTS)}; found {self.ragged!r}")
-
-    def batches(self, rows: int) -> int:
-        """How many batches an epoch of `rows` rows has."""
-        return rows // self.batch_size if self.drop_remainder else -(-rows // self.batch_size)
-
-
-def make_assembly(root: str, manifest: Manifest, options: Options, *, beside: Sequence[str] = ()) -> Assembly:
+def make_assembly(root: str, manifest: Manifest, options: TensorFlowOptions, *, beside: Sequence[str] = ()) -> Assembly:
     """How the rows of a data set become the batches that are asked for.
 
     Args:
@@ -128,7 +88,7 @@ def make_assembly(root: str, manifest: Manifest, options: Options, *, beside: Se
 def _decode(
     block: Mapping[str, Any],
     features: Sequence[FeatureSpec],
-    assembly: ragged.RaggedOutput,
+    assembly: RaggedOutput,
     buckets: ragged.Buckets | None,
 ) -> Tensors:
     """A batch of a block: ragged features decoded."""

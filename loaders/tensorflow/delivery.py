@@ -33,6 +33,28 @@ def deliver(
     return with_cardinality(dataset.apply(tf.data.experimental.prefetch_to_device(device)), dataset.cardinality())
 
 
+def check_device(device: str | None) -> None:
+    """Checks that there is the device that batches are put on.
+
+    Raises:
+        ValueError: If there is none of the name.
+    """
+    if device in (None, "", "auto"):
+        return
+    known = [f"/{kind.lower()}:{number}" for kind in ("CPU", "GPU", "TPU") for number in range(_count(kind))]
+    try:
+        found = tf.DeviceSpec.from_string(str(device).replace("/device:", "/") if device[:1] == "/" else f"/{device}")
+        there = int(found.device_index or 0) < _count(found.device_type or "CPU")
+    except ValueError:
+        there = False
+    if not there:
+        raise ValueError(f"device is one of {', '.join(known)}, 'auto', or None; found {device!r}")
+
+
+def _count(kind: str) -> int:
+    return len(tf.config.list_logical_devices(kind))
+
+
 def with_cardinality(dataset: tf.data.Dataset, count: tf.Tensor) -> tf.data.Dataset:
     """Lets a data set, which is the last of a pipeline, say how many elements it has.
 

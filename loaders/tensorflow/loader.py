@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import copy
-import operator
 import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Unpack
 
 import tensorflow as tf
 
-from loaders.augment.augmentation import Augmentation
 from loaders.format.manifest import Manifest, ManifestError
+from loaders.options import TensorFlowKeywords, TensorFlowOptions, shows
 from loaders.order import hashing, splits, state
 from loaders.order.chunks import window_rows
-from loaders.order.epoch import Remainder, ShardOptions
 from loaders.order.position import IterationSpan, make_cursor, position_after
 from loaders.order.splits import ViewChunks
 from loaders.reading import columns
 from loaders.reading.buffers import Buffers
 from loaders.reading.loader import ResumableLoader
-from loaders.reading.prefetch import AUTOTUNE
 from loaders.reading.windows import BatchReader, HeldRows, RowReader
 from loaders.storage import damage
-from loaders.storage.damage import OnCorrupt
 from loaders.storage.files import read_manifest
 from loaders.storage.shards import Shards
 from loaders.storage.store import make_cache
 from loaders.tensorflow import pipeline
 from loaders.tensorflow.augmenter import Augmenter, sample_batch
-from loaders.tensorflow.batching import LOST, ROWS, Assembly, Options, make_assembly
-from loaders.tensorflow.delivery import deliver, with_cardinality
+from loaders.tensorflow.batching import LOST, ROWS, Assembly, make_assembly
+from loaders.tensorflow.delivery import check_device, deliver, with_cardinality
 from loaders.tensorflow.pipeline import StreamReader
-from loaders.tensorflow.ragged import RaggedOutput
 
 
+@shows(TensorFlowOptions)
 class Loader(ResumableLoader):
     """Yields every row of a split once an epoch, as batches of tensors, and remembers where it is.
 
@@ -45,91 +41,28 @@ class Loader(ResumableLoader):
 
     Args:
         root: The directory of a finished build, in any file system that fsspec reads.
-        split, batch_size, shuffle, seed, epochs, shard, streams: As in `loaders.numpy.Loader`.
-        drop_remainder: The short form of `remainder="drop"`.
-        remainder: As in `loaders.numpy.Loader`. Of a padded batch `as_supervised` has the mask last, where Keras takes
-            it as the weights of the rows if there are no others. With "drop" and "pad" `element_spec` knows the size.
-        as_supervised, ragged, transform: As in `loaders.load`.
-        map_fn: As in `loaders.load`; it sees the mask.
-        prefetch, device: As in `loaders.load`; no state depends on them.
-        features: The names of the features to yield; None for all.
-        augment: As in `loaders.numpy.Loader`, with the same results; it sees what the transform gives, and `map_fn`
-            sees what it gives. Functions are tried on some rows first, and run in several threads at once.
-        on_corrupt, cache_dir, cache_bytes: As in `loaders.numpy.Loader`.
-        in_memory: As in `loaders.load`; the rows are read when the loader is first iterated.
+        split: As in `loaders.numpy.Loader`.
+        {options}
 
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.
-        TypeError: If a number is not an integer.
+        TypeError: If an option's value is of another type.
         ValueError: If an option's value is not allowed, `as_supervised` lacks an input or a label, or `split` means no
             rows.
     """
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        split: str,
-        *,
-        batch_size: int,
-        shuffle: bool = True,
-        seed: int = 0,
-        epochs: int | None = 1,
-        shard: ShardOptions = ShardOptions(),  # noqa: B008 - it is frozen
-        streams: int = 1,
-        drop_remainder: bool = False,
-        remainder: Remainder = "keep",
-        as_supervised: bool = False,
-        map_fn: Callable[..., Any] | None = None,
-        prefetch: int = AUTOTUNE,
-        device: str | None = None,
-        ragged: RaggedOutput = "padded",
-        transform: bool = True,
-        features: Sequence[str] | None = None,
-        augment: Sequence[Augmentation] = (),
-        on_corrupt: OnCorrupt = "error",
-        cache_dir: str | os.PathLike[str] | None = None,
-        cache_bytes: int | None = None,
-        in_memory: bool = False,
-        bucket_boundaries: Sequence[int] | None = None,
-        bucket_by: str | None = None,
-    ) -> None:
-        self._options = Options(
-            batch_size=operator.index(batch_size),
-            shuffle=shuffle,
-            seed=operator.index(seed) & hashing.MASK,
-            epochs=None if epochs is None else operator.index(epochs),
-            drop_remainder=drop_remainder,
-            as_supervised=as_supervised,
-            map_fn=map_fn,
-            prefetch=prefetch,
-            device=device,
-            ragged=ragged,
-            bucket_boundaries=bucket_boundaries,
-            bucket_by=bucket_by,
-            transform=transform,
-            features=features,
-            in_memory=in_memory,
-        )
+    def __init__(self, root: str | os.PathLike[str], split: str, **options: Unpack[TensorFlowKeywords]) -> None:
+        self._options = TensorFlowOptions(**options)
+        check_device(self._options.device)
         self._root, self._manifest = os.fspath(root), read_manifest(root)
         try:
             self._view = splits.resolve(self._manifest, split)
         except ManifestError as error:
             raise ManifestError(f"{self._root}: {error}") from error
-        self._cursor = make_cursor(
-            self._manifest,
-            self._view,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            epochs=epochs,
-            drop_remainder=drop_remainder,
-            remainder=remainder,
-            shard=shard,
-            streams=streams,
-        )
-        remainder = self._cursor.deal.remainder
-        self._augment, self._skipped = tuple(augment), damage.make_skipped(on_corrupt, remainder=remainder)
-        self._cache = make_cache(cache_dir, cache_bytes)
+        self._cursor = make_cursor(self._manifest, self._view, **self._options.of_order())
+        remainder = self._options.remainder
+        self._skipped = damage.make_skipped(self._options.on_corrupt, remainder=remainder)
+        self._cache = make_cache(self._options.cache_dir, self._options.cache_bytes)
         self._assembly = self._make_assembly()
         if remainder == "pad":
             _check_mask(self._manifest, self._options)
@@ -189,7 +122,7 @@ class Loader(ResumableLoader):
         self._assembly = self._make_assembly()
 
     def _make_assembly(self) -> Assembly:
-        beside = [ROWS] * bool(self._augment) + [LOST] * (self._skipped is not None)
+        beside = [ROWS] * bool(self._options.augment) + [LOST] * (self._skipped is not None)
         return make_assembly(self._root, self._manifest, self._options, beside=beside)
 
     def _run(self, span: IterationSpan, iteration: object) -> Iterator[tuple[dict[str, Any], Any]]:
@@ -218,10 +151,12 @@ class Loader(ResumableLoader):
             pipeline.set_start(self._built[1], self._cursor.next())
 
     def _make_augmenter(self) -> Augmenter | None:
-        if not self._augment:
+        if not self._options.augment:
             return None
         rows = sample_batch(self._root, self._view, self._assembly, skips=self._skipped is not None)
-        return Augmenter(self._augment, seed=self._options.seed, deal=self._cursor.deal, sample=rows)
+        return Augmenter(
+            self._options.augment, seed=self._options.seed & hashing.MASK, deal=self._cursor.deal, sample=rows
+        )
 
     def _pipeline(self) -> tuple[tf.data.Dataset, tf.Variable]:
         if self._built is None:
@@ -260,7 +195,7 @@ class Loader(ResumableLoader):
         )
 
 
-def _check_mask(manifest: Manifest, options: Options) -> None:
+def _check_mask(manifest: Manifest, options: TensorFlowOptions) -> None:
     features = manifest.transformed if options.transform and manifest.transformed is not None else manifest.features
     if any(feature.name == columns.MASK for feature in features):
         raise ValueError(f"{columns.MASK}: the mask of padded batches has this name; found a feature of it")

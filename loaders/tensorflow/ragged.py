@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import tensorflow as tf
 
@@ -13,9 +13,6 @@ from loaders.format.spec import FeatureSpec
 from loaders.reading.columns import LENGTH_SUFFIX
 
 Tensors = dict[str, Any]
-
-RaggedOutput = Literal["padded", "ragged"]
-RAGGED_OUTPUTS: tuple[RaggedOutput, ...] = ("padded", "ragged")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
