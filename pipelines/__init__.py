@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from pipelines.errors import ConfigError, DataError, NpyflowError, Problem, SourceError, WorkerError
     from pipelines.interface.append import append
     from pipelines.interface.build import Built, build, refit
-    from pipelines.interface.check import leakage, status, validate, verify
     from pipelines.interface.inspect import Inspection, inspect
+    from pipelines.interface.validate import validate
     from pipelines.maintain.append import Appended
-    from pipelines.maintain.leakage import Leaks
-    from pipelines.maintain.status import Status
+    from pipelines.maintain.leakage import Leaks, leakage
+    from pipelines.maintain.status import Status, status
     from pipelines.maintain.validate import Thresholds, Validation
-    from pipelines.maintain.verify import Verified
+    from pipelines.maintain.verify import Verified, verify
     from pipelines.output.directory import OutputError
 
 __all__ = [
@@ -35,8 +35,11 @@ _PLACES = {
     "pipelines.errors": "ConfigError DataError NpyflowError Problem SourceError WorkerError",
     "pipelines.interface.append": "Appended append",
     "pipelines.interface.build": "Built build refit",
-    "pipelines.interface.check": "Leaks Status Thresholds Validation Verified leakage status validate verify",
     "pipelines.interface.inspect": "Inspection inspect",
+    "pipelines.interface.validate": "Thresholds Validation validate",
+    "pipelines.maintain.leakage": "Leaks leakage",
+    "pipelines.maintain.status": "Status status",
+    "pipelines.maintain.verify": "Verified verify",
     "pipelines.output.directory": "OutputError",
 }
 

@@ -60,51 +60,34 @@ def run_build(
         ConfigError: If Beam does not know an option or the runner, or workers are not possible.
         WorkerError: If a forked process was killed.
     """
-    check_workers(workers, beam_options)
-    if beam_options:
-        pipeline_options(beam_options)  # before anything is written; importing Beam to check nothing would take seconds
+    _check_runner(workers, beam_options)
     output = Output(files.absolute(root))
     if transform is not None and _resolve_links(output.root) == _resolve_links(transform.root):
         raise OutputError(f"{root}: expected another directory than that of the data set whose transform is used")
     fingerprint = None if transform is None else transform.fingerprint
     check(output, plan, overwrite=overwrite, transform_from=fingerprint)  # before there is even a lock
     with held(output):
-        return _run_build(
-            plan,
-            output,
-            overwrite=overwrite,
-            transform=transform,
-            arrays=arrays,
-            beam_options=beam_options,
-            workers=workers,
+        stop_earlier(beam_options, output.root)
+        begin = prepare(output, plan, overwrite=overwrite, transform_from=fingerprint)
+        if begin == "finished":
+            return Manifest.loads(files.read_text(output.manifest))
+        if arrays is not None:
+            arrays.write()
+        analyzed = begin == "resume" and files.exists(output.analysis_done)
+        if transform is not None and not analyzed:
+            copy_learned(transform, output)
+            analyzed = True
+        plan = keep(plan, output.plan)
+        write_description(output, plan)
+        return _run_stages(
+            plan, output, analyzed=analyzed, transform_from=fingerprint, beam_options=beam_options, workers=workers
         )
 
 
-def _run_build(
-    plan: Plan,
-    output: Output,
-    *,
-    overwrite: bool,
-    transform: Existing | None,
-    arrays: Arrays | None,
-    beam_options: Sequence[str],
-    workers: int,
+def _run_stages(
+    plan: Plan, output: Output, *, analyzed: bool, transform_from: str | None, beam_options: Sequence[str], workers: int
 ) -> Manifest:
-    """Does what `run_build` does, for which nobody else builds there."""
-    fingerprint = None if transform is None else transform.fingerprint
-    stop_earlier(beam_options, output.root)
-    begin = prepare(output, plan, overwrite=overwrite, transform_from=fingerprint)
-    if begin == "finished":
-        return Manifest.loads(files.read_text(output.manifest))
-    if arrays is not None:
-        arrays.write()
-    analyzed = begin == "resume" and files.exists(output.analysis_done)
-    if transform is not None and not analyzed:
-        copy_learned(transform, output)
-        analyzed = True
-
-    plan = keep(plan, output.plan)
-    write_description(output, plan)
+    """Learns the transform, unless that is done, writes the shards and publishes the data set."""
     with ExitStack() as stack:
         pool = stack.enter_context(WorkerPool(plan)) if workers > 1 else None
         first_round = None
@@ -125,12 +108,8 @@ def _run_build(
                 here, shared = runs_here(beam_options), option_value(beam_options, "--temp_location")
                 stack.enter_context(analysis_context(plan, output, here=here, shared=shared))
                 ready = pipeline | "Analyze" >> Analyze(plan, output, workers=pool, first_round=first_round)
-            pipeline | "Write" >> WriteShards(plan, output, transform_ready=ready, workers=pool)
-        return publish(plan, output, transform_from=fingerprint)
-
-
-def _resolve_links(root: str) -> str:
-    return os.path.realpath(root) if files.is_local(root) else root
+            pipeline | "Write" >> WriteShards(plan=plan, output=output, transform_ready=ready, workers=pool)
+        return publish(plan, output, transform_from=transform_from)
 
 
 def run_append(
@@ -160,41 +139,41 @@ def run_append(
         ConfigError: If Beam does not know an option or the runner, or workers are not possible.
         WorkerError: If a forked process was killed.
     """
-    check_workers(workers, beam_options)
-    if beam_options:
-        pipeline_options(beam_options)
-    with held(Output(existing.root)):
-        return _run_append(plan, existing, arrays=arrays, beam_options=beam_options, workers=workers)
-
-
-def _run_append(
-    plan: Addition, existing: Existing, *, arrays: Arrays | None, beam_options: Sequence[str], workers: int
-) -> Appended:
-    """Does what `run_append` does, while nobody else changes the data set."""
+    _check_runner(workers, beam_options)
     output = Output(existing.root)
-    stop_earlier(beam_options, output.root)
+    with held(output):
+        stop_earlier(beam_options, output.root)
+        with quick_imports():
+            from pipelines.maintain.extend import publish_append
+            from pipelines.maintain.profile import WriteProfile
+            from pipelines.write.shards import WriteShards
 
-    with quick_imports():
-        from pipelines.maintain.extend import publish_append
-        from pipelines.maintain.profile import WriteProfile
-        from pipelines.write.shards import WriteShards
+            if workers > 1:
+                import tensorflow  # noqa: F401  # once for all workers
 
-        if workers > 1:
-            import tensorflow  # noqa: F401  # once for all workers
+        profiled = begin_append(plan, output)
+        if arrays is not None:
+            arrays.write()
+        plan = keep(plan, output.plan)
+        write_description(output, plan)
+        with (
+            started(workers, plan) as pool,
+            run_pipeline(beam_options, output=output.root, errors=output.errors) as pipeline,
+        ):
+            if not profiled:
+                path, only = files.join(output.statistics, PROFILE), (plan.training_split,)
+                profile = WriteProfile(plan=plan, path=path, only=only, errors=output.errors, workers=pool)
+                pipeline | "Profile" >> profile
+            pipeline | "Write" >> WriteShards(plan=plan, output=output, workers=pool)
+        return publish_append(plan, existing, output)
 
-    profiled = begin_append(plan, output)
-    if arrays is not None:
-        arrays.write()
-    plan = keep(plan, output.plan)
-    write_description(output, plan)
-    with (
-        started(workers, plan) as pool,
-        run_pipeline(beam_options, output=output.root, errors=output.errors) as pipeline,
-    ):
-        if not profiled:
-            path = files.join(output.statistics, PROFILE)
-            pipeline | "Profile" >> WriteProfile(
-                plan, path, only=(plan.training_split,), errors=output.errors, workers=pool
-            )
-        pipeline | "Write" >> WriteShards(plan, output, transform_ready=None, workers=pool)
-    return publish_append(plan, existing, output)
+
+def _check_runner(workers: int, beam_options: Sequence[str]) -> None:
+    """Checks options before anything is written."""
+    check_workers(workers, beam_options)
+    if beam_options:  # importing Beam to check nothing would take seconds
+        pipeline_options(beam_options)
+
+
+def _resolve_links(root: str) -> str:
+    return os.path.realpath(root) if files.is_local(root) else root

@@ -18,7 +18,8 @@ from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import DataError
 from pipelines.plan.plan import Plan
 from pipelines.reading import missing
-from pipelines.reading.columns import Columns, read_columns, take
+from pipelines.reading.batches import Columns, take
+from pipelines.reading.columns import read_columns
 from pipelines.reading.splits import assign
 from pipelines.runners.pool import WorkerPool
 from pipelines.steps.graph_ops import keys_of

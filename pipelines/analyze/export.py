@@ -30,7 +30,7 @@ from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import ConfigError
 from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
-from pipelines.reading.columns import Ragged
+from pipelines.reading.batches import Ragged
 from pipelines.runners.failures import Recorded
 from pipelines.storage import files
 

@@ -7,7 +7,7 @@ import argparse
 from rich.console import Console
 
 from pipelines.errors import EXIT_FAILED
-from pipelines.interface.check import leakage
+from pipelines.maintain.leakage import leakage
 from pipelines.results import print_blocks
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from pipelines.cli.common import given, settings_of, write_report
 from pipelines.cli.terminal import long_work
 from pipelines.errors import EXIT_FAILED
-from pipelines.interface.check import validate
+from pipelines.interface.validate import validate
 from pipelines.maintain.validate import Thresholds
 from pipelines.results import print_blocks
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from pipelines.cli.terminal import quiet_work
 from pipelines.errors import EXIT_FAILED
-from pipelines.interface.check import verify
+from pipelines.maintain.verify import verify
 from pipelines.results import print_blocks
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from pipelines.interface.arguments import Path, Sources, count_workers, find_sources
+from pipelines.interface.arguments import Sources, count_workers, find_sources
 from pipelines.interface.build import rows_of
 from pipelines.interface.progress import Shown, following
 from pipelines.maintain.append import Appended, plan_append
@@ -16,6 +16,7 @@ from pipelines.output.directory import Output
 from pipelines.run import run_append
 from pipelines.sources.arrays import Arrays
 from pipelines.storage.connections import StorageOptions, configure
+from pipelines.storage.files import Path
 
 
 def append(

@@ -12,8 +12,7 @@ from pipelines.plan.plan import Plan
 from pipelines.runners.beam import default_workers
 from pipelines.sources.arrays import Arrays
 from pipelines.storage import files
-
-Path = str | os.PathLike[str]
+from pipelines.storage.files import Path
 
 Sources = Path | Mapping[str, Any]
 """A directory of arrays, or arrays by the names of their features, or for each split such a mapping."""

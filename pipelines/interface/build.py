@@ -11,7 +11,7 @@ from pipelines.analyze.custom import trace_configured
 from pipelines.config.schema import DatasetConfig
 from pipelines.counters import Counter
 from pipelines.interface import tables
-from pipelines.interface.arguments import Config, Path, Sources, count_workers, find_sources, read_config
+from pipelines.interface.arguments import Config, Sources, count_workers, find_sources, read_config
 from pipelines.interface.progress import Shown, following
 from pipelines.maintain.append import plan_refit
 from pipelines.maintain.reuse import Existing, open_existing, plan_reuse
@@ -26,6 +26,7 @@ from pipelines.sources.headers import header_reader
 from pipelines.sources.table import scan
 from pipelines.storage import files
 from pipelines.storage.connections import StorageOptions, configure
+from pipelines.storage.files import Path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import tempfile
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,8 @@ from pipelines.maintain.buckets import Buckets
 from pipelines.maintain.row_hashes import hash_shard
 from pipelines.output.directory import read_manifest
 from pipelines.results import Block, Result, Table
+from pipelines.storage.connections import StorageOptions, configure
+from pipelines.storage.files import Path
 
 EXAMPLES = 10
 MATRIX_CELLS = 2**20
@@ -85,15 +88,21 @@ class Leaks(Result):
         return Table(columns=columns, rows=tuple(rows))
 
 
-def find_leaks(root: str, *, features: Sequence[str] | None = None) -> Leaks:
-    """Finds rows that are in more than one split, equal bit for bit in what is compared.
+def leakage(
+    output: Path, *, features: Sequence[str] | None = None, storage_options: StorageOptions | None = None
+) -> Leaks:
+    """Finds rows that are in more than one split of a data set, equal bit for bit in what is compared.
 
     Each row is hashed to 128 bits. The hashes go to a temporary directory (24 bytes a row), sorted into buckets by
     their first bits, and each bucket is searched in memory.
 
     Args:
-        root: A finished data set.
+        output: The data set.
         features: The features that are compared; None for all whose role is `input`.
+        storage_options: As in `refit`.
+
+    Returns:
+        How many different rows are in more than one split, which splits share how many, and where some of them are.
 
     Raises:
         ManifestError: If the directory holds no manifest that can be read.
@@ -101,6 +110,8 @@ def find_leaks(root: str, *, features: Sequence[str] | None = None) -> Leaks:
         DataError: If a shard is not as the manifest says.
         OSError: If a shard cannot be read, or the temporary directory is full.
     """
+    configure(storage_options or {})
+    root = os.fspath(output)
     manifest = read_manifest(root)
     compared = _compared(manifest, features)
     shards = [shard for split in manifest.splits.values() for shard in split]

@@ -17,7 +17,8 @@ from pipelines.config.resolved import ResolvedFeature
 from pipelines.plan.plan import Plan
 from pipelines.plan.units import Span
 from pipelines.reading import missing
-from pipelines.reading.columns import Columns, read_columns, take
+from pipelines.reading.batches import Columns, take
+from pipelines.reading.columns import read_columns
 from pipelines.reading.splits import assign
 from pipelines.runners.combine import Merge
 from pipelines.runners.distribute import Distribute
@@ -163,6 +164,7 @@ def profile_units(units: tuple[int, int], plan: Plan, bounds: Bounds, only: Sequ
     return total
 
 
+@dataclasses.dataclass(eq=False, kw_only=True)
 class WriteProfile(beam.PTransform):  # type: ignore[misc]
     """Profiles all rows, in one pass, and writes the profile to a file.
 
@@ -177,23 +179,12 @@ class WriteProfile(beam.PTransform):  # type: ignore[misc]
         workers: Workers of this machine that have the plan, or None.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        path: str,
-        *,
-        errors: str,
-        bounds: Bounds | None = None,
-        only: Sequence[str] | None = None,
-        workers: WorkerPool | None = None,
-    ) -> None:
-        super().__init__()
-        self.plan = plan
-        self.path = path
-        self.bounds = bounds or {}
-        self.only = only
-        self.errors = errors
-        self.workers = workers
+    plan: Plan
+    path: str
+    bounds: Bounds = dataclasses.field(default_factory=dict)
+    only: Sequence[str] | None = None
+    errors: str
+    workers: WorkerPool | None = None
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[None]:
         """Wires the pass."""
@@ -204,12 +195,11 @@ class WriteProfile(beam.PTransform):  # type: ignore[misc]
             pipeline
             | "ProfileUnits" >> Distribute(profile_units, runs, self.plan, self.bounds, self.only, **where)
             | "AddUpProfiles" >> beam.CombineGlobally(Merge(merge, Profile(rows={}, features={})))
-            | "KeepProfile" >> beam.Map(Recorded(keep_profile, self.errors), self.path)
+            | "WriteProfile" >> beam.Map(Recorded(_write, self.errors), self.path)
         )
 
 
-def keep_profile(profile: Profile, path: str) -> None:
-    """Writes a profile to a file."""
+def _write(profile: Profile, path: str) -> None:
     files.write_bytes(path, dump_profile(profile))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from pipelines.output.state import read_state
 from pipelines.output.tasks import Written
 from pipelines.results import Block, Result, show_bytes, show_seconds
 from pipelines.storage import files
+from pipelines.storage.connections import StorageOptions, configure
+from pipelines.storage.files import Path
 
 RATE_TASKS = 64
 """The finished tasks, the last ones, that the speed is taken from."""
@@ -102,12 +105,7 @@ class Watcher:
         self._records: dict[str, tuple[int, int, int]] = {}
 
     def read(self) -> Status:
-        """How far the build is now.
-
-        Raises:
-            NoBuildError: If the directory holds neither a data set nor a build.
-            ManifestError: If its manifest cannot be read.
-        """
+        """How far the build is now; errors are those of `status`."""
         output = self._output
         state = read_state(output)
         if files.exists(output.manifest) and (state is None or "append_to" not in state):
@@ -195,6 +193,21 @@ class Watcher:
         return None
 
 
+def status(output: Path, *, storage_options: StorageOptions | None = None) -> Status:
+    """How far a build or an append is, whatever runs it and wherever; nothing but the files of the output is read.
+
+    Args:
+        output: The directory of the data set.
+        storage_options: As in `refit`.
+
+    Raises:
+        NoBuildError: If the directory holds neither a data set nor a build.
+        ManifestError: If its manifest cannot be read.
+    """
+    configure(storage_options or {})
+    return Watcher(os.fspath(output)).read()
+
+
 def watch(watcher: Watcher) -> Iterator[Status]:
     """How far a build is, again and again until it is finished, or nobody has done anything for `IDLE_SECONDS`."""
     while True:
@@ -220,29 +233,29 @@ def speed(times: Sequence[float], *, begun: float) -> float | None:
     return (len(ends) - 1) / seconds if seconds > 0 and begun > 0 else None
 
 
-def describe_status(status: Status, *, now: float | None = None) -> list[str]:
+def describe_status(found: Status, *, now: float | None = None) -> list[str]:
     """What a person is shown: a line for each thing that is known."""
-    about = "" if status.exact else "about "
-    written = f"{show_bytes(status.bytes_done)} in {status.shards_done:,}"
-    if status.state == "finished":
-        return [f"{status.root}: finished; {status.rows_done:,} rows, {written} shards"]
-    what = "an append" if status.state == "appending" else "a build"
-    lines = [f"{status.root}: {what} that is not finished" + (f", of {status.sources}" if status.sources else "")]
-    if status.state == "building":
-        lines.append(f"analysis: {'done' if status.analyzed else 'not done'}")
+    about = "" if found.exact else "about "
+    written = f"{show_bytes(found.bytes_done)} in {found.shards_done:,}"
+    if found.state == "finished":
+        return [f"{found.root}: finished; {found.rows_done:,} rows, {written} shards"]
+    what = "an append" if found.state == "appending" else "a build"
+    lines = [f"{found.root}: {what} that is not finished" + (f", of {found.sources}" if found.sources else "")]
+    if found.state == "building":
+        lines.append(f"analysis: {'done' if found.analyzed else 'not done'}")
     lines.append(
-        f"writing: {status.tasks_done:,}{_of(status.tasks)} tasks; {about}{status.rows_done:,}{_of(status.rows)} rows, "
-        f"{written}{_of(status.shards)} shards"
+        f"writing: {found.tasks_done:,}{_of(found.tasks)} tasks; {about}{found.rows_done:,}{_of(found.rows)} rows, "
+        f"{written}{_of(found.shards)} shards"
     )
-    if status.last is not None:
-        ago = max((time.time() if now is None else now) - status.last, 0.0)
+    if found.last is not None:
+        ago = max((time.time() if now is None else now) - found.last, 0.0)
         lines.append(f"the last task was done {show_seconds(ago)} ago")
-    if status.tasks_per_second is not None and status.seconds_left is not None:
+    if found.tasks_per_second is not None and found.seconds_left is not None:
         lines.append(
-            f"speed: {status.tasks_per_second:.3g} tasks/s; writing would take {show_seconds(status.seconds_left)} more"
+            f"speed: {found.tasks_per_second:.3g} tasks/s; writing would take {show_seconds(found.seconds_left)} more"
         )
-    if status.at_work is not None:
-        lines.append(f"at work: {status.at_work}")
+    if found.at_work is not None:
+        lines.append(f"at work: {found.at_work}")
     else:
         lines.append("at work: no driver on record; the same command goes on where a build has stopped")
     return lines

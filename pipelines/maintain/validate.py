@@ -275,7 +275,7 @@ def validate(
         plan = keep(planned.plan, files.join(directory, "plan.pickle"))
         errors = errors_beside(path)
         with started(workers, plan) as pool, run_pipeline(beam_options, errors=errors) as pipeline:
-            pipeline | "Profile" >> WriteProfile(plan, path, bounds=bounds, errors=errors, workers=pool)
+            pipeline | "Profile" >> WriteProfile(plan=plan, path=path, bounds=bounds, errors=errors, workers=pool)
         profile = load_profile(files.read_bytes(path))
     return Validation(
         rows={split: profile.rows.get(split, 0) for split in planned.plan.splits},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -17,6 +18,8 @@ from pipelines.output.directory import Output, read_manifest
 from pipelines.publish.golden import check_golden
 from pipelines.results import Block, Result, Table, count_of, show_bytes
 from pipelines.storage import files
+from pipelines.storage.connections import StorageOptions, configure
+from pipelines.storage.files import Path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,16 +54,25 @@ class Verified(Result):
         return Table(columns=columns, rows=tuple(rows))
 
 
-def verify(root: str) -> Verified:
-    """Reads every shard of a data set and compares it with the manifest.
+def verify(output: Path, *, storage_options: StorageOptions | None = None) -> Verified:
+    """Reads every shard of a data set and compares it with the manifest, byte for byte.
 
     Checked are each shard's size and checksum, the framing and the checksums of each record, the records' layout and
     with it the number of rows, the offsets where records differ in size, that the files beside the shards are there,
     that nothing else lies between them, and that the transform makes of the rows kept for this what it made of them.
 
+    Args:
+        output: The data set.
+        storage_options: As in `refit`.
+
+    Returns:
+        What was read, and what is wrong with it.
+
     Raises:
         ManifestError: If the directory holds no manifest that can be read.
     """
+    configure(storage_options or {})
+    root = os.fspath(output)
     manifest = read_manifest(root)
     problems = list(_check_files(root, manifest))
     if manifest.transform is not None and not problems:

@@ -13,7 +13,8 @@ from pipelines.config.schema import RESERVED_SUFFIX
 from pipelines.errors import Problem
 from pipelines.plan.plan import Plan
 from pipelines.plan.units import Span
-from pipelines.reading.columns import Columns, read_columns, take
+from pipelines.reading.batches import Columns, take
+from pipelines.reading.columns import read_columns
 from pipelines.reading.splits import assign
 from pipelines.storage import files
 from pipelines.storage.archive import dump_arrays, load_arrays

@@ -16,13 +16,10 @@ from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import DataError, Problem
 from pipelines.plan.plan import Plan
 from pipelines.plan.units import Span
-from pipelines.reading.batches import Columns as Columns
-from pipelines.reading.batches import Ragged as Ragged
-from pipelines.reading.batches import masked_values, values_of
-from pipelines.reading.batches import take as take
+from pipelines.reading.batches import Columns, Ragged, masked_values, values_of
 from pipelines.reading.finite import check_finite, find_infinite
 from pipelines.reading.generated import generate
-from pipelines.reading.ranges import Range, Wanted, read_files, value_dtype
+from pipelines.reading.ranges import Wanted, read_files, value_dtype
 from pipelines.sources.table import SourceTable
 from pipelines.storage import files
 
@@ -66,16 +63,12 @@ def _read(table: SourceTable, features: Sequence[Feature], spans: Sequence[Span]
     runs = [(span.part, span.start, span.stop) for span in spans]
     from_files = [feature for feature in features if feature.origin == "files"]
     targets = {feature.name: _allocate(table, feature, spans) for feature in from_files}
-    together: dict[str, list[Range]] = {}
+    wanted = []
     for number, span in enumerate(spans):
-        of_span: dict[str, list[Wanted]] = {}
         for feature in from_files:
-            source = table.parts[span.part].sources[feature.name]
-            out = targets[feature.name].pieces[number]
-            of_span.setdefault(source.path, []).append(Wanted(source=source, row_axes=feature.row_axes, out=out))
-        for path, wanted in of_span.items():
-            together.setdefault(path, []).append((wanted, span.start, span.stop))
-    read_files(table.root, together.values())
+            source, out = table.parts[span.part].sources[feature.name], targets[feature.name].pieces[number]
+            wanted.append(Wanted(source=source, row_axes=feature.row_axes, start=span.start, out=out))
+    read_files(table.root, wanted)
     return {
         feature.name: _finish(table, feature, spans, targets.pop(feature.name))
         if feature.origin == "files"

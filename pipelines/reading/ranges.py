@@ -17,22 +17,21 @@ from pipelines.sources.parts import Source
 from pipelines.storage import files
 from pipelines.storage.remote import Piece, read_pieces
 
-Range = tuple[Sequence["Wanted"], int, int]
-"""What is wanted, the first row, and one more than the last row, which are within the rows of each source."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """The rows of one source, and where they go.
+    """Rows of one source, and where they go.
 
     Attributes:
         source: The source.
         row_axes: How many leading axes of its array count rows; 0 where the array is one row.
+        start: The first row.
         out: Where the rows go, [rows, *row shape]: C-contiguous, of the dtype of the values.
     """
 
     source: Source
     row_axes: int
+    start: int
     out: Array
 
 
@@ -41,23 +40,29 @@ def value_dtype(source: Source) -> np.dtype[Any]:
     return as_integer(np.dtype(source.dtype)).newbyteorder("=")
 
 
-def read_files(root: str, together: Iterable[Sequence[Range]]) -> None:
+def read_files(root: str, wanted: Iterable[Wanted]) -> None:
     """Reads rows of sources; of containers that are not local, several pieces at a time.
 
-    Fields of one table that are wanted of the same rows are read together: their records are read once.
+    Each container is opened once. Fields of one table that are wanted of the same rows are read together: their
+    records are read once.
 
     Args:
         root: The directory of the sources.
-        together: What is read of each container, and where it goes.
+        wanted: What is read.
 
     Raises:
         DataError: If a container has changed since the sources were checked, or cannot be unpacked.
         OSError: If a file cannot be read.
     """
+    containers: dict[str, dict[tuple[object, ...], list[Wanted]]] = {}
+    for number, rows in enumerate(wanted):
+        # Several features may be one plain array, but each goes to its own place.
+        alone = None if rows.source.record else number
+        key = (rows.source.member, rows.row_axes, rows.start, len(rows.out), alone)
+        containers.setdefault(rows.source.path, {}).setdefault(key, []).append(rows)
     remote: list[Iterator[Piece]] = []
-    for ranges in together:
-        path = files.locate(root, ranges[0][0][0].source.path)
-        selections = [selection for wanted, start, stop in ranges for selection in _select(wanted, start, stop)]
+    for place, arrays in containers.items():
+        path, selections = files.locate(root, place), [_selection(together) for together in arrays.values()]
         if files.is_local(path):
             format_of(path).read(path, selections)
         else:
@@ -66,18 +71,9 @@ def read_files(root: str, together: Iterable[Sequence[Range]]) -> None:
         read_pieces(itertools.chain.from_iterable(remote))
 
 
-def _select(wanted: Iterable[Wanted], start: int, stop: int) -> Iterator[Selection]:
-    """What is wanted of each array; the fields of one array are together."""
-    arrays: dict[tuple[object, ...], list[Wanted]] = {}
-    for number, column in enumerate(wanted):
-        # Several features may be one plain array, but each goes to its own place.
-        key = (column.source.member, column.row_axes, None if column.source.record else number)
-        arrays.setdefault(key, []).append(column)
-    return (_selection(columns, start, stop) for columns in arrays.values())
-
-
-def _selection(wanted: Sequence[Wanted], start: int, stop: int) -> Selection:
-    source, axes = wanted[0].source, wanted[0].row_axes
+def _selection(wanted: Sequence[Wanted]) -> Selection:
+    """The same rows of several fields, or of one array, as the format reads them."""
+    source, axes, start = wanted[0].source, wanted[0].row_axes, wanted[0].start
     dtype, shape = np.dtype(source.dtype), source.shape
     paths: dict[str, tuple[str, ...]] = {source.field: ()}
     if source.record:
@@ -91,7 +87,7 @@ def _selection(wanted: Sequence[Wanted], start: int, stop: int) -> Selection:
         shape=shape if axes else (1, *shape),
         row_axes=max(1, axes),
         start=start,
-        stop=stop,
+        stop=start + len(wanted[0].out),
         columns=tuple(
             Column(path=paths[column.source.field], dtype=as_integer(np.dtype(column.source.dtype)), out=column.out)
             for column in wanted

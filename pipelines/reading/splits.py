@@ -25,7 +25,8 @@ from pipelines.config.splits import (
 from pipelines.errors import DataError, Problem
 from pipelines.plan.plan import Plan
 from pipelines.plan.units import Span
-from pipelines.reading.columns import Columns, read_columns
+from pipelines.reading.batches import Columns
+from pipelines.reading.columns import read_columns
 from pipelines.storage import files
 
 STAGE = "split"

@@ -6,7 +6,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any, ClassVar
+from typing import Any
 
 import apache_beam as beam
 
@@ -61,7 +61,7 @@ class Distribute(beam.PTransform):  # type: ignore[misc]
                 | "Call" >> beam.Map(Recorded(self._function, self._errors), self._shared, *self._arguments)
             )
         share = functools.partial(self._workers.map, self._function, self._items)
-        return pipeline | CallHere(share, *self._arguments, errors=self._errors)
+        return _call_here(pipeline, share, *self._arguments, errors=self._errors)
 
 
 class Begun(beam.PTransform):  # type: ignore[misc]
@@ -77,34 +77,27 @@ class Begun(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Any]:
         """Wires the waiting."""
-        return pipeline | CallHere(lambda: iter([self._future.result()]), errors=self._errors)
+        return _call_here(pipeline, lambda: iter([self._future.result()]), errors=self._errors)
 
 
-class CallHere(beam.PTransform):  # type: ignore[misc]
-    """Calls a function of this process once, with further arguments that may be side inputs.
+_numbers = itertools.count()
+_functions: dict[int, Callable[..., Iterator[Any]]] = {}
+
+
+def _call_here(
+    pipeline: beam.Pipeline, function: Callable[..., Iterator[Any]], *arguments: Any, errors: str
+) -> beam.PCollection[Any]:
+    """What a function of this process yields, which is called once, with arguments that may be side inputs.
 
     A pipeline is pickled, even where it runs in the process that made it, which pools and futures cannot be: what
     travels is a number.
-
-    Expects a pipeline. Outputs a PCollection of what the function yields.
     """
-
-    _numbers: ClassVar = itertools.count()
-    _functions: ClassVar[dict[int, Callable[..., Iterator[Any]]]] = {}
-
-    def __init__(self, function: Callable[..., Iterator[Any]], *arguments: Any, errors: str) -> None:
-        super().__init__()
-        self._errors = errors
-        self._number = next(self._numbers)
-        self._functions[self._number] = function
-        self._arguments = arguments
-
-    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Any]:
-        """Wires the call."""
-        begun = pipeline | "Begin" >> beam.Create([self._number], reshuffle=False)
-        return begun | "Share" >> beam.FlatMap(_call_once, self._errors, *self._arguments)
+    number = next(_numbers)
+    _functions[number] = function
+    begun = pipeline | "Begin" >> beam.Create([number], reshuffle=False)
+    return begun | "Share" >> beam.FlatMap(_call_once, errors, *arguments)
 
 
 def _call_once(number: int, errors: str, *arguments: Any) -> Iterator[Any]:
     with recording(errors):
-        yield from CallHere._functions.pop(number)(*arguments)
+        yield from _functions.pop(number)(*arguments)

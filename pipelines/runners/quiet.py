@@ -37,22 +37,28 @@ def keep_off_gpus() -> None:
 
 
 @contextmanager
-def quick_imports() -> Iterator[None]:
-    """Imports inside the context take half as long.
-
-    The objects of thousands of modules are no garbage, but the collector looks at them again and again. And TensorFlow
-    imports Keras 3, with all that it finds installed, unless it is told to leave that to Keras 2, as tf.transform does
-    when it is imported.
-    """
+def without_collector() -> Iterator[None]:
+    """Rests Python's collector of cycles, which looks again and again at millions of objects that are no garbage."""
     collects = gc.isenabled()
     gc.disable()
-    if "tensorflow" not in sys.modules:
-        os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     try:
         yield
     finally:
         if collects:
             gc.enable()
+
+
+@contextmanager
+def quick_imports() -> Iterator[None]:
+    """Imports inside the context take half as long.
+
+    TensorFlow imports Keras 3, with all that it finds installed, unless it is told to leave that to Keras 2, as
+    tf.transform does when it is imported.
+    """
+    if "tensorflow" not in sys.modules:
+        os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    with without_collector():
+        yield
 
 
 def silence_worker_tracebacks() -> None:

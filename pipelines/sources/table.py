@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import functools
-import gc
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +17,7 @@ import numpy.typing as npt
 from pipelines.config.feature import Feature
 from pipelines.config.schema import ConstantSource, DatasetConfig
 from pipelines.errors import Problem, SourceError
+from pipelines.runners.quiet import without_collector
 from pipelines.sources.arrays import Arrays
 from pipelines.sources.checks import (
     Located,
@@ -32,7 +31,7 @@ from pipelines.sources.checks import (
 from pipelines.sources.headers import FileHeaders, HeaderReader, cut, read_here
 from pipelines.sources.layout import Entry, arrange, check_names, find_splits
 from pipelines.sources.listing import list_sources
-from pipelines.sources.packed import pack
+from pipelines.sources.packed import PackedParts
 from pipelines.sources.parts import Part
 from pipelines.storage import files
 from pipelines.storage.files import FileInfo
@@ -60,10 +59,11 @@ class SourceTable:
     skipped: tuple[Problem, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: the parts as columns, and what would take long to gather from these."""
+        """What is pickled: the parts packed, and what would take long to gather from these."""
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         gathered = {"part_rows": self.part_rows, "part_compressed": self.part_compressed}
-        return own | gathered | {"parts": pack(self.parts)}
+        packed = self.parts if isinstance(self.parts, PackedParts) else PackedParts(self.parts)
+        return own | gathered | {"parts": packed}
 
     @functools.cached_property
     def part_rows(self) -> npt.NDArray[np.int64]:
@@ -148,23 +148,11 @@ def scan(source: str | Arrays, config: DatasetConfig, *, read_headers: HeaderRea
         SourceError: With everything that is wrong, if anything is. With `on_error: skip`, files that have something
             wrong of their own are left out with the other files of their part, up to `max_bad_files`.
     """
-    with _without_collector():
+    with without_collector():  # whose passes are a third of a scan
         if isinstance(source, Arrays):
             return _scan(source.root, source.listing, config, source.read_headers, source.describe)
         listing = list_sources(source, config)
         return _scan(source, listing, config, read_headers, lambda path: files.locate(source, path) if path else source)
-
-
-@contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """Rests Python's collector of cycles, whose passes over millions of live objects are a third of a scan."""
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if before:
-            gc.enable()
 
 
 def _scan(

@@ -20,6 +20,9 @@ from pipelines.storage.remote import FIRST_AHEAD_BYTES, RemoteFile, RemoteWriter
 from pipelines.storage.remote import read_range as read_range
 from pipelines.storage.retry import retrying
 
+Path = str | os.PathLike[str]
+"""How a caller may give a path; one in another file system is text."""
+
 COPIED_BYTES = 8 * 2**20
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import uuid
@@ -24,7 +25,8 @@ from pipelines.output.directory import Output
 from pipelines.output.tasks import Written, read_record, write_shard_list
 from pipelines.plan.plan import Plan, Task
 from pipelines.reading import splits
-from pipelines.reading.columns import Columns, read_columns, take
+from pipelines.reading.batches import Columns, take
+from pipelines.reading.columns import read_columns
 from pipelines.runners.distribute import Distribute
 from pipelines.runners.failures import Recorded
 from pipelines.runners.pool import WorkerPool
@@ -48,6 +50,7 @@ Frames = npt.NDArray[np.uint8] | list[bytes]
 """Records as they stand in a file: a matrix of frames of one size, or a list of frames."""
 
 
+@dataclasses.dataclass(eq=False, kw_only=True)
 class WriteShards(beam.PTransform):  # type: ignore[misc]
     """Writes every shard, and the list of them.
 
@@ -61,36 +64,19 @@ class WriteShards(beam.PTransform):  # type: ignore[misc]
         workers: Workers of this machine that have the plan, or None.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        output: Output,
-        *,
-        transform_ready: beam.PCollection[Any] | None,
-        workers: WorkerPool | None = None,
-    ) -> None:
-        super().__init__()
-        self.plan = plan
-        self.output = output
-        self.transform_ready = transform_ready
-        self.workers = workers
+    plan: Plan
+    output: Output
+    transform_ready: beam.PCollection[Any] | None = None
+    workers: WorkerPool | None = None
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[None]:
         """Wires the pass."""
         wait = () if self.transform_ready is None else (beam.pvalue.AsList(self.transform_ready),)
         tasks = range(self.plan.task_count)  # Beam takes three seconds to pickle 100,000 objects
+        where: Any = {"workers": self.workers, "errors": self.output.errors}
         return (
             pipeline
-            | "WriteShards"
-            >> Distribute(
-                _write_when_ready,
-                tasks,
-                self.plan,
-                self.output,
-                *wait,
-                workers=self.workers,
-                errors=self.output.errors,
-            )
+            | "WriteShards" >> Distribute(_write_when_ready, tasks, self.plan, self.output, *wait, **where)
             | "GatherShards" >> beam.combiners.ToList()
             | "KeepShardList" >> beam.Map(Recorded(write_shard_list, self.output.errors), self.output)
         )

@@ -550,7 +550,7 @@ def test_no_grouping_carries_rows(small):
     pipeline = beam.Pipeline()
     with tft_beam.Context(temp_dir=output.temporary("transform")):
         ready = pipeline | "Analyze" >> Analyze(plan, output)
-    _ = pipeline | "Write" >> WriteShards(plan, output, transform_ready=ready)
+    _ = pipeline | "Write" >> WriteShards(plan=plan, output=output, transform_ready=ready)
     names = [t.unique_name for t in pipeline.to_runner_api().components.transforms.values()]
     grouping = {name for name in names if name.endswith("GroupByKey")}
     carriers = ("AddUnits0/Reshuffle", "WriteShards/Reshuffle", "AddUp", "GatherShards")

@@ -14,7 +14,7 @@ from pipelines.config.defaults import resolve_feature
 from pipelines.config.feature import Feature
 from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
 from pipelines.config.schema import parse_config
-from pipelines.reading.columns import Ragged, take
+from pipelines.reading.batches import Ragged, take
 from pipelines.write.transform import apply_transform
 
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from pipelines.analyze import graph
-from pipelines.reading.columns import Ragged
+from pipelines.reading.batches import Ragged
 from tests.support.fitting import Exported, fitted, learn, resolve, transform
 
 FLOATS = [

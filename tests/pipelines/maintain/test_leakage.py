@@ -13,9 +13,9 @@ from rich.console import Console
 
 from loaders.format.spec import FeatureSpec
 from pipelines.errors import ConfigError, DataError
-from pipelines.maintain import leakage
+from pipelines.maintain import leakage as leakage_module
 from pipelines.maintain.buckets import BUCKET_ROWS, Buckets
-from pipelines.maintain.leakage import Place, find_leaks
+from pipelines.maintain.leakage import Place, leakage
 from pipelines.maintain.row_hashes import DIGEST_BYTES, hash_rows
 from pipelines.results import print_blocks
 from tests.support import shards
@@ -76,11 +76,11 @@ def test_shared_rows_are_those_that_plain_python_counts(tmp_path_factory, sizes,
     root = write(
         tmp_path_factory.mktemp("out") / "o", splits, rows_per_record=rows_per_record, roles={"label": "label"}
     )
-    leaks = find_leaks(root)
+    leaks = leakage(root)
     assert leaks.features == ("a", "b", "c")
     assert leaks.rows == sum(map(sum, sizes))
     assert (leaks.distinct, pairs_of(leaks)) == counted(splits, ("a", "b", "c"))
-    named = find_leaks(root, features=["b"])
+    named = leakage(root, features=["b"])
     assert (named.distinct, pairs_of(named)) == counted(splits, ("b",))
 
 
@@ -113,7 +113,7 @@ def test_rows_of_different_lengths(tmp_path_factory, sizes, rows_per_record, nam
     )
     root = tmp_path_factory.mktemp("out") / "o"
     shards.write(root, splits, rows_per_record=rows_per_record, features=features, chunk_records=3)
-    leaks = find_leaks(str(root), features=None if named is None else [named])
+    leaks = leakage(str(root), features=None if named is None else [named])
     names = ("a", "f", "steps", "text") if named is None else (named,)
     assert (leaks.distinct, pairs_of(leaks)) == counted(splits, names)
     assert leaks.features == names
@@ -125,8 +125,8 @@ def test_examples_are_places_of_equal_rows(tmp_path):
         split: [{"x": generator.integers(0, 50, (count, 2)).astype(np.int16)} for count in counts]
         for split, counts in {"train": [70, 90], "test": [40, 30], "other": [0]}.items()
     }
-    leaks = find_leaks(write(tmp_path / "o", splits, rows_per_record=4))
-    assert len(leaks.examples) == min(leaks.distinct, leakage.EXAMPLES) > 1
+    leaks = leakage(write(tmp_path / "o", splits, rows_per_record=4))
+    assert len(leaks.examples) == min(leaks.distinct, leakage_module.EXAMPLES) > 1
     for places in leaks.examples:
         rows = set()
         for place in places:
@@ -144,7 +144,7 @@ def test_rows_are_compared_by_bits(tmp_path):
         {"train": [{"x": nan}], "test": [{"x": np.concatenate([nan[:1], other, np.float32([-0.0, 2.0])])}]},
         rows_per_record=2,
     )
-    leaks = find_leaks(root)
+    leaks = leakage(root)
     assert pairs_of(leaks) == {("train", "test"): (1, 2, 1)}
     assert leaks.examples == (
         (Place(file="train/train-00000.tfrecord", row=0), Place(file="test/test-00000.tfrecord", row=0)),
@@ -158,7 +158,7 @@ def test_narrow_and_wide_rows(tmp_path, width):
     changed = rows[:20].copy()
     changed[:5, width // 2] += 1
     root = write(tmp_path / "o", {"train": [{"x": rows}], "test": [{"x": changed}]}, rows_per_record=4)
-    assert pairs_of(find_leaks(root)) == {("train", "test"): (15, 15, 15)}
+    assert pairs_of(leakage(root)) == {("train", "test"): (15, 15, 15)}
 
 
 @given(st.integers(1, 40), st.integers(0, 2**32 - 1))
@@ -207,7 +207,7 @@ def test_many_rows_take_little_memory(tmp_path):
     root = write(tmp_path / "o", splits, rows_per_record=8192)
     del rows, splits
     tracemalloc.start()  # NumPy tells it of its arrays
-    leaks = find_leaks(root)
+    leaks = leakage(root)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert pairs_of(leaks) == {("train", "test"): (1_000_000, 1_000_000, 1_000_000)}
@@ -218,10 +218,10 @@ def test_what_is_compared_is_checked(tmp_path):
     rows = {"x": np.zeros(3, np.float32), "y": np.zeros(3, np.int64)}
     root = write(tmp_path / "o", {"train": [rows]}, rows_per_record=2, roles={"y": "label", "x": "id"})
     with pytest.raises(ConfigError, match="features: expected some of x, y; found 'z'"):
-        find_leaks(root, features=["z"])
+        leakage(root, features=["z"])
     with pytest.raises(ConfigError, match="expected features whose rows are compared, some of x, y; found none"):
-        find_leaks(root)
-    assert find_leaks(root, features=["y"]).distinct == 0
+        leakage(root)
+    assert leakage(root, features=["y"]).distinct == 0
 
 
 def test_a_shard_that_is_too_short(tmp_path):
@@ -230,7 +230,7 @@ def test_a_shard_that_is_too_short(tmp_path):
     shard.write_bytes(shard.read_bytes()[:-40])
     expected = r"train-00000.tfrecord: expected in record 6 a record of \d+ bytes with 4 rows; found \d+ bytes"
     with pytest.raises(DataError, match=expected):
-        find_leaks(root)
+        leakage(root)
 
 
 @pytest.mark.parametrize(("old", "new"), [(b"\n\x0btext-abc", b"\n\xfbtext-abc"), (b"name", b"nama")])
@@ -242,7 +242,7 @@ def test_a_record_that_is_not_as_the_manifest_says(tmp_path, old, new):
     assert old in shard.read_bytes()
     shard.write_bytes(shard.read_bytes().replace(old, new))
     with pytest.raises(DataError, match=r"train-00000.tfrecord: expected in record 0 .*; found"):
-        find_leaks(str(tmp_path / "o"))
+        leakage(str(tmp_path / "o"))
 
 
 def show(leaks):
@@ -254,9 +254,9 @@ def show(leaks):
 def test_what_is_shown(tmp_path):
     x = np.arange(2000, dtype=np.float32)
     root = write(tmp_path / "o", {"train": [{"x": x}], "test": [{"x": np.repeat(x[:1200], 2)}]}, rows_per_record=4)
-    text = show(find_leaks(root))
+    text = show(leakage(root))
     assert "1,200 different rows are in more than one split: 4,400 rows compared by x" in text
     assert re.search(r"train and test +1,200 +1,200 +2,400\n", text)
     assert re.search(r"  train/train-00000.tfrecord \d+, test/test-00000.tfrecord \d+\n", text)
     root = write(tmp_path / "p", {"train": [{"x": x}], "test": [{"x": x + 0.5}]}, rows_per_record=4)
-    assert show(find_leaks(root)) == "No row is in more than one split: 4,000 rows compared by x\n"
+    assert show(leakage(root)) == "No row is in more than one split: 4,000 rows compared by x\n"

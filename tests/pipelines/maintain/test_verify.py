@@ -17,7 +17,7 @@ from pipelines.config.schema import parse_config
 from pipelines.errors import NpyflowError
 from pipelines.maintain.verify import verify
 from pipelines.output.directory import Output, read_manifest
-from pipelines.reading.columns import Ragged
+from pipelines.reading.batches import Ragged
 from pipelines.runners.flink import failure
 from pipelines.write.shards import _write_shard
 from tests.support.arrays import write_files

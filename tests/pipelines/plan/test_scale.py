@@ -278,11 +278,13 @@ def test_another_part_makes_packed_parts_differ():
     assert packed != (*table.parts[:4], table.parts[0])
 
 
-def test_parts_of_different_features_stay_as_they_are():
+def test_parts_of_different_features_are_packed_too():
     table = table_of(2)
     odd = Part(name="odd", rows=1, split=None, sources={"x": source("x", "<f4", (1,), modified=0.0)})
     both = SourceTable(root="/", features=(), parts=(*table.parts, odd))
-    assert pickle.loads(pickle.dumps(both)).parts == both.parts
+    packed = pickle.loads(pickle.dumps(both)).parts
+    assert isinstance(packed, PackedParts)
+    assert packed == both.parts
 
 
 def test_a_plan_that_was_loaded_finds_the_same_rows(tmp_path, monkeypatch):

@@ -14,7 +14,8 @@ from pipelines.errors import DataError
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.plan.units import Span
-from pipelines.reading.columns import Ragged, encode_text, read_columns, take
+from pipelines.reading.batches import Ragged, take
+from pipelines.reading.columns import encode_text, read_columns
 from pipelines.sources.table import scan
 from pipelines.storage import files
 from tests.support.arrays import RamFileSystem, empty_ram, npy_bytes, npz_bytes, values, write_files

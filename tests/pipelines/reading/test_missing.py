@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.reading import missing
-from pipelines.reading.columns import Ragged
+from pipelines.reading.batches import Ragged
 from tests.support.fitting import resolve_one, transform
 
 INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]

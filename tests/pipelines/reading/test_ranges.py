@@ -29,7 +29,7 @@ def source_of(root: str, row_axes: int = 1) -> Source:
 def read_rows(root: str, source: Source, start: int, stop: int, *, row_axes: int) -> np.ndarray:
     """Consecutive rows of one source."""
     out = np.empty((stop - start, *source.shape[row_axes:]), value_dtype(source))
-    read_files(root, [[([Wanted(source=source, row_axes=row_axes, out=out)], start, stop)]])
+    read_files(root, [Wanted(source=source, row_axes=row_axes, start=start, out=out)])
     return out
 
 
@@ -153,8 +153,8 @@ def test_every_kind_of_array_in_every_container_equals_numpy(
             first, last = (0, 1) if row_axes == 0 else (start, stop)
             for field, source in sources.items():
                 outs[field] = np.empty((rows, *source.shape[row_axes:]), value_dtype(source))
-            wanted = [Wanted(source=sources[field], row_axes=row_axes, out=out) for field, out in outs.items()]
-            read_files(root, [[(wanted, first, last)]])
+            asked = {"row_axes": row_axes, "start": first}
+            read_files(root, [Wanted(source=sources[field], out=out, **asked) for field, out in outs.items()])
             alone = {
                 field: read_rows(root, source, first, last, row_axes=row_axes) for field, source in sources.items()
             }
@@ -200,7 +200,12 @@ def test_several_ranges_of_several_arrays_of_one_file(
         sources = scan(root, config).parts[0].sources
         reads = [
             [
-                Wanted(source=s, row_axes=row_axes, out=np.empty((last - first, *s.shape[row_axes:]), value_dtype(s)))
+                Wanted(
+                    source=s,
+                    row_axes=row_axes,
+                    start=first,
+                    out=np.empty((last - first, *s.shape[row_axes:]), value_dtype(s)),
+                )
                 for s in sources.values()
             ]
             for first, last in bounds
@@ -209,7 +214,7 @@ def test_several_ranges_of_several_arrays_of_one_file(
             patch.setattr(contiguous, "SMALL_BYTES", 0)
             patch.setattr(contiguous, "MAPPED_BYTES", mapped)
             patch.setattr(boxes, "TILE_COLUMNS", columns)
-            read_files(root, [[(wanted, *bound) for wanted, bound in zip(reads, bounds, strict=True)]])
+            read_files(root, [wanted for of_bound in reads for wanted in of_bound])
         for wanted, (first, last) in zip(reads, bounds, strict=True):
             for field, one in zip(sources, wanted, strict=True):
                 alone = read_rows(root, sources[field], first, last, row_axes=row_axes)
@@ -225,8 +230,7 @@ def test_the_records_of_a_remote_table_are_read_once(ram: str) -> None:
     sources = scan(ram, DatasetConfig()).parts[0].sources
     outs = {name: np.empty((4000, *source.shape[1:]), source.dtype) for name, source in sources.items()}
     RamFileSystem.bytes_read = RamFileSystem.requests = 0
-    wanted = [Wanted(source=sources[name], row_axes=1, out=out) for name, out in outs.items()]
-    read_files(ram, [[(wanted, 5000, 9000)]])
+    read_files(ram, [Wanted(source=sources[name], row_axes=1, start=5000, out=out) for name, out in outs.items()])
     assert RamFileSystem.bytes_read == 4000 * array.dtype.itemsize
     assert RamFileSystem.requests == 1
     assert all(np.array_equal(out, array[name][5000:9000]) for name, out in outs.items())
@@ -340,8 +344,7 @@ def test_features_of_one_array_whose_rows_are_counted_by_other_axes(
     for root in (write_files(tmp_path, {"x.npy": array}), ram):
         sources = scan(root, config).parts[0].sources
         outs = {n: np.empty((1, *array.shape[n:]), np.float32) for n in axes}
-        wanted = [Wanted(source=sources[f"x{n}"], row_axes=n, out=out) for n, out in outs.items()]
-        read_files(root, [[(wanted, 0, 1)]])
+        read_files(root, [Wanted(source=sources[f"x{n}"], row_axes=n, start=0, out=out) for n, out in outs.items()])
         assert all(out.tobytes() == array.tobytes() for out in outs.values())
 
 
@@ -353,10 +356,9 @@ def test_little_of_a_large_file_is_mapped_at_a_time(tmp_path: pathlib.Path, monk
     monkeypatch.setattr(np, "memmap", lambda *args: made.append(memmap(*args)) or made[-1])
     outs = [np.empty((2000, 4), np.float32) for _ in range(3)]
     asked = [
-        ([Wanted(source=source, row_axes=2, out=out)], first, first + 2000)
-        for out, first in zip(outs, (0, 9, 5000), strict=True)
+        Wanted(source=source, row_axes=2, start=first, out=out) for out, first in zip(outs, (0, 9, 5000), strict=True)
     ]
-    read_files(str(tmp_path), [asked])
+    read_files(str(tmp_path), asked)
     assert [window.shape for window in made] == [(1000, 60, 2), (1000, 60, 2)]
     for out, first in zip(outs, (0, 9, 5000), strict=True):
         assert out.tobytes() == array.reshape(-1, 4)[first : first + 2000].tobytes()
@@ -402,8 +404,8 @@ def test_rows_of_every_column_of_a_remote_array_are_read_by_windows(ram: str, mo
         monkeypatch.setattr(contiguous, "TOGETHER_BYTES", together)
         outs = [np.empty((200, 50), np.uint16) for _ in bounds]
         RamFileSystem.requests = RamFileSystem.bytes_read = 0
-        wanted = [[Wanted(source=source, row_axes=2, out=out)] for out in outs]
-        read_files(ram, [[(one, *bound) for one, bound in zip(wanted, bounds, strict=True)]])
+        starts = [start for start, _ in bounds]
+        read_files(ram, [Wanted(source=source, row_axes=2, start=s, out=o) for s, o in zip(starts, outs, strict=True)])
         for out, (first, last) in zip(outs, bounds, strict=True):
             assert out.tobytes() == array.reshape(-1, 50)[first:last].astype("=u2").tobytes()
         assert (RamFileSystem.requests, RamFileSystem.bytes_read) == (asked, array.nbytes)
@@ -420,8 +422,7 @@ def test_an_archive_in_which_only_some_members_are_compressed(tmp_path: pathlib.
         sources = scan(root, DatasetConfig()).parts[0].sources
         assert [sources[name].compressed for name in "xy"] == [False, True]
         outs = {name: np.empty((1500, 2), np.float32) for name in "xy"}
-        wanted = [Wanted(source=sources[name], row_axes=1, out=outs[name]) for name in "xy"]
-        read_files(root, [[(wanted, 1000, 2500)]])
+        read_files(root, [Wanted(source=sources[name], row_axes=1, start=1000, out=outs[name]) for name in "xy"])
         assert all(outs[name].tobytes() == arrays[name][1000:2500].tobytes() for name in "xy")
 
 

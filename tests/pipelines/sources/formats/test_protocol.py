@@ -187,8 +187,8 @@ def test_its_rows_are_those_of_npy(
             name: np.zeros((last - first, *source.shape[row_axes:]), value_dtype(source))
             for name, source in part.sources.items()
         }
-        wanted = [Wanted(source=part.sources[name], row_axes=row_axes, out=out) for name, out in outs.items()]
-        read_files(root, [[(wanted, first, last)]])
+        asked = {"row_axes": row_axes, "start": first}
+        read_files(root, [Wanted(source=part.sources[name], out=out, **asked) for name, out in outs.items()])
         found[kind] = {name: (out.dtype, out.shape, out.tobytes()) for name, out in outs.items()}
         assert all(source.record == record_text(array.dtype) for source in part.sources.values())
     assert found["chunks"] == found["npy"]

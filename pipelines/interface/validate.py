@@ -1,4 +1,4 @@
-"""`verify`, `validate`, `leakage`, `status`: what is asked of data sets and of arrays for them."""
+"""`validate`: arrays compared with one another and with a data set."""
 
 from __future__ import annotations
 
@@ -6,72 +6,15 @@ import os
 import tempfile
 from collections.abc import Sequence
 
-from pipelines.interface.arguments import Config, Path, Sources, count_workers, find_sources, read_config
+from pipelines.interface.arguments import Config, Sources, count_workers, find_sources, read_config
 from pipelines.interface.progress import Shown, following
 from pipelines.maintain import validate as validating
-from pipelines.maintain import verify as verifying
-from pipelines.maintain.leakage import Leaks, find_leaks
 from pipelines.maintain.reuse import open_existing
-from pipelines.maintain.status import Status, Watcher
 from pipelines.maintain.validate import Thresholds, Validation, plan_validation
-from pipelines.maintain.verify import Verified
 from pipelines.sources.arrays import Arrays
 from pipelines.storage import files
-from pipelines.storage.connections import StorageOptions, configure
-
-
-def verify(output: Path, *, storage_options: StorageOptions | None = None) -> Verified:
-    """Reads every shard of a data set and compares it with the manifest, byte for byte.
-
-    Args:
-        output: The data set.
-        storage_options: As in `refit`.
-
-    Returns:
-        What was read, and what is wrong with it.
-
-    Raises:
-        ManifestError: If the directory holds no manifest that can be read.
-    """
-    configure(storage_options or {})
-    return verifying.verify(os.fspath(output))
-
-
-def leakage(
-    output: Path, *, features: Sequence[str] | None = None, storage_options: StorageOptions | None = None
-) -> Leaks:
-    """Finds rows that are in more than one split of a data set.
-
-    Args:
-        output: The data set.
-        features: The features that are compared, bit for bit; where None, all inputs.
-        storage_options: As in `refit`.
-
-    Returns:
-        How many different rows are in more than one split, which splits share how many, and where some of them are.
-
-    Raises:
-        ManifestError: If the directory holds no manifest that can be read.
-        ConfigError: If a feature is not one of the data set, or none is compared.
-        DataError: If a shard is not as the manifest says.
-    """
-    configure(storage_options or {})
-    return find_leaks(os.fspath(output), features=features)
-
-
-def status(output: Path, *, storage_options: StorageOptions | None = None) -> Status:
-    """How far a build or an append is, whatever runs it and wherever; nothing but the files of the output is read.
-
-    Args:
-        output: The directory of the data set.
-        storage_options: As in `refit`.
-
-    Raises:
-        NpyflowError: If the directory holds neither a data set nor a build.
-        ManifestError: If its manifest cannot be read.
-    """
-    configure(storage_options or {})
-    return Watcher(os.fspath(output)).read()
+from pipelines.storage.connections import configure
+from pipelines.storage.files import Path
 
 
 def validate(
