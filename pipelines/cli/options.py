@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import math
+from collections.abc import Callable
 
 from loaders.version import VERSION
 
@@ -36,10 +38,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"npyflow {VERSION}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add = functools.partial(commands.add_parser, parents=[common], allow_abbrev=False)
 
-    inspect = commands.add_parser(
-        "inspect", parents=[common], help="show what a directory of arrays, or a data set, holds", allow_abbrev=False
-    )
+    inspect = add("inspect", help="show what a directory of arrays, or a data set, holds")
     inspect.add_argument("path", metavar="PATH", help="a directory of .npy files, or a data set")
     inspect.add_argument(
         "--shuffle",
@@ -49,7 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     inspect.add_argument("--batch_size", type=_count, metavar="N", help="with --shuffle: the rows of a batch (256)")
     _add_config_options(inspect)
 
-    build = _add_command(commands, common, "build", "build a data set from a directory of arrays")
+    build = _add_command(add, "build", "build a data set from a directory of arrays")
     build.add_argument("output", metavar="OUT", help="the directory for the data set")
     _add_config_options(build)
     build.add_argument(
@@ -60,43 +61,32 @@ def make_parser() -> argparse.ArgumentParser:
     build.add_argument("--overwrite", action="store_true", help="replace a data set that is there")
     build.add_argument("--dry_run", action="store_true", help="check, forecast, print the configuration; write nothing")
 
-    append = _add_command(commands, common, "append", "add new files to a data set; its transform stays as it is")
+    append = _add_command(add, "append", "add new files to a data set; its transform stays as it is")
     append.add_argument("output", metavar="OUT", help="the data set")
     _add_error_options(append)
     append.add_argument("--refit", action="store_true", help="build all of OUT anew from SRC, with new statistics")
 
-    validate = _add_command(commands, common, "validate", "check ranges, missing values, classes and drift of arrays")
+    validate = _add_command(add, "validate", "check ranges, missing values, classes and drift of arrays")
     _add_config_options(validate)
     validate.add_argument("--against", metavar="OUT", help="a data set that the arrays should be like")
     validate.add_argument("--json", metavar="FILE", help="write the report for machines")
     _add_thresholds(validate)
 
-    status = commands.add_parser(
-        "status", parents=[common], help="say how far a build is, whatever runs it and wherever", allow_abbrev=False
-    )
+    status = add("status", help="say how far a build is, whatever runs it and wherever")
     status.add_argument("path", metavar="OUT", help="the directory of a data set, finished or being built")
     status.add_argument(
         "--watch", action="store_true", help="say it again as it changes, until it is finished or has stopped"
     )
     status.add_argument("--json", metavar="FILE", help="write it for machines")
 
-    verify = commands.add_parser(
-        "verify", parents=[common], help="check a data set against its manifest", allow_abbrev=False
-    )
+    verify = add("verify", help="check a data set against its manifest")
     verify.add_argument("path", metavar="OUT", help="a data set")
 
-    leakage = commands.add_parser(
-        "leakage", parents=[common], help="find rows that are in more than one split of a data set", allow_abbrev=False
-    )
+    leakage = add("leakage", help="find rows that are in more than one split of a data set")
     leakage.add_argument("path", metavar="OUT", help="a data set")
     leakage.add_argument("--features", metavar="NAME,…", help="the features that are compared; all inputs if not given")
 
-    bench = commands.add_parser(
-        "bench",
-        parents=[common],
-        help="measure how fast a data set feeds a training, and what would change it",
-        allow_abbrev=False,
-    )
+    bench = add("bench", help="measure how fast a data set feeds a training, and what would change it")
     _add_bench_options(bench)
     return parser
 
@@ -143,12 +133,10 @@ def _amount(text: str) -> float:
     return amount
 
 
-def _add_command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser, name: str, says: str
-) -> argparse.ArgumentParser:
+def _add_command(add: Callable[..., argparse.ArgumentParser], name: str, says: str) -> argparse.ArgumentParser:
     """A command that Beam runs."""
     beam = "Any other option --NAME=VALUE goes to Beam: --runner=FlinkRunner, --direct_num_workers=2 …"
-    parser = commands.add_parser(name, parents=[common], help=says, allow_abbrev=False, epilog=beam)
+    parser = add(name, help=says, epilog=beam)
     parser.add_argument("source", metavar="SRC", help="a directory of .npy files, in any file system that fsspec has")
     parser.add_argument(
         "--workers",

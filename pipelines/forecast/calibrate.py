@@ -137,8 +137,7 @@ def in_small_tasks(plan: Plan) -> Plan:
     """The same plan with more tasks, so that each has about `TASK_BYTES` of the sources, in blocks of the same size."""
     groups = []
     for number, group in enumerate(plan.groups):
-        rows = int(plan.table.part_rows[list(group.parts)].sum())
-        wanted = -(-rows * plan.table.row_bytes // TASK_BYTES)
+        wanted = -(-plan.table.rows_of(group.parts) * plan.table.row_bytes // TASK_BYTES)
         tasks = max(group.tasks, min(wanted, plan.block_count(number)))
         groups.append(dataclasses.replace(group, tasks=tasks))
     return dataclasses.replace(plan, groups=tuple(groups))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
-
 from loaders.format.frames import record_layout
 from pipelines.analyze import rounds
 from pipelines.config.resolved import ResolvedConfig
@@ -28,7 +26,7 @@ def describe(plan: Plan) -> dict[str, Any]:
     stored = shard_row_bytes(plan)
     splits: dict[str, dict[str, int | None]] = {}
     for group, (shares, parts) in zip(plan.groups, split_groups(plan.table.parts, plan.config.splits), strict=True):
-        rows = int(plan.table.part_rows[np.asarray(parts, np.int64)].sum())
+        rows = plan.table.rows_of(parts)
         for split, share in shares.items():
             expected = None if share is None else round(rows * share)
             size = None if expected is None else round(expected * stored)
@@ -44,11 +42,7 @@ def describe(plan: Plan) -> dict[str, Any]:
 
 def task_rows(plan: Plan) -> float:
     """The rows of a task of the group whose tasks have most."""
-    return max(_group_rows(plan, number) / group.tasks for number, group in enumerate(plan.groups))
-
-
-def _group_rows(plan: Plan, number: int) -> int:
-    return int(plan.table.part_rows[np.asarray(plan.groups[number].parts, np.int64)].sum())
+    return max(plan.table.rows_of(group.parts) / group.tasks for group in plan.groups)
 
 
 def shard_row_bytes(plan: Plan) -> float:

@@ -12,7 +12,7 @@ from pipelines.output.lock import held
 from pipelines.output.state import read_state, state_of_append, write_state
 from pipelines.storage import files
 
-PROFILE = "profile.npz"
+PROFILE = "profile.pickle"
 """What the new training rows add to the statistics, while it is not yet published."""
 
 

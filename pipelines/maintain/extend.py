@@ -12,7 +12,7 @@ from loaders.format.manifest import Manifest, Shard
 from pipelines.maintain.append import Appended
 from pipelines.maintain.commit import PROFILE, commit
 from pipelines.maintain.growth import grow
-from pipelines.maintain.profile import load_profile
+from pipelines.maintain.profile import read_profile
 from pipelines.maintain.reuse import Existing
 from pipelines.output.directory import Output
 from pipelines.output.tasks import read_shard_list
@@ -31,7 +31,7 @@ def publish_append(plan: Plan, existing: Existing, output: Output) -> Appended:
     """
     tasks = read_shard_list(output)
     added = gather(plan, tasks)
-    profile = load_profile(files.read_bytes(files.join(output.statistics, PROFILE)))
+    profile = read_profile(files.join(output.statistics, PROFILE))
     training = {name: own for (split, name), own in profile.features.items() if split == plan.training_split}
     shards = (*_shards(existing, plan.training_split), *added.get(plan.training_split, ()))
     growth = grow(plan, existing, training, rows=sum(shard.rows for shard in shards))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
+import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -28,7 +28,6 @@ from pipelines.statistics.frequencies import Classes, Distinct
 from pipelines.statistics.summary import Moments, as_columns, moments
 from pipelines.statistics.summary import merge as merge_moments
 from pipelines.storage import files
-from pipelines.storage.archive import dump_arrays, load_arrays
 
 STAGE = "profile"
 MAX_CLASSES = 65_536
@@ -195,40 +194,16 @@ class WriteProfile(beam.PTransform):  # type: ignore[misc]
             pipeline
             | "ProfileUnits" >> Distribute(profile_units, runs, self.plan, self.bounds, self.only, **where)
             | "AddUpProfiles" >> beam.CombineGlobally(Merge(merge, Profile(rows={}, features={})))
-            | "WriteProfile" >> beam.Map(Recorded(_write, self.errors), self.path)
+            | "WriteProfile" >> beam.Map(Recorded(write_profile, self.errors), self.path)
         )
 
 
-def _write(profile: Profile, path: str) -> None:
-    files.write_bytes(path, dump_profile(profile))
+def write_profile(profile: Profile, path: str) -> None:
+    """Writes a profile to a file, for `read_profile`."""
+    files.write_bytes(path, pickle.dumps(profile))
 
 
-def dump_profile(profile: Profile) -> bytes:
-    """A profile as the bytes of an `.npz` archive."""
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    for number, found in enumerate(profile.features.values()):
-        arrays[f"{number}/outside"] = np.array(found.outside)
-        for kind, value in (("moments", found.moments), ("classes", found.classes)):
-            if value is not None:
-                arrays |= {f"{number}/{kind}/{key}": array for key, array in value.to_arrays().items()}
-    index = json.dumps({"rows": dict(profile.rows), "features": [list(key) for key in profile.features]})
-    return dump_arrays({"index": np.array(index), **arrays})
-
-
-def load_profile(data: bytes) -> Profile:
-    """Reads what `dump_profile` wrote."""
-    arrays = load_arrays(data)
-    index = json.loads(str(arrays.pop("index")))
-    found: list[dict[str, dict[str, npt.NDArray[Any]]]] = [{} for _ in index["features"]]
-    for key, array in arrays.items():
-        number, kind, *name = key.split("/")
-        found[int(number)].setdefault(kind, {})["/".join(name)] = array
-    features = {
-        (split, name): FeatureProfile(
-            moments=Moments.from_arrays(own["moments"]) if "moments" in own else None,
-            outside=int(own["outside"][""]),
-            classes=Distinct.from_arrays(own["classes"]) if "classes" in own else None,
-        )
-        for (split, name), own in zip(index["features"], found, strict=True)
-    }
-    return Profile(rows=index["rows"], features=features)
+def read_profile(path: str) -> Profile:
+    """Reads what `WriteProfile` wrote, as the driver does, which has the versions of its workers."""
+    profile: Profile = pickle.loads(files.read_bytes(path))
+    return profile

@@ -265,18 +265,18 @@ def validate(
     """
     check_workers(workers, beam_options)
     with quick_imports():
-        from pipelines.maintain.profile import WriteProfile, load_profile
+        from pipelines.maintain.profile import WriteProfile, read_profile
 
     if beam_options:
         pipeline_options(beam_options)
     bounds = {name: (own.min, own.max) for name, own in planned.statistics.items()}
     with _temporary(beam_options) as directory:
-        path = files.join(directory, "profile.npz")
+        path = files.join(directory, "profile.pickle")
         plan = keep(planned.plan, files.join(directory, "plan.pickle"))
         errors = errors_beside(path)
         with started(workers, plan) as pool, run_pipeline(beam_options, errors=errors) as pipeline:
             pipeline | "Profile" >> WriteProfile(plan=plan, path=path, bounds=bounds, errors=errors, workers=pool)
-        profile = load_profile(files.read_bytes(path))
+        profile = read_profile(path)
     return Validation(
         rows={split: profile.rows.get(split, 0) for split in planned.plan.splits},
         schema=planned.schema,

@@ -244,7 +244,7 @@ def make_plan(table: SourceTable, config: ResolvedConfig) -> Plan:
     groups = []
     for splits, parts in split_groups(table.parts, config.splits):
         largest = max(1.0 if share is None else share for share in splits.values())
-        rows = int(table.part_rows[np.asarray(parts, np.int64)].sum())
+        rows = table.rows_of(parts)
         blocks = int(_block_starts(table, parts, part_block_rows)[-1])
         tasks = max(
             math.ceil(rows * stored * largest / config.shard_bytes),

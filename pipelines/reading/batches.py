@@ -52,6 +52,11 @@ def values_of(column: npt.NDArray[Any] | Ragged) -> npt.NDArray[Any]:
     return column.values if isinstance(column, Ragged) else column
 
 
+def with_values(column: npt.NDArray[Any] | Ragged, values: npt.NDArray[Any]) -> npt.NDArray[Any] | Ragged:
+    """Other values in the rows of a column."""
+    return Ragged(values=values, lengths=column.lengths) if isinstance(column, Ragged) else values
+
+
 def masked_values(columns: Columns, mask: str, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Which values a mask says are missing; with an axis of length 1 for each that only `values` has."""
     flags: npt.NDArray[np.bool_] = values_of(columns[mask]) != 0

@@ -133,8 +133,7 @@ def _locate(entry: Entry, members: FileHeaders, info: FileInfo, config: DatasetC
         own = [choice for choice in choices if choice[0] == entry.feature] or choices
         if len(own) > 1:
             names = ", ".join(sorted(feature for feature, _, _ in own))
-            expected = f"one array, or one of the name {entry.feature!r}"
-            yield Problem(path=entry.path, feature=entry.feature, expected=expected, found=f"arrays {names}")
+            yield entry.problem(f"one array, or one of the name {entry.feature!r}", f"arrays {names}")
             return
         choices = [(entry.feature, *own[0][1:])]
     elif any(not feature and not member.error for feature, member, _ in choices):

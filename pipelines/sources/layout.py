@@ -38,6 +38,10 @@ class Entry:
     folders: tuple[str, ...]
     claimed: bool = False
 
+    def problem(self, expected: str, found: str) -> Problem:
+        """Something that is wrong with this file."""
+        return Problem(path=self.path, feature=self.feature or None, expected=expected, found=found)
+
     def holder(self, *, by_directory: bool) -> str | None:
         """The last directory that may name a class, or None if there is none.
 
@@ -74,15 +78,12 @@ def _place_any(path: str) -> Entry:
     entry = None if format_of(path).named else place(path)
     if entry is not None:
         return entry
-    part = stem(path)
-    directories = path.split("/")[:-1]
-    return Entry(
-        path=path,
-        feature="",
-        part=part,
-        directory=directories[0] if directories else None,
-        folders=tuple(directories),
-    )
+    return _unclaimed(path, "", stem(path), path.split("/")[:-1])
+
+
+def _unclaimed(path: str, feature: str, part: str, directories: Sequence[str]) -> Entry:
+    directory = directories[0] if directories else None
+    return Entry(path=path, feature=feature, part=part, directory=directory, folders=tuple(directories))
 
 
 def place(path: str) -> Entry | None:
@@ -101,23 +102,16 @@ def place(path: str) -> Entry | None:
     *directories, name = stem(path).split("/")
     if re.fullmatch(_NUMBER, name):
         number = name
-        feature = next(
-            (directory for directory in reversed(directories) if directory.lower() not in SPLIT_DIRECTORIES), None
-        )
-        if feature is None:
+        named = [directory for directory in directories if directory.lower() not in SPLIT_DIRECTORIES]
+        if not named:
             return None
+        feature = named[-1]
     else:
         match = _NUMBERED.fullmatch(name)
         feature, number = (match["name"], match["number"]) if match else (name, "")
     if feature in directories:
         del directories[len(directories) - 1 - directories[::-1].index(feature)]
-    return Entry(
-        path=path,
-        feature=feature,
-        part="/".join([*directories, number] if number else directories),
-        directory=directories[0] if directories else None,
-        folders=tuple(directories),
-    )
+    return _unclaimed(path, feature, "/".join([*directories, number] if number else directories), directories)
 
 
 def match_pattern(pattern: str, path: str) -> str | None:
@@ -235,7 +229,7 @@ def _guess_splits(entries: Sequence[Entry]) -> tuple[bool, list[Problem]]:
         return bool(usual), []
     other = next(entry for entry in entries if (entry.directory or "").lower() not in SPLIT_DIRECTORIES)
     expected = f"a directory that names a split, as in {usual[0].path}; or `splits` in the configuration"
-    return False, [Problem(path=other.path, feature=other.feature, expected=expected, found="another place")]
+    return False, [other.problem(expected, "another place")]
 
 
 def find_splits(entries: Sequence[Entry], config: DatasetConfig) -> tuple[bool, list[Problem]]:
@@ -253,10 +247,7 @@ def find_splits(entries: Sequence[Entry], config: DatasetConfig) -> tuple[bool, 
     problems = []
     for entry in entries:
         if entry.directory is None:
-            problems.append(
-                Problem(path=entry.path, feature=entry.feature, expected=expected, found="no such directory")
-            )
+            problems.append(entry.problem(expected, "no such directory"))
         elif entry.directory in RESERVED:
-            found = f"{entry.directory!r}, which the output needs for something else"
-            problems.append(Problem(path=entry.path, feature=entry.feature, expected=expected, found=found))
+            problems.append(entry.problem(expected, f"{entry.directory!r}, which the output needs for something else"))
     return True, problems

@@ -80,6 +80,10 @@ class SourceTable:
         """The number of rows."""
         return int(self.part_rows.sum())
 
+    def rows_of(self, parts: Sequence[int]) -> int:
+        """The number of rows of some parts, given their numbers."""
+        return int(self.part_rows[np.asarray(parts, np.int64)].sum())
+
     @property
     def row_bytes(self) -> int:
         """The bytes of one row, all features together; on average where rows differ, and at least 1."""

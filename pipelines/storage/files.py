@@ -1,29 +1,42 @@
-"""Files, local or in any file system that fsspec has: a path with `://` is reached as `connections` says."""
+"""Files, local or in any file system that fsspec has: a path with `://` is reached as `connections` says.
+
+What cannot be done raises an OSError that names the file.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
+import errno
 import io
 import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
-from typing import BinaryIO, cast
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, cast
 
 from pipelines import counters
 from pipelines.errors import naming_file
-from pipelines.storage import entries
-from pipelines.storage.connections import ask, is_object_store
+from pipelines.storage.connections import ask, connect, is_object_store
 from pipelines.storage.remote import FIRST_AHEAD_BYTES, RemoteFile, RemoteWriter, Writer
 from pipelines.storage.remote import read_range as read_range
-from pipelines.storage.retry import retrying
+from pipelines.storage.retry import retrying, status_in
 
 Path = str | os.PathLike[str]
 """How a caller may give a path; one in another file system is text."""
 
 COPIED_BYTES = 8 * 2**20
+
+CHANGED = ("LastModified", "last_modified", "mtime", "updated", "created")
+"""How file systems of fsspec call the time of a file's last change."""
+
+EXISTS_ALREADY = (409, 412)
+"""The statuses with which a store refuses to write an object that should be new."""
+
+NO_CONDITIONS = (errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
+"""The errors of a file system that cannot write a file only where there is none."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,9 +89,6 @@ def list_files(root: str) -> list[FileInfo]:
 
     Args:
         root: The directory.
-
-    Raises:
-        OSError: If `root` does not exist, is not a directory, or cannot be read.
     """
     found = _walk(root, "", ()) if is_local(root) else _list_remote(root)
     return sorted(found, key=lambda info: info.path)
@@ -90,16 +100,21 @@ def is_empty(path: str, *, but: str = "") -> bool:
     Args:
         path: The directory.
         but: A name in it that does not count.
-
-    Raises:
-        OSError: If it cannot be read, or is a file.
     """
     try:
         if is_local(path):
             return not {*os.listdir(path)} - {but}
-        return not entries.names_in(path.rstrip("/")) - {but}
+        return not _names_in(path.rstrip("/")) - {but}
     except FileNotFoundError:
         return True
+
+
+def _names_in(directory: str) -> set[str]:
+    """The names directly in a directory that is not local."""
+    found = ask(directory, lambda system, place: [n.removeprefix(place) for n in system.ls(place, detail=False)])
+    if found == [""]:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), directory)
+    return {name.strip("/") for name in found}
 
 
 def _hidden(name: str) -> bool:
@@ -127,9 +142,32 @@ def _walk(directory: str, prefix: str, above: tuple[tuple[int, int], ...]) -> It
 
 
 def _list_remote(root: str) -> Iterator[FileInfo]:
-    for path, (size, modified) in entries.find(root).items():
-        if path and not path.endswith("/") and not any(map(_hidden, path.split("/"))):
-            yield FileInfo(path=path, size=size, modified=modified)
+    for info in _find(root.rstrip("/")):
+        if not info.path.endswith("/") and not any(map(_hidden, info.path.split("/"))):
+            yield info
+
+
+def _find(root: str) -> list[FileInfo]:
+    """What is under a directory that is not local, hidden files too."""
+
+    def ask_for(system: Any, place: str) -> list[FileInfo]:
+        found = system.find(place, detail=True).items()
+        paths = ((name[len(place) :].lstrip("/"), info) for name, info in found)
+        return [FileInfo(path=path, size=info["size"] or 0, modified=_changed(info)) for path, info in paths]
+
+    found = ask(root, ask_for)
+    if any(not info.path for info in found):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), root)
+    if not found and (is_object_store(root) or not exists(root)):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), root)
+    return found
+
+
+def _changed(info: Mapping[str, Any]) -> float:
+    found = next((info[name] for name in CHANGED if info.get(name)), 0.0)
+    if isinstance(found, str):
+        found = datetime.datetime.fromisoformat(found)
+    return found.timestamp() if isinstance(found, datetime.datetime) else float(found)
 
 
 def open_input(path: str, *, size: int | None = None) -> BinaryIO:
@@ -138,9 +176,6 @@ def open_input(path: str, *, size: int | None = None) -> BinaryIO:
     Args:
         path: The file.
         size: Its bytes, where they are known: they need not be asked for.
-
-    Raises:
-        OSError: If it cannot be opened.
     """
     if is_local(path):
         return open(path, "rb")
@@ -148,11 +183,7 @@ def open_input(path: str, *, size: int | None = None) -> BinaryIO:
 
 
 def create(path: str) -> Writer:
-    """Opens a file for writing bytes, in place of any that is there; makes the directories above it.
-
-    Raises:
-        OSError: If it cannot be created.
-    """
+    """Opens a file for writing bytes, in place of any that is there; makes the directories above it."""
     if is_local(path):
         make_directory(os.path.dirname(path) or ".")
         return open(path, "wb")
@@ -164,18 +195,34 @@ def create_new(path: str, data: bytes) -> bool:
 
     Returns:
         Whether there was none. Of several who try at the same time one succeeds, where the file system can say so.
-
-    Raises:
-        OSError: If it cannot be created.
     """
     if not is_local(path):
-        return entries.create_new(path, data)
+        return _create_object(path, data)
     make_directory(os.path.dirname(path) or ".")
     try:
         with open(path, "xb") as file:
             file.write(data)
     except FileExistsError:
         return False
+    return True
+
+
+def _create_object(path: str, data: bytes) -> bool:
+    """What `create_new` does where the store decides who of several succeeds; where it cannot, more may."""
+    try:
+        make_directory(path.rpartition("/")[0])
+        ask(path, lambda system, place: system.pipe_file(place, data, mode="create"))
+    except FileExistsError:
+        return False
+    except OSError as error:
+        status = status_in(error)
+        if status in EXISTS_ALREADY:
+            return False
+        if status != 501 and (status is not None or error.errno not in NO_CONDITIONS):
+            raise
+        if exists(path):
+            return False
+        ask(path, lambda system, place: system.pipe_file(place, data))
     return True
 
 
@@ -190,80 +237,92 @@ def rename(source: str, destination: str) -> None:
     Makes the directories above the new name.
 
     In a local directory and in an object store a reader sees either the old file or the new one.
-
-    Raises:
-        OSError: If it cannot be done.
     """
     if is_local(source):
         make_directory(os.path.dirname(destination) or ".")
         os.replace(source, destination)
-    else:
-        entries.rename(source, destination)
+        return
+    if not is_object_store(source):
+        if exists(destination):
+            if not exists(source):
+                return  # an attempt before this one did it, and only its answer was lost
+            remove(destination)  # such a file system may refuse to write over it
+        make_directory(destination.rpartition("/")[0])
+    ask(source, lambda system, place: system.mv(place, connect(destination)[1]))
 
 
 def exists(path: str) -> bool:
     """Whether there is a file of that name, or, where there are such, a directory."""
-    return os.path.exists(path) if is_local(path) else entries.exists(path)
+    if is_local(path):
+        return os.path.exists(path)
+    try:
+        kind = ask(path, lambda system, place: system.info(place)["type"])
+    except FileNotFoundError:
+        return False
+    return bool(kind == "file" or not is_object_store(path))
 
 
 def size(path: str) -> int:
-    """The bytes of a file.
-
-    Raises:
-        OSError: If there is none.
-    """
-    return os.path.getsize(path) if is_local(path) else entries.size(path)
+    """The bytes of a file."""
+    return os.path.getsize(path) if is_local(path) else int(ask(path, lambda system, place: system.info(place)["size"]))
 
 
 def remove(path: str) -> None:
-    """Removes a file; one that does not exist is no error.
-
-    Raises:
-        OSError: If it cannot be removed.
-    """
-    if is_local(path):
-        with contextlib.suppress(FileNotFoundError):
+    """Removes a file; one that does not exist is no error."""
+    with contextlib.suppress(FileNotFoundError):
+        if is_local(path):
             os.remove(path)
-    else:
-        entries.remove(path)
+        else:
+            ask(path, lambda system, place: system.rm_file(place))
 
 
 def remove_tree(path: str) -> None:
-    """Removes a directory and all that is in it, hidden files too; one that does not exist is no error.
+    """Removes a directory and all that is in it, hidden files too; one that does not exist is no error."""
+    if is_local(path):
+        if os.path.lexists(path):
+            shutil.rmtree(path)
+        return
+    with contextlib.suppress(FileNotFoundError):
+        if is_object_store(path):
+            _remove_objects(path.rstrip("/"))
+        else:
+            ask(path.rstrip("/"), lambda system, place: system.rm(place, recursive=True))
 
-    Raises:
-        OSError: If it cannot be removed.
-    """
-    if not is_local(path):
-        entries.remove_tree(path)
-    elif os.path.lexists(path):
-        shutil.rmtree(path)
+
+def _remove_objects(root: str) -> None:
+    names = [info.path for info in _find(root)]
+    # fsspec would take some for patterns; the others go many at a time.
+    plain = [name for name in names if not set("*?[") & {*root, *name}]
+    if plain:
+        ask(root, lambda system, place: system.rm([f"{place}/{name}" for name in plain]))
+    for name in set(names) - set(plain):
+        remove(f"{root}/{name}")
 
 
 def remove_unfinished(root: str) -> None:
-    """Gives up what has been begun under a directory and will never be a file there: parts that a store keeps."""
-    if not is_local(root):
-        entries.remove_unfinished(root)
+    """Gives up uploads under a directory that nobody will end: their parts are seen in no listing, and are paid for."""
+    if is_local(root):
+        return
+    root = root.rstrip("/")
+    system, place = connect(root)
+    if not hasattr(system, "list_multipart_uploads"):
+        return
+    bucket, _, prefix = place.partition("/")
+    for upload in ask(root, lambda system, _: system.list_multipart_uploads(bucket)):
+        if upload["Key"].startswith(f"{prefix}/" if prefix else ""):
+            system.abort_mpu(bucket, upload["Key"], upload["UploadId"])
 
 
 def make_directory(path: str) -> None:
-    """Makes a directory and those above it; one that exists is no error.
-
-    Raises:
-        OSError: If it cannot be made.
-    """
+    """Makes a directory and those above it; one that exists is no error."""
     if is_local(path):
         os.makedirs(path, exist_ok=True)
-    else:
-        entries.make_directory(path)
+    elif not is_object_store(path):
+        ask(path, lambda system, place: system.makedirs(place, exist_ok=True))
 
 
 def read_bytes(path: str) -> bytes:
-    """The bytes of a file.
-
-    Raises:
-        OSError: If it cannot be read.
-    """
+    """The bytes of a file."""
     if not is_local(path):
         data = bytes(ask(path, lambda system, place: system.cat_file(place)))
         counters.count(counters.BYTES_READ, len(data))
@@ -273,11 +332,7 @@ def read_bytes(path: str) -> bytes:
 
 
 def write_bytes(path: str, data: bytes) -> None:
-    """Writes a file so that no reader sees half of it: under a hidden name first, where it would not appear whole.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
+    """Writes a file so that no reader sees half of it: under a hidden name first, where it would not appear whole."""
     with naming_file(path):
         if writes_whole(path):
             with create(path) as file:
@@ -298,9 +353,6 @@ def copy(source: str, destination: str) -> None:
     """Copies a file, also between file systems, some of it at a time.
 
     Who reads the destination may see half of it, unless its file system writes files whole.
-
-    Raises:
-        OSError: If it cannot be read or written.
     """
     with open_input(source) as found, create(destination) as copied:
         while data := found.read(COPIED_BYTES):
@@ -311,9 +363,6 @@ def copy_tree(source: str, destination: str) -> None:
     """Copies all files under a directory but hidden ones, and removes what else lies at the destination.
 
     There is no moment at which all appear together: something else must say that they are there.
-
-    Raises:
-        OSError: If there is no such directory, or something cannot be read, written or removed.
     """
     names = [file.path for file in list_files(source)]
     for name in names:

@@ -14,7 +14,7 @@ from pipelines.analyze import graph
 from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
 from pipelines.errors import DataError
 from pipelines.reading import missing
-from pipelines.reading.batches import Columns, Ragged
+from pipelines.reading.batches import Columns, Ragged, values_of, with_values
 from pipelines.storage import files
 
 
@@ -104,8 +104,7 @@ def run_graph(transform: Any, config: ResolvedConfig, columns: Columns) -> Colum
             bits = spec.name == feature.name and spec.dtype == "float64"
             values = found[graph.output_name(feature) if bits else spec.name]
             values = values.view(np.float64) if bits else values
-            raw = columns[feature.name]
-            outputs[spec.name] = Ragged(values=values, lengths=raw.lengths) if isinstance(raw, Ragged) else values
+            outputs[spec.name] = with_values(columns[feature.name], values)
     return outputs
 
 
@@ -125,7 +124,7 @@ def graph_inputs(config: ResolvedConfig, columns: Columns) -> dict[str, Any]:
 def _as_tensor(feature: ResolvedFeature, column: npt.NDArray[Any] | Ragged) -> Any:
     import tensorflow as tf
 
-    values = column.values if isinstance(column, Ragged) else column
+    values = values_of(column)
     if feature.source_dtype == "string":
         return tf.constant(values, tf.string, values.shape)
     return tf.constant(values.astype(feature.graph_dtype, copy=False))
@@ -138,26 +137,20 @@ def _check_and_cast(
 
     The values that a transform takes are finite, so what it gives is too, unless it overflowed.
     """
-    if isinstance(found, Ragged):
-        values = _check_and_cast(feature, spec, columns, found.values)
-        assert not isinstance(values, Ragged)
-        return Ragged(values=values, lengths=found.lengths)
+    values = values_of(found)
     if graph.has_domain(feature):
-        graph.check_domain(feature, missing.marked(feature, columns), found)
-    return _narrow(spec, found, None)
+        graph.check_domain(feature, missing.marked(feature, columns), values)
+    return with_values(found, _narrow(spec, values, None))
 
 
 def _cast(spec: FeatureSpec, column: npt.NDArray[Any] | Ragged) -> npt.NDArray[Any] | Ragged:
     """Casts values that do not pass through the graph to the stored dtype; they keep the infinities that they have."""
-    if isinstance(column, Ragged):
-        values = _cast(spec, column.values)
-        assert not isinstance(values, Ragged)
-        return Ragged(values=values, lengths=column.lengths)
+    values = values_of(column)
     if spec.dtype == "string":
         return column
-    if column.dtype.kind == "f" and spec.numpy_dtype.itemsize < column.dtype.itemsize:
-        return _narrow(spec, column, column)
-    return column.astype(spec.numpy_dtype, copy=False)
+    if values.dtype.kind == "f" and spec.numpy_dtype.itemsize < values.dtype.itemsize:
+        return with_values(column, _narrow(spec, values, values))
+    return with_values(column, values.astype(spec.numpy_dtype, copy=False))
 
 
 def _narrow(spec: FeatureSpec, column: npt.NDArray[Any], before: npt.NDArray[Any] | None) -> npt.NDArray[Any]:

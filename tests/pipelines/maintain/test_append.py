@@ -180,7 +180,7 @@ class StopError(Exception):
 
 STOPS = {
     "while shards are written": ("write_text", "_build/tasks/0-00001.json"),
-    "before the profile is kept": ("write_bytes", "profile.npz"),
+    "before the profile is kept": ("write_bytes", "profile.pickle"),
     "before the list of shards": ("write_text", "shards.json"),
     "while it is staged": ("write_bytes", "publish/statistics.npz"),
     "before the manifest is staged": ("write_text", "publish/manifest.json"),
