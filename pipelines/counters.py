@@ -76,14 +76,10 @@ def advance(stage: str, *, rows: int, size: int) -> None:
 
 
 def count(name: str, value: int = 1) -> None:
-    """Counts something.
+    """Counts something, or several.
 
     Inside a step of a Beam pipeline the counter `npyflow/name` is increased, which `take` reads when the pipeline has
     run; elsewhere what `counting` counts: `counter.read(name).rows`.
-
-    Args:
-        name: What is counted.
-        value: How much is added.
     """
     gathered: dict[str, int] | None = getattr(_thread, "gathered", None)
     if gathered is not None:
@@ -108,8 +104,7 @@ def _in_step() -> bool:
 def take(result: Any) -> None:
     """Adds what the steps of a pipeline have counted to what this process has counted itself.
 
-    Args:
-        result: What Beam gives of a pipeline that has run; some runners have no counters.
+    Some runners give results without counters.
     """
     from apache_beam.metrics.metric import MetricsFilter
 

@@ -28,12 +28,7 @@ from pipelines.steps.step import Step, Value
 
 
 def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tuple[str, ...] = ()) -> ResolvedFeature:
-    """Makes every choice that the user left open for one feature.
-
-    Args:
-        feature: The feature, as the sources have it.
-        config: What the user said.
-        class_names: The names of its classes, where the sources have them.
+    """Makes every choice that the user left open for one feature, whose classes may have names.
 
     Raises:
         ConfigError: If what the user said does not fit the dtype or the shape.

@@ -76,11 +76,7 @@ def filter_operand(row_filter: RowFilter, dtype: str) -> int | float | bytes:
 
 
 def check_filter(text: str, features: Mapping[str, FeatureSpec]) -> None:
-    """Checks that a filter fits the features.
-
-    Args:
-        text: The filter.
-        features: The features as the sources hold them.
+    """Checks that a filter fits the features as the sources hold them.
 
     Raises:
         ConfigError: If it does not.

@@ -233,11 +233,7 @@ Splits = Annotated[
 
 
 def check_rule(rule: Rule, features: Mapping[str, FeatureSpec]) -> None:
-    """Checks that a rule fits the features.
-
-    Args:
-        rule: The rule.
-        features: The features as the sources hold them.
+    """Checks that a rule fits the features as the sources hold them.
 
     Raises:
         ConfigError: If it does not.
@@ -278,15 +274,9 @@ def single_valued(key: str, name: str, features: Mapping[str, FeatureSpec]) -> F
 
 
 def time_thresholds(rule: TimeSplits, unit: str) -> tuple[int | float, ...]:
-    """The thresholds as numbers.
+    """The thresholds as numbers, with which a feature's values are compared that count a unit.
 
-    Args:
-        rule: The rule.
-        unit: What the feature's integers count, such as `datetime64[ns]`; or "".
-
-    Returns:
-        Numbers with which the feature's values are compared. A date between two counts is the later of them, so that
-        exactly the values before the date are less.
+    A date between two counts is the later of them, so that exactly the values before the date are less.
 
     Raises:
         ConfigError: If a threshold is a date and the feature does not hold dates, or not that one.

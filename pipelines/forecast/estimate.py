@@ -54,15 +54,11 @@ def shard_row_bytes(plan: Plan) -> float:
 
 
 def read_bytes(plan: Plan, *, learns: bool = True) -> dict[str, int]:
-    """The bytes of the sources' values that each stage reads, as `metrics.count_read` counts them.
-
-    Args:
-        plan: The plan.
-        learns: Whether there is a pass 1; not where another data set's transform is used.
+    """The bytes of the sources' values that each stage reads, as `counters.count_read` counts them.
 
     Returns:
-        Stage → bytes: `analyze` in all rounds, `write`, and `split` where a feature's values tell the splits: it is
-        read with each unit and each task.
+        Stage → bytes: `analyze` in all rounds, if it `learns`, `write`, and `split` where a feature's values tell the
+        splits: it is read with each unit and each task.
     """
     sizes = {feature.name: feature.row_bytes for feature in plan.table.features}
     features = rounds.analyzed_features(plan)
@@ -132,13 +128,9 @@ def memory(plan: Plan, calibration: Calibration) -> int:
 
 
 def seconds(plan: Plan, calibration: Calibration, *, workers: int, forked: bool) -> Seconds:
-    """The time of a build.
+    """The time of a build by workers that each have a core like the one that was measured.
 
-    Args:
-        plan: The plan.
-        calibration: What was measured.
-        workers: How many workers there are, each with a core like the one that was measured.
-        forked: Whether they are processes of this machine; then all but one read rows while that one imports.
+    If they are `forked`, processes of this machine, all but one read rows while that one imports.
     """
     ranges = max(len(plan.training_units.runs()), 1)
     passes = [plan.training_units.rows * speed for speed in calibration.rounds]

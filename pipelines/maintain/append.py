@@ -129,16 +129,7 @@ class Appended(Result):
 def plan_append(
     source: str | Arrays, existing: Existing, *, on_error: str = "fail", max_bad_files: int = 100
 ) -> Addition | None:
-    """Plans an append.
-
-    Args:
-        source: A directory that has new files; it may have those of the data set too.
-        existing: The data set.
-        on_error: Whether a file that cannot be used is an error, or is skipped.
-        max_bad_files: How many may be skipped.
-
-    Returns:
-        The plan, or None if there is nothing new.
+    """Plans an append: the source has new files, and may have those of the data set too; None if there is nothing new.
 
     Raises:
         SourceError: Listing everything that is wrong with the sources, how their features differ, and parts that have
@@ -179,13 +170,7 @@ def _last_generation(manifest: Manifest) -> int:
 
 
 def plan_refit(source: str | Arrays, root: str, *, on_error: str = "fail", max_bad_files: int = 100) -> Plan:
-    """Plans a build of all rows anew, with a data set's configuration.
-
-    Args:
-        source: The directory that holds all parts of the data set, and may hold more.
-        root: The data set, or what an interrupted run of the same has left of it.
-        on_error: As in `plan_append`.
-        max_bad_files: As in `plan_append`.
+    """Plans a build of all rows anew, with the configuration of a data set, or of what is left of it.
 
     Raises:
         SourceError: Listing everything that is wrong with the sources, and the parts that are not there.

@@ -62,13 +62,7 @@ class Growth:
 
 
 def grow(plan: Plan, existing: Existing, added: Mapping[str, FeatureProfile], *, rows: int) -> Growth:
-    """Adds the new training rows to the statistics of a data set.
-
-    Args:
-        plan: The plan of the new rows.
-        existing: The data set.
-        added: The profile of each feature in the new training rows; empty if there are none.
-        rows: How many training rows there are now.
+    """Adds the new training rows, if there are any, to the statistics of a data set, which then has so many `rows`.
 
     Raises:
         ManifestError: If a file of the data set is not as its manifest says.

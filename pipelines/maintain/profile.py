@@ -75,12 +75,9 @@ def has_classes(feature: ResolvedFeature) -> bool:
 
 
 def profile_columns(features: Iterable[ResolvedFeature], columns: Columns, bounds: Bounds) -> dict[str, FeatureProfile]:
-    """The profile of each feature in rows of one split.
+    """The profile of each feature in rows of one split; `columns` has all that `inputs_of` names.
 
-    Args:
-        features: The features.
-        columns: The rows, of all that `inputs_of` names.
-        bounds: The values that are expected of a feature; none are outside where it has no bounds.
+    Values outside `bounds` are counted; none are where a feature has no bounds.
     """
     found = {}
     for feature in features:
@@ -137,14 +134,7 @@ def splits_of(plan: Plan, spans: Sequence[Span]) -> npt.NDArray[np.intp]:
 
 
 def profile_units(units: tuple[int, int], plan: Plan, bounds: Bounds, only: Sequence[str] | None) -> Profile:
-    """The profile of a run of units.
-
-    Args:
-        units: The first, and one more than the last.
-        plan: The plan.
-        bounds: As in `profile_columns`.
-        only: The splits that are profiled; None for all.
-    """
+    """The profile of units `[first, stop)`, of all splits or `only` some; `bounds` are as in `profile_columns`."""
     features = profiled(plan)
     names = inputs_of(features.values())
     total = Profile(rows={}, features={})

@@ -219,15 +219,7 @@ def watch(watcher: Watcher) -> Iterator[Status]:
 
 
 def speed(times: Sequence[float], *, begun: float) -> float | None:
-    """How many tasks are done a second.
-
-    Args:
-        times: When tasks were done, in seconds.
-        begun: When the first of them were begun.
-
-    Returns:
-        The speed of the last `RATE_TASKS`, or None where times do not tell.
-    """
+    """How many of the last `RATE_TASKS` were done a second, by when they were done; None where that does not tell."""
     ends = [begun, *sorted(times)][-RATE_TASKS - 1 :]
     seconds = ends[-1] - ends[0]
     return (len(ends) - 1) / seconds if seconds > 0 and begun > 0 else None

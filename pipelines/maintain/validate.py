@@ -191,12 +191,7 @@ class ValidationPlan:
 
 
 def plan_validation(source: str | Arrays, config: DatasetConfig, existing: Existing | None = None) -> ValidationPlan:
-    """Finds what is to be validated.
-
-    Args:
-        source: The directory of the arrays.
-        config: What the user said; with a data set, only where files are, and splits and the like.
-        existing: The data set that the arrays should be like, or None.
+    """Finds what is to be validated; with a data set, the configuration says only where files are, splits and the like.
 
     Raises:
         SourceError: Listing everything that is wrong with the sources.
@@ -303,13 +298,7 @@ def _temporary(beam_options: Sequence[str]) -> Iterator[str]:
 
 
 def measure(planned: ValidationPlan, profile: Any, thresholds: Thresholds) -> Iterator[Measure]:
-    """Compares every split with the training split, and every split with the data set.
-
-    Args:
-        planned: What is validated.
-        profile: Of its rows, a `pipelines.maintain.profile.Profile`.
-        thresholds: What is still no problem.
-    """
+    """Compares every split, of which there is a `Profile`, with the training split and with the data set."""
     training = planned.plan.training_split
     statistics = {key: summarize(own.moments) for key, own in profile.features.items() if own.moments is not None}
     classes = {key: (own.classes.values, own.classes.counts) for key, own in profile.features.items() if own.classes}

@@ -67,10 +67,10 @@ def write_description(output: Output, plan: Plan) -> None:
 
 
 def check(output: Output, plan: Plan, *, overwrite: bool, transform_from: str | None = None) -> Begin:
-    """How a build into the directory would begin. Nothing is changed.
+    """How a build into the directory, which need not exist, would begin. Nothing is changed.
 
     Args:
-        output: The directory; it need not exist.
+        output: The directory.
         plan: What is to be built.
         overwrite: Whether a data set or an unfinished build that is there may be removed.
         transform_from: The fingerprint of the transform that is used, where none is learned.

@@ -228,15 +228,7 @@ def _block_starts(
 
 
 def make_plan(table: SourceTable, config: ResolvedConfig) -> Plan:
-    """Plans a build.
-
-    Args:
-        table: The sources, checked.
-        config: The resolved configuration for them.
-
-    Returns:
-        The plan; the same for the same arguments, whatever the machine.
-    """
+    """Plans a build of sources that were checked; the plan is the same for the same arguments, whatever the machine."""
     stored = stored_row_bytes(config.features, table, config.custom)
     block_bytes = min(max(config.shard_bytes // BLOCKS_PER_SHARD, 1), MAX_BLOCK_BYTES)
     block_rows = max(block_bytes // max(table.row_bytes, stored), 1)

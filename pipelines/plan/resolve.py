@@ -115,15 +115,9 @@ def resolve_features(config: DatasetConfig, table: SourceTable) -> tuple[Resolve
 
 
 def stored_row_bytes(features: Iterable[ResolvedFeature], table: SourceTable, custom: Custom | None = None) -> int:
-    """The bytes of one row as the shards hold it; the average over the sources where rows vary.
+    """The bytes of one row as the shards hold it, at least 1; the average over the sources where rows vary.
 
-    Args:
-        features: The features, with every choice made.
-        table: The sources.
-        custom: The user's own function, whose strings are taken to be as long as a row of the sources.
-
-    Returns:
-        At least 1.
+    Strings that a function of the user's own gives are taken to be as long as a row of the sources.
     """
     if custom is not None:
         return max(sum(table.row_bytes if spec.variable else spec.row_bytes for spec in custom.specs), 1)

@@ -28,11 +28,7 @@ TOLERANCE = 1e-6
 
 
 def make_golden(plan: Plan, transform: str) -> bytes:
-    """The first training rows as the graph takes them, and as it gives them.
-
-    Args:
-        plan: The plan.
-        transform: The directory of the transform.
+    """The first training rows as the graph of a transform takes them, and as it gives them.
 
     Returns:
         An `.npz` archive with keys `raw/<input>` and `transformed/<output>`.
@@ -74,15 +70,7 @@ def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def check_golden(path: str, transform: str) -> Iterator[Problem]:
-    """Runs the transform on the rows that are kept.
-
-    Args:
-        path: The file of the rows.
-        transform: The directory of the transform.
-
-    Yields:
-        What is wrong.
-    """
+    """Runs the transform in a directory on the rows that a file has, and yields what is wrong."""
     import tensorflow as tf
 
     if not files.exists(path):  # a data set of format version 1

@@ -27,15 +27,12 @@ from pipelines.storage import files
 
 
 def publish(plan: Plan, output: Output, *, transform_from: str | None = None) -> Manifest:
-    """Makes a data set of what the tasks have written.
+    """Makes a data set of the shards, transform and statistics that have been written; the manifest is written last.
 
     Args:
         plan: The plan.
-        output: Where the shards, the transform and the statistics have been written.
+        output: Where they have been written.
         transform_from: The fingerprint of the data set whose transform and statistics these are, if another's.
-
-    Returns:
-        The manifest, which has been written last.
 
     Raises:
         PublishError: If a shard is missing, or rows were lost or doubled.

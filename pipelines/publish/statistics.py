@@ -15,15 +15,10 @@ from pipelines.statistics.summary import Statistics
 def make_statistics(
     plan: Plan, statistics: Mapping[str, Statistics], *, rows: int
 ) -> statistics_pb2.DatasetFeatureStatisticsList:
-    """The statistics of the training rows' source values, each feature's elements pooled, as TFDV shows them.
+    """The statistics of so many training rows' source values, each feature's elements pooled, as TFDV shows them.
 
     The custom statistic `missing` counts the values that are missing, which tensorflow_metadata has no field for.
-    `statistics.npz` holds the statistics of each element.
-
-    Args:
-        plan: The plan.
-        statistics: What the analysis has found; nothing of strings, complex numbers and ids.
-        rows: How many training rows there are.
+    `statistics.npz` holds the statistics of each element; there are none of strings, complex numbers and ids.
     """
     result = statistics_pb2.DatasetFeatureStatisticsList()
     dataset = result.datasets.add(name=plan.training_split, num_examples=rows)

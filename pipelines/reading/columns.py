@@ -124,13 +124,7 @@ def _finish(table: SourceTable, feature: Feature, spans: Sequence[Span], target:
 
 
 def encode_text(array: Array) -> Array:
-    """Encodes text in UTF-8.
-
-    Args:
-        array: Text, of dtype `U`.
-
-    Returns:
-        The same shape, of dtype `S`.
+    """Encodes text, of dtype `U`, in UTF-8, of dtype `S` and the same shape.
 
     Raises:
         UnicodeEncodeError: If a value is no text: half of a surrogate pair, or no code point.

@@ -38,12 +38,7 @@ def check_finite(array: Array, *, path: str, feature: str, first_row: int, allow
 
 
 def find_infinite(array: Array, *, allowed: Sequence[float] = ()) -> tuple[int, ...] | None:
-    """The index of the first infinity that is not allowed, or None; a complex number with one is infinite.
-
-    Args:
-        array: An array of any dtype, of at least one axis.
-        allowed: The infinities that are allowed.
-    """
+    """The index of the first infinity that is not allowed, or None; a complex number with one is infinite."""
     if array.dtype.kind not in "fc" or array.size == 0:
         return None
     signs = [sign for sign in (np.inf, -np.inf) if sign not in allowed] if array.dtype.kind == "f" else [np.inf]

@@ -13,11 +13,11 @@ from pipelines.sources.table import SourceTable
 
 
 def generate(table: SourceTable, feature: Feature, runs: Sequence[tuple[int, int, int]]) -> npt.NDArray[Any]:
-    """Makes the values of some runs of rows.
+    """Makes the values of some runs of rows, for a feature whose origin is not `files`.
 
     Args:
         table: The sources.
-        feature: A feature whose origin is not `files`.
+        feature: The feature.
         runs: Each the number of a part, the first row in it, and one more than the last.
 
     Returns:

@@ -29,11 +29,7 @@ def filled(feature: ResolvedFeature, fill: npt.NDArray[Any], columns: Columns) -
 
 
 def marked(feature: ResolvedFeature, columns: Columns) -> npt.NDArray[Any]:
-    """The values of a feature with NaN for each that is missing.
-
-    Args:
-        feature: The feature.
-        columns: Rows of the feature and of its mask.
+    """The values of a feature with NaN for each that is missing; `columns` has the feature and its mask.
 
     Returns:
         `[rows, *shape]` in `marked_dtype`; of rows with lengths of their own, all steps one after the other.

@@ -41,14 +41,10 @@ def value_dtype(source: Source) -> np.dtype[Any]:
 
 
 def read_files(root: str, wanted: Iterable[Wanted]) -> None:
-    """Reads rows of sources; of containers that are not local, several pieces at a time.
+    """Reads rows of sources under a root; of containers that are not local, several pieces at a time.
 
     Each container is opened once. Fields of one table that are wanted of the same rows are read together: their
     records are read once.
-
-    Args:
-        root: The directory of the sources.
-        wanted: What is read.
 
     Raises:
         DataError: If a container has changed since the sources were checked, or cannot be unpacked.

@@ -56,14 +56,10 @@ Splits = npt.NDArray[np.intp]
 
 
 def assign(plan: Plan, spans: Sequence[Span]) -> Splits:
-    """The split of each row, as numbers in the splits of the row's group.
+    """The split of each row of some spans, as numbers in the splits of the row's group.
 
     It is a function of the seed, the part's name, the row's index and the values that the rule reads (for classes:
     those of the row's segment), so files that are added later move no row.
-
-    Args:
-        plan: The plan.
-        spans: Runs of rows.
 
     Returns:
         intp `[rows of all spans]`, one span after the other; -1 is a row that the filter drops, or that a column of

@@ -31,10 +31,7 @@ SHARED_BYTES, SHARED_BYTES_SPAWNED = 64 * 2**20, 512 * 2**20
 def default_workers(source_bytes: int, tasks: int, beam_options: Sequence[str]) -> int:
     """How many processes share some work unless the user says: one for each core, where there is enough to do.
 
-    Args:
-        source_bytes: The size of what is read.
-        tasks: How many tasks it has at most at a time.
-        beam_options: Options of Beam, which may say where the work is done.
+    There is if enough bytes are read; of `tasks` it has so many at a time.
     """
     try:
         check_workers(2, beam_options)

@@ -89,10 +89,8 @@ def forget(directory: str) -> None:
 def raising_recorded(directory: str | None) -> Iterator[None]:
     """Raises, for a runner's failure inside the context, the error of the worker that it comes from.
 
-    Some runners raise the worker's own error with the step's name added, some one with a traceback as text.
-
-    Args:
-        directory: Where workers record their errors; None where they do not.
+    Some runners raise the worker's own error with the step's name added, some one with a traceback as text. Where no
+    directory is given, workers have recorded none.
     """
     if directory is not None:
         forget(directory)

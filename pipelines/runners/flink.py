@@ -133,14 +133,7 @@ class Cluster:
         ]
 
     def cancel(self, name: str, *, wait: bool = False) -> int:
-        """Cancels the jobs of a name.
-
-        Args:
-            name: The name.
-            wait: Whether to wait until nothing of them runs.
-
-        Returns:
-            How many there were that had not ended.
+        """Cancels the jobs of a name, and may wait until nothing of them runs; returns how many had not ended.
 
         Raises:
             OSError: If it does not answer.
@@ -215,12 +208,8 @@ def _values(arguments: Sequence[str]) -> dict[str, str]:
 def failure(text: str, url: str) -> WorkerError:
     """What a job's failure means for whoever has started it, as far as the cluster knows.
 
-    Args:
-        text: The stack trace that the cluster shows, which ends with that of the worker, if a worker has failed.
-        url: The cluster.
-
-    Returns:
-        The error: a ClusterError, or that of a worker, which may have recorded a better one.
+    The stack trace that the cluster shows ends with that of the worker, if a worker has failed; it may have recorded a
+    better error. Otherwise the error is a ClusterError.
     """
     if re.search(r"NoResourceAvailableException|Timeout has occurred: \d+ ms", text):
         return ClusterError(f"{url}: expected as many free slots as --parallelism says; found fewer. {GOES_ON}")

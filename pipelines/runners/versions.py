@@ -33,10 +33,6 @@ def stamp(data: bytes) -> bytes:
 def unstamp(data: bytes, path: str) -> bytes:
     """Takes off what `stamp` has put before; nothing behind it is looked at before the versions were compared.
 
-    Args:
-        data: What was read.
-        path: Where it was read, for the message.
-
     Raises:
         WorkerError: If this process has other versions. Of Python the minor version counts, which is what pickles and
             compiled packages depend on.

@@ -82,10 +82,7 @@ class Located:
 
 @functools.lru_cache(maxsize=1024)
 def value_type(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], str]:
-    """The dtype in which values are read, without the width of strings, and their unit.
-
-    Args:
-        dtype: The dtype in a file.
+    """The dtype in which values of a dtype of a file are read, without the width of strings, and their unit.
 
     Returns:
         The dtype in this machine's byte order, and `datetime64[ns]` or the like for times, which are read as int64,
@@ -194,12 +191,7 @@ def _text(dtype: np.dtype[Any]) -> str:
 
 
 def check_equal(arrays: Sequence[Located], *, majority: bool) -> list[Problem]:
-    """Every array of a feature has the dtype and the row shape of the first, or of most.
-
-    Args:
-        arrays: All arrays.
-        majority: Whether most arrays of a feature are right, and not its first.
-    """
+    """Every array of a feature has the dtype and row shape of the first; or of most, where `majority` is right."""
     counts: dict[str, collections.Counter[Kind]] = collections.defaultdict(collections.Counter)
     first: dict[tuple[str, Kind], Located] = {}
     kinds = [array.kind for array in arrays]
@@ -218,12 +210,7 @@ def check_equal(arrays: Sequence[Located], *, majority: bool) -> list[Problem]:
 
 
 def check_parts(arrays: Iterable[Located], broken: Iterable[Entry]) -> list[Problem]:
-    """Every part has an array of every feature.
-
-    Args:
-        arrays: The arrays that can be read.
-        broken: The files that cannot; what each holds counts as there.
-    """
+    """Every part has an array of every feature; what a broken file would have held counts as there."""
     arrays, broken = list(arrays), list(broken)
     names = {array.feature for array in arrays} | {entry.feature for entry in broken if entry.feature}
     fields = {array.feature for array in arrays if array.source.field}
@@ -274,12 +261,7 @@ def check_rows(arrays: Iterable[Located]) -> list[Problem]:
 
 
 def check_classes(arrays: Iterable[Located], *, by_directory: bool) -> list[Problem]:
-    """Each part lies in one directory that names the class of its rows.
-
-    Args:
-        arrays: All arrays.
-        by_directory: Whether the first directory names the split.
-    """
+    """Each part lies in one directory that names the class of its rows, below that of a split."""
     first: dict[str, Located] = {}
     problems = []
     for array in arrays:
@@ -295,10 +277,6 @@ def check_classes(arrays: Iterable[Located], *, by_directory: bool) -> list[Prob
 
 def check_class_tree(arrays: Sequence[Located], *, paired: bool) -> list[Problem]:
     """A directory for each class looks like a directory for each feature, whose parts do not pair, or only by chance.
-
-    Args:
-        arrays: All arrays.
-        paired: Whether the parts pair.
 
     Returns:
         One problem, which says what to write, if all arrays lie in at least two directories, have one dtype and number

@@ -33,12 +33,7 @@ HeaderReader = Callable[[str, Sequence[Chunk]], Iterable[Sequence[FileHeaders]]]
 def read_headers(root: str, paths_with_sizes: Chunk) -> list[FileHeaders]:
     """Reads the headers of some files, one after the other; no memory is taken on their word.
 
-    Args:
-        root: The directory of the sources.
-        paths_with_sizes: The files, each with the size that it was listed with.
-
-    Returns:
-        What is in each file. What is wrong with a file is in the result; nothing is raised.
+    What is wrong with a file is in the result; nothing is raised.
     """
     return [_read_file(files.locate(root, path), size) for path, size in paths_with_sizes]
 

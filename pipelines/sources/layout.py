@@ -43,22 +43,13 @@ class Entry:
         return Problem(path=self.path, feature=self.feature or None, expected=expected, found=found)
 
     def holder(self, *, by_directory: bool) -> str | None:
-        """The last directory that may name a class, or None if there is none.
-
-        Args:
-            by_directory: Whether the first directory names the split, and so no class.
-        """
+        """The last directory that may name a class, where the first names no split; or None."""
         own = self.folders[1:] if by_directory and self.folders[:1] == (self.directory,) else self.folders
         return own[-1] if own else None
 
 
 def arrange(paths: Iterable[str], config: DatasetConfig) -> tuple[list[Entry], list[Problem]]:
-    """Puts files in their places.
-
-    Args:
-        paths: The paths from the root, with forward slashes, or absolute; those of no container
-            are ignored.
-        config: The user's patterns and splits.
+    """Puts those of some files that are containers in their places.
 
     Returns:
         The files in their places, sorted by path, and patterns that match none. A file that no pattern claims is an
@@ -87,17 +78,11 @@ def _unclaimed(path: str, feature: str, part: str, directories: Sequence[str]) -
 
 
 def place(path: str) -> Entry | None:
-    """Reads feature and part from a path.
+    """Reads feature and part from the path of a container from the root; None if nothing names its feature.
 
     The feature's name is the file's name without number and suffix. A file whose name is only a number takes the name
     of the nearest directory that is not one of the usual names of splits. The part is what is left of the path when
     the feature's name is taken away, in the file's name and as a directory.
-
-    Args:
-        path: The path of a container from the root.
-
-    Returns:
-        The file's place, or None if nothing names its feature.
     """
     *directories, name = stem(path).split("/")
     if re.fullmatch(_NUMBER, name):
@@ -116,10 +101,6 @@ def place(path: str) -> Entry | None:
 
 def match_pattern(pattern: str, path: str) -> str | None:
     """Matches a path with a pattern in which `*` and `?` stay within a name, and `**` crosses directories.
-
-    Args:
-        pattern: The pattern, from the root or absolute.
-        path: The path, likewise.
 
     Returns:
         What the wildcards matched, joined by `/`, or None if the path does not match.
@@ -186,12 +167,7 @@ def _claim(path: str, feature: str, pattern: str) -> Entry | None:
 
 
 def check_names(places: Sequence[tuple[str, Entry]], config: DatasetConfig) -> list[Problem]:
-    """Checks that there is one array for each feature of a part, and one at least for each that the user names.
-
-    Args:
-        places: The arrays, each with its feature.
-        config: What the user said.
-    """
+    """Checks that each feature of a part has one array, and each that the user names at least one."""
     return _missing({feature for feature, _ in places}, config) + _doubles(places)
 
 
@@ -233,12 +209,7 @@ def _guess_splits(entries: Sequence[Entry]) -> tuple[bool, list[Problem]]:
 
 
 def find_splits(entries: Sequence[Entry], config: DatasetConfig) -> tuple[bool, list[Problem]]:
-    """Whether each part's first directory names its split, and the files for which it cannot.
-
-    Args:
-        entries: The files in their places.
-        config: What the user said about splits.
-    """
+    """Whether each part's first directory names its split, and the files for which it cannot."""
     if config.splits is None:
         return _guess_splits(entries)
     if config.splits != "directory":

@@ -21,10 +21,6 @@ _OUTPUT_ARCHIVES = frozenset(name for name in RESERVED if name.endswith(".npz"))
 def list_sources(root: str, config: DatasetConfig) -> dict[str, FileInfo]:
     """Lists the files under the root and in the other places that patterns name.
 
-    Args:
-        root: The directory.
-        config: The user's patterns.
-
     Returns:
         The files by their paths from the root, and those in other places by their absolute paths. The archives of a
         data set that lies there are left out: an output may be below its sources.

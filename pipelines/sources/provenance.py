@@ -87,12 +87,7 @@ def raw_specs(table: SourceTable) -> tuple[FeatureSpec, ...]:
 
 
 def schema_differences(expected: Sequence[FeatureSpec], table: SourceTable, *, other: str) -> list[Problem]:
-    """How the features of sources differ from those of a data set.
-
-    Args:
-        expected: The data set's, from its manifest's `sources`.
-        table: The sources.
-        other: What the data set is called in messages.
+    """How the features of sources differ from those of a data set, which messages call `other`.
 
     Returns:
         A problem for each feature that is missing, that the data set does not have, or that has another dtype, shape
@@ -125,13 +120,8 @@ def _problem(table: SourceTable, feature: str, *, expected: str, found: str) -> 
 def source_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a resolved configuration says about where arrays are and how they are read, and nothing of the transform.
 
-    With it sources are found that lack features of the configuration, so that all differences can be listed.
-
-    Args:
-        config: As in a manifest; there may be more keys.
-
-    Returns:
-        The configuration, with such keys of features as are not as they would be unsaid.
+    With it sources are found that lack features of the configuration, so that all differences can be listed. Such keys
+    of features as are not as they would be unsaid are left.
     """
     features = {}
     for name, said in config["features"].items():
@@ -144,15 +134,7 @@ def source_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changed_parts(before: Provenance, table: SourceTable) -> tuple[tuple[Part, ...], list[Problem]]:
-    """Tells new parts from those that a data set has.
-
-    Args:
-        before: What the data set was made of.
-        table: The sources, which may lack parts that the data set has.
-
-    Returns:
-        The new parts, and a problem for each part that has changed since.
-    """
+    """The parts that a data set does not have yet, and a problem for each that has changed since it was read."""
     known = {record.name: record for record in before.parts}
     new, problems = [], []
     for part in table.parts:

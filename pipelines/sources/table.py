@@ -111,15 +111,9 @@ class SourceTable:
         return np.array([numbers.get(part.directory or "", -1) for part in self.parts], np.int64)
 
     def fingerprint(self, *, modified: bool) -> str:
-        """A BLAKE2b digest of the parts: names, splits, and each array's path, size and layout.
+        """A BLAKE2b digest of the parts, 32 hexadecimal digits: names, splits, and each array's path, size and layout.
 
-        It depends neither on where the root is nor on the order of a listing.
-
-        Args:
-            modified: Whether the files' times count too.
-
-        Returns:
-            32 hexadecimal digits.
+        It depends neither on where the root is nor on the order of a listing; on the files' times if `modified`.
         """
         return self._fingerprints[modified]
 

@@ -21,14 +21,11 @@ Pipeline = Callable[[], AbstractContextManager[beam.Pipeline]]
 
 
 def read_on_workers(pipeline: Pipeline, temporary: str) -> HeaderReader:
-    """A reader of headers that leaves many files to the workers.
+    """What `table.scan` takes as `read_headers`: a reader of headers that leaves many files to the workers.
 
     Args:
         pipeline: Makes a Beam pipeline that has run when its context is left.
         temporary: A directory that this program and the workers share; what is written there is removed again.
-
-    Returns:
-        What `table.scan` takes as `read_headers`.
     """
     return functools.partial(_read, pipeline, temporary)
 
@@ -54,13 +51,7 @@ def _read(pipeline: Pipeline, temporary: str, root: str, chunks: Sequence[Chunk]
 
 
 def write_headers(chunk: tuple[str, Chunk], root: str, options: Mapping[str, Any]) -> None:
-    """Reads the headers of a chunk of files and writes them to a file of their own.
-
-    Args:
-        chunk: The path of that file, and the files.
-        root: The directory of the sources.
-        options: Those with which file systems are reached.
-    """
+    """Reads the headers of a chunk of files and writes them to a file, whose path comes with them."""
     connections.adopt(options)
     path, paths_with_sizes = chunk
     files.write_bytes(path, pickle.dumps(read_headers(root, paths_with_sizes)))

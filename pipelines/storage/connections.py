@@ -79,11 +79,9 @@ _connected: dict[tuple[Any, ...], Any] = {}
 
 
 def configure(options: StorageOptions) -> None:
-    """Lets this process reach file systems with options.
+    """Lets this process reach file systems with options, for each scheme the arguments of its file system in fsspec.
 
-    Args:
-        options: For each scheme, such as `s3`, the arguments of its file system in fsspec. Where there are none,
-            nothing is changed.
+    Where there are none, nothing is changed.
     """
     global _options
     if options:
@@ -164,9 +162,7 @@ def ask_once(path: str, request: Callable[[Any, str], T]) -> T:
 def ask(path: str, request: Callable[[Any, str], T]) -> T:
     """Makes a request that is as good twice as once, until it does not fail for a reason that passes.
 
-    Args:
-        path: A path that is not local.
-        request: Called with the file system and the path in it.
+    It is called with the file system and the path in it.
 
     Raises:
         OSError: If it fails in the end; the error names the path.

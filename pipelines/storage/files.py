@@ -86,21 +86,13 @@ def list_files(root: str) -> list[FileInfo]:
 
     Names that begin with `.` or `_` are hidden, and so is what is below them. Symbolic links are followed; a link to
     nothing is listed with size 0, and opening it says what is wrong.
-
-    Args:
-        root: The directory.
     """
     found = _walk(root, "", ()) if is_local(root) else _list_remote(root)
     return sorted(found, key=lambda info: info.path)
 
 
 def is_empty(path: str, *, but: str = "") -> bool:
-    """Whether a directory holds nothing, hidden names included; one that does not exist holds nothing.
-
-    Args:
-        path: The directory.
-        but: A name in it that does not count.
-    """
+    """Whether a directory holds nothing, hidden names included, `but` one; what does not exist holds nothing."""
     try:
         if is_local(path):
             return not {*os.listdir(path)} - {but}
@@ -173,9 +165,7 @@ def _changed(info: Mapping[str, Any]) -> float:
 def open_input(path: str, *, size: int | None = None) -> BinaryIO:
     """Opens a file for reading bytes; the result can seek, and reads on quickly.
 
-    Args:
-        path: The file.
-        size: Its bytes, where they are known: they need not be asked for.
+    Its size need not be asked for where it is known.
     """
     if is_local(path):
         return open(path, "rb")

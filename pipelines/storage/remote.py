@@ -58,11 +58,7 @@ def read_range(path: str, start: int, stop: int) -> bytes:
 
 
 class RemoteFile(io.RawIOBase):
-    """Reads like any file that can seek; not for several threads.
-
-    Args:
-        path: The file.
-        size: Its bytes, where they are known.
+    """Reads like any file that can seek; not for several threads. Its size may be known.
 
     Raises:
         OSError: If it is not there.
@@ -153,12 +149,9 @@ class Writer(Protocol):
 
 
 class RemoteWriter:
-    """A file that is being written, in one piece if it is small.
+    """A file that is being written, in one piece if it is small; one that is there is replaced.
 
     In an object store there is none until it is closed, nor where an error ends its writing.
-
-    Args:
-        path: The file; one that is there is replaced.
     """
 
     def __init__(self, path: str) -> None:

@@ -81,14 +81,8 @@ def status_in(error: BaseException) -> int | None:
 def retrying(attempt: Callable[[], T]) -> T:
     """Calls a function until it does not fail for a reason that passes; each further attempt is counted.
 
-    Waits in between grow exponentially and are in part left to chance, so that workers who failed together do not
-    return together.
-
-    Args:
-        attempt: What is done; doing it twice must be as good as once.
-
-    Returns:
-        What the function returns.
+    What is done twice must be as good as once. Waits in between grow exponentially and are in part left to chance, so
+    that workers who failed together do not return together.
 
     Raises:
         Exception: What the last attempt raised, or the first that failed for a reason that stays.

@@ -89,14 +89,6 @@ def _write_when_ready(task: int, plan: Plan, output: Output, _ready: Iterable[ob
 def write_task(task: Task, plan: Plan, output: Output) -> Written:
     """Writes a task's shards, unless an earlier run of the same build finished them.
 
-    Args:
-        task: The task.
-        plan: The plan.
-        output: Where the data set is written.
-
-    Returns:
-        The shard of each split of the task's group, and how many rows are in none.
-
     Raises:
         DataError: If a source changed since preflight, or holds a value that cannot be stored.
         OSError: If a shard, or the task's record, cannot be written; its `filename` is that file's.

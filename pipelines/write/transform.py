@@ -19,15 +19,9 @@ from pipelines.storage import files
 
 
 def load_transform(directory: str) -> Any:
-    """Loads an exported transform, once in each process.
+    """Loads an exported transform, a SavedModel in any file system, once in each process.
 
     TensorFlow is given a local copy of what lies elsewhere, which is removed once it is loaded.
-
-    Args:
-        directory: The transform's directory, in any file system.
-
-    Returns:
-        The SavedModel, whose `transform_fn` maps a dict of raw tensors to one of transformed tensors.
     """
     # Another build in this process may have written another transform to the same place.
     return _load(directory, files.read_bytes(files.join(directory, "transform_fn", "fingerprint.pb")))
@@ -88,12 +82,7 @@ def may_fail(feature: ResolvedFeature) -> bool:
 
 
 def run_graph(transform: Any, config: ResolvedConfig, columns: Columns) -> Columns:
-    """Runs the exported graph of the steps.
-
-    Args:
-        transform: From `load_transform`.
-        config: The configuration.
-        columns: Raw columns of `config.graph_features`.
+    """Runs the exported graph of the steps on raw columns of `config.graph_features`.
 
     Returns:
         The graph's outputs by the names of the transformed features, float64 with its bits put right.
@@ -156,10 +145,7 @@ def _cast(spec: FeatureSpec, column: npt.NDArray[Any] | Ragged) -> npt.NDArray[A
 def _narrow(spec: FeatureSpec, column: npt.NDArray[Any], before: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
     """Casts to the dtype of a spec.
 
-    Args:
-        spec: What is stored.
-        column: The values.
-        before: Values of which the infinite ones stay so; None where none should be.
+    Infinite values stay so where they were infinite `before`, which is None where none should be.
 
     Raises:
         DataError: If a value does not fit the dtype.

@@ -25,12 +25,7 @@ stay at hand until all their values are copied. Twice as fast as without (1,311 
 
 
 def of_range(shape: tuple[int, ...], start: int, stop: int) -> list[Box]:
-    """Cuts a range of flat indices, in C order, into boxes.
-
-    Args:
-        shape: The axes that are counted, at least one.
-        start: The first flat index.
-        stop: One more than the last flat index.
+    """Cuts a range of flat indices, in C order, into boxes; `shape` has at least one axis.
 
     Returns:
         At most `2 * len(shape) - 1` boxes; their elements, each box in C order, are the range in order.
@@ -54,12 +49,7 @@ def of_range(shape: tuple[int, ...], start: int, stop: int) -> list[Box]:
 
 
 def requests(shape: tuple[int, ...], box: Box, itemsize: int) -> Iterator[Box]:
-    """Cuts a box of a Fortran-ordered array into boxes that one request each can read.
-
-    Args:
-        shape: The shape of the array.
-        box: The part of it that is wanted, not empty.
-        itemsize: The bytes of an element.
+    """Cuts a box, not empty, of a Fortran-ordered array into boxes that one request each can read.
 
     Yields:
         Boxes that together are `box`, in the order of the file. Each extends over at most `BUFFER_BYTES`, and holds no

@@ -33,11 +33,7 @@ class Leaf:
 
 @functools.lru_cache(maxsize=1024)
 def leaves(dtype: np.dtype[Any]) -> tuple[Leaf, ...]:
-    """The columns of an array, in the order of the dtype; fields of fields are columns too.
-
-    Args:
-        dtype: The dtype of the array.
-    """
+    """The columns of an array, in the order of the dtype; fields of fields are columns too."""
     return tuple(_leaves(dtype, (), ()))
 
 
@@ -68,11 +64,7 @@ def as_integer(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def check_dtype(dtype: np.dtype[Any], described: str) -> None:
-    """Checks that values of a dtype can be read.
-
-    Args:
-        dtype: The dtype in a file; may be structured.
-        described: What the file says of it, for the message.
+    """Checks that values of a dtype, which may be structured, can be read.
 
     Raises:
         FormatError: If it, or a field of it, is not one of `ALLOWED`, or two fields have one name.

@@ -116,10 +116,7 @@ def _read_compressed(path: str, selection: Selection) -> None:
 
 
 def open_archive(file: BinaryIO) -> zipfile.ZipFile:
-    """Reads the directory of an archive.
-
-    Args:
-        file: The archive's file, which can seek.
+    """Reads the directory of an archive, whose file can seek.
 
     Raises:
         FormatError: If it is no archive, or not a whole one.
@@ -136,10 +133,6 @@ def open_archive(file: BinaryIO) -> zipfile.ZipFile:
 
 def read_members(file: BinaryIO, *, size: int) -> list[Member]:
     """Reads the headers of all arrays in an archive; no memory is taken on their word.
-
-    Args:
-        file: The archive's file, which can seek.
-        size: The bytes of the file when it was listed.
 
     Returns:
         A member for each array, in the order of the archive's directory. Files in the archive that do not end in
@@ -223,10 +216,6 @@ class MemberStream:
     """The bytes of a compressed member, read forward; going back starts again.
 
     Reading to the end checks the member's CRC-32.
-
-    Args:
-        path: The archive, as `files.open_input` takes it.
-        member: The member's name, without `.npy`.
 
     Raises:
         FormatError: If the archive or the member cannot be read.

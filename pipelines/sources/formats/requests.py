@@ -72,12 +72,7 @@ def fulfil(file: Reader, requests: Iterable[Request], source: Source) -> None:
 
 
 class Remote:
-    """A source in a file that is not local. One of another size than it had is an error.
-
-    Args:
-        path: The file.
-        source: The source.
-    """
+    """A source in a file that is not local. One of another size than it had is an error."""
 
     def __init__(self, path: str, source: Source) -> None:
         self._path = path
@@ -104,11 +99,7 @@ class Remote:
 
 
 def join_requests(remote: Remote, asked: Iterable[Iterable[Request]]) -> Iterator[Piece]:
-    """Puts together what is asked of a remote file.
-
-    Args:
-        remote: The file.
-        asked: Some sequences of requests, each in the order of the file.
+    """Puts together what is asked of a remote file: each of `asked` is in the order of the file.
 
     Yields:
         What one request to the file reads, in the order of the file.
