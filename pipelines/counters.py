@@ -45,8 +45,7 @@ class Counter:
 
     def read(self, stage: str) -> Count:
         """What a stage has done so far."""
-        with self._lock:
-            return dataclasses.replace(self._counts.get(stage, Count()))
+        return self.counts().get(stage, Count())
 
     def counts(self) -> dict[str, Count]:
         """What each stage has done so far."""

@@ -20,7 +20,7 @@ from pipelines.plan.plan import Plan
 from pipelines.publish.gather import gather
 from pipelines.publish.manifest import describe_file
 from pipelines.runners.versions import versions
-from pipelines.sources.provenance import PartRecord, Provenance
+from pipelines.sources.provenance import PartRecord
 from pipelines.storage import files
 
 
@@ -33,9 +33,11 @@ def publish_append(plan: Plan, existing: Existing, output: Output) -> Appended:
     added = gather(plan, tasks)
     profile = read_profile(files.join(output.statistics, PROFILE))
     training = {name: own for (split, name), own in profile.features.items() if split == plan.training_split}
-    shards = (*_shards(existing, plan.training_split), *added.get(plan.training_split, ()))
+    shards = _shards_of(existing, added, plan.training_split)
     growth = grow(plan, existing, training, rows=sum(shard.rows for shard in shards))
-    staged = {names.SOURCES: _provenance(plan, existing).dumps().encode(), **growth.files}
+    records = (*existing.provenance.parts, *map(PartRecord.of, plan.table.parts))
+    provenance = dataclasses.replace(existing.provenance, parts=records)
+    staged = {names.SOURCES: provenance.dumps().encode(), **growth.files}
     for name, data in staged.items():
         files.write_bytes(files.join(output.staged, name), data)
     manifest = _new_manifest(plan, existing, added, staged, dropped=sum(task.dropped for task in tasks))
@@ -44,13 +46,8 @@ def publish_append(plan: Plan, existing: Existing, output: Output) -> Appended:
     return Appended(before=existing.manifest, manifest=manifest, drifts=growth.drifts)
 
 
-def _shards(existing: Existing, split: str) -> tuple[Shard, ...]:
-    return existing.manifest.splits.get(split, ())
-
-
-def _provenance(plan: Plan, existing: Existing) -> Provenance:
-    records = (*existing.provenance.parts, *map(PartRecord.of, plan.table.parts))
-    return dataclasses.replace(existing.provenance, parts=records)
+def _shards_of(existing: Existing, added: Mapping[str, tuple[Shard, ...]], split: str) -> tuple[Shard, ...]:
+    return (*existing.manifest.splits.get(split, ()), *added.get(split, ()))
 
 
 def _new_manifest(
@@ -72,7 +69,7 @@ def _new_manifest(
     sources = f"{before.source_fingerprint} {plan.table.fingerprint(modified=False)}"
     return dataclasses.replace(
         before,
-        splits={split: (*_shards(existing, split), *added.get(split, ())) for split in {**before.splits, **added}},
+        splits={split: _shards_of(existing, added, split) for split in {**before.splits, **added}},
         files=tuple(described[name] for name in sorted(described)),
         source_fingerprint=hashlib.blake2b(sources.encode(), digest_size=16).hexdigest(),
         dropped=before.dropped + dropped,

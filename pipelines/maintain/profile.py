@@ -81,29 +81,22 @@ def profile_columns(features: Iterable[ResolvedFeature], columns: Columns, bound
     """
     found = {}
     for feature in features:
-        values = missing.marked(feature, columns)
-        low, high = bounds.get(feature.name, (None, None))
+        values, counter, outside = missing.marked(feature, columns), class_counter(feature), 0
+        if feature.name in bounds:  # NaN is neither below the least nor above the greatest
+            low, high = (bound.reshape(-1) for bound in bounds[feature.name])
+            by_statistic = as_columns(values, feature.over)
+            outside = int(np.count_nonzero(by_statistic < low) + np.count_nonzero(by_statistic > high))
         found[feature.name] = FeatureProfile(
             moments=moments(values, feature.over) if uses_moments(feature) else None,
-            outside=0 if low is None or high is None else _outside(as_columns(values, feature.over), low, high),
-            classes=_count(feature, values) if has_classes(feature) else None,
+            outside=outside,
+            classes=counter.accumulate(counter.start(), values) if has_classes(feature) else None,
         )
     return found
-
-
-def _outside(columns: npt.NDArray[Any], low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> int:
-    """How many values of the columns are below the least or above the greatest; NaN is neither."""
-    return int(np.count_nonzero(columns < low.reshape(-1)) + np.count_nonzero(columns > high.reshape(-1)))
 
 
 def class_counter(feature: ResolvedFeature) -> Classes:
     """What counts the classes of a feature; None for more than `MAX_CLASSES`."""
     return Classes(shape=feature.value_shape, limit=MAX_CLASSES)
-
-
-def _count(feature: ResolvedFeature, values: npt.NDArray[Any]) -> Distinct | None:
-    counter = class_counter(feature)
-    return counter.accumulate(counter.start(), values)
 
 
 def _merge_features(feature: ResolvedFeature, a: FeatureProfile, b: FeatureProfile) -> FeatureProfile:

@@ -321,49 +321,35 @@ def measure(planned: ValidationPlan, profile: Any, thresholds: Thresholds) -> It
 
 
 def _measure_numbers(
-    where: Mapping[str, str], old: Statistics, new: Statistics, thresholds: Thresholds
+    where: Mapping[str, str], old: Statistics, new: Statistics, limits: Thresholds
 ) -> Iterator[Measure]:
     value, certain = compare(old, new), compare(old, new, errors=CHANCE)
-    for kind, one, other in (
-        ("drift", value.shift, certain.shift),
-        ("spread", value.spread, certain.spread),
-        ("missing", value.missing, certain.missing),
-    ):
-        yield Measure(**where, kind=kind, value=one, certain=other, limit=getattr(thresholds, kind))
+    yield _measure(where, "drift", value.shift, certain.shift, limits)
+    yield _measure(where, "spread", value.spread, certain.spread, limits)
+    yield _measure(where, "missing", value.missing, certain.missing, limits)
 
 
-def _measure_classes(where: Mapping[str, str], old: Classes, new: Classes, thresholds: Thresholds) -> Iterator[Measure]:
+def _measure_classes(where: Mapping[str, str], old: Classes, new: Classes, limits: Thresholds) -> Iterator[Measure]:
     value, certain = compare_classes(old, new), compare_classes(old, new, errors=CHANCE)
-    count = len(value.new)
-    shown = ", ".join(_class_name(each) for each in value.new[:SHOWN_CLASSES].tolist())
-    yield Measure(
-        **where,
-        kind="new_classes",
-        value=float(count),
-        certain=float(count),
-        limit=float(thresholds.new_classes),
-        detail=shown + (", …" if count > SHOWN_CLASSES else ""),
-    )
-    yield Measure(
-        **where,
-        kind="class_drift",
-        value=value.distance,
-        certain=certain.distance,
-        limit=thresholds.class_drift,
-    )
-
-
-def _class_name(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    count, names = len(value.new), value.new[:SHOWN_CLASSES].tolist()
+    shown = ", ".join(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names)
+    yield _measure(where, "new_classes", count, count, limits, shown + (", …" if count > SHOWN_CLASSES else ""))
+    yield _measure(where, "class_drift", value.distance, certain.distance, limits)
 
 
 def _measure_outside(
-    where: Mapping[str, str], old: Statistics, new: Statistics, outside: int, thresholds: Thresholds
+    where: Mapping[str, str], old: Statistics, new: Statistics, outside: int, limits: Thresholds
 ) -> Measure:
     """The share of values outside the range of others, of which two in so many and one are expected to be."""
     count = max(int(new.count.sum()), 1)
     share = outside / count
     expected = min(2 / (float(np.min(old.count, initial=1 << 62)) + 1), 1.0)
     chance = expected + CHANCE * math.sqrt(expected * (1 - expected) / count)
-    certain = max(share - chance, 0.0)
-    return Measure(**where, kind="outside", value=share, certain=certain, limit=thresholds.outside)
+    return _measure(where, "outside", share, max(share - chance, 0.0), limits)
+
+
+def _measure(
+    where: Mapping[str, str], kind: str, value: float, certain: float, limits: Thresholds, detail: str = ""
+) -> Measure:
+    limit = float(getattr(limits, kind))
+    return Measure(**where, kind=kind, value=float(value), certain=float(certain), limit=limit, detail=detail)

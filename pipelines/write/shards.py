@@ -8,7 +8,7 @@ import functools
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Self
+from typing import Any
 
 import apache_beam as beam
 import google_crc32c
@@ -31,7 +31,6 @@ from pipelines.runners.distribute import Distribute
 from pipelines.runners.failures import Recorded
 from pipelines.runners.pool import WorkerPool
 from pipelines.storage import files
-from pipelines.storage.remote import Writer
 from pipelines.storage.retry import retrying
 from pipelines.write.transform import apply_transform, load_transform
 
@@ -144,19 +143,20 @@ def _write_shard(
     Raises:
         OSError: If it cannot be written, as `naming_file` raises it.
     """
-    path, rows = output.path(file), 0
+    path, rows, size, checksum = output.path(file), 0, 0, 0
     # To copy an object, for its name, is as much work for a store as to write it.
     whole = files.writes_whole(path)
     temporary = path if whole else output.temporary(uuid.uuid4().hex)
     sizes = [np.zeros(0, dtype=np.int64)]
     with naming_file(path):
         try:
-            with ShardFile.create(temporary) as shard:
+            with files.create(temporary) as shard:
                 for count, frames in batches():
                     if chunk_records is not None:
                         sizes.append(np.array([len(frame) for frame in frames], dtype=np.int64))
-                    shard.write(b"".join(frames) if isinstance(frames, list) else frames.tobytes())
-                    rows += count
+                    data = b"".join(frames) if isinstance(frames, list) else frames.tobytes()
+                    shard.write(data)
+                    rows, size, checksum = rows + count, size + len(data), google_crc32c.extend(checksum, data)
             if not whole:
                 files.rename(temporary, path)
         except BaseException:
@@ -168,7 +168,7 @@ def _write_shard(
     if chunk_records is not None:
         ends = np.cumsum(np.concatenate(sizes))
         offsets = tuple((ends - np.concatenate(sizes))[::chunk_records].tolist())
-    return Shard(file=file, rows=rows, bytes=shard.bytes, crc32c=f"{shard.crc32c:08x}", offsets=offsets)
+    return Shard(file=file, rows=rows, bytes=size, crc32c=f"{checksum:08x}", offsets=offsets)
 
 
 def _frames(
@@ -198,29 +198,3 @@ def _encode(plan: Plan, columns: Columns, *, rows: int) -> Frames:
     if is_variable(plan.specs):
         return encode_variable_records(plan.specs, columns, rows=rows, rows_per_record=size)
     return encode_records(record_layout(plan.specs, rows=rows, rows_per_record=size), columns)
-
-
-class ShardFile:
-    """A shard as it is being written: counts its bytes and their checksum."""
-
-    def __init__(self, file: Writer) -> None:
-        self._file = file
-        self.bytes = 0
-        self.crc32c = 0
-
-    @classmethod
-    def create(cls, path: str) -> Self:
-        """Creates the file."""
-        return cls(files.create(path))
-
-    def write(self, data: bytes) -> None:
-        """Appends bytes."""
-        self._file.write(data)
-        self.bytes += len(data)
-        self.crc32c = google_crc32c.extend(self.crc32c, data)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.__exit__(*error)
