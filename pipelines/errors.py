@@ -78,13 +78,10 @@ class Problem:
 
 @contextmanager
 def naming_file(path: str) -> Iterator[None]:
-    """Lets an error of what writes a file inside the context say which file it is.
+    """Lets an error of what writes a file inside the context say which file it is, by the name that it is to have.
 
     The operating system does not say where there was no room, and names a file as it is called while it is written. It
     stays an error that is none of npyflow's own: a cluster tries those again, and so it should, as room may be made.
-
-    Args:
-        path: The file as it is to be called.
 
     Raises:
         OSError: Where one is raised inside: the same error of this file, its text in one line. It is raised from the

@@ -120,24 +120,12 @@ def run_append(
     beam_options: Sequence[str] = (),
     workers: int = 1,
 ) -> Appended:
-    """Runs a planned append, or what is left of it if it was interrupted.
+    """Runs a planned append, or what is left of it if it was interrupted; arguments and errors are as in `run_build`.
 
     Until it is done the data set stays as it was: the new shards are in no manifest.
 
-    Args:
-        plan: From `plan_append`.
-        existing: The data set.
-        arrays: As in `run_build`.
-        beam_options: As in `run_build`.
-        workers: As in `run_build`.
-
     Returns:
         The new manifest, and how far the rows have drifted.
-
-    Raises:
-        DataError: If the sources hold values that cannot be used.
-        ConfigError: If Beam does not know an option or the runner, or workers are not possible.
-        WorkerError: If a forked process was killed.
     """
     _check_runner(workers, beam_options)
     output = Output(existing.root)

@@ -20,15 +20,9 @@ from pipelines.runners.beam import runs_here
 
 
 def show_dry_run(options: argparse.Namespace, console: Console, planned: PlannedBuild, *, begun: float) -> None:
-    """Shows what a build would read, write and take.
+    """Shows what a build would read, write and take, after a command that `begun` then, by the monotonic clock.
 
     The configuration alone goes to the standard output, so that it can be sent to a file.
-
-    Args:
-        options: Those of the command line.
-        console: The standard output.
-        planned: The build.
-        begun: When the command began, by the monotonic clock.
     """
     aside = Console(stderr=True, soft_wrap=True, markup=False, emoji=False)
     plan, existing = planned.plan, planned.existing
@@ -55,15 +49,9 @@ def show_dry_run(options: argparse.Namespace, console: Console, planned: Planned
 def _show_times(
     console: Console, plan: Plan, measured: Calibration, *, planned: float, workers: int | None, forked: bool
 ) -> None:
-    """Shows how long a build would take.
+    """Shows how long a build would take after so many seconds of planning, and with the workers that are asked for.
 
-    Args:
-        console: Where to.
-        plan: The plan.
-        measured: What was measured.
-        planned: The seconds that listing and planning took.
-        workers: The number of workers that is asked for, if one is.
-        forked: Whether they are processes of this machine.
+    If they are `forked` they are processes of this machine.
     """
     rows = []
     for count in _counts_of_workers(plan, workers, forked=forked):

@@ -40,13 +40,10 @@ def long_work(console: Console, beam_options: Sequence[str], *, debug: bool) -> 
 
 @contextmanager
 def stopping_at_once(before: Callable[[], object]) -> Iterator[None]:
-    """Makes Ctrl-C end this process, whatever a runner and its threads are doing.
+    """Makes Ctrl-C end this process, whatever a runner and its threads are doing, and do something `before`.
 
     Python's own KeyboardInterrupt can be swallowed on its way through a runner. Nothing needs to be put in order: what
     is half written is not part of a data set, and the next run of the same command removes it.
-
-    Args:
-        before: What is done first, such as showing the terminal's cursor again.
     """
 
     def stop(*_: object) -> None:

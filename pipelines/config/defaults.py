@@ -20,7 +20,7 @@ from pipelines.config.schema import (
     FeatureConfig,
 )
 from pipelines.errors import ConfigError
-from pipelines.statistics.summary import ColumnMoments, Over, kept_axes
+from pipelines.statistics.summary import ColumnMoments, Over, statistics_axes
 from pipelines.steps.imputation import Mean
 from pipelines.steps.methods import dump_impute, dump_normalize
 from pipelines.steps.scaling import ZScore
@@ -152,7 +152,7 @@ def _check_transform(feature: ResolvedFeature, said: FeatureConfig) -> None:
     if said.over == "channel" and not feature.value_shape:
         raise ConfigError(f"{key}.over: channel needs an axis, and a row is one value; element and all are allowed")
     try:
-        kept_axes(feature.over, feature.value_shape)
+        statistics_axes(feature.over, feature.value_shape)
     except ValueError as error:
         raise ConfigError(f"{key}.{error}") from error
     _check_steps(key, feature, can_miss=can_miss)

@@ -183,11 +183,7 @@ def of_unfinished(root: str, state: Mapping[str, Any]) -> str:
 
 
 def of_counts(counts: Mapping[str, int], *, rows: int) -> list[str]:
-    """What was counted.
-
-    Args:
-        counts: By name, when the work is done.
-        rows: The rows that the manifest has.
+    """What was counted when the work is done, for a manifest that has so many rows.
 
     Returns:
         A line on what was read, one on what was written, and one where the runner gives other numbers than the

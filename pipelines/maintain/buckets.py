@@ -21,24 +21,14 @@ class Buckets:
     """Entries of rows in files of a directory, by the first bits of their hashes."""
 
     def __init__(self, directory: str, rows: int) -> None:
-        """Makes no file yet.
-
-        Args:
-            directory: Where the files go.
-            rows: How many rows will come.
-        """
+        """Makes no file yet in the directory, for so many rows as will come."""
         self._directory = directory
         self._bits = max(math.ceil(math.log2(max(rows, 1) / BUCKET_ROWS)), 0)
         self._waiting: list[npt.NDArray[Any]] = []
         self._count = 0
 
     def add(self, hashes: npt.NDArray[np.uint64], first: int) -> None:
-        """Adds rows with consecutive numbers.
-
-        Args:
-            hashes: uint64 `[rows, 2]`.
-            first: The number of the first row.
-        """
+        """Adds rows with consecutive numbers from `first`, given their hashes, uint64 `[rows, 2]`."""
         entries = np.empty(len(hashes), dtype=ENTRY)
         entries["first"], entries["second"] = hashes[:, 0], hashes[:, 1]
         entries["row"] = np.arange(first, first + len(hashes))

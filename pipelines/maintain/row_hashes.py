@@ -67,16 +67,11 @@ def _hash_values(values: Sequence[npt.NDArray[np.uint8]], per_record: int) -> It
 
 
 def hash_rows(pieces: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint64]:
-    """A hash of 128 bits of each row's bytes: for wide rows BLAKE2b, for others two chains of splitmix64.
+    """A hash of 128 bits, uint64 `[rows, 2]`, of each row's bytes, of which each feature has uint8 `[rows, bytes]`.
 
-    The chains are those of `order.derive`, over words of 8 bytes, the last one of each piece filled up with 0. Each
-    step is a bijection of the word, so rows that differ in one word never have equal hashes.
-
-    Args:
-        pieces: The bytes of each feature, uint8 `[rows, bytes]`.
-
-    Returns:
-        uint64 `[rows, 2]`.
+    Wide rows are hashed by BLAKE2b, others by two chains of splitmix64. The chains are those of `order.derive`, over
+    words of 8 bytes, the last one of each piece filled up with 0. Each step is a bijection of the word, so rows that
+    differ in one word never have equal hashes.
     """
     if sum(piece.shape[1] for piece in pieces) >= DIGEST_BYTES:
         whole = np.concatenate(pieces, axis=1)

@@ -244,19 +244,9 @@ def validate(
     beam_options: Sequence[str] = (),
     workers: int = 1,
 ) -> Validation:
-    """Reads all rows once, and measures them.
+    """Reads all rows once, and measures them; errors, options of Beam and workers are those of `run_build`.
 
-    Args:
-        planned: From `plan_validation`.
-        thresholds: What is still no problem; the defaults where None.
-        beam_options: Command-line options of Beam. A runner whose workers share no local directory with this process
-            needs `--temp_location`.
-        workers: As in `run_build`.
-
-    Raises:
-        DataError: If the sources hold values that cannot be used.
-        ConfigError: If Beam does not know an option or the runner, or workers are not possible.
-        WorkerError: If a forked process was killed.
+    A runner whose workers share no local directory with this process needs `--temp_location`.
     """
     check_workers(workers, beam_options)
     with quick_imports():

@@ -17,7 +17,7 @@ from pipelines.errors import DataError, Problem
 from pipelines.plan.plan import Plan
 from pipelines.plan.units import Span
 from pipelines.reading.batches import Columns, Ragged, masked_values, values_of
-from pipelines.reading.finite import check_finite, find_infinite
+from pipelines.reading.finite import find_infinite
 from pipelines.reading.generated import generate
 from pipelines.reading.ranges import Wanted, read_files, value_dtype
 from pipelines.sources.table import SourceTable
@@ -118,9 +118,29 @@ def _finish(table: SourceTable, feature: Feature, spans: Sequence[Span], target:
     try:
         return encode_text(joined)
     except UnicodeEncodeError:
-        for span, piece in zip(spans, target.pieces, strict=True):
-            _check_text(table, feature, span, piece)
-        raise
+        raise _not_text(table, feature, spans, joined) from None
+
+
+def _not_text(table: SourceTable, feature: Feature, spans: Sequence[Span], joined: Array) -> DataError:
+    """Finds the first row whose text cannot be encoded."""
+    for row in range(len(joined)):
+        try:
+            encode_text(joined[row : row + 1])
+        except UnicodeEncodeError as error:
+            path, number = locate_row(table, feature.name, spans, row)
+            expected, found = "text that UTF-8 can encode", f"{error.reason} in row {number}"
+            return DataError(str(Problem(path=path, feature=feature.name, expected=expected, found=found)))
+    raise AssertionError("some row is no text")
+
+
+def locate_row(table: SourceTable, feature: str, spans: Sequence[Span], row: int) -> tuple[str, int]:
+    """The file of a row of some spans, or the feature's name where it has none, and the row's number in its part."""
+    for span in spans:
+        if row < span.rows:
+            source = table.parts[span.part].sources.get(feature)
+            return files.locate(table.root, source.path) if source else feature, span.start + row
+        row -= span.rows
+    raise IndexError(f"row {row} is after the end of the spans")
 
 
 def encode_text(array: Array) -> Array:
@@ -142,18 +162,6 @@ def encode_text(array: Array) -> Array:
     return encoded
 
 
-def _check_text(table: SourceTable, feature: Feature, span: Span, piece: Array) -> None:
-    """Finds the row whose text cannot be encoded."""
-    for row in range(len(piece)):
-        try:
-            encode_text(piece[row : row + 1])
-        except UnicodeEncodeError as error:
-            path = files.locate(table.root, table.parts[span.part].sources[feature.name].path)
-            found = f"{error.reason} in row {span.start + row}"
-            expected = "text that UTF-8 can encode"
-            raise DataError(str(Problem(path=path, feature=feature.name, expected=expected, found=found))) from None
-
-
 def _without_masked(feature: ResolvedFeature, columns: Columns) -> Array:
     """The values of a column with zeros where its mask says that one is missing, whatever stands there."""
     values = values_of(columns[feature.name])
@@ -163,18 +171,16 @@ def _without_masked(feature: ResolvedFeature, columns: Columns) -> Array:
 
 
 def _check_finite(table: SourceTable, feature: ResolvedFeature, columns: Columns, spans: Sequence[Span]) -> None:
-    """Looks for infinities in a whole column; which span holds one is found only where there is one."""
+    """Looks for infinities in a whole column; which row holds one is found only where there is one."""
     values, column = _without_masked(feature, columns), columns[feature.name]
-    if find_infinite(values, allowed=feature.missing) is None:
+    index = find_infinite(values, allowed=feature.missing)
+    if index is None:
         return
-    ragged = isinstance(column, Ragged)
-    pieces = _cut(values, column.lengths.tolist() if ragged else [span.rows for span in spans])
-    for span, piece in zip(spans, pieces, strict=True):
-        source = table.parts[span.part].sources.get(feature.name)
-        check_finite(
-            piece[np.newaxis] if ragged else piece,
-            path=files.locate(table.root, source.path) if source else feature.name,
-            feature=feature.name,
-            first_row=span.start,
-            allowed=feature.missing,
-        )
+    row, *place = index
+    if isinstance(column, Ragged):  # the first axis counts the steps of all rows
+        ends = np.cumsum(column.lengths)
+        row = int(np.searchsorted(ends, index[0], side="right"))
+        place = [index[0] - int(ends[row] - column.lengths[row]), *place]
+    path, number = locate_row(table, feature.name, spans, row)
+    found = f"{values[index]} in row {number}{f' at {tuple(place)}' if place else ''}"
+    raise DataError(str(Problem(path=path, feature=feature.name, expected="finite values or NaN", found=found)))

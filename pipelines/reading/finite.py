@@ -9,36 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.errors import DataError, Problem
-
 Array = npt.NDArray[Any]
 
 CHECK_ELEMENTS = 2**16
 """Elements looked at together: the masks stay in the cache (8 GB/s of float32)."""
 
 
-def check_finite(array: Array, *, path: str, feature: str, first_row: int, allowed: Sequence[float] = ()) -> None:
-    """Looks for infinities in rows of numbers; NaN is a missing value, and dtypes without infinities pass.
-
-    Args:
-        array: Rows, [rows, *row shape], of any dtype.
-        path: Their file, for the message.
-        feature: Their feature, for the message.
-        first_row: Which row of the file `array[0]` is.
-        allowed: The infinities that stand for a missing value; other numbers say nothing.
-
-    Raises:
-        DataError: Naming the first row that holds an infinity, and the value.
-    """
-    index = find_infinite(array, allowed=allowed)
-    if index is not None:
-        where = f" at {index[1:]}" if index[1:] else ""
-        found = f"{array[index]} in row {first_row + index[0]}{where}"
-        raise DataError(str(Problem(path=path, feature=feature, expected="finite values or NaN", found=found)))
-
-
 def find_infinite(array: Array, *, allowed: Sequence[float] = ()) -> tuple[int, ...] | None:
-    """The index of the first infinity that is not allowed, or None; a complex number with one is infinite."""
+    """The index of the first infinity that is not allowed, in an array of any dtype, of one axis at least; or None.
+
+    NaN is a missing value, and a complex number with an infinity is infinite.
+    """
     if array.dtype.kind not in "fc" or array.size == 0:
         return None
     signs = [sign for sign in (np.inf, -np.inf) if sign not in allowed] if array.dtype.kind == "f" else [np.inf]

@@ -26,8 +26,7 @@ from pipelines.errors import DataError, Problem
 from pipelines.plan.plan import Plan
 from pipelines.plan.units import Span
 from pipelines.reading.batches import Columns
-from pipelines.reading.columns import read_columns
-from pipelines.storage import files
+from pipelines.reading.columns import locate_row, read_columns
 
 STAGE = "split"
 DROPPED = -1
@@ -166,14 +165,8 @@ def _no_split(plan: Plan, rule: object, columns: Columns, spans: Sequence[Span],
     expected, shown = "a value that is not missing, by which rows are split", "NaT" if found == _NAT else str(found)
     if isinstance(rule, ColumnSplits):
         expected = f"the number of a split, at most {len(rule.names) - 1}"
-    for span in spans:
-        if row < span.rows:
-            source = plan.table.parts[span.part].sources.get(rule.feature)
-            path = files.locate(plan.table.root, source.path) if source else rule.feature
-            found_at = f"{shown} in row {span.start + row}"
-            return DataError(str(Problem(path=path, feature=rule.feature, expected=expected, found=found_at)))
-        row -= span.rows
-    raise IndexError(f"row {row} is after the end of the spans")
+    path, number = locate_row(plan.table, rule.feature, spans, row)
+    return DataError(str(Problem(path=path, feature=rule.feature, expected=expected, found=f"{shown} in row {number}")))
 
 
 def _stratified(plan: Plan, rule: StratifiedSplits, span: Span) -> Splits:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import itertools
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -109,15 +110,9 @@ def locate_arrays(
     config: DatasetConfig,
 ) -> tuple[list[Located], list[Problem]]:
     """Finds the arrays that containers hold, and what is wrong with the containers."""
-    arrays: list[Located] = []
-    problems: list[Problem] = []
-    for entry in entries:
-        for found in _locate(entry, headers[entry.path], listing[entry.path], config):
-            if isinstance(found, Located):
-                arrays.append(found)
-            else:
-                problems.append(found)
-    return arrays, problems
+    located = (_locate(entry, headers[entry.path], listing[entry.path], config) for entry in entries)
+    found = list(itertools.chain.from_iterable(located))
+    return [f for f in found if isinstance(f, Located)], [f for f in found if isinstance(f, Problem)]
 
 
 Choice = tuple[str, Member, Leaf | None]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.statistics.estimators import add_counts
-from pipelines.statistics.summary import Over, as_columns, kept_axes, statistics_shape
+from pipelines.statistics.summary import Over, as_columns, statistics_axes, statistics_shape
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -89,7 +89,7 @@ class Quantiles:
         dtype = np.dtype(self.dtype)
         if dtype.kind not in "biuf" or dtype.itemsize > 8:
             raise ValueError(f"quantiles: expected a bool, an integer or a float of at most 64 bits; found {dtype}")
-        kept_axes(self.over, self.shape)
+        statistics_axes(self.over, self.shape)
 
     @property
     def width(self) -> int:

@@ -22,7 +22,7 @@ Over = Literal["element", "channel", "all"] | tuple[int, ...]
 the elements of one index of the given axes of a row, which may be negative."""
 
 
-def kept_axes(over: Over, shape: tuple[int, ...]) -> tuple[int, ...]:
+def statistics_axes(over: Over, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The axes of a row along which statistics differ: sorted, not negative.
 
     Args:
@@ -37,33 +37,33 @@ def kept_axes(over: Over, shape: tuple[int, ...]) -> tuple[int, ...]:
     axes = (-1,) if over == "channel" else () if over == "all" else over
     if any(not -len(shape) <= axis < len(shape) for axis in axes):
         raise ValueError(f"over: expected axes of a row of shape {shape}; found {over!r}")
-    kept = tuple(sorted(axis % len(shape) for axis in axes))
-    if len(set(kept)) < len(kept):
+    found = tuple(sorted(axis % len(shape) for axis in axes))
+    if len(set(found)) < len(found):
         raise ValueError(f"over: expected each axis once; found {over!r} for a row of shape {shape}")
-    return kept
+    return found
 
 
 def statistics_shape(over: Over, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a statistic: the sizes of the kept axes, in their order.
+    """The shape of a statistic: the sizes of its axes, in their order.
 
     Raises:
-        ValueError: As `kept_axes`.
+        ValueError: As `statistics_axes`.
     """
-    return tuple(shape[axis] for axis in kept_axes(over, shape))
+    return tuple(shape[axis] for axis in statistics_axes(over, shape))
 
 
 def broadcast_shape(over: Over, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape in which a statistic broadcasts against a row: 1 for each axis that is not kept.
+    """The shape in which a statistic broadcasts against a row: 1 for each axis that it has not.
 
     Raises:
-        ValueError: As `kept_axes`.
+        ValueError: As `statistics_axes`.
     """
-    kept = kept_axes(over, shape)
-    return tuple(size if axis in kept else 1 for axis, size in enumerate(shape))
+    axes = statistics_axes(over, shape)
+    return tuple(size if axis in axes else 1 for axis, size in enumerate(shape))
 
 
 def as_columns(values: npt.NDArray[Any], over: Over) -> npt.NDArray[Any]:
-    """Values as a matrix that has a column for each statistic; a copy only where the kept axes are not the last.
+    """Values as a matrix that has a column for each statistic; a copy only where these axes are not the last.
 
     Args:
         values: `[rows, *shape]`.
@@ -73,12 +73,12 @@ def as_columns(values: npt.NDArray[Any], over: Over) -> npt.NDArray[Any]:
         `[rows * (elements that share a statistic), statistics]`, each row's values together.
 
     Raises:
-        ValueError: As `kept_axes`.
+        ValueError: As `statistics_axes`.
     """
     shape = values.shape[1:]
-    kept = kept_axes(over, shape)
-    pooled = [1 + axis for axis in range(len(shape)) if axis not in kept]
-    ordered = values.transpose(0, *pooled, *(1 + axis for axis in kept))
+    axes = statistics_axes(over, shape)
+    pooled = [1 + axis for axis in range(len(shape)) if axis not in axes]
+    ordered = values.transpose(0, *pooled, *(1 + axis for axis in axes))
     width = math.prod(statistics_shape(over, shape))
     return ordered.reshape(len(values) * math.prod(values.shape[axis] for axis in pooled), width)
 
@@ -94,7 +94,7 @@ def moments(values: npt.NDArray[Any], over: Over) -> Moments:
         Moments of `statistics_shape(over, shape)`.
 
     Raises:
-        ValueError: As `kept_axes`.
+        ValueError: As `statistics_axes`.
     """
     return column_moments(as_columns(values, over)).reshape(*statistics_shape(over, values.shape[1:]))
 

@@ -120,11 +120,9 @@ def is_object_store(path: str) -> bool:
 
 
 def connect(path: str, *, streams: bool = False) -> tuple[Any, str]:
-    """The file system of a path, and the path in it.
+    """The file system of a path with a scheme, and the path in it.
 
-    Args:
-        path: The path, with its scheme.
-        streams: Whether something is written in parts, so that the file system itself must try again.
+    Where something `streams`, written in parts, the file system itself must try again.
 
     Raises:
         ConfigError: If the package for it is not installed.

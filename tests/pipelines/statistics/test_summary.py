@@ -11,9 +11,9 @@ from pipelines.statistics.summary import (
     Statistics,
     broadcast_shape,
     impute,
-    kept_axes,
     merge,
     moments,
+    statistics_axes,
     statistics_shape,
     summarize,
 )
@@ -153,7 +153,7 @@ def test_minus_zero_and_zero_are_one_minimum():
 )
 def test_what_shares_a_statistic(over, kept, shape, broadcast):
     row = (4, 5, 3)
-    assert kept_axes(over, row) == kept
+    assert statistics_axes(over, row) == kept
     assert statistics_shape(over, row) == shape
     assert broadcast_shape(over, row) == broadcast
     found = moments(np.ones((2, *row)), over)
@@ -166,7 +166,7 @@ def test_what_shares_a_statistic(over, kept, shape, broadcast):
 )
 def test_axes_that_do_not_exist_or_are_named_twice_are_refused(over, shape):
     with pytest.raises(ValueError, match="over: expected"):
-        kept_axes(over, shape)
+        statistics_axes(over, shape)
 
 
 @pytest.mark.parametrize("constant", [0.0, -3.5, 1e6])
