@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -30,86 +31,96 @@ from pipelines.sources.arrays import Arrays
 from pipelines.storage import files
 
 
-def run_build(
-    plan: Plan,
-    root: str,
-    *,
-    overwrite: bool = False,
-    transform: Existing | None = None,
-    arrays: Arrays | None = None,
-    beam_options: Sequence[str] = (),
-    workers: int = 1,
-) -> Manifest:
-    """Runs a planned build, or what is left of it if it was interrupted.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Build:
+    """A build whose sources were checked and that has not begun, or what is left of one.
 
-    Args:
+    Attributes:
         plan: From `make_plan`, or `plan_reuse`.
         root: The directory for the data set.
         overwrite: Whether a data set or an unfinished build in the output is replaced.
         transform: The data set whose transform is used, if none is learned.
         arrays: The sources, where they are arrays in memory: they become files once the output is this build's.
         beam_options: Command-line options of Beam; with no runner named, Beam's direct runner in this process.
-        workers: How many processes of this machine share the work; 1 for this process alone.
-
-    Returns:
-        The manifest of the finished data set.
-
-    Raises:
-        OutputError: If the output holds something that may not be replaced, or the transform.
-        DataError: If the sources hold values that cannot be used.
-        ConfigError: If Beam does not know an option or the runner, or workers are not possible.
-        WorkerError: If a forked process was killed.
     """
-    _check_runner(workers, beam_options)
-    output = Output(files.absolute(root))
-    if transform is not None and _resolve_links(output.root) == _resolve_links(transform.root):
-        raise OutputError(f"{root}: expected another directory than that of the data set whose transform is used")
-    fingerprint = None if transform is None else transform.fingerprint
-    check(output, plan, overwrite=overwrite, transform_from=fingerprint)  # before there is even a lock
-    with held(output):
-        stop_earlier(beam_options, output.root)
-        begin = prepare(output, plan, overwrite=overwrite, transform_from=fingerprint)
-        if begin == "finished":
-            return Manifest.loads(files.read_text(output.manifest))
-        if arrays is not None:
-            arrays.write()
-        analyzed = begin == "resume" and files.exists(output.analysis_done)
-        if transform is not None and not analyzed:
-            copy_learned(transform, output)
-            analyzed = True
-        plan = keep(plan, output.plan)
-        write_description(output, plan)
-        return _run_stages(
-            plan, output, analyzed=analyzed, transform_from=fingerprint, beam_options=beam_options, workers=workers
-        )
 
+    plan: Plan
+    root: str
+    overwrite: bool = False
+    transform: Existing | None = None
+    arrays: Arrays | None = None
+    beam_options: Sequence[str] = ()
 
-def _run_stages(
-    plan: Plan, output: Output, *, analyzed: bool, transform_from: str | None, beam_options: Sequence[str], workers: int
-) -> Manifest:
-    """Learns the transform, unless that is done, writes the shards and publishes the data set."""
-    with ExitStack() as stack:
-        pool = stack.enter_context(WorkerPool(plan)) if workers > 1 else None
-        first_round = None
-        if pool is not None and not analyzed:
-            # While this process imports TensorFlow and Beam, which takes seconds, others read the rows.
-            first_round = begin_first_round(plan, pool.start_early(workers - 1))
-        with quick_imports():
-            from pipelines.analyze.beam import Analyze
-            from pipelines.analyze.export import analysis_context
-            from pipelines.publish.manifest import publish
-            from pipelines.write.shards import WriteShards
+    @property
+    def _transform_from(self) -> str | None:
+        return None if self.transform is None else self.transform.fingerprint
 
-        if pool is not None:
-            pool.start(workers)
-        with run_pipeline(beam_options, output=output.root, errors=output.errors) as pipeline:
-            ready = None
-            if not analyzed:
-                here, shared = runs_here(beam_options), option_value(beam_options, "--temp_location")
-                stack.enter_context(analysis_context(plan, output, here=here, shared=shared))
-                ready = pipeline | "Analyze" >> Analyze(plan, output, workers=pool, first_round=first_round)
-            pipeline | "Write" >> WriteShards(plan=plan, output=output, transform_ready=ready, workers=pool)
-        return publish(plan, output, transform_from=transform_from)
+    def check(self) -> None:
+        """Checks that the output may be written to; `run` does it too.
+
+        Raises:
+            OutputError: If it may not.
+        """
+        check(Output(self.root), self.plan, overwrite=self.overwrite, transform_from=self._transform_from)
+
+    def run(self, *, workers: int = 1) -> Manifest:
+        """Runs the build with so many processes of this machine; 1 is this process alone.
+
+        Returns:
+            The manifest of the finished data set.
+
+        Raises:
+            OutputError: If the output holds something that may not be replaced, or the transform.
+            DataError: If the sources hold values that cannot be used.
+            ConfigError: If Beam does not know an option or the runner, or workers are not possible.
+            WorkerError: If a forked process was killed.
+        """
+        _check_runner(workers, self.beam_options)
+        output = Output(files.absolute(self.root))
+        if self.transform is not None and _resolve_links(output.root) == _resolve_links(self.transform.root):
+            expected = "expected another directory than that of the data set whose transform is used"
+            raise OutputError(f"{self.root}: {expected}")
+        transform_from = self._transform_from
+        check(output, self.plan, overwrite=self.overwrite, transform_from=transform_from)  # before there is even a lock
+        with held(output):
+            stop_earlier(self.beam_options, output.root)
+            begin = prepare(output, self.plan, overwrite=self.overwrite, transform_from=transform_from)
+            if begin == "finished":
+                return Manifest.loads(files.read_text(output.manifest))
+            if self.arrays is not None:
+                self.arrays.write()
+            analyzed = begin == "resume" and files.exists(output.analysis_done)
+            if self.transform is not None and not analyzed:
+                copy_learned(self.transform, output)
+                analyzed = True
+            plan = keep(self.plan, output.plan)
+            write_description(output, plan)
+            return self._run_stages(plan, output, analyzed=analyzed, workers=workers)
+
+    def _run_stages(self, plan: Plan, output: Output, *, analyzed: bool, workers: int) -> Manifest:
+        """Learns the transform, unless that is done, writes the shards and publishes the data set."""
+        with ExitStack() as stack:
+            pool = stack.enter_context(WorkerPool(plan)) if workers > 1 else None
+            first_round = None
+            if pool is not None and not analyzed:
+                # While this process imports TensorFlow and Beam, which takes seconds, others read the rows.
+                first_round = begin_first_round(plan, pool.start_early(workers - 1))
+            with quick_imports():
+                from pipelines.analyze.beam import Analyze
+                from pipelines.analyze.export import analysis_context
+                from pipelines.publish.manifest import publish
+                from pipelines.write.shards import WriteShards
+
+            if pool is not None:
+                pool.start(workers)
+            with run_pipeline(self.beam_options, output=output.root, errors=output.errors) as pipeline:
+                ready = None
+                if not analyzed:
+                    here, shared = runs_here(self.beam_options), option_value(self.beam_options, "--temp_location")
+                    stack.enter_context(analysis_context(plan, output, here=here, shared=shared))
+                    ready = pipeline | "Analyze" >> Analyze(plan, output, workers=pool, first_round=first_round)
+                pipeline | "Write" >> WriteShards(plan=plan, output=output, transform_ready=ready, workers=pool)
+            return publish(plan, output, transform_from=self._transform_from)
 
 
 def run_append(
@@ -120,7 +131,7 @@ def run_append(
     beam_options: Sequence[str] = (),
     workers: int = 1,
 ) -> Appended:
-    """Runs a planned append, or what is left of it if it was interrupted; arguments and errors are as in `run_build`.
+    """Runs a planned append, or what is left of it if it was interrupted; arguments and errors are as of a `Build`.
 
     Until it is done the data set stays as it was: the new shards are in no manifest.
 

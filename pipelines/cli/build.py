@@ -12,7 +12,7 @@ from pipelines.cli.dry_run import show_dry_run
 from pipelines.cli.terminal import long_work
 from pipelines.interface import tables
 from pipelines.interface.arguments import read_config
-from pipelines.interface.build import Built, plan_build
+from pipelines.interface.build import Built, plan_build, run_planned
 from pipelines.results import print_blocks
 
 
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     planned.check()
     print_blocks(console, [*tables.of_sources(planned.plan), *tables.of_steps(planned.plan.config), ""])
     with long_work(console, options.beam_options, debug=options.debug):
-        built = planned.run(workers=options.workers, progress=console)
+        built = run_planned(planned, workers=options.workers, progress=console)
     show_built(console, built, begun=begun)
     return 0
 

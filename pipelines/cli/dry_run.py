@@ -13,19 +13,19 @@ from pipelines.errors import NpyflowError
 from pipelines.forecast.calibrate import calibrate
 from pipelines.forecast.estimate import Calibration, memory, read_bytes, seconds
 from pipelines.interface import tables
-from pipelines.interface.build import PlannedBuild
 from pipelines.plan.plan import Plan
 from pipelines.results import Table, print_blocks, show_bytes, show_seconds
+from pipelines.run import Build
 from pipelines.runners.beam import runs_here
 
 
-def show_dry_run(options: argparse.Namespace, console: Console, planned: PlannedBuild, *, begun: float) -> None:
+def show_dry_run(options: argparse.Namespace, console: Console, planned: Build, *, begun: float) -> None:
     """Shows what a build would read, write and take, after a command that `begun` then, by the monotonic clock.
 
     The configuration alone goes to the standard output, so that it can be sent to a file.
     """
     aside = Console(stderr=True, soft_wrap=True, markup=False, emoji=False)
-    plan, existing = planned.plan, planned.existing
+    plan, existing = planned.plan, planned.transform
     print_blocks(aside, [*tables.of_sources(plan), *tables.of_steps(plan.config), *tables.of_forecast(plan)])
     seconds_to_plan = time.monotonic() - begun
     learns, forked = existing is None, runs_here(options.beam_options)

@@ -14,13 +14,12 @@ from pipelines.interface import tables
 from pipelines.interface.arguments import Config, Sources, count_workers, find_sources, read_config
 from pipelines.interface.progress import Shown, following
 from pipelines.maintain.append import plan_refit
-from pipelines.maintain.reuse import Existing, open_existing, plan_reuse
+from pipelines.maintain.reuse import open_existing, plan_reuse
 from pipelines.output.directory import Output
-from pipelines.output.state import check
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.results import Block, Result
-from pipelines.run import run_build
+from pipelines.run import Build
 from pipelines.sources.arrays import Arrays
 from pipelines.sources.headers import header_reader
 from pipelines.sources.table import scan
@@ -54,48 +53,12 @@ class Built(Result):
         return [tables.of_splits(self.manifest), *tables.of_left_out(self.manifest), "", *counts]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PlannedBuild:
-    """A build whose sources were checked and that has not begun.
-
-    Attributes:
-        plan: What is built.
-        output: The directory for it.
-        arrays: The sources, where they are arrays in memory.
-        existing: The data set whose transform is used, or None.
-        overwrite: Whether what is in the output is replaced.
-        beam_options: Command-line options of Beam.
-    """
-
-    plan: Plan
-    output: str
-    arrays: Arrays | None
-    existing: Existing | None
-    overwrite: bool
-    beam_options: Sequence[str]
-
-    def check(self) -> None:
-        """Checks that the output may be written to; `run` does it too.
-
-        Raises:
-            OutputError: If it may not.
-        """
-        fingerprint = self.existing.fingerprint if self.existing else None
-        check(Output(self.output), self.plan, overwrite=self.overwrite, transform_from=fingerprint)
-
-    def run(self, *, workers: int | None, progress: Shown) -> Built:
-        """Runs the build, or what is left of it."""
-        with following(progress, self.plan, output=self.output, analyzes=self.existing is None) as counter:
-            manifest = run_build(
-                self.plan,
-                self.output,
-                overwrite=self.overwrite,
-                transform=self.existing,
-                arrays=self.arrays,
-                beam_options=self.beam_options,
-                workers=count_workers(workers, self.plan, self.beam_options),
-            )
-        return Built(root=self.output, manifest=manifest, counts=rows_of(counter))
+def run_planned(planned: Build, *, workers: int | None, progress: Shown) -> Built:
+    """Runs a build, or what is left of it; arguments are those of `build`."""
+    plan = planned.plan
+    with following(progress, plan, output=planned.root, analyzes=planned.transform is None) as counter:
+        manifest = planned.run(workers=count_workers(workers, plan, planned.beam_options))
+    return Built(root=planned.root, manifest=manifest, counts=rows_of(counter))
 
 
 def rows_of(counter: Counter) -> dict[str, int]:
@@ -117,12 +80,12 @@ def make_source_plan(source: str | Arrays, config: DatasetConfig, *, beam_option
 def plan_build(
     source: Sources,
     output: Path,
-    config: Config | DatasetConfig = None,
+    config: Config = None,
     *,
     transform: Path | None = None,
     overwrite: bool = False,
     beam_options: Sequence[str] = (),
-) -> PlannedBuild:
+) -> Build:
     """Checks and plans what `build` builds; arguments and errors are those of `build`."""
     root = os.fspath(output)
     given = find_sources(source, Output(files.absolute(root)).sources)
@@ -133,12 +96,12 @@ def plan_build(
         plan = make_source_plan(given, parsed, beam_options=beam_options)
     else:
         plan = plan_reuse(given, existing, parsed)
-    return PlannedBuild(
+    return Build(
         plan=plan,
-        output=root,
-        arrays=given if isinstance(given, Arrays) else None,
-        existing=existing,
+        root=root,
         overwrite=overwrite,
+        transform=existing,
+        arrays=given if isinstance(given, Arrays) else None,
         beam_options=beam_options,
     )
 
@@ -189,7 +152,7 @@ def build(
         OSError: If a file cannot be read or written.
     """
     planned = plan_build(source, output, config, transform=transform, overwrite=overwrite, beam_options=beam_options)
-    return planned.run(workers=workers, progress=progress)
+    return run_planned(planned, workers=workers, progress=progress)
 
 
 def refit(
@@ -224,12 +187,11 @@ def refit(
     configure(storage_options or {})
     root = os.fspath(output)
     given = find_sources(source, Output(files.absolute(root)).sources)
-    planned = PlannedBuild(
+    planned = Build(
         plan=plan_refit(given, root, on_error=on_error, max_bad_files=max_bad_files),
-        output=root,
-        arrays=given if isinstance(given, Arrays) else None,
-        existing=None,
+        root=root,
         overwrite=True,
+        arrays=given if isinstance(given, Arrays) else None,
         beam_options=beam_options,
     )
-    return planned.run(workers=workers, progress=progress)
+    return run_planned(planned, workers=workers, progress=progress)

@@ -244,7 +244,7 @@ def validate(
     beam_options: Sequence[str] = (),
     workers: int = 1,
 ) -> Validation:
-    """Reads all rows once, and measures them; errors, options of Beam and workers are those of `run_build`.
+    """Reads all rows once, and measures them; errors, options of Beam and workers are those of a build.
 
     A runner whose workers share no local directory with this process needs `--temp_location`.
     """

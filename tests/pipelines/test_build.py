@@ -18,6 +18,7 @@ from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError, DataError, SourceError
 from pipelines.maintain.verify import verify
 from pipelines.output.directory import Output, OutputError
+from pipelines.run import Build
 from tests.support.arrays import DTYPES, RamFileSystem, empty_ram, npy_bytes, values, write_files
 from tests.support.builds import build, make
 
@@ -443,16 +444,14 @@ def test_no_training_row_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("rows", [39, 40])
 def test_a_file_that_changes_after_preflight_is_an_error(rows, tmp_path, monkeypatch):
-    from pipelines.interface import build as build_module
-
     write_files(tmp_path / "src", {"x.npy": np.ones((40, 2))})
-    run = build_module.run_build
+    run = Build.run
 
     def change_and_run(*arguments, **options):
         np.save(tmp_path / "src" / "x.npy", np.ones((rows, 2)))
         return run(*arguments, **options)
 
-    monkeypatch.setattr(build_module, "run_build", change_and_run)
+    monkeypatch.setattr(Build, "run", change_and_run)
     with pytest.raises(DataError, match=r"x\.npy"):
         make(tmp_path / "src", tmp_path / "out")
 

@@ -14,7 +14,7 @@ from pipelines.interface.tables import of_counts
 from pipelines.output.directory import Output
 from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
-from pipelines.run import run_build
+from pipelines.run import Build
 from pipelines.runners.beam import run_pipeline
 from pipelines.sources.table import scan
 from pipelines.write.shards import write_task
@@ -39,9 +39,9 @@ def plan_of(source):
     return make_plan(table, resolve_config(config, table))
 
 
-def counted(plan, root, **options):
+def counted(plan, root, workers=1, **options):
     with counters.counting() as counter:
-        manifest = run_build(plan, str(root), **options)
+        manifest = Build(plan=plan, root=str(root), **options).run(workers=workers)
     return manifest, rows_of(counter)
 
 
@@ -88,7 +88,7 @@ def test_what_an_earlier_run_has_written_is_told_apart(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("pipelines.publish.manifest.publish", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            run_build(plan, str(tmp_path / "out"))
+            Build(plan=plan, root=str(tmp_path / "out")).run()
     for index in range(2):
         (tmp_path / f"out/_build/tasks/0-{index:05d}.json").unlink()
     manifest, counts = counted(plan, tmp_path / "out")
@@ -138,7 +138,7 @@ def test_counts_inside_and_outside_of_a_pipeline_add_up():
 
 def test_a_task_that_is_done_twice_in_a_process_counts_once_as_found(tmp_path):
     plan = plan_of(write_source(tmp_path / "src"))
-    run_build(plan, str(tmp_path / "out"))
+    Build(plan=plan, root=str(tmp_path / "out")).run()
     output = Output(str(tmp_path / "again"))
     os.symlink(tmp_path / "out/transform", (tmp_path / "again").mkdir() or tmp_path / "again/transform")
     with counters.counting() as counter:

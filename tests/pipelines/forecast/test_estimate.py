@@ -18,7 +18,7 @@ from pipelines.forecast.calibrate import calibrate, in_small_tasks, spread_out
 from pipelines.forecast.estimate import Calibration, describe, memory, read_bytes, seconds, shard_row_bytes
 from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
-from pipelines.run import run_build
+from pipelines.run import Build
 from pipelines.sources.table import scan
 from pipelines.storage import files
 from tests.support.arrays import write_files
@@ -62,7 +62,7 @@ def test_a_build_reads_and_writes_what_was_forecast(tmp_path, kind):
     plan = plan_of(source, shard_bytes=60_000, **KINDS[kind])
     expected = describe(plan)
     with counters.counting() as counter:
-        manifest = run_build(plan, str(tmp_path / "out"))
+        manifest = Build(plan=plan, root=str(tmp_path / "out")).run()
     counts = {name: count.rows for name, count in counter.counts().items()}
     for stage, size in read_bytes(plan).items():
         # The rows that show what the transform does are looked for in a unit of analysis, here all rows.
@@ -78,7 +78,7 @@ def test_the_bytes_of_shards_are_those_of_full_records(tmp_path):
     """Records are full but for the last of each shard."""
     source = write_files(tmp_path / "src", {name: a for name, a in arrays(60_000).items() if "word" not in name})
     plan = plan_of(source, shard_bytes=500_000)
-    manifest = run_build(plan, str(tmp_path / "out"))
+    manifest = Build(plan=plan, root=str(tmp_path / "out")).run()
     written = sum(shard.bytes for split in manifest.splits.values() for shard in split)
     assert written == pytest.approx(shard_row_bytes(plan) * 60_000, rel=0.01)
     for name, split in describe(plan)["splits"].items():
@@ -174,7 +174,7 @@ def test_nothing_is_left_of_a_sample(tmp_path, monkeypatch):
 
 def test_the_transform_of_another_data_set_is_measured_without_an_analysis(tmp_path, capsys):
     source = write_files(tmp_path / "src", arrays())
-    run_build(plan_of(source), str(tmp_path / "first"))
+    Build(plan=plan_of(source), root=str(tmp_path / "first")).run()
     arguments = ["build", source, str(tmp_path / "out"), "--transform", str(tmp_path / "first"), "--dry_run"]
     assert main.main(arguments) == 0
     shown = capsys.readouterr().err

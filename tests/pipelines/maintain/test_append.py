@@ -22,7 +22,7 @@ from pipelines.maintain.reuse import open_existing
 from pipelines.maintain.verify import verify
 from pipelines.output.directory import Output, read_manifest
 from pipelines.output.state import read_state
-from pipelines.run import run_build
+from pipelines.run import Build
 from pipelines.sources.provenance import PartRecord, Provenance, changed_parts
 from pipelines.sources.table import scan
 from pipelines.statistics.drift import Drift
@@ -337,9 +337,9 @@ def test_a_refit_that_was_killed_goes_on(when, base, dataset, monkeypatch):
     with monkeypatch.context() as patch:
         stop_at(patch, *when)
         with pytest.raises(StopError):
-            run_build(append.plan_refit(str(base / "src"), str(dataset)), str(dataset), overwrite=True)
+            Build(plan=append.plan_refit(str(base / "src"), str(dataset)), root=str(dataset), overwrite=True).run()
     assert not (dataset / "manifest.json").exists()
-    run_build(append.plan_refit(str(base / "src"), str(dataset)), str(dataset), overwrite=True)
+    Build(plan=append.plan_refit(str(base / "src"), str(dataset)), root=str(dataset), overwrite=True).run()
     assert read_manifest(str(dataset)).splits == read_manifest(str(base / "out")).splits
 
 

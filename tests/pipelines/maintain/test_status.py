@@ -18,7 +18,7 @@ from pipelines.output.directory import Output
 from pipelines.output.lock import Holder, held
 from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
-from pipelines.run import run_build
+from pipelines.run import Build
 from pipelines.sources.table import scan
 from pipelines.storage import files
 from pipelines.write.shards import write_task
@@ -62,7 +62,7 @@ def stopped(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "write_text", stop)
         with pytest.raises(KeyboardInterrupt):
-            run_build(plan, str(root / "out"))
+            Build(plan=plan, root=str(root / "out")).run()
     return plan, root / "out"
 
 
@@ -117,7 +117,7 @@ def test_a_resumed_build_is_finished_with_what_status_said(unfinished):
     after = watcher.read()
     assert (after.tasks_done, after.rows_done) == (plan.task_count, ROWS)
     assert after.bytes_done > before.bytes_done
-    run_build(plan, str(out))
+    Build(plan=plan, root=str(out)).run()
     finished = watcher.read()
     assert (finished.state, finished.bytes_done, finished.rows_done) == ("finished", after.bytes_done, ROWS)
 
@@ -209,7 +209,7 @@ def test_the_command_line(unfinished, tmp_path, capsys):
     assert f"writing: {plan.task_count - 3} of {plan.task_count} tasks" in shown
     found = json.loads((tmp_path / "status.json").read_text())
     assert (found["state"], found["tasks_done"]) == ("building", plan.task_count - 3)
-    run_build(plan, str(out))
+    Build(plan=plan, root=str(out)).run()
     assert run("status", out) == 0
     assert f"{out}: finished; {ROWS:,} rows" in capsys.readouterr().out
 
@@ -220,7 +220,7 @@ def test_watching_ends_when_the_build_does(unfinished, monkeypatch, capsys):
     codes = []
     thread = threading.Thread(target=lambda: codes.append(run("status", out, "--watch")))
     thread.start()
-    manifest = run_build(plan, str(out))
+    manifest = Build(plan=plan, root=str(out)).run()
     thread.join(timeout=60)
     assert codes == [0]
     lines = capsys.readouterr().out.splitlines()
