@@ -101,12 +101,11 @@ def schema_differences(expected: Sequence[FeatureSpec], table: SourceTable, *, o
             problems.append(_problem(table, name, expected=f"{has}, as {other} has it", found=has_not))
             continue
         was, now = known[name], found[name]
-        for what, old, new in (("dtype", was.dtype, now.dtype), ("shape", was.shape, now.shape)):
+        for what in ("dtype", "shape", "unit"):
+            old, new = getattr(was, what), getattr(now, what)
             if old != new:
-                problems.append(_problem(table, name, expected=f"{what} {old}, as in {other}", found=str(new)))
-        if was.unit != now.unit:
-            expected_unit = f"unit {was.unit or 'none'}, as in {other}"
-            problems.append(_problem(table, name, expected=expected_unit, found=now.unit or "none"))
+                said = f"{what} {'none' if old == '' else old}, as in {other}"
+                problems.append(_problem(table, name, expected=said, found="none" if new == "" else str(new)))
     return problems
 
 
