@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipelines.statistics.summary import Over, kept_axes
+from pipelines.statistics.summary import Over, statistics_axes
 from pipelines.steps import graph_ops
 from pipelines.steps.step import Value
 
@@ -109,7 +109,7 @@ def value_of(x: tf.Tensor, over: Over) -> Value:
         ValueError: If the rows have not the axes that are named.
     """
     shape = tuple(x.shape[1:])
-    kept_axes(over, shape)
+    statistics_axes(over, shape)
     return Value(dtype=x.dtype.name, shape=shape, over=over)
 
 
