@@ -17,13 +17,7 @@ from pipelines.output.lock import held
 from pipelines.output.state import check, prepare, write_description
 from pipelines.plan.handoff import keep
 from pipelines.plan.plan import Plan
-from pipelines.runners.beam import (
-    check_workers,
-    option_value,
-    pipeline_options,
-    run_pipeline,
-    runs_here,
-)
+from pipelines.runners.beam import check_runner, option_value, run_pipeline, runs_here
 from pipelines.runners.flink import stop_earlier
 from pipelines.runners.pool import WorkerPool, started
 from pipelines.runners.quiet import quick_imports
@@ -75,7 +69,7 @@ class Build:
             ConfigError: If Beam does not know an option or the runner, or workers are not possible.
             WorkerError: If a forked process was killed.
         """
-        _check_runner(workers, self.beam_options)
+        check_runner(workers, self.beam_options)
         output = Output(files.absolute(self.root))
         if self.transform is not None and _resolve_links(output.root) == _resolve_links(self.transform.root):
             expected = "expected another directory than that of the data set whose transform is used"
@@ -138,7 +132,7 @@ def run_append(
     Returns:
         The new manifest, and how far the rows have drifted.
     """
-    _check_runner(workers, beam_options)
+    check_runner(workers, beam_options)
     output = Output(existing.root)
     with held(output):
         stop_earlier(beam_options, output.root)
@@ -165,13 +159,6 @@ def run_append(
                 pipeline | "Profile" >> profile
             pipeline | "Write" >> WriteShards(plan=plan, output=output, workers=pool)
         return publish_append(plan, existing, output)
-
-
-def _check_runner(workers: int, beam_options: Sequence[str]) -> None:
-    """Checks options before anything is written."""
-    check_workers(workers, beam_options)
-    if beam_options:  # importing Beam to check nothing would take seconds
-        pipeline_options(beam_options)
 
 
 def _resolve_links(root: str) -> str:

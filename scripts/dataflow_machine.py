@@ -13,8 +13,9 @@ from pipelines.cli.options import make_parser
 from pipelines.errors import NpyflowError
 from pipelines.forecast.estimate import describe
 from pipelines.interface.arguments import read_config
-from pipelines.interface.build import make_source_plan
+from pipelines.maintain.append import plan_sources
 from pipelines.plan.plan import Plan
+from pipelines.sources.headers import header_reader
 from pipelines.storage.connections import configure
 
 CORES = 4
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> int:
     try:
         config = read_config(options.config, settings_of(options))
         configure(config.storage_options)
-        plan = make_source_plan(options.source, config, beam_options=beam_options)
+        plan = plan_sources(options.source, config, read_headers=header_reader(beam_options))
     except NpyflowError as error:
         print(f"npyflow: {error}", file=sys.stderr)
         return error.exit_code

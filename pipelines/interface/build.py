@@ -7,22 +7,17 @@ import os
 from collections.abc import Mapping, Sequence
 
 from loaders.format.manifest import Manifest
-from pipelines.analyze.custom import trace_configured
-from pipelines.config.schema import DatasetConfig
 from pipelines.counters import Counter
 from pipelines.interface import tables
 from pipelines.interface.arguments import Config, Sources, count_workers, find_sources, read_config
 from pipelines.interface.progress import Shown, following
-from pipelines.maintain.append import plan_refit
+from pipelines.maintain.append import plan_refit, plan_sources
 from pipelines.maintain.reuse import open_existing, plan_reuse
 from pipelines.output.directory import Output
-from pipelines.plan.plan import Plan, make_plan
-from pipelines.plan.resolve import resolve_config
 from pipelines.results import Block, Result
 from pipelines.run import Build
 from pipelines.sources.arrays import Arrays
 from pipelines.sources.headers import header_reader
-from pipelines.sources.table import scan
 from pipelines.storage import files
 from pipelines.storage.connections import StorageOptions, configure
 from pipelines.storage.files import Path
@@ -66,17 +61,6 @@ def rows_of(counter: Counter) -> dict[str, int]:
     return {name: count.rows for name, count in counter.counts().items()}
 
 
-def make_source_plan(source: str | Arrays, config: DatasetConfig, *, beam_options: Sequence[str] = ()) -> Plan:
-    """Checks sources, makes every choice that is open, and plans.
-
-    Raises:
-        SourceError: Listing everything that is wrong with the sources.
-        ConfigError: If the configuration does not fit them.
-    """
-    table = scan(source, config, read_headers=header_reader(beam_options))
-    return make_plan(table, resolve_config(config, table, custom=trace_configured(config, table)))
-
-
 def plan_build(
     source: Sources,
     output: Path,
@@ -93,7 +77,7 @@ def plan_build(
     configure(parsed.storage_options)
     existing = None if transform is None else open_existing(os.fspath(transform))
     if existing is None:
-        plan = make_source_plan(given, parsed, beam_options=beam_options)
+        plan = plan_sources(given, parsed, read_headers=header_reader(beam_options))
     else:
         plan = plan_reuse(given, existing, parsed)
     return Build(

@@ -9,12 +9,13 @@ from typing import Any
 from loaders.format.manifest import Manifest
 from pipelines.interface import tables
 from pipelines.interface.arguments import Config, Sources, find_sources, read_config
-from pipelines.interface.build import make_source_plan
+from pipelines.maintain.append import plan_sources
 from pipelines.output.directory import Output, read_manifest
 from pipelines.output.state import read_state
 from pipelines.plan.plan import Plan
 from pipelines.results import Block, Result
 from pipelines.sources.arrays import Arrays
+from pipelines.sources.headers import header_reader
 from pipelines.storage import files
 from pipelines.storage.connections import configure
 
@@ -77,12 +78,12 @@ def inspect(
     parsed = read_config(config, settings, sources=given)
     configure(parsed.storage_options)
     if isinstance(given, Arrays):
-        return Inspection(root="", plan=make_source_plan(given, parsed))
+        return Inspection(root="", plan=plan_sources(given, parsed))
     output = Output(given)
     state = read_state(output)
     manifest = read_manifest(given) if files.exists(output.manifest) else None
     plan = None
     if manifest is None and state is None:
-        plan = make_source_plan(given, parsed, beam_options=beam_options)
+        plan = plan_sources(given, parsed, read_headers=header_reader(beam_options))
     unfinished = "" if state is None else tables.of_unfinished(given, state)
     return Inspection(root=given, plan=plan, manifest=manifest, unfinished=unfinished)

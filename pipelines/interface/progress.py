@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Self
 
 from rich.console import Console
@@ -139,7 +139,7 @@ def _watch(
             view.update(stage, here if here.rows >= there.rows else there)
 
 
-class _Stages:
+class _Stages(AbstractContextManager[Any]):
     """How fast each stage has been, from when it began to when it last moved."""
 
     def __init__(self, totals: dict[str, int]) -> None:
@@ -155,11 +155,8 @@ class _Stages:
         self._seen[stage] = (begun, moved, count.rows)
         return count.size / (moved - begun)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: Any) -> None:
-        return None
+        """Nothing is to be done at the end, unless a view says so."""
 
     def update(self, stage: str, count: counters.Count) -> None:
         """Shows how far a stage is."""

@@ -6,14 +6,14 @@ import dataclasses
 import functools
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from loaders.format.manifest import Manifest
 from pipelines.analyze.custom import trace_configured
-from pipelines.config.schema import parse_config
+from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import NpyflowError, Problem, SourceError
 from pipelines.maintain.reuse import Existing, check_against, open_existing
 from pipelines.output.directory import Output
@@ -22,6 +22,7 @@ from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import is_training, resolve_config
 from pipelines.results import Block, Result, Table
 from pipelines.sources.arrays import Arrays
+from pipelines.sources.headers import HeaderReader, read_here
 from pipelines.sources.provenance import changed_parts, source_settings
 from pipelines.sources.table import SourceTable, scan
 from pipelines.storage import files
@@ -179,19 +180,25 @@ def plan_refit(source: str | Arrays, root: str, *, on_error: str = "fail", max_b
     output = Output(files.absolute(root))
     state, bad = read_state(output), {"on_error": on_error, "max_bad_files": max_bad_files}
     if not files.exists(output.manifest) and state is not None and "config" in state:
-        return _plan_all(source, state["config"] | bad)[1]
+        return plan_sources(source, parse_config(state["config"] | bad))
     existing = open_existing(root)
-    table, plan = _plan_all(source, {**existing.manifest.config, **bad})
-    there = {part.name for part in table.parts}
+    plan = plan_sources(source, parse_config({**existing.manifest.config, **bad}))
+    there = {part.name for part in plan.table.parts}
     lost = [record.name for record in existing.provenance.parts if record.name not in there]
     if lost:
         raise SourceError(
-            Problem(path=table.root, expected=f"part {name!r}, which the data set has", found="none") for name in lost
+            Problem(path=plan.table.root, expected=f"part {name!r}, which the data set has", found="none")
+            for name in lost
         )
     return plan
 
 
-def _plan_all(source: str | Arrays, config: Mapping[str, Any]) -> tuple[SourceTable, Plan]:
-    parsed = parse_config(config)
-    table = scan(source, parsed)
-    return table, make_plan(table, resolve_config(parsed, table, custom=trace_configured(parsed, table)))
+def plan_sources(source: str | Arrays, config: DatasetConfig, *, read_headers: HeaderReader = read_here) -> Plan:
+    """Checks sources, makes every choice that is open, and plans a build of all rows.
+
+    Raises:
+        SourceError: Listing everything that is wrong with the sources.
+        ConfigError: If the configuration does not fit them.
+    """
+    table = scan(source, config, read_headers=read_headers)
+    return make_plan(table, resolve_config(config, table, custom=trace_configured(config, table)))

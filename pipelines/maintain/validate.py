@@ -20,7 +20,7 @@ from pipelines.plan.handoff import keep
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.results import Block, Result, Table, count_of, list_skipped
-from pipelines.runners.beam import check_workers, option_value, pipeline_options, run_pipeline
+from pipelines.runners.beam import check_runner, option_value, run_pipeline
 from pipelines.runners.failures import errors_beside
 from pipelines.runners.pool import started
 from pipelines.runners.quiet import quick_imports
@@ -248,12 +248,10 @@ def validate(
 
     A runner whose workers share no local directory with this process needs `--temp_location`.
     """
-    check_workers(workers, beam_options)
+    check_runner(workers, beam_options)
     with quick_imports():
         from pipelines.maintain.profile import WriteProfile, read_profile
 
-    if beam_options:
-        pipeline_options(beam_options)
     bounds = {name: (own.min, own.max) for name, own in planned.statistics.items()}
     with _temporary(beam_options) as directory:
         path = files.join(directory, "profile.pickle")

@@ -56,6 +56,17 @@ def check_workers(workers: int, beam_options: Sequence[str]) -> None:
         raise ConfigError(f"workers: expected 1 with {placed[0]}, where Beam places the work; found {workers}")
 
 
+def check_runner(workers: int, beam_options: Sequence[str]) -> None:
+    """Checks, before anything is written, that so many processes can share the work, and that Beam knows its options.
+
+    Raises:
+        ConfigError: If they cannot, or it does not.
+    """
+    check_workers(workers, beam_options)
+    if beam_options:  # importing Beam to check nothing would take seconds
+        pipeline_options(beam_options)
+
+
 @contextmanager
 def run_pipeline(arguments: Sequence[str], *, output: str | None = None, errors: str | None = None) -> Iterator[Any]:
     """A Beam pipeline that runs when the context is left.
