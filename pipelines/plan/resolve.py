@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from loaders.format.spec import FeatureSpec
 from pipelines.config.defaults import resolve_feature, untransformed
 from pipelines.config.filter import check_filter
 from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature
 from pipelines.config.schema import DEFAULT_SPLITS, DatasetConfig
 from pipelines.config.splits import Rule, check_rule
 from pipelines.errors import ConfigError
+from pipelines.sources.provenance import raw_specs
 from pipelines.sources.table import SourceTable
 
 TRAINING_NAMES = ("train", "training")
@@ -43,7 +43,7 @@ def resolve_config(
         raise ValueError(f"expected what {config.preprocessing_fn} gives, which tracing it tells; found None")
     features = resolve_features(config, table)
     splits = "directory" if table.by_directory else config.splits or DEFAULT_SPLITS
-    sources = {f.name: FeatureSpec(name=f.name, dtype=f.kind_name, shape=f.shape, unit=f.unit) for f in table.features}
+    sources = {spec.name: spec for spec in raw_specs(table)}
     if isinstance(splits, Rule):
         check_rule(splits, sources)
     check_training(config.training, splits, table, learns=learns)
