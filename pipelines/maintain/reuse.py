@@ -80,8 +80,8 @@ def open_existing(root: str) -> Existing:
 def plan_reuse(source: str | Arrays, existing: Existing, config: DatasetConfig) -> Plan:
     """Plans a build that takes another data set's transform, with its configuration of the features.
 
-    Of features the configuration says only where their files are; what it does not say of the seed and the like is as it
-    is in the other data set. Rows are one split, `all`, where neither the user nor directories say otherwise.
+    Of features the configuration says only where their files are; what it does not say of the seed and the like is
+    as it is in the other data set. Rows are one split, `all`, where neither the user nor directories say otherwise.
 
     Raises:
         SourceError: Listing everything that is wrong with the sources, and how their features differ.
