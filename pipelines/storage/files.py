@@ -181,24 +181,11 @@ def create(path: str) -> Writer:
 
 
 def create_new(path: str, data: bytes) -> bool:
-    """Writes a file only where there is none; makes the directories above it.
+    """Writes a file that is not local, if there is none; makes the directories above it.
 
     Returns:
         Whether there was none. Of several who try at the same time one succeeds, where the file system can say so.
     """
-    if not is_local(path):
-        return _create_object(path, data)
-    make_directory(os.path.dirname(path) or ".")
-    try:
-        with open(path, "xb") as file:
-            file.write(data)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _create_object(path: str, data: bytes) -> bool:
-    """What `create_new` does where the store decides who of several succeeds; where it cannot, more may."""
     try:
         make_directory(path.rpartition("/")[0])
         ask(path, lambda system, place: system.pipe_file(place, data, mode="create"))
@@ -339,16 +326,6 @@ def write_bytes(path: str, data: bytes) -> None:
         rename(temporary, path)
 
 
-def copy(source: str, destination: str) -> None:
-    """Copies a file, also between file systems, some of it at a time.
-
-    Who reads the destination may see half of it, unless its file system writes files whole.
-    """
-    with open_input(source) as found, create(destination) as copied:
-        while data := found.read(COPIED_BYTES):
-            copied.write(data)
-
-
 def copy_tree(source: str, destination: str) -> None:
     """Copies all files under a directory but hidden ones, and removes what else lies at the destination.
 
@@ -356,7 +333,9 @@ def copy_tree(source: str, destination: str) -> None:
     """
     names = [file.path for file in list_files(source)]
     for name in names:
-        copy(join(source, name), join(destination, name))
+        with open_input(join(source, name)) as found, create(join(destination, name)) as copied:
+            while data := found.read(COPIED_BYTES):
+                copied.write(data)
     for file in list_files(destination):
         if file.path not in names:
             remove(join(destination, file.path))

@@ -103,6 +103,7 @@ def test_a_reader_never_sees_half_a_text(tmp_path: pathlib.Path, monkeypatch: py
     assert (seen, files.read_text(path)) == (["old"], "new")
 
 
+@pytest.mark.parametrize("root", ["ram", "arrow"], indirect=True)
 def test_of_several_who_create_a_file_one_does(root: str) -> None:
     path = files.join(root, "lock")
     assert [files.create_new(path, b"a"), files.create_new(path, b"b")] == [True, False]
