@@ -15,10 +15,10 @@ from pipelines.maintain.reuse import Existing, copy_learned
 from pipelines.output.directory import Output, OutputError
 from pipelines.output.lock import held
 from pipelines.output.state import check, prepare, write_description
-from pipelines.plan.handoff import keep
 from pipelines.plan.plan import Plan
 from pipelines.runners.beam import check_runner, option_value, run_pipeline, runs_here
 from pipelines.runners.flink import stop_earlier
+from pipelines.runners.handoff import Handoff, hand_over
 from pipelines.runners.pool import WorkerPool, started
 from pipelines.runners.quiet import quick_imports
 from pipelines.sources.arrays import Arrays
@@ -87,18 +87,18 @@ class Build:
             if self.transform is not None and not analyzed:
                 copy_learned(self.transform, output)
                 analyzed = True
-            plan = keep(self.plan, output.plan)
-            write_description(output, plan)
+            plan = hand_over(self.plan, output.plan)
+            write_description(output, self.plan)
             return self._run_stages(plan, output, analyzed=analyzed, workers=workers)
 
-    def _run_stages(self, plan: Plan, output: Output, *, analyzed: bool, workers: int) -> Manifest:
+    def _run_stages(self, plan: Handoff[Plan], output: Output, *, analyzed: bool, workers: int) -> Manifest:
         """Learns the transform, unless that is done, writes the shards and publishes the data set."""
         with ExitStack() as stack:
-            pool = stack.enter_context(WorkerPool(plan)) if workers > 1 else None
+            pool = stack.enter_context(WorkerPool(self.plan)) if workers > 1 else None
             first_round = None
             if pool is not None and not analyzed:
                 # While this process imports TensorFlow and Beam, which takes seconds, others read the rows.
-                first_round = begin_first_round(plan, pool.start_early(workers - 1))
+                first_round = begin_first_round(self.plan, pool.start_early(workers - 1))
             with quick_imports():
                 from pipelines.analyze.beam import Analyze
                 from pipelines.analyze.export import analysis_context
@@ -111,10 +111,10 @@ class Build:
                 ready = None
                 if not analyzed:
                     here, shared = runs_here(self.beam_options), option_value(self.beam_options, "--temp_location")
-                    stack.enter_context(analysis_context(plan, output, here=here, shared=shared))
+                    stack.enter_context(analysis_context(self.plan, output, here=here, shared=shared))
                     ready = pipeline | "Analyze" >> Analyze(plan, output, workers=pool, first_round=first_round)
                 pipeline | "Write" >> WriteShards(plan=plan, output=output, transform_ready=ready, workers=pool)
-            return publish(plan, output, transform_from=self._transform_from)
+            return publish(self.plan, output, transform_from=self._transform_from)
 
 
 def run_append(
@@ -147,7 +147,7 @@ def run_append(
         profiled = begin_append(plan, output)
         if arrays is not None:
             arrays.write()
-        plan = keep(plan, output.plan)
+        reference: Handoff[Plan] = hand_over(plan, output.plan)
         write_description(output, plan)
         with (
             started(workers, plan) as pool,
@@ -155,9 +155,9 @@ def run_append(
         ):
             if not profiled:
                 path, only = files.join(output.statistics, PROFILE), (plan.training_split,)
-                profile = WriteProfile(plan=plan, path=path, only=only, errors=output.errors, workers=pool)
+                profile = WriteProfile(plan=reference, path=path, only=only, errors=output.errors, workers=pool)
                 pipeline | "Profile" >> profile
-            pipeline | "Write" >> WriteShards(plan=plan, output=output, workers=pool)
+            pipeline | "Write" >> WriteShards(plan=reference, output=output, workers=pool)
         return publish_append(plan, existing, output)
 
 

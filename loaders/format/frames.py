@@ -93,6 +93,17 @@ def record_layout(features: tuple[FeatureSpec, ...], *, rows: int, rows_per_reco
     return RecordLayout(features, rows, rows_per_record, tuple(fixed), tuple(places), offset + FOOTER_BYTES)
 
 
-def record_bytes(features: Sequence[FeatureSpec], rows_per_record: int) -> int:
-    """The size of a full record in its file, framing included."""
-    return record_layout(tuple(features), rows=rows_per_record, rows_per_record=rows_per_record).frame_bytes
+def record_bytes(features: Sequence[FeatureSpec], rows_per_record: int, *, rows: int | None = None) -> int:
+    """The size of a record in its file, framing included: what `record_layout` finds, without the layout.
+
+    Args:
+        features: The features; none may be variable.
+        rows_per_record: How many rows a full record holds.
+        rows: How many this one holds, if it is not a full one.
+    """
+    count, entries = rows_per_record if rows is None else rows, 0
+    for spec in features:
+        values = count * spec.row_elements * element_bytes(spec, spec.encoding(rows_per_record))
+        value = wire.field_bytes(wire.field_bytes(wire.field_bytes(values)))
+        entries += wire.field_bytes(wire.field_bytes(len(spec.name.encode())) + value)
+    return HEADER_BYTES + wire.field_bytes(entries) + FOOTER_BYTES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from loaders.format import names
-from loaders.format.frames import record_layout
+from loaders.format.frames import record_bytes
 from loaders.format.spec import FeatureSpec
 
 FORMAT_VERSION = 3
@@ -331,21 +332,22 @@ def _check_sizes(manifest: Manifest) -> None:
             if shard.bytes < shard.rows * LEAST_VARIABLE_BYTES or (shard.rows == 0) != (shard.bytes == 0):
                 raise ValueError(f"{shard.file}: expected enough bytes for {shard.rows} rows; found {shard.bytes}")
         return
-    full_bytes = _record_bytes(manifest, manifest.rows_per_record)
-    if manifest.record_bytes != full_bytes:
+    size_of = functools.cache(functools.partial(_shard_bytes, manifest.features, manifest.rows_per_record))
+    if manifest.record_bytes != size_of(manifest.rows_per_record):
         raise ValueError(
-            f"record_bytes: expected {full_bytes}, which {manifest.rows_per_record} rows of these features need; "
-            f"found {manifest.record_bytes}"
+            f"record_bytes: expected {size_of(manifest.rows_per_record)}, which {manifest.rows_per_record} rows of "
+            f"these features need; found {manifest.record_bytes}"
         )
     for shard in shards:
         full, left = divmod(shard.rows, manifest.rows_per_record)
-        expected = full * full_bytes + (_record_bytes(manifest, left) if left else 0)
+        expected = full * manifest.record_bytes + size_of(left)
         if shard.bytes != expected:
             raise ValueError(f"{shard.file}: expected {expected} bytes for {shard.rows} rows; found {shard.bytes}")
 
 
-def _record_bytes(manifest: Manifest, rows: int) -> int:
-    return record_layout(manifest.features, rows=rows, rows_per_record=manifest.rows_per_record).frame_bytes
+def _shard_bytes(features: tuple[FeatureSpec, ...], rows_per_record: int, rows: int) -> int:
+    """The bytes of no record, or of one of so many rows."""
+    return record_bytes(features, rows_per_record, rows=rows) if rows else 0
 
 
 _SEAL = ',\n "sha256": "'

@@ -25,3 +25,8 @@ def field(tag: int, *parts: bytes | int) -> list[bytes | int]:
     """A length-delimited field; a part that is a number stands for that many bytes of values."""
     size = sum(part if isinstance(part, int) else len(part) for part in parts)
     return [bytes([tag]) + varint(size), *parts]
+
+
+def field_bytes(size: int) -> int:
+    """The bytes of a length-delimited field of so many bytes: a tag, a varint, and they."""
+    return 1 + max(1, -(-size.bit_length() // 7)) + size

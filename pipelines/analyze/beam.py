@@ -23,6 +23,7 @@ from pipelines.plan.plan import Plan
 from pipelines.runners.combine import Merge
 from pipelines.runners.distribute import Begun, Distribute
 from pipelines.runners.failures import Recorded
+from pipelines.runners.handoff import Handoff
 from pipelines.runners.pool import WorkerPool
 from pipelines.statistics.recorded import TrainingStatistics, dump_moments
 from pipelines.statistics.summary import summarize
@@ -36,7 +37,7 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
     Expects a pipeline. Outputs a PCollection of one element, there when all has been written.
 
     Attributes:
-        plan: The plan.
+        plan: A reference to the plan.
         output: Where the data set is written.
         workers: Workers of this machine that have the plan, or None.
         first_round: What the first round adds up, where it has been begun already.
@@ -44,7 +45,7 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
 
     def __init__(
         self,
-        plan: Plan,
+        plan: Handoff[Plan],
         output: Output,
         *,
         workers: WorkerPool | None = None,
@@ -62,7 +63,7 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
         fit_to_rows = Fit(self.plan, workers=self.workers, first_round=self.first_round, errors=errors)
         known = pipeline | "LearnFromRows" >> fit_to_rows
         written = known | "KeepLearned" >> beam.Map(Recorded(write_fitted, errors), self.plan, self.output.statistics)
-        if self.plan.config.has_transform:
+        if self.plan.load().config.has_transform:
             written = written | "ExportTransform" >> Export(self.plan, self.output)
         return written | "MarkDone" >> beam.Map(Recorded(_mark_done, errors), self.output)
 
@@ -78,7 +79,7 @@ class Fit(beam.PTransform):  # type: ignore[misc]
     """
 
     def __init__(
-        self, plan: Plan, *, workers: WorkerPool | None, first_round: Future[Accumulated] | None, errors: str
+        self, plan: Handoff[Plan], *, workers: WorkerPool | None, first_round: Future[Accumulated] | None, errors: str
     ) -> None:
         super().__init__()
         self._plan = plan
@@ -88,7 +89,7 @@ class Fit(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Known]:
         """Wires the rounds; each reads the rows anew, so that no runner has to hold them."""
-        plan, features = self._plan, rounds.analyzed_features(self._plan)
+        features = rounds.analyzed_features(plan := self._plan.load())
         known = pipeline | "KnowNothing" >> beam.Create([fit.begin(features.values())], reshuffle=False)
         for number, needs in enumerate(rounds.schedule(features.values())):
             before = beam.pvalue.AsSingleton(known)
@@ -96,7 +97,7 @@ class Fit(beam.PTransform):  # type: ignore[misc]
                 add: beam.PTransform = Begun(self._first_round, errors=self._errors)
             else:
                 where: Any = {"workers": self._workers, "errors": self._errors}
-                add = Distribute(add_units, plan.training_units.runs(), plan, needs, before, **where)
+                add = Distribute(add_units, plan.training_units.runs(), self._plan, needs, before, **where)
             merged = beam.CombineGlobally(Merge(functools.partial(rounds.merge, features)))
             added = pipeline | f"AddUnits{number}" >> add | f"AddUp{number}" >> merged
             known = added | f"LearnRound{number}" >> beam.Map(Recorded(fit_round, self._errors), features, before)

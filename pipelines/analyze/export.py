@@ -32,6 +32,7 @@ from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
 from pipelines.reading.batches import Ragged
 from pipelines.runners.failures import Recorded
+from pipelines.runners.handoff import Handoff
 from pipelines.storage import files
 
 
@@ -42,22 +43,22 @@ class Export(beam.PTransform):  # type: ignore[misc]
     when the transform has been written.
     """
 
-    def __init__(self, plan: Plan, output: Output) -> None:
+    def __init__(self, plan: Handoff[Plan], output: Output) -> None:
         super().__init__()
         self._plan = plan
         self._output = output
 
     def expand(self, packed: beam.PCollection[npt.NDArray[np.float64]]) -> beam.PCollection[Any]:
         """Wires the export. What steps need has been learned; a user's function has tf.transform's own analysis."""
-        custom = self._plan.config.custom
-        if custom is None:
+        config = self._plan.load().config
+        if config.custom is None:
             export = Recorded(export_transform, self._output.errors)
             return packed | "ExportTransform" >> beam.Map(export, self._plan, self._output)
-        adapter = tensor_adapter_config(self._plan.config.graph_features)
+        adapter = tensor_adapter_config(config.graph_features)
         batches = packed.pipeline | "ReadRecordBatches" >> ReadRecordBatches(
             self._plan, adapter.arrow_schema, errors=self._output.errors
         )
-        transform_fn = (batches, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(load_function(custom.place))
+        transform_fn = (batches, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(load_function(config.custom.place))
         written = os.path.join(tft_beam.Context.create_base_temp_dir(), "written")
         done = transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(written)
         return done | "PutTransform" >> beam.Map(Recorded(_put_transform, self._output.errors), written, self._output)
@@ -180,7 +181,7 @@ class ReadRecordBatches(beam.PTransform):  # type: ignore[misc]
     Expects a pipeline. Outputs a PCollection of `pa.RecordBatch`.
     """
 
-    def __init__(self, plan: Plan, schema: pa.Schema, *, errors: str) -> None:
+    def __init__(self, plan: Handoff[Plan], schema: pa.Schema, *, errors: str) -> None:
         super().__init__()
         self._errors = errors
         self._plan = plan
@@ -190,7 +191,7 @@ class ReadRecordBatches(beam.PTransform):  # type: ignore[misc]
         """Wires the reading."""
         return (
             pipeline
-            | "ListUnits" >> beam.Create(range(len(self._plan.training_units)))
+            | "ListUnits" >> beam.Create(range(len(self._plan.load().training_units)))
             | "SpreadUnits" >> beam.Reshuffle()
             | "ToRecordBatch" >> beam.Map(Recorded(read_record_batch, self._errors), self._plan, self._schema)
         )

@@ -23,6 +23,7 @@ from pipelines.reading.splits import assign
 from pipelines.runners.combine import Merge
 from pipelines.runners.distribute import Distribute
 from pipelines.runners.failures import Recorded
+from pipelines.runners.handoff import Handoff
 from pipelines.runners.pool import WorkerPool
 from pipelines.statistics.frequencies import Classes, Distinct
 from pipelines.statistics.summary import Moments, as_columns, moments
@@ -153,7 +154,7 @@ class WriteProfile(beam.PTransform):  # type: ignore[misc]
     Expects a pipeline. Outputs a PCollection of one element, there when the file has been written.
 
     Attributes:
-        plan: The plan.
+        plan: A reference to the plan.
         path: The file.
         bounds: As in `profile_columns`.
         only: As in `profile_units`.
@@ -161,7 +162,7 @@ class WriteProfile(beam.PTransform):  # type: ignore[misc]
         workers: Workers of this machine that have the plan, or None.
     """
 
-    plan: Plan
+    plan: Handoff[Plan]
     path: str
     bounds: Bounds = dataclasses.field(default_factory=dict)
     only: Sequence[str] | None = None
@@ -170,9 +171,10 @@ class WriteProfile(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[None]:
         """Wires the pass."""
-        runs = self.plan.units.runs()
+        plan = self.plan.load()
+        runs = plan.units.runs()
         where: Any = {"workers": self.workers, "errors": self.errors}
-        merge = functools.partial(merge_profiles, profiled(self.plan))
+        merge = functools.partial(merge_profiles, profiled(plan))
         return (
             pipeline
             | "ProfileUnits" >> Distribute(profile_units, runs, self.plan, self.bounds, self.only, **where)

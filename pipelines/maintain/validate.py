@@ -16,12 +16,12 @@ from loaders.format.spec import FeatureSpec
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import ConfigError, Problem
 from pipelines.maintain.reuse import Existing, combine
-from pipelines.plan.handoff import keep
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.results import Block, Result, Table, count_of, list_skipped
 from pipelines.runners.beam import check_runner, option_value, run_pipeline
 from pipelines.runners.failures import errors_beside
+from pipelines.runners.handoff import hand_over
 from pipelines.runners.pool import started
 from pipelines.runners.quiet import quick_imports
 from pipelines.sources.arrays import Arrays
@@ -255,9 +255,9 @@ def validate(
     bounds = {name: (own.min, own.max) for name, own in planned.statistics.items()}
     with _temporary(beam_options) as directory:
         path = files.join(directory, "profile.pickle")
-        plan = keep(planned.plan, files.join(directory, "plan.pickle"))
+        plan = hand_over(planned.plan, files.join(directory, "plan.pickle"))
         errors = errors_beside(path)
-        with started(workers, plan) as pool, run_pipeline(beam_options, errors=errors) as pipeline:
+        with started(workers, planned.plan) as pool, run_pipeline(beam_options, errors=errors) as pipeline:
             pipeline | "Profile" >> WriteProfile(plan=plan, path=path, bounds=bounds, errors=errors, workers=pool)
         profile = read_profile(path)
     return Validation(

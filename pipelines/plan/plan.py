@@ -18,7 +18,6 @@ from loaders.format.spec import FeatureSpec
 from loaders.order import hashing
 from pipelines.config.resolved import ResolvedConfig
 from pipelines.config.splits import Rule
-from pipelines.plan.handoff import Kept
 from pipelines.plan.resolve import is_training, stored_row_bytes
 from pipelines.plan.units import Span, Units
 from pipelines.sources.parts import Part
@@ -68,7 +67,7 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan(Kept):
+class Plan:
     """Which rows feed which shard, in which order; see `make_plan`.
 
     Attributes:

@@ -38,7 +38,7 @@ class Distribute(beam.PTransform):  # type: ignore[misc]
         Args:
             function: The function, of a module.
             items: The items.
-            shared: The second argument of every call.
+            shared: The second argument of every call, or the reference to it.
             arguments: Further arguments; may be side inputs.
             workers: The pool; None where the runner places the items.
             errors: The directory where errors are recorded.

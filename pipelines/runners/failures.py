@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipelines.errors import ClusterError, ConfigError, DataError, NpyflowError, WorkerError
+from pipelines.runners.handoff import loaded
 from pipelines.storage import files
 
 _raised: dict[str, Exception] = {}
@@ -27,7 +28,7 @@ def errors_beside(path: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Recorded:
-    """A function whose error is recorded, and raised.
+    """A function for workers: it is given the values of references, and its error is recorded, and raised.
 
     Attributes:
         function: The function.
@@ -40,7 +41,7 @@ class Recorded:
     def __call__(self, *arguments: Any) -> Any:
         """Calls the function."""
         with recording(self.directory):
-            return self.function(*arguments)
+            return self.function(*map(loaded, arguments))
 
 
 @contextmanager

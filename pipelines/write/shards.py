@@ -29,6 +29,7 @@ from pipelines.reading.batches import Columns, take
 from pipelines.reading.columns import read_columns
 from pipelines.runners.distribute import Distribute
 from pipelines.runners.failures import Recorded
+from pipelines.runners.handoff import Handoff
 from pipelines.runners.pool import WorkerPool
 from pipelines.storage import files
 from pipelines.storage.retry import retrying
@@ -56,14 +57,14 @@ class WriteShards(beam.PTransform):  # type: ignore[misc]
     Expects a pipeline. Outputs a PCollection of one element, there when the list has been written.
 
     Attributes:
-        plan: The plan.
+        plan: A reference to the plan.
         output: Where the data set is written.
         transform_ready: A PCollection of one element, there when the transform has been written, or None where it is
             there already.
         workers: Workers of this machine that have the plan, or None.
     """
 
-    plan: Plan
+    plan: Handoff[Plan]
     output: Output
     transform_ready: beam.PCollection[Any] | None = None
     workers: WorkerPool | None = None
@@ -71,7 +72,7 @@ class WriteShards(beam.PTransform):  # type: ignore[misc]
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[None]:
         """Wires the pass."""
         wait = () if self.transform_ready is None else (beam.pvalue.AsList(self.transform_ready),)
-        tasks = range(self.plan.task_count)  # Beam takes three seconds to pickle 100,000 objects
+        tasks = range(self.plan.load().task_count)  # Beam takes three seconds to pickle 100,000 objects
         where: Any = {"workers": self.workers, "errors": self.output.errors}
         return (
             pipeline

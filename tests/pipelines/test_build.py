@@ -540,12 +540,14 @@ def test_no_grouping_carries_rows(small):
     from pipelines.analyze.beam import Analyze
     from pipelines.plan.plan import make_plan
     from pipelines.plan.resolve import resolve_config
+    from pipelines.runners.handoff import hand_over
     from pipelines.sources.table import scan
     from pipelines.write.shards import WriteShards
 
     config = parse_config({})
     sources = scan(str(small[0] / "src"), config)
-    plan, output = make_plan(sources, resolve_config(config, sources)), Output(str(small[0] / "unused"))
+    output = Output(str(small[0] / "unused"))
+    plan = hand_over(make_plan(sources, resolve_config(config, sources)), str(small[0] / "plan.pickle"))
     pipeline = beam.Pipeline()
     with tft_beam.Context(temp_dir=output.temporary("transform")):
         ready = pipeline | "Analyze" >> Analyze(plan, output)

@@ -99,6 +99,21 @@ def _delimited(tag, data):
     return bytes([tag, *length, size]) + data
 
 
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["float32", "int64", "uint8", "bool"]), st.integers(1, 300)), min_size=1, max_size=3
+    ),
+    st.integers(1, 40),
+    st.data(),
+)
+def test_the_size_of_a_record_is_that_of_its_layout(columns, rows_per_record, data):
+    features = tuple(FeatureSpec(name="x" * 60 * n + str(n), dtype=d, shape=(s,)) for n, (d, s) in enumerate(columns))
+    rows = data.draw(st.integers(1, rows_per_record))
+    layout = record_layout(features, rows=rows, rows_per_record=rows_per_record)
+
+    assert record_bytes(features, rows_per_record, rows=rows) == layout.frame_bytes
+
+
 def test_masked_crc():
     # The check value of CRC-32C over "123456789" is e3069283 (RFC 3720, B.4, gives the polynomial).
     crc = 0xE3069283

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import time
@@ -19,11 +20,11 @@ from loaders.format.manifest import Manifest, Shard
 from loaders.numpy import Loader
 from pipelines.config.feature import Feature
 from pipelines.config.schema import DatasetConfig
-from pipelines.plan import handoff
-from pipelines.plan.handoff import keep
 from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.plan.units import MOST_RUNS
+from pipelines.runners import handoff
+from pipelines.runners.handoff import hand_over
 from pipelines.sources.packed import PackedParts
 from pipelines.sources.parts import Part, Source
 from pipelines.sources.table import SourceTable, scan
@@ -91,7 +92,7 @@ def memory():
         return int(file.read().split()[1]) * 4096
 
 before, begun = memory(), time.process_time()
-plan = pickle.load(open(sys.argv[1], "rb"))
+plan = pickle.load(open(sys.argv[1], "rb")).load()
 blocks = [len(plan.blocks(plan.task(number))) for number in (0, plan.task_count // 2, plan.task_count - 1)]
 spans = plan.training_units.spans(len(plan.training_units) - 1)
 plan.row_hashes(1, plan.blocks(plan.task(0)))
@@ -109,11 +110,11 @@ def test_a_million_files_and_a_hundred_thousand_tasks(tmp_path):
     with Clock(3):
         assert sum(1 for _ in plan.tasks()) == plan.task_count
     with Clock(40):
-        plan = keep(plan, str(tmp_path / "plan.pickle"))
+        reference = hand_over(plan, str(tmp_path / "plan.pickle"))
     assert (tmp_path / "plan.pickle").stat().st_size < 30e6
-    assert len(pickle.dumps(plan)) < 1000
+    assert len(pickle.dumps(reference)) < 1000
     assert len(plan.training_units.runs()) <= MOST_RUNS
-    (tmp_path / "plan").write_bytes(pickle.dumps(plan))
+    (tmp_path / "plan").write_bytes(pickle.dumps(reference))
     command = [sys.executable, "-c", WORKER, str(tmp_path / "plan")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.split()
@@ -128,7 +129,12 @@ def test_the_manifest_of_three_hundred_thousand_shards():
     plan = plan_of(table_of(10))
     splits = {
         split: tuple(
-            Shard(file=f"{split}/{split}-{n:06d}-of-100000.tfrecord", rows=n + 1, bytes=10**8 + n, crc32c=f"{n:08x}")
+            Shard(
+                file=f"{split}/{split}-{n:06d}-of-100000.tfrecord",
+                rows=n * plan.rows_per_record,
+                bytes=n * record_bytes(plan.specs, plan.rows_per_record),
+                crc32c=f"{n:08x}",
+            )
             for n in range(100_000)
         )
         for split in plan.splits
@@ -157,8 +163,12 @@ def test_a_batch_of_a_hundred_thousand_shards_opens_its_own(tmp_path, monkeypatc
     x = {"x": np.arange(32, dtype=np.float32).reshape(16, 2)}
     manifest = shards.write(tmp_path, {"train": [x]}, rows_per_record=16, features=shards.specs(x))
     (one,) = manifest.splits["train"]
-    # It is the same file each time, which no reader minds.
-    many = dataclasses.replace(manifest, splits={"train": (one,) * 100_000})
+    files = [dataclasses.replace(one, file=f"train/{number:05d}.tfrecord") for number in range(100_000)]
+    many = dataclasses.replace(manifest, splits={"train": tuple(files)})
+    for copy, start in (("a", 0), ("b", 50_000)):  # a file has at most 65,000 names
+        shutil.copyfile(tmp_path / one.file, tmp_path / copy)
+        for shard in files[start : start + 50_000]:
+            os.link(tmp_path / copy, tmp_path / shard.file)
     (tmp_path / names.MANIFEST).write_text(many.dumps())
     opened, original = [], os.open
     monkeypatch.setattr(
@@ -290,9 +300,9 @@ def test_parts_of_different_features_are_packed_too():
 def test_a_plan_that_was_loaded_finds_the_same_rows(tmp_path, monkeypatch):
     arrays = {f"x-{n}.npy": np.ones((100 + n, 4)) for n in range(9)}
     plan = plan_of(scan(write_files(tmp_path / "src", arrays), DatasetConfig()), shard_bytes=3000)
-    pickled = pickle.dumps(keep(plan, str(tmp_path / "plan")))
+    pickled = pickle.dumps(hand_over(plan, str(tmp_path / "plan")))
     monkeypatch.setattr(handoff, "_loaded", {})
-    loaded = pickle.loads(pickled)
+    loaded = pickle.loads(pickled).load()
     assert isinstance(loaded.table.parts, PackedParts)
     assert loaded == plan
     for task in plan.tasks():

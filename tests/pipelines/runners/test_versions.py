@@ -11,12 +11,11 @@ import pytest
 
 from pipelines.config.schema import DatasetConfig
 from pipelines.errors import WorkerError
-from pipelines.plan import handoff
-from pipelines.plan.handoff import keep
 from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
-from pipelines.runners import versions
+from pipelines.runners import handoff, versions
 from pipelines.runners.failures import raising_recorded
+from pipelines.runners.handoff import hand_over
 from pipelines.sources.table import scan
 from tests.support.arrays import write_files
 
@@ -54,30 +53,30 @@ def test_what_was_never_stamped_is_an_error():
             versions.unstamp(data, "plan")
 
 
-def keep_plan(tmp_path, monkeypatch, **others):
-    """A plan that a driver of other versions has kept, and its pickle."""
+def hand_plan_over(tmp_path, monkeypatch, **others):
+    """A plan that a driver of other versions has handed over, and the pickle of the reference."""
     source = write_files(tmp_path / "src", {"x.npy": np.arange(40.0).reshape(20, 2)})
     table = scan(source, DatasetConfig())
     plan = make_plan(table, resolve_config(DatasetConfig(), table))
     here = versions.versions()
     with monkeypatch.context() as patch:
         patch.setattr(versions, "versions", lambda: here | others)
-        return pickle.dumps(keep(plan, str(tmp_path / "plan.pickle")))
+        return pickle.dumps(hand_over(plan, str(tmp_path / "plan.pickle")))
 
 
 def test_a_worker_of_the_same_versions_gets_the_plan(tmp_path, monkeypatch):
-    pickled = keep_plan(tmp_path, monkeypatch)
+    pickled = hand_plan_over(tmp_path, monkeypatch)
     monkeypatch.setattr(handoff, "_loaded", {})
-    assert pickle.loads(pickled).table.rows == 20
+    assert pickle.loads(pickled).load().table.rows == 20
 
 
 def test_a_worker_of_other_versions_says_what_differs_before_it_has_a_plan(tmp_path, monkeypatch):
-    pickled = keep_plan(tmp_path, monkeypatch, numpy="1.0", tensorflow="1.15")
+    pickled = hand_plan_over(tmp_path, monkeypatch, numpy="1.0", tensorflow="1.15")
     monkeypatch.setattr(handoff, "_loaded", {})
-    load = pickle.loads
+    reference = pickle.loads(pickled)
     monkeypatch.setattr(pickle, "loads", None)  # nothing of the plan is read
     with pytest.raises(WorkerError) as found:
-        load(pickled)
+        reference.load()
     message = str(found.value)
     assert "plan.pickle: expected the versions of the driver" in message
     assert f"numpy 1.0 on the driver, {np.__version__} on the worker; tensorflow 1.15 on the driver" in message
@@ -86,9 +85,13 @@ def test_a_worker_of_other_versions_says_what_differs_before_it_has_a_plan(tmp_p
 
 def test_another_process_says_it_and_the_driver_shows_one_line(tmp_path, monkeypatch):
     """As a worker does that a runner starts, which shows its traceback: as text."""
-    pickled = keep_plan(tmp_path, monkeypatch, **{"tensorflow-transform": "0.1"})
+    pickled = hand_plan_over(tmp_path, monkeypatch, **{"tensorflow-transform": "0.1"})
     (tmp_path / "pickled").write_bytes(pickled)
-    program = f"import pickle; pickle.load(open({str(tmp_path / 'pickled')!r}, 'rb'))"
+    program = f"""
+import pickle
+from pipelines.runners.failures import Recorded
+Recorded(id, {str(tmp_path / "errors")!r})(pickle.load(open({str(tmp_path / "pickled")!r}, "rb")))
+"""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
     def run():
@@ -101,7 +104,7 @@ def test_another_process_says_it_and_the_driver_shows_one_line(tmp_path, monkeyp
 
 
 def test_what_is_compared_is_what_the_manifest_says(tmp_path, monkeypatch):
-    keep_plan(tmp_path, monkeypatch)
+    hand_plan_over(tmp_path, monkeypatch)
     line = (tmp_path / "plan.pickle").read_bytes().partition(b"\n")[0]
     assert json.loads(line) == versions.versions()
     assert {"npyflow", "python", *versions.PACKAGES} == set(versions.versions())
