@@ -61,6 +61,7 @@ def test_all_of_it_is_shown_documented_and_imported_late():
         _ = pipelines.biuld
 
 
+@pytest.mark.slow
 def test_the_function_stays_a_function_whatever_is_imported():
     code = (
         "import pkgutil, importlib, pipelines\n"
@@ -103,6 +104,7 @@ def test_arrays_give_the_same_bytes_as_the_files_of_them(tmp_path, arrays, worke
     assert not (tmp_path / "memory" / "_build").exists()
 
 
+@pytest.mark.slow
 def test_a_mapped_file_is_read_from_where_it_is(tmp_path, arrays, monkeypatch):
     source = pathlib.Path(save(tmp_path / "src", arrays))
     mapped = {name: np.load(source / f"{name}.npy", mmap_mode="r") for name in arrays}
@@ -122,6 +124,7 @@ def test_a_mapped_file_is_read_from_where_it_is(tmp_path, arrays, monkeypatch):
     np.testing.assert_array_equal(np.load(source / "features.npy"), arrays["features"])
 
 
+@pytest.mark.slow
 def test_names_of_arrays_are_names_of_features(tmp_path):
     bands = {f"band_{n}": np.full(90, n, np.float32) + np.arange(90) for n in range(3)} | {"0": np.arange(90)}
     built = pipelines.build(bands, tmp_path / "out")
@@ -166,6 +169,7 @@ def test_lists_are_arrays(tmp_path):
     assert [feature.shape for feature in built.manifest.features] == [(2,), ()]
 
 
+@pytest.mark.slow
 def test_a_build_of_arrays_goes_on_only_with_the_same_arrays(tmp_path, arrays, monkeypatch):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
@@ -185,6 +189,7 @@ def test_a_build_of_arrays_goes_on_only_with_the_same_arrays(tmp_path, arrays, m
     assert pipelines.build(others, out, overwrite=True).counts["rows"] == ROWS
 
 
+@pytest.mark.slow
 def test_appended_arrays_are_known_again(tmp_path, arrays):
     out = tmp_path / "out"
     pipelines.build(arrays, out)
@@ -198,6 +203,7 @@ def test_appended_arrays_are_known_again(tmp_path, arrays):
     assert pipelines.append(source, out).added == ROWS
 
 
+@pytest.mark.slow
 def test_a_transform_serves_arrays(tmp_path, arrays):
     pipelines.build(arrays, tmp_path / "out")
     more = {"features": arrays["features"][:50], "labels": arrays["labels"][:50]}
@@ -221,6 +227,7 @@ def test_a_configuration_has_many_forms(tmp_path, arrays):
         pipelines.build(arrays, tmp_path / "out", tmp_path / "none.yaml")
 
 
+@pytest.mark.slow
 def test_progress_is_told_to_who_asks(tmp_path, arrays, capsys):
     told = []
     pipelines.build(arrays, tmp_path / "a", progress=lambda *stage: told.append(stage))

@@ -94,6 +94,7 @@ def test_imputation_alone_keeps_the_dtype_and_every_present_value(tmp_path):
     np.testing.assert_array_equal(train["x"][~np.isnan(raw)], raw[~np.isnan(raw)])
 
 
+@pytest.mark.slow
 def test_imputation_alone_keeps_the_smallest_numbers(tmp_path):
     """TensorFlow computes with numbers below the normal range as if they were 0."""
     for dtype in ("float32", "float64"):
@@ -115,6 +116,7 @@ def test_without_imputation_missing_values_stay_missing(tmp_path):
     assert np.isnan(train["x"]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over", ["element", "channel", "all"])
 def test_images_are_scaled_over_what_is_asked(over, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (500, 6, 5, 3), dtype=np.uint8)
@@ -126,6 +128,7 @@ def test_images_are_scaled_over_what_is_asked(over, tmp_path):
     np.testing.assert_allclose(train["images"], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_scaling_by_a_constant(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (50, 6, 5), dtype=np.uint8)
     write_files(tmp_path / "src", {"images.npy": images, "row.npy": np.arange(50)})
@@ -139,6 +142,7 @@ def test_scaling_by_a_constant(tmp_path):
     np.testing.assert_array_equal(train["images"], (raw / 255).astype(np.float32).astype(np.float16))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows_per_record", [1, 64])
 def test_what_is_not_transformed_comes_out_bit_for_bit(rows_per_record, tmp_path):
     rows, shapes = 500, {"scalar": (), "vector": (3,), "matrix": (2, 2)}
@@ -167,6 +171,7 @@ def test_what_is_not_transformed_comes_out_bit_for_bit(rows_per_record, tmp_path
         assert stored.tobytes() == expected.tobytes(), name
 
 
+@pytest.mark.slow
 def test_the_pixels_of_a_fortran_cube_are_rows(tmp_path):
     cube = np.asfortranarray(np.random.default_rng(0).integers(0, 9000, (17, 13, 20), dtype=np.uint16))
     labels = np.arange(17 * 13, dtype=np.uint8).reshape(17, 13)
@@ -256,6 +261,7 @@ def small(tmp_path_factory):
     return root, make(root / "src", root / "out", seed=5, shard_bytes=4000)
 
 
+@pytest.mark.slow
 def test_the_same_build_has_the_same_bytes(small, tmp_path):
     root, manifest = small
     assert len(manifest.splits["train"]) == 6
@@ -347,6 +353,7 @@ def test_an_interrupted_build_is_resumed(small, tmp_path, monkeypatch):
     assert not verify(str(output)).problems
 
 
+@pytest.mark.slow
 def test_an_unfinished_build_of_something_else_is_refused(small, tmp_path, monkeypatch):
     root, manifest = small
     interrupt(root, tmp_path / "out", monkeypatch, after=3)
@@ -355,6 +362,7 @@ def test_an_unfinished_build_of_something_else_is_refused(small, tmp_path, monke
     assert make(root / "src", tmp_path / "out", seed=5, shard_bytes=4000, overwrite=True).splits == manifest.splits
 
 
+@pytest.mark.slow
 def test_a_shard_lost_before_the_build_is_resumed_is_written_again(small, tmp_path, monkeypatch):
     root, manifest = small
     done = interrupt(root, tmp_path / "out", monkeypatch, after=7)
@@ -362,6 +370,7 @@ def test_a_shard_lost_before_the_build_is_resumed_is_written_again(small, tmp_pa
     assert make(root / "src", tmp_path / "out", seed=5, shard_bytes=4000).splits == manifest.splits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("x", "said", "message"),
     [
@@ -385,6 +394,7 @@ def test_values_that_cannot_be_used(x, said, message, tmp_path):
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
+@pytest.mark.slow
 def test_another_build_in_this_process_has_its_own_transform(tmp_path):
     x = table(missing=0)
     write_files(tmp_path / "src", {"x.npy": x, "row.npy": np.arange(len(x))})
@@ -394,6 +404,7 @@ def test_another_build_in_this_process_has_its_own_transform(tmp_path):
         np.testing.assert_allclose(train["x"], scaler.fit_transform(raw.astype(float)), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_constants_that_no_square_holds_become_zero(tmp_path):
     x = np.full((40, 2), 1e200) * [1, -1]
     write_files(tmp_path / "src", {"x.npy": x, "row.npy": np.arange(40)})
@@ -401,6 +412,7 @@ def test_constants_that_no_square_holds_become_zero(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "out", "train")["x"], np.zeros((40, 2)))
 
 
+@pytest.mark.slow
 def test_values_that_overflow_outside_the_training_rows_are_an_error(tmp_path):
     write_files(tmp_path / "src", {"train/x.npy": np.array([[1e-20], [2e-20]] * 20), "test/x.npy": np.array([[1e25]])})
     with pytest.raises(DataError, match="feature x: expected values that fit float32"):

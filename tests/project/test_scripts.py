@@ -72,6 +72,7 @@ def test_other():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "1"])
 @pytest.mark.parametrize(("allowed", "passes"), [("no server|no disk", True), ("no disk", False), ("", False)])
 def test_a_skip_that_is_not_expected_is_a_failure(

@@ -162,6 +162,7 @@ def graph(source, tmp_path_factory):
     return Graph(source, tmp_path_factory.mktemp("graph") / "job", CONFIG)
 
 
+@pytest.mark.slow
 def test_the_steps_and_their_names(graph):
     assert graph.steps() == STEPS
 
@@ -214,6 +215,7 @@ def test_side_inputs_have_one_element(graph):
     }
 
 
+@pytest.mark.slow
 def test_pickled_functions_are_small_however_many_files_there_are(graph, tmp_path):
     many = Graph(make_arrays(tmp_path / "src", parts=100), tmp_path / "job", CONFIG)
     few, many = ({name: len(payload) for name, payload in found.payloads().items()} for found in (graph, many))
@@ -223,6 +225,7 @@ def test_pickled_functions_are_small_however_many_files_there_are(graph, tmp_pat
     assert all(many[name] < size + longer for name, size in few.items())
 
 
+@pytest.mark.slow
 def test_for_a_function_of_the_user_rows_are_read_and_not_grouped(source, tmp_path):
     module = tmp_path / "mine.py"
     module.write_text(MODULE)

@@ -71,6 +71,7 @@ def test_inspect_shows_statistics_only_where_there_are_some(source, tmp_path, ca
         assert ("Statistics of the training rows" in capsys.readouterr().out) is shown
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing_and_its_configuration_gives_the_same(source, tmp_path, capsys):
     assert run("build", source, tmp_path / "out", "--dry_run", "--set", "seed=9") == 0
     shown = capsys.readouterr()
@@ -200,6 +201,7 @@ def test_leaks_are_exit_code_1(tmp_path, capsys):
     assert run("leakage", tmp_path / "src1") == 1
 
 
+@pytest.mark.slow
 def test_the_shuffle_of_sources_that_were_sorted_by_class(tmp_path, capsys):
     labels = np.repeat(np.arange(5, dtype=np.int32), 800)
     source = write_files(tmp_path / "src", {"labels.npy": labels, "x.npy": np.arange(8000.0).reshape(4000, 2)})
@@ -337,6 +339,7 @@ GOES_ON = "The same command goes on where it stopped"
 LARGEST_FILE = 500_000
 
 
+@pytest.mark.slow
 def test_a_shard_that_cannot_be_written_is_one_line_that_names_it(tmp_path, capsys):
     source, out = write_files(tmp_path / "src", {"x.npy": np.ones((100_000, 4))}), tmp_path / "out"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -404,6 +407,7 @@ def test_help_names_the_exit_codes(capsys):
         assert text in shown
 
 
+@pytest.mark.slow
 def test_neither_help_nor_inspect_loads_heavy_packages(source, tmp_path, monkeypatch):
     write_sorted_by_class(tmp_path / "out", monkeypatch)
     out = str(tmp_path / "out")

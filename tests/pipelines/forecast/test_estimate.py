@@ -56,6 +56,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_build_reads_and_writes_what_was_forecast(tmp_path, kind):
     source = write_files(tmp_path / "src", arrays())
@@ -74,6 +75,7 @@ def test_a_build_reads_and_writes_what_was_forecast(tmp_path, kind):
     assert sum(shards.values()) == counts["shards"]
 
 
+@pytest.mark.slow
 def test_the_bytes_of_shards_are_those_of_full_records(tmp_path):
     """Records are full but for the last of each shard."""
     source = write_files(tmp_path / "src", {name: a for name, a in arrays(60_000).items() if "word" not in name})
@@ -160,6 +162,7 @@ def test_a_function_of_the_users_own_is_not_measured(tmp_path, capsys):
     assert "not forecast: a preprocessing_fn has an analysis of its own" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_a_sample(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
@@ -172,6 +175,7 @@ def test_nothing_is_left_of_a_sample(tmp_path, monkeypatch):
     assert files.list_files(plan.table.root) == before
 
 
+@pytest.mark.slow
 def test_the_transform_of_another_data_set_is_measured_without_an_analysis(tmp_path, capsys):
     source = write_files(tmp_path / "src", arrays())
     Build(plan=plan_of(source), root=str(tmp_path / "first")).run()

@@ -179,6 +179,7 @@ def test_the_bytes_of_features_do_not_run_into_each_other():
     assert (one != other).all()
 
 
+@pytest.mark.slow
 def test_buckets_keep_every_row_and_equal_hashes_together(tmp_path):
     rows = 5 * BUCKET_ROWS
     generator = np.random.default_rng(2)
@@ -201,6 +202,7 @@ def test_buckets_keep_every_row_and_equal_hashes_together(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_many_rows_take_little_memory(tmp_path):
     rows = np.arange(1_500_000, dtype=np.int32)
     splits = {"train": [{"x": rows}], "test": [{"x": rows[::-1][:1_000_000]}]}

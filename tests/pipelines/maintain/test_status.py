@@ -80,6 +80,7 @@ def read(root):
     return Watcher(str(root)).read()
 
 
+@pytest.mark.slow
 def test_a_build_on_its_way(unfinished):
     plan, out = unfinished
     found = read(out)
@@ -166,6 +167,7 @@ def test_the_forecast_goes_by_the_times_of_the_records(unfinished):
     assert read(out).tasks_per_second == 3 / 4
 
 
+@pytest.mark.slow
 def test_an_append_on_its_way(source, tmp_path, monkeypatch):
     out = tmp_path / "out"
     build(source, out, parse_config(CONFIG))

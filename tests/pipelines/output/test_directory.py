@@ -106,6 +106,7 @@ def test_what_is_behind_a_link_is_not_touched(built, dataset, name):
     assert tree(dataset.parent) == before
 
 
+@pytest.mark.slow
 def test_overwriting_leaves_what_was_put_beside(built, dataset):
     (dataset / "train" / "notes.txt").write_text("mine")
     (dataset / "notes.txt").write_text("mine too")
@@ -127,6 +128,7 @@ def stop_at(monkeypatch, name, path):
     monkeypatch.setattr(files, name, stop)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "path"), [("remove", "manifest.json"), ("remove", "statistics.npz"), ("remove_tree", "transform")]
 )
@@ -140,6 +142,7 @@ def test_clearing_that_was_interrupted_is_begun_again(built, dataset, monkeypatc
     assert not verify(str(dataset)).problems
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "path"), [("write_text", "schema.pbtxt"), ("write_text", "manifest.json"), ("remove_tree", "_build")]
 )
@@ -156,6 +159,7 @@ def test_publishing_that_was_interrupted_is_finished_by_the_same_command(built, 
         run(built[0] / "src", out)
 
 
+@pytest.mark.slow
 def test_overwriting_that_was_interrupted_goes_on(built, dataset, monkeypatch):
     with monkeypatch.context() as patch:
         stop_at(patch, "write_text", "manifest.json")
@@ -166,6 +170,7 @@ def test_overwriting_that_was_interrupted_goes_on(built, dataset, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in dataset.rglob("*.tfrecord")} == written
 
 
+@pytest.mark.slow
 def test_a_state_of_other_versions_is_not_resumed(built, tmp_path, monkeypatch):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:

@@ -92,6 +92,7 @@ def test_another_process_is_named_and_one_that_was_killed_is_not_waited_for(tmp_
     assert not files.exists(output.lock)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("child", ["ends", "goes on"])
 def test_a_forked_process_neither_ends_the_lock_nor_keeps_it(tmp_path: pathlib.Path, child: str) -> None:
     output = Output(str(tmp_path / "out"))

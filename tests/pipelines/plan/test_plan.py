@@ -67,6 +67,7 @@ def rows_of_shards(plan):
 ROWS = st.lists(st.integers(0, 40), min_size=1, max_size=6).filter(any)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(rows=ROWS, shard_bytes=st.integers(16, 3000), seed=st.integers(0, 2**64 - 1), directory=st.booleans())
 def test_every_row_is_in_one_shard(rows, shard_bytes, seed, directory):

@@ -258,6 +258,7 @@ PARTS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(parts=st.lists(PARTS, min_size=1, max_size=5), repeats=st.sampled_from([1, 2, 300]))
 def test_packed_parts_are_the_same_parts(parts, repeats):

@@ -91,6 +91,7 @@ def test_rows_that_the_filter_drops_are_counted(built, store):
     assert verify(str(built / store)).problems == ()
 
 
+@pytest.mark.slow
 def test_raw_is_transformed_bit_for_bit(built):
     stored, applied = all_rows(built / "transformed"), all_rows(built / "raw")
 
@@ -101,6 +102,7 @@ def test_raw_is_transformed_bit_for_bit(built):
             assert same(value, applied[row][name]), (row, name)
 
 
+@pytest.mark.slow
 def test_raw_is_transformed_later_bit_for_bit(built):
     expected, transform = all_rows(built / "raw"), loaders.open(built / "raw").transform
     for batch in loaders.load(built / "raw", "train", batch_size=50, transform=False):
@@ -110,6 +112,7 @@ def test_raw_is_transformed_later_bit_for_bit(built):
                 assert same(value, expected[row][name]), (row, name)
 
 
+@pytest.mark.slow
 def test_values_come_back(built):
     source, inverse = sources(), loaders.inverse(built / "transformed")
     for row, values in all_rows(built / "transformed").items():

@@ -312,6 +312,7 @@ def test_spawned_workers_stay_when_more_are_started(monkeypatch):
         assert len({process for *_, process in workers.map(process_of, range(20))}) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", ["pass", "tf.zeros(1)"])
 def test_whether_tensorflow_was_used(use):
     program = f"import tensorflow as tf\nfrom pipelines.runners.worker import tensorflow_was_used\n{use}\n"

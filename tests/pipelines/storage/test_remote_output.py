@@ -122,6 +122,7 @@ def contents(root: str) -> dict[str, bytes]:
     return {name: data for name, data in found.items() if "transform_fn/" not in name and name != "manifest.json"}
 
 
+@pytest.mark.slow
 def test_a_data_set_is_the_same_in_every_file_system(local: tuple[str, str]) -> None:
     source, out = local
     manifest = build(source, "ram://bucket/out", parse_config(CONFIG))
@@ -142,6 +143,7 @@ def test_a_transform_elsewhere_does_what_it_does_here(local: tuple[str, str]) ->
         np.testing.assert_array_equal(there.transform_fn(given)[name].numpy(), expected.numpy())
 
 
+@pytest.mark.slow
 def test_sources_elsewhere_and_their_transform_used_again(local: tuple[str, str]) -> None:
     source, out = local
     files.copy_tree(source, "ram://bucket/src")
@@ -166,6 +168,7 @@ def test_a_build_that_was_stopped_goes_on_and_leaves_nothing(local: tuple[str, s
     assert not verify("flaky://bucket/out").problems
 
 
+@pytest.mark.slow
 def test_a_write_that_fails_for_a_while_is_tried_again(local: tuple[str, str]) -> None:
     source, out = local
     error = UnavailableError()
@@ -176,6 +179,7 @@ def test_a_write_that_fails_for_a_while_is_tried_again(local: tuple[str, str]) -
     assert counter.read(counters.RETRIES).rows == 3
 
 
+@pytest.mark.slow
 def test_a_write_that_is_not_allowed_is_tried_once(local: tuple[str, str]) -> None:
     FlakyFileSystem.failures = {"_build/tmp/": [PermissionError("not allowed")]}
     with counters.counting() as counter, pytest.raises(Exception, match="not allowed"):
@@ -184,6 +188,7 @@ def test_a_write_that_is_not_allowed_is_tried_once(local: tuple[str, str]) -> No
     assert not files.exists("flaky://bucket/out/manifest.json")
 
 
+@pytest.mark.slow
 def test_appending_elsewhere_gives_what_it_gives_here(local: tuple[str, str], tmp_path: pathlib.Path) -> None:
     source, _ = local
     build(source, tmp_path / "here", parse_config(CONFIG))
@@ -202,6 +207,7 @@ def own_function(root: pathlib.Path) -> str:
     return f"{root / 'own.py'}:preprocessing_fn"
 
 
+@pytest.mark.slow
 def test_a_function_of_the_users_own_with_a_vocabulary(local: tuple[str, str], tmp_path: pathlib.Path) -> None:
     config = parse_config({"preprocessing_fn": own_function(tmp_path), "splits": {"train": 1}})
     there, here = (build(local[0], root, config) for root in ("flaky://bucket/out", tmp_path / "out"))
@@ -247,6 +253,7 @@ def run(*arguments: str) -> int:
         connections._options = {}
 
 
+@pytest.mark.slow
 def test_options_of_file_systems_are_written_nowhere(local: tuple[str, str], tmp_path: pathlib.Path) -> None:
     given = {"guarded": {"user": "me", "password": "not-for-others"}}
     config = parse_config(CONFIG | {"storage_options": given})

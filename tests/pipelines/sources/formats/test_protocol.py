@@ -136,6 +136,7 @@ ARRAYS = {
 }
 
 
+@pytest.mark.slow
 def test_a_build_over_it_has_the_shards_of_a_build_over_npy(tmp_path: pathlib.Path) -> None:
     config: dict[str, Any] = {"shard_bytes": 1500, "features": {"x": {"normalize": "minmax"}}}
     make(write_files(tmp_path / "npy", ARRAYS), tmp_path / "of_npy", **config)
