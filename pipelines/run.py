@@ -16,7 +16,7 @@ from pipelines.output.directory import Output, OutputError
 from pipelines.output.lock import held
 from pipelines.output.state import check, prepare, write_description
 from pipelines.plan.plan import Plan
-from pipelines.runners.beam import check_runner, option_value, run_pipeline, runs_here
+from pipelines.runners.beam import check_runner, option_value, run_pipeline, runs_here, threads
 from pipelines.runners.flink import stop_earlier
 from pipelines.runners.handoff import Handoff, hand_over
 from pipelines.runners.pool import WorkerPool, started
@@ -107,7 +107,10 @@ class Build:
 
             if pool is not None:
                 pool.start(workers)
-            with run_pipeline(self.beam_options, output=output.root, errors=output.errors) as pipeline:
+            placed = self.beam_options
+            if pool is not None and self.plan.config.custom is not None and not analyzed:
+                placed = [*placed, *threads(workers)]
+            with run_pipeline(placed, output=output.root, errors=output.errors) as pipeline:
                 ready = None
                 if not analyzed:
                     here, shared = runs_here(self.beam_options), option_value(self.beam_options, "--temp_location")

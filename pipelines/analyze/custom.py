@@ -7,6 +7,7 @@ import importlib.util
 import pathlib
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,10 @@ from pipelines.config.resolved import Custom, ResolvedFeature
 from pipelines.config.schema import DatasetConfig
 from pipelines.errors import ConfigError
 from pipelines.plan.resolve import resolve_features
+from pipelines.runners.beam import SHARED_BYTES
+from pipelines.runners.pool import WorkerPool
+from pipelines.runners.quiet import quick_imports
+from pipelines.runners.worker import can_fork
 from pipelines.sources.table import SourceTable
 
 PreprocessingFn = Callable[[dict[str, Any]], Mapping[str, Any]]
@@ -98,12 +103,21 @@ def _parts(place: str) -> tuple[pathlib.Path, str]:
 def trace_configured(config: DatasetConfig, table: SourceTable) -> Custom | None:
     """What the function that a configuration names gives; None where it names none.
 
+    Tracing uses TensorFlow, and a process that has used it cannot fork. So a worker traces, where there is enough to do
+    for workers to be forked later.
+
     Raises:
         ConfigError: As `trace`, and if the configuration does not fit the sources.
     """
     if config.preprocessing_fn is None:
         return None
-    return trace(config.preprocessing_fn, resolve_features(config, table))
+    features = resolve_features(config, table)
+    if table.nbytes < SHARED_BYTES or not can_fork():
+        return trace(config.preprocessing_fn, features)
+    with WorkerPool(features) as pool:
+        (found,) = pool.start(1).map(trace, [config.preprocessing_fn])
+    assert isinstance(found, Custom)
+    return found
 
 
 def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
@@ -117,17 +131,20 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
         ConfigError: If there is no such function, it fails, cannot be pickled, or gives something else than dense
             tensors of known shape of float32, int64 or string.
     """
-    from apache_beam.internal import pickler
-    from tensorflow_transform import impl_helper
+    with quick_imports():
+        from apache_beam.internal import pickler
+        from tensorflow_transform import impl_helper
 
     function, beside = _load(place)
+    specs = {f.name: _tensor_spec(f) for f in features if f.takes_part}
     with tempfile.TemporaryDirectory() as directory:
         try:
             _, _, outputs = impl_helper.trace_preprocessing_function(
-                function, {f.name: _tensor_spec(f) for f in features}, use_tf_compat_v1=False, base_temp_dir=directory
+                function, specs, use_tf_compat_v1=False, base_temp_dir=directory
             )
         except Exception as error:
-            raise ConfigError(f"preprocessing_fn: {place} failed: {type(error).__name__}: {error}") from error
+            files = [_parts(place)[0], *beside.values()]
+            raise ConfigError(f"preprocessing_fn: {_where(error, files, place)}{_why(error, features)}") from error
     if not isinstance(outputs, Mapping) or not outputs:
         raise ConfigError(f"preprocessing_fn: expected {place} to return a dict of tensors; found {outputs!r}")
     try:
@@ -137,8 +154,35 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
             f"preprocessing_fn: expected {place} to use only what can be sent to workers; found {error}"
         ) from error
     known = {feature.name: feature.spec for feature in features}
-    specs = tuple(_spec(place, name, outputs[name], known.get(name)) for name in sorted(outputs))
-    return Custom(place=place, digest=_digest(place, beside), specs=specs)
+    given = tuple(_spec(place, name, outputs[name], known.get(name)) for name in sorted(outputs))
+    for feature in features:
+        if feature.name in outputs and not feature.takes_part and feature.store != "none":
+            raise ConfigError(
+                f"preprocessing_fn: expected {place} to give another name than {feature.name}, a feature that it "
+                f"cannot take and that is stored as it is (`features.{feature.name}.store: none` leaves it out)"
+            )
+    return Custom(place=place, digest=_digest(place, beside), specs=given)
+
+
+def _where(error: Exception, paths: Sequence[pathlib.Path], place: str) -> str:
+    """The last line of the user's files that an error came through; only what the function is called where none is."""
+    own = {str(path.resolve()) for path in paths}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if str(pathlib.Path(frame.filename).resolve()) in own:
+            return f"{frame.filename}, line {frame.lineno}, in {frame.name}: "
+    return f"{place}: "
+
+
+def _why(error: Exception, features: Sequence[ResolvedFeature]) -> str:
+    """What an error says; of a name that is no feature, which features there are."""
+    if not isinstance(error, KeyError) or not error.args or not isinstance(error.args[0], str):
+        return f"{type(error).__name__}: {error}"
+    name = error.args[0]
+    there = [f"{f.name} ({f.graph_kind} {list(f.value_shape)})" for f in features if f.takes_part]
+    text = f"expected one of the features {', '.join(there)}; found {name!r}"
+    if any(f.name == name for f in features):
+        return f"{text}, whose rows are no dense real numbers or strings: it is stored as it is"
+    return text
 
 
 def _digest(place: str, beside: Mapping[str, pathlib.Path]) -> str:
@@ -154,7 +198,7 @@ def _tensor_spec(feature: ResolvedFeature) -> Any:
     """The tensor that a graph takes for a feature."""
     import tensorflow as tf
 
-    dtype = tf.string if feature.source_dtype == "string" else tf.dtypes.as_dtype(feature.graph_dtype)
+    dtype = tf.dtypes.as_dtype(feature.graph_kind)
     return tf.TensorSpec([None, *feature.value_shape], dtype)
 
 

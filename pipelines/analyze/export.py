@@ -26,6 +26,7 @@ from tfx_bsl.tfxio import tensor_adapter
 from pipelines.analyze import graph
 from pipelines.analyze.accumulate import read_training_rows
 from pipelines.analyze.custom import load_function
+from pipelines.analyzers.engine import errors_recorded
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import ConfigError
 from pipelines.output.directory import Output
@@ -58,7 +59,8 @@ class Export(beam.PTransform):  # type: ignore[misc]
         batches = packed.pipeline | "ReadRecordBatches" >> ReadRecordBatches(
             self._plan, adapter.arrow_schema, errors=self._output.errors
         )
-        transform_fn = (batches, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(load_function(config.custom.place))
+        with errors_recorded(self._output.errors):
+            transform_fn = (batches, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(load_function(config.custom.place))
         written = os.path.join(tft_beam.Context.create_base_temp_dir(), "written")
         done = transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(written)
         return done | "PutTransform" >> beam.Map(Recorded(_put_transform, self._output.errors), written, self._output)
@@ -84,7 +86,7 @@ def analysis_context(plan: Plan, output: Output, *, here: bool, shared: str | No
         yield
         return
     if here:
-        with _local_directory(output) as directory, tft_beam.Context(temp_dir=directory):
+        with _local_directory(output) as directory, _phases(directory):
             yield
         return
     place = next((each for each in (output.temporary("transform"), shared) if each and _tensorflow_writes(each)), None)
@@ -95,11 +97,16 @@ def analysis_context(plan: Plan, output: Output, *, here: bool, shared: str | No
         )
     directory = files.join(place, uuid.uuid4().hex)
     try:
-        with tft_beam.Context(temp_dir=directory):
+        with _phases(directory):
             yield
     finally:
         if tf.io.gfile.exists(directory):
             tf.io.gfile.rmtree(directory)
+
+
+def _phases(directory: str) -> Any:
+    """tf.transform's context in which each of its phases reads the rows for itself, so that no runner holds them."""
+    return tft_beam.Context(temp_dir=directory, use_deep_copy_optimization=True)
 
 
 def _tensorflow_writes(root: str) -> bool:
@@ -189,12 +196,23 @@ class ReadRecordBatches(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[pa.RecordBatch]:
         """Wires the reading."""
+        units = [(unit, None) for unit in range(len(self._plan.load().training_units))]
         return (
             pipeline
-            | "ListUnits" >> beam.Create(range(len(self._plan.load().training_units)))
-            | "SpreadUnits" >> beam.Reshuffle()
+            | "ListUnits" >> beam.Create(units, reshuffle=False)
+            | "DistributeUnits" >> _Distributed()
+            | "TakeUnit" >> beam.Keys()
             | "ToRecordBatch" >> beam.Map(Recorded(read_record_batch, self._errors), self._plan, self._schema)
         )
+
+
+class _Distributed(beam.GroupByKey):  # type: ignore[misc]
+    """A GroupByKey of unit numbers, by which a runner shares them among its workers.
+
+    With deep copies, tf.transform gives each of its phases a copy of the reading, back to the next `beam.GroupByKey`.
+    What the phases share is one stage for Beam's runner, which then holds all rows of a later phase until the earlier
+    one is done. A class of its own is copied as well: each phase has the unit numbers to itself, and nobody holds rows.
+    """
 
 
 def read_record_batch(unit: int, plan: Plan, schema: pa.Schema) -> pa.RecordBatch:

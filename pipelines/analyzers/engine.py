@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import apache_beam as beam
@@ -16,8 +18,21 @@ import tensorflow_transform as tft
 from pipelines.analyzers.coding import Arrays, CacheCoder, dump, load, pack
 from pipelines.errors import DataError
 from pipelines.runners.combine import Merge
+from pipelines.runners.failures import Recorded
 from pipelines.statistics.estimators import Estimator
 from pipelines.steps import graph_ops
+
+_errors: ContextVar[str | None] = ContextVar("errors", default=None)
+
+
+@contextlib.contextmanager
+def errors_recorded(directory: str) -> Iterator[None]:
+    """Analyzers that are wired inside the context record the errors of their workers, as a build's own functions do."""
+    token = _errors.set(directory)
+    try:
+        yield
+    finally:
+        _errors.reset(token)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,17 +125,22 @@ class Stage(beam.PTransform):  # type: ignore[misc]
 
     def __repr__(self) -> str:
         """What the stage does; tf.transform knows cached accumulators by it, so that it holds no address."""
-        what = [(s.label, s.dtype, s.shape, s.estimator) for s in self._subjects]
+        what = [(s.dtype, s.shape, s.estimator) for s in self._subjects]
         return f"<npyflow {self._stage} pass {self._number} of {what}>"
 
     def expand(self, collection: beam.PCollection[Any]) -> beam.PCollection[Any]:
         """Wires the stage."""
         if self._stage == "accumulate":
-            return collection | "Accumulate" >> beam.Map(accumulate, self._subjects, self._number)
+            return collection | "Accumulate" >> beam.Map(_recorded(accumulate), self._subjects, self._number)
         if self._stage == "merge":
-            merge_two = functools.partial(merge, self._subjects, self._number)
+            merge_two = functools.partial(_recorded(merge), self._subjects, self._number)
             return collection | "MergeAccumulators" >> beam.CombineGlobally(Merge(merge_two))
-        return collection | "Extract" >> beam.Map(extract, self._subjects, self._number)
+        return collection | "Extract" >> beam.Map(_recorded(extract), self._subjects, self._number)
+
+
+def _recorded(function: Callable[..., Any]) -> Callable[..., Any]:
+    directory = _errors.get()
+    return function if directory is None else Recorded(function, directory)
 
 
 def accumulate(batch: Iterable[Any], subjects: Sequence[Subject], number: int) -> Partial:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +15,9 @@ from pipelines.steps.step import Value
 
 Tensors = Any
 """A tensor, a mapping of names to tensors, or a sequence of tensors; what is returned has the same form."""
+
+FRAMES = 12
+"""How many calls there are at most between an analyzer and the line of its caller."""
 
 Missing = Any
 """Which values are missing besides NaN: numbers, or a bool tensor of the shape of the values; None for no others."""
@@ -38,19 +43,25 @@ def flatten(x: Tensors, name: str) -> tuple[list[str], list[tf.Tensor], Callable
         back: Callable[[list[Any]], Any] = lambda found: dict(zip(keys, found, strict=True))  # noqa: E731
     elif isinstance(x, Sequence):
         tensors, back = list(x), list
-        labels = [_label(tensor) for tensor in tensors]
+        labels = [str(number) for number in range(len(tensors))]
     else:
-        tensors, labels, back = [x], [_label(x)], lambda found: found[0]
+        tensors, labels, back = [x], [""], lambda found: found[0]
+    labels = [f"{name} of {label}" if label else name for label in labels]
     if not tensors:
         raise ValueError(f"{name}: expected a tensor; found none")
     for label, tensor in zip(labels, tensors, strict=True):
         if not isinstance(tensor, tf.Tensor) or not tensor.shape.rank or None in tensor.shape[1:]:
-            raise ValueError(f"{name}: expected a dense tensor [batch, ...] of known shape; found {label}: {tensor}")
-    return [f"{name} of {label}" for label in labels], tensors, back
+            raise ValueError(f"{label}: expected a dense tensor [batch, ...] of known shape; found {tensor}")
+    place = _caller()
+    return [label + place for label in labels], tensors, back
 
 
-def _label(tensor: Any) -> str:
-    return str(getattr(tensor, "name", "a tensor")).partition(":")[0].removeprefix("inputs/")
+def _caller() -> str:
+    """Where an analyzer is called, for errors of the analysis: the rows are read much later."""
+    for frame in reversed(traceback.extract_stack(limit=FRAMES)):
+        if pathlib.Path(frame.filename).parent != pathlib.Path(__file__).parent:
+            return f" ({frame.filename}, line {frame.lineno})"
+    return ""
 
 
 def mark(x: tf.Tensor, missing: Missing) -> tuple[tf.Tensor, tf.Tensor | None]:

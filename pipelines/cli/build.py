@@ -9,7 +9,7 @@ from rich.console import Console
 
 from pipelines.cli.common import settings_of
 from pipelines.cli.dry_run import show_dry_run
-from pipelines.cli.terminal import long_work
+from pipelines.cli.terminal import long_work, quiet_work
 from pipelines.interface import tables
 from pipelines.interface.arguments import read_config
 from pipelines.interface.build import Built, plan_build, run_planned
@@ -19,14 +19,15 @@ from pipelines.results import print_blocks
 def run(options: argparse.Namespace, console: Console) -> int:
     """Builds a data set."""
     begun = time.monotonic()
-    planned = plan_build(
-        options.source,
-        options.output,
-        read_config(options.config, settings_of(options)),
-        transform=options.transform or None,
-        overwrite=options.overwrite,
-        beam_options=options.beam_options,
-    )
+    with quiet_work(debug=options.debug):  # a function of the user's own is traced
+        planned = plan_build(
+            options.source,
+            options.output,
+            read_config(options.config, settings_of(options)),
+            transform=options.transform or None,
+            overwrite=options.overwrite,
+            beam_options=options.beam_options,
+        )
     if options.dry_run:
         show_dry_run(options, console, planned, begun=begun)
         return 0

@@ -9,6 +9,7 @@ from rich.console import Console
 import loaders
 from loaders.diagnostics import shuffle_quality
 from pipelines.cli.common import settings_of
+from pipelines.cli.terminal import quiet_work
 from pipelines.errors import EXIT_FAILED, ConfigError
 from pipelines.interface.inspect import inspect
 from pipelines.interface.tables import show_shape
@@ -27,7 +28,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
         return _inspect_shuffle(options, console)
     if options.batch_size is not None:
         raise ConfigError("--batch_size: expected --shuffle with it; found none")
-    found = inspect(options.path, options.config, settings=settings_of(options), beam_options=options.beam_options)
+    settings, beam_options = settings_of(options), options.beam_options
+    with quiet_work(debug=options.debug):  # a function of the user's own is traced
+        found = inspect(options.path, options.config, settings=settings, beam_options=beam_options)
     print_blocks(console, found.blocks())
     return 0
 

@@ -100,6 +100,16 @@ class ResolvedFeature:
         return np.dtype(other.get(self.source_dtype, self.source_dtype))
 
     @property
+    def graph_kind(self) -> str:
+        """The name of the dtype that TensorFlow has it in."""
+        return "string" if self.source_dtype == "string" else self.graph_dtype.name
+
+    @property
+    def takes_part(self) -> bool:
+        """Whether a user's own function can take it: dense numbers and strings."""
+        return not self.ragged and not self.source_dtype.startswith("complex")
+
+    @property
     def stored(self) -> tuple[FeatureSpec, ...]:
         """What the shards hold of this feature."""
         if self.store == "none":
@@ -210,9 +220,24 @@ class ResolvedConfig:
         A user's own function takes all that are dense numbers or strings.
         """
         if self.custom is not None:
-            return tuple(f for f in self.features if not f.ragged and not f.source_dtype.startswith("complex"))
+            return tuple(feature for feature in self.features if feature.takes_part)
         names = {name for f in self.transformed for name in (f.name, f.mask, f.by)}
         return tuple(feature for feature in self.features if feature.name in names)
+
+    @property
+    def beside(self) -> tuple[ResolvedFeature, ...]:
+        """The features that a user's own function cannot take, which are stored as they are."""
+        if self.custom is None:
+            return ()
+        return tuple(feature for feature in self.features if not feature.takes_part and feature.store != "none")
+
+    @property
+    def given(self) -> tuple[FeatureSpec, ...]:
+        """What a user's own function gives, sorted by name; of a finished data set, its manifest names both."""
+        if self.custom is None:
+            return ()
+        others = {feature.name for feature in self.beside}
+        return tuple(spec for spec in self.custom.specs if spec.name not in others)
 
     @property
     def has_transform(self) -> bool:
@@ -223,7 +248,8 @@ class ResolvedConfig:
     def stored(self) -> tuple[FeatureSpec, ...]:
         """The features that the shards hold, sorted by name."""
         if self.custom is not None:
-            return self.custom.specs
+            specs = (*self.given, *(feature.raw for feature in self.beside))
+            return tuple(sorted(specs, key=lambda spec: spec.name))
         return tuple(sorted((spec for feature in self.features for spec in feature.stored), key=lambda spec: spec.name))
 
     def dump(self) -> dict[str, Any]:

@@ -64,7 +64,9 @@ def show_shape(shape: tuple[int | None, ...]) -> str:
 def of_steps(config: ResolvedConfig) -> list[Block]:
     """What is done to each feature, and what a batch holds of it."""
     if config.custom is not None:
-        return [of_specs(config.custom.specs, title=f"The transform is {config.custom.place}, which gives")]
+        given = of_specs(config.given, title=f"The transform is {config.custom.place}, which gives")
+        others = ", ".join(f.name for f in config.beside)
+        return [given, f"\nStored as they are, as the function cannot take them: {others}"] if others else [given]
     rows = [
         (f.name, f.spec.role, show_steps(f), f"{f.spec.dtype}, {show_shape(f.spec.shape)}") for f in config.features
     ]

@@ -119,10 +119,13 @@ def stored_row_bytes(features: Iterable[ResolvedFeature], table: SourceTable, cu
 
     Strings that a function of the user's own gives are taken to be as long as a row of the sources.
     """
+    features, total = tuple(features), 0.0
     if custom is not None:
-        return max(sum(table.row_bytes if spec.variable else spec.row_bytes for spec in custom.specs), 1)
+        features = tuple(feature for feature in features if not feature.takes_part)
+        others = {feature.name for feature in features}
+        given = [spec for spec in custom.specs if spec.name not in others]
+        total += sum(table.row_bytes if spec.variable else spec.row_bytes for spec in given)
     sources = {feature.name: feature for feature in table.features}
-    total = 0.0
     for feature in features:
         source = sources[feature.name]
         # Of text, NumPy's `U` has four bytes a character, and UTF-8 mostly one.

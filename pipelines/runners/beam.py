@@ -140,6 +140,11 @@ def runs_here(arguments: Sequence[str]) -> bool:
     return runner is None or runner.lower() in LOCAL_RUNNERS
 
 
+def threads(count: int) -> tuple[str, ...]:
+    """Beam's options by which its direct runner works in so many threads of this process."""
+    return f"--direct_num_workers={count}", "--direct_running_mode=multi_threading"
+
+
 def option_value(arguments: Sequence[str], name: str) -> str | None:
     """The value that an option written `--name=value` has, the last one where there are several."""
     found = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{name}=")]

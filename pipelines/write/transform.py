@@ -55,7 +55,8 @@ def apply_transform(transform: Any, config: ResolvedConfig, columns: Columns) ->
     """
     if config.custom is not None:
         found = _call(transform, config, columns)
-        return {spec.name: _narrow(spec, found[spec.name], found[spec.name]) for spec in config.custom.specs}
+        given = {spec.name: _narrow(spec, found[spec.name], found[spec.name]) for spec in config.given}
+        return given | {feature.name: _cast(feature.raw, columns[feature.name]) for feature in config.beside}
     changed = tuple(f for f in config.transformed if f.store == "transformed" or may_fail(f))
     outputs = run_graph(transform, config, columns) if changed else {}
     stored: Columns = {}

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 import loaders
+import pipelines
 from pipelines.analyze.custom import load_function, trace
 from pipelines.config.schema import parse_config
-from pipelines.errors import ConfigError
+from pipelines.errors import ConfigError, DataError
 from pipelines.maintain.verify import verify
 from tests.support.arrays import write_files
 from tests.support.builds import build
 from tests.support.fitting import resolve
+from tests.support.transforming import transform
 
 MODULE = """
 import tensorflow as tf
@@ -44,6 +46,15 @@ def nothing(inputs):
 
 def failing(inputs):
     return {"x": inputs["missing"]}
+
+def misfitting(inputs):
+    return {"x": inputs["x"] + tf.zeros([7])}
+
+def helper(inputs):
+    return inputs["wrd"]
+
+def deep(inputs):
+    return {"x": helper(inputs)}
 """
 
 
@@ -90,7 +101,13 @@ def test_the_digest_follows_the_file(module):
         ("sparse", "dense float32, int64 or string tensors of known shape; found x: SparseTensor"),
         ("wrong", "found x: Tensor.*float64"),
         ("nothing", "to return a dict of tensors; found None"),
-        ("failing", "failed: KeyError: 'missing'"),
+        (
+            "failing",
+            r"my_module.py, line \d+, in failing: expected one of the features label \(int64 \[\]\), "
+            r"word \(string \[\]\), x \(float32 \[3\]\); found 'missing'",
+        ),
+        ("misfitting", r"my_module.py, line \d+, in misfitting: ValueError: Dimensions must be equal, but are 3 and 7"),
+        ("deep", r"my_module.py, line \d+, in helper: expected one of the features .*; found 'wrd'"),
         ("absent", "expected a function absent in"),
     ],
 )
@@ -235,3 +252,158 @@ def test_workers_need_neither_the_file_nor_those_beside_it(beside, tmp_path, mon
     assert build(source, tmp_path / "out", config, beam_options=options).splits == alone.splits
     (batch,) = loaders.load(tmp_path / "out", "train", batch_size=1000, shuffle=False)
     np.testing.assert_array_equal(batch["x"].numpy(), 4 * x[batch["label"].numpy()])
+
+
+PHASES = """
+import tensorflow as tf
+import tensorflow_transform as tft
+from pipelines import analyzers as npa
+
+def theirs(inputs):
+    x = inputs["x"]
+    mean = tft.mean(tf.where(tf.math.is_nan(x), tf.zeros_like(x), x), reduce_instance_dims=False)
+    x = tf.where(tf.math.is_nan(x), mean, x)
+    return {"x": tft.scale_to_z_score(x, elementwise=True), "label": inputs["label"]}
+
+def ours(inputs):
+    x = npa.impute(inputs["x"], "median")
+    return {"x": npa.scale_to_z_score(x), "label": inputs["label"]}
+"""
+
+BUILD_AND_TELL = """
+import pathlib, re, sys
+from pipelines.cli.main import main
+code = main(sys.argv[1:])
+print(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
+sys.exit(code)
+"""
+
+
+@pytest.fixture
+def phases(tmp_path):
+    path = tmp_path / "phases.py"
+    path.write_text(PHASES)
+    return str(path)
+
+
+@pytest.mark.slow
+def test_the_memory_of_phases_does_not_grow_with_the_rows(phases, tmp_path):
+    """Rows are read again for each phase; held by the runner they would take three times their size."""
+    peaks = []
+    for files in (2, 8):
+        rng = np.random.default_rng(0)
+        arrays = {f"x-{n}.npy": rng.normal(size=(80_000, 96)).astype(np.float32) for n in range(files)}
+        arrays |= {f"label-{n}.npy": np.zeros(80_000, np.int64) for n in range(files)}
+        source = write_files(tmp_path / f"source{files}", arrays)
+        (tmp_path / "config.yaml").write_text(f"preprocessing_fn: {phases}:theirs\nshard_bytes: 8MiB\n")
+        command = ["build", source, str(tmp_path / f"out{files}"), f"--config={tmp_path}/config.yaml", "--workers=1"]
+        done = subprocess.run([sys.executable, "-c", BUILD_AND_TELL, *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout.split()[-1]) * 1024)
+    assert peaks[1] < 1.12 * peaks[0], peaks  # 61 and 246 MB of sources
+
+
+@pytest.mark.slow
+def test_a_build_has_the_constants_of_a_bare_pipeline_whatever_the_workers(phases, tmp_path):
+    """The same file, in a pipeline of tf.transform that knows nothing of npyflow."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(3, 2, (3000, 4)).astype(np.float32)
+    x[rng.random(x.shape) < 0.1] = np.nan
+    columns = {"x": x, "label": np.arange(3000)}
+    source = write_files(tmp_path / "source", {f"{name}.npy": column for name, column in columns.items()})
+    config = parse_config({"preprocessing_fn": f"{phases}:ours", "splits": {"train": 1.0}, "shard_bytes": 16384})
+    one = build(source, tmp_path / "one", config)
+    two = build(source, tmp_path / "two", config, workers=2)
+    assert one.splits == two.splits
+    (batch,) = loaders.load(tmp_path / "one", "train", batch_size=3000, shuffle=False)
+    found = transform(load_function(f"{phases}:ours"), columns, cuts=(7, 1500))
+    np.testing.assert_array_equal(batch["x"].numpy(), found["x"][batch["label"].numpy()])
+
+
+OTHERS = """
+from pipelines import analyzers as npa
+
+def scale(inputs):
+    assert sorted(inputs) == ["half", "label", "on", "text", "x"], sorted(inputs)
+    return {"x": npa.scale_to_z_score(inputs["x"]), "text": inputs["text"], "label": inputs["label"]}
+
+def reading(inputs):
+    return {"x": inputs["wave"]}
+
+def naming(inputs):
+    return {"wave": inputs["x"]}
+
+def empty(inputs):
+    return {"x": npa.impute(inputs["x"], missing=inputs["x"] < 1e9)}
+"""
+
+
+def others(tmp_path):
+    """Features of every kind, and functions of the dense ones."""
+    rng, rows = np.random.default_rng(0), 400
+    arrays = {
+        "x": rng.normal(size=(rows, 3)).astype(np.float32),
+        "wave": (rng.normal(size=(rows, 2)) + 1j).astype(np.complex64),
+        "text": np.array(["ä" * (n % 3) + str(n) for n in range(rows)]),
+        "half": rng.normal(size=rows).astype(np.float16),
+        "on": rng.random(rows) < 0.5,
+        "label": np.arange(rows),
+    }
+    (tmp_path / "others.py").write_text(OTHERS)
+    return arrays, f"{tmp_path}/others.py"
+
+
+@pytest.mark.slow
+def test_features_that_a_function_cannot_take_or_does_not_read(tmp_path):
+    arrays, module = others(tmp_path)
+    source = write_files(tmp_path / "source", {f"{name}.npy": array for name, array in arrays.items()})
+    config = {"preprocessing_fn": f"{module}:scale", "splits": {"train": 1.0}}
+    manifest = build(source, tmp_path / "out", config)
+    assert [spec.name for spec in manifest.features] == ["label", "text", "wave", "x"]
+    (batch,) = loaders.load(tmp_path / "out", "train", batch_size=400, shuffle=False)
+    order = batch["label"].numpy()
+    np.testing.assert_array_equal(batch["wave"].numpy(), arrays["wave"][order])
+    assert [text.decode() for text in batch["text"].numpy()] == arrays["text"][order].tolist()
+    x = arrays["x"].astype(np.float64)
+    np.testing.assert_allclose(batch["x"].numpy(), ((x - x.mean(0)) / x.std(0))[order], rtol=1e-6, atol=1e-6)
+    without = config | {"features": {"wave": {"store": "none"}}}
+    assert "wave" not in [spec.name for spec in build(source, tmp_path / "without", without).features]
+    again = pipelines.build(source, tmp_path / "again", transform=tmp_path / "out", workers=1).manifest
+    assert again.features == manifest.features
+    for name, message in (
+        ("reading", r"expected one of the features half \(float32 \[\]\), .*; found 'wave', whose rows"),
+        ("naming", "expected .*:naming to give another name than wave, a feature that it cannot take"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            build(source, tmp_path / "no", config | {"preprocessing_fn": f"{module}:{name}"})
+    with pytest.raises(DataError, match=r"^impute \(.*others.py, line 15\): expected a value in the training rows"):
+        build(source, tmp_path / "no", config | {"preprocessing_fn": f"{module}:empty"})
+
+
+SIZES = """
+from pipelines import analyzers as npa
+
+def scale(inputs):
+    return {"size": npa.scale_to_min_max(inputs["size"])}
+"""
+
+
+@pytest.mark.slow
+def test_rows_of_varying_length_arrive_beside_a_function(tmp_path):
+    (tmp_path / "sizes.py").write_text(SIZES)
+    clips = {n: np.full((n + 1, 2), n, np.float32) for n in range(12)}
+    arrays = {f"clip-{n:02}.npy": clip for n, clip in clips.items()}
+    arrays |= {f"size-{n:02}.npy": np.array([n], np.float32) for n in clips}
+    source = write_files(tmp_path / "source", arrays)
+    config = {
+        "preprocessing_fn": f"{tmp_path}/sizes.py:scale",
+        "splits": {"train": 1.0},
+        "features": {"clip": {"ragged": True}},
+    }
+    build(source, tmp_path / "out", config)
+    (batch,) = loaders.load(tmp_path / "out", "train", batch_size=12, shuffle=False)
+    for clip, size in zip(batch["clip"].numpy(), batch["size"].numpy(), strict=True):
+        number = round(11 * float(size))
+        np.testing.assert_allclose(size, number / 11, rtol=1e-6)
+        np.testing.assert_array_equal(clip[: number + 1], clips[number])
+        assert not clip[number + 1 :].any()  # padded
