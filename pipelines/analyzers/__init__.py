@@ -31,6 +31,8 @@ from pipelines.analyzers.mappers import (
     quantile_transform,
     scale_by_max_abs,
     scale_robust,
+    scale_rows,
+    scale_to_gaussian,
     scale_to_min_max,
     scale_to_z_score,
     vocabulary,
@@ -40,5 +42,6 @@ from pipelines.analyzers.mappers import (
 __all__ = [
     "Moments", "bucketize", "clip", "covariance", "frequencies", "impute", "max", "mean", "median", "min",
     "missing_indicator", "moments", "most_frequent", "pca", "quantile_transform", "quantiles", "scale_by_max_abs",
-    "scale_robust", "scale_to_min_max", "scale_to_z_score", "std", "var", "vocabulary", "whiten",
+    "scale_robust", "scale_rows", "scale_to_gaussian", "scale_to_min_max", "scale_to_z_score", "std", "var",
+    "vocabulary", "whiten",
 ]  # fmt: skip

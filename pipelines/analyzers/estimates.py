@@ -199,7 +199,7 @@ def frequencies(x: tf.Tensor, *, limit: int = 65536, missing: Missing = None) ->
         ValueError: If the arguments do not fit.
         DataError: While rows are read, if there are more distinct values.
     """
-    (label,), (tensor,), _ = flatten([x], "frequencies")
+    (label,), (tensor,), _ = flatten(x, "frequencies")
     marked, _ = mark(tensor, missing)
     value = value_of(marked, "all")
     subject = Subject(

@@ -5,33 +5,20 @@ Each function is a step of a feature's transform (`pipelines.steps`): what it le
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import tensorflow as tf
 
-from pipelines.analyzers.coding import Arrays
-from pipelines.analyzers.engine import Subject, learn
-from pipelines.analyzers.tensors import (
-    Missing,
-    Tensors,
-    flatten,
-    keys_of_groups,
-    mark,
-    of_groups,
-    output_dtype,
-    value_of,
-)
-from pipelines.statistics.estimators import Estimator
-from pipelines.statistics.groups import GroupsAndAll
+from pipelines.analyzers.engine import learn
+from pipelines.analyzers.fitting import learned, mapped, subject_of
+from pipelines.analyzers.tensors import Missing, Tensors, flatten, keys_of_groups, mark, value_of
 from pipelines.statistics.summary import Over
-from pipelines.steps import graph_ops, projection, ranking, scaling
+from pipelines.steps import projection, ranking, scaling
 from pipelines.steps.encoding import Vocabulary
 from pipelines.steps.methods import IMPUTE
 from pipelines.steps.options import read_step
-from pipelines.steps.step import MomentStep, Shape, Step, Value
+from pipelines.steps.step import Step
 
 
 def scale_to_z_score(
@@ -64,7 +51,7 @@ def scale_to_z_score(
         ValueError: If the arguments do not fit.
         DataError: In the analysis, if values are infinite or their statistics overflow float64.
     """
-    return _mapped("scale_to_z_score", x, scaling.ZScore(), over=over, by=by, missing=missing, dtype=dtype)
+    return mapped("scale_to_z_score", x, scaling.ZScore(), over=over, by=by, missing=missing, dtype=dtype)
 
 
 def scale_to_min_max(
@@ -98,7 +85,7 @@ def scale_to_min_max(
         DataError: As `scale_to_z_score`.
     """
     step = read_step(scaling.MinMax, [low, high])
-    return _mapped("scale_to_min_max", x, step, over=over, by=by, missing=missing, dtype=dtype)
+    return mapped("scale_to_min_max", x, step, over=over, by=by, missing=missing, dtype=dtype)
 
 
 def scale_by_max_abs(
@@ -113,7 +100,7 @@ def scale_by_max_abs(
 
     tf.transform has no such mapper.
     """
-    return _mapped("scale_by_max_abs", x, scaling.MaxAbs(), over=over, by=by, missing=missing, dtype=dtype)
+    return mapped("scale_by_max_abs", x, scaling.MaxAbs(), over=over, by=by, missing=missing, dtype=dtype)
 
 
 def scale_robust(x: Tensors, *, over: Over = "element", missing: Missing = None, dtype: tf.DType | None = None) -> Any:
@@ -121,7 +108,7 @@ def scale_robust(x: Tensors, *, over: Over = "element", missing: Missing = None,
 
     Takes the phases of `quantiles`; arguments as in `scale_to_z_score`. tf.transform has no such mapper.
     """
-    return _mapped("scale_robust", x, ranking.Robust(), over=over, missing=missing, dtype=dtype)
+    return mapped("scale_robust", x, ranking.Robust(), over=over, missing=missing, dtype=dtype)
 
 
 def clip(
@@ -151,7 +138,7 @@ def clip(
         DataError: As `scale_to_z_score`.
     """
     step = read_step(ranking.Clip, [low, high])
-    return _mapped("clip", x, step, over=over, missing=missing, dtype=dtype)
+    return mapped("clip", x, step, over=over, missing=missing, dtype=dtype)
 
 
 def quantile_transform(
@@ -182,7 +169,7 @@ def quantile_transform(
         DataError: As `scale_to_z_score`.
     """
     step = read_step(ranking.Quantile, to)
-    return _mapped("quantile_transform", x, step, over=over, missing=missing, dtype=dtype)
+    return mapped("quantile_transform", x, step, over=over, missing=missing, dtype=dtype)
 
 
 def bucketize(x: Tensors, buckets: int | Sequence[float], *, over: Over = "element", missing: Missing = None) -> Any:
@@ -205,7 +192,7 @@ def bucketize(x: Tensors, buckets: int | Sequence[float], *, over: Over = "eleme
         DataError: As `scale_to_z_score`.
     """
     step = read_step(ranking.Buckets, buckets if isinstance(buckets, int) else list(buckets))
-    return _mapped("bucketize", x, step, over=over, missing=missing, dtype=tf.int64, absent=-1)
+    return mapped("bucketize", x, step, over=over, missing=missing, dtype=tf.int64, absent=-1)
 
 
 def pca(x: Tensors, components: int, *, dtype: tf.DType | None = None) -> Any:
@@ -227,12 +214,12 @@ def pca(x: Tensors, components: int, *, dtype: tf.DType | None = None) -> Any:
         ValueError: If the arguments do not fit.
         DataError: In the analysis, if a value is missing or infinite.
     """
-    return _mapped("pca", x, read_step(projection.Pca, components), over="channel", dtype=dtype)
+    return mapped("pca", x, read_step(projection.Pca, components), over="channel", dtype=dtype)
 
 
 def whiten(x: Tensors, components: int, *, dtype: tf.DType | None = None) -> Any:
     """As `pca`, each component divided by its deviation (with n - 1 in the divisor, as scikit-learn has it)."""
-    return _mapped("whiten", x, read_step(projection.Whiten, components), over="channel", dtype=dtype)
+    return mapped("whiten", x, read_step(projection.Whiten, components), over="channel", dtype=dtype)
 
 
 def vocabulary(x: Tensors, *, size: int | None = None, min_count: int = 1, oov_buckets: int = 1) -> Any:
@@ -259,9 +246,41 @@ def vocabulary(x: Tensors, *, size: int | None = None, min_count: int = 1, oov_b
     labels, tensors, back = flatten(x, "vocabulary")
     if any(not (tensor.dtype.is_integer or tensor.dtype == tf.string) for tensor in tensors):
         raise ValueError(f"vocabulary: expected integers or strings; found {[t.dtype.name for t in tensors]}")
-    subjects = [_subject(label, step, value_of(t, "all"), None) for label, t in zip(labels, tensors, strict=True)]
+    subjects = [subject_of(label, step, value_of(t, "all"), None) for label, t in zip(labels, tensors, strict=True)]
     found = learn(subjects, tensors, None, name="vocabulary")
     return back([step.apply(tensor, own) for tensor, own in zip(tensors, found, strict=True)])
+
+
+def scale_to_gaussian(
+    x: Tensors, *, over: Over = "element", missing: Missing = None, dtype: tf.DType | None = None
+) -> Any:
+    """Makes long-tailed values nearly normal, as `tft.scale_to_gaussian` does, of 1,000 exact quantiles.
+
+    The inverse of a Tukey HH distribution with the first four L-moments of the present values; one with lighter tails
+    than the normal distribution is scaled to mean 0 and deviation 1. Arguments as in `scale_to_z_score`. Phases as in
+    `quantiles`; tf.transform counts in one, over all elements.
+    """
+    return mapped("scale_to_gaussian", x, ranking.Gaussian(), over=over, missing=missing, dtype=dtype)
+
+
+def scale_rows(
+    x: Tensors, by: Literal["l2", "mean", "zscore"] = "l2", *, missing: Missing = None, dtype: tf.DType | None = None
+) -> Any:
+    """Scales each row by itself; nothing is learned.
+
+    Args:
+        x: Numbers `[batch, *shape]` with at least one axis.
+        by: `l2` divides by the Euclidean norm, `mean` by the mean; `zscore` gives a row mean 0 and deviation 1.
+        missing: As in `scale_to_z_score`.
+        dtype: As in `scale_to_z_score`.
+
+    Returns:
+        `[batch, *shape]`; a divisor of 0 counts as 1, and a row with a missing value is missing.
+
+    Raises:
+        ValueError: If the arguments do not fit.
+    """
+    return mapped("scale_rows", x, read_step(scaling.Row, by), over="element", missing=missing, dtype=dtype)
 
 
 def missing_indicator(x: Tensors, *, missing: Missing = None) -> Any:
@@ -320,16 +339,16 @@ def impute(
     values = [value_of(found, over) for found, _ in marked]
     if isinstance(method, str) and method != "zero":
         subjects = [
-            _subject(label, step, value, keys, complete=True) for label, value in zip(labels, values, strict=True)
+            subject_of(label, step, value, keys, complete=True) for label, value in zip(labels, values, strict=True)
         ]
-        learned = _learned("impute", subjects, [found for found, _ in marked], keys)
+        known = learned("impute", subjects, [found for found, _ in marked], keys)
     else:
         fill = 0.0 if isinstance(method, str) else float(method)
-        learned = [{"fill": tf.constant(fill, tf.float64)} for _ in tensors]
+        known = [{"fill": tf.constant(fill, tf.float64)} for _ in tensors]
     return back(
         [
             _filled(step, tensor, found, absent, constants, dtype)
-            for tensor, (found, absent), constants in zip(tensors, marked, learned, strict=True)
+            for tensor, (found, absent), constants in zip(tensors, marked, known, strict=True)
         ]
     )
 
@@ -362,129 +381,3 @@ def _filled(
     if holds and wanted == x.dtype:
         return tf.where(absent, tf.cast(constants["fill"], x.dtype), x)
     return tf.cast(tf.where(absent, constants["fill"], tf.cast(x, tf.float64)), wanted)
-
-
-def _mapped(
-    name: str,
-    x: Tensors,
-    step: Step,
-    *,
-    over: Over,
-    by: tf.Tensor | None = None,
-    missing: Missing = None,
-    dtype: tf.DType | None = None,
-    absent: int | None = None,
-) -> Any:
-    """What a step makes of tensors, after it has learned from all rows.
-
-    Args:
-        name: The name of the function.
-        x: The tensors.
-        step: The step.
-        over: What shares one statistic.
-        by: The groups.
-        missing: What is missing besides NaN.
-        dtype: Of the results.
-        absent: What a missing value becomes, where the step's graph makes nothing of it.
-    """
-    labels, tensors, back = flatten(x, name)
-    keys = keys_of_groups(by)
-    marked = [mark(tensor, missing) for tensor in tensors]
-    values = [value_of(found, over) for found, _ in marked]
-    for label, value in zip(labels, values, strict=True):
-        _check_output(label, step, value)
-    if step.estimator(values[0]) is None:
-        learned = [_said(step, value, found) for value, (found, _) in zip(values, marked, strict=True)]
-    else:
-        subjects = [_subject(label, step, value, keys) for label, value in zip(labels, values, strict=True)]
-        learned = _learned(name, subjects, [found for found, _ in marked], keys)
-    results = []
-    for tensor, (found, gone), constants in zip(tensors, marked, learned, strict=True):
-        result = tf.cast(step.apply(step.cast(found), constants), output_dtype(tensor, dtype))
-        if absent is not None and gone is not None:
-            result = tf.where(gone, tf.constant(absent, result.dtype), result)
-        results.append(result)
-    return back(results)
-
-
-def _said(step: Step, value: Value, like: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The constants of a step that learns nothing, of which TensorFlow does not know that they are constants."""
-    constants = step.fit({}, value)
-    return {
-        name: tf.reshape(graph_ops.unfolded(tf.constant(array.ravel(), tf.float64), like=like), array.shape)
-        for name, array in constants.items()
-    }
-
-
-def _learned(
-    name: str, subjects: list[Subject], values: list[tf.Tensor], keys: tf.Tensor | None
-) -> list[dict[str, tf.Tensor]]:
-    """The constants of each subject, those of each row's group where there are groups."""
-    found = learn(subjects, values, keys, name=name)
-    return found if keys is None else [of_groups(own, keys) for own in found]
-
-
-def _check_output(label: str, step: Step, value: Value) -> None:
-    try:
-        step.output(value)
-    except ValueError as error:
-        raise ValueError(f"{label}: {error}") from error
-
-
-def _subject(label: str, step: Step, value: Value, keys: tf.Tensor | None, *, complete: bool = False) -> Subject:
-    """What a step learns of a tensor.
-
-    Args:
-        label: What the tensor is called.
-        step: The step.
-        value: What the step takes.
-        keys: The keys of groups, or None.
-        complete: Whether each statistic needs a present value.
-    """
-    shapes: dict[str, Shape] = step.shapes(value)
-    if keys is not None:
-        if not isinstance(step, MomentStep):
-            raise ValueError(f"{label}: expected no `by`: it is for what moments tell, not for {step.key}")
-        shapes = {"keys": (None,), **{constant: (None, *shape) for constant, shape in shapes.items()}}
-    integers = step.integers | {"keys"} if keys is not None else step.integers
-    return Subject(
-        label=label,
-        dtype=value.dtype,
-        shape=value.shape,
-        estimator=_estimator(step, value, keys),
-        finish=functools.partial(fit, step, value, complete),
-        outputs=tuple((constant, constant in integers, shape) for constant, shape in shapes.items()),
-        grouped=keys is not None,
-    )
-
-
-def _estimator(step: Step, value: Value, keys: tf.Tensor | None) -> Estimator:
-    if keys is not None:
-        return GroupsAndAll(shape=value.shape, over=value.over)
-    estimator = step.estimator(value)
-    assert estimator is not None, "what learns nothing is no subject"
-    return estimator
-
-
-def fit(step: Step, value: Value, complete: bool, result: Arrays) -> Arrays:
-    """The constants of a step, from the result of its estimator.
-
-    Args:
-        step: The step.
-        value: What it takes.
-        complete: Whether each statistic needs a present value; otherwise its constants are NaN.
-        result: The result.
-
-    Raises:
-        ValueError: If values are infinite, statistics overflow, or there is no value where one is needed.
-    """
-    with np.errstate(invalid="ignore", over="ignore"):
-        constants = step.fit(result, value)
-    floats = [array for array in constants.values() if array.dtype.kind == "f"]
-    if complete and any(np.isnan(array).any() for array in floats):
-        where = np.argwhere(np.isnan(floats[0]))
-        raise ValueError(f"expected a value in the training rows; found none at {where[:1].tolist()}")
-    present = value.broadcast(result["count"]) > 0 if isinstance(step, MomentStep) else np.False_
-    if any((np.isinf(array) | (np.isnan(array) & present)).any() for array in floats):
-        raise ValueError("expected finite values whose statistics are within float64; found others")
-    return dict(constants) | ({"keys": result["keys"]} if "keys" in result and "keys" not in constants else {})

@@ -20,7 +20,7 @@ FRAMES = 12
 """How many calls there are at most between an analyzer and the line of its caller."""
 
 Missing = Any
-"""Which values are missing besides NaN: numbers, or a bool tensor of the shape of the values; None for no others."""
+"""Which values are missing besides NaN: numbers, or a bool tensor of values or of whole rows; None for no others."""
 
 
 def flatten(x: Tensors, name: str) -> tuple[list[str], list[tf.Tensor], Callable[[list[Any]], Any]]:
@@ -89,6 +89,8 @@ def mark(x: tf.Tensor, missing: Missing) -> tuple[tf.Tensor, tf.Tensor | None]:
 
 def _declared(x: tf.Tensor, missing: Missing) -> tf.Tensor:
     if isinstance(missing, tf.Tensor):
+        if missing.shape.rank == 1 and x.shape.rank > 1:  # of whole rows
+            missing = tf.broadcast_to(tf.reshape(missing, [-1, *[1] * (x.shape.rank - 1)]), tf.shape(x))
         if missing.dtype != tf.bool or not missing.shape.is_compatible_with(x.shape):
             raise ValueError(f"missing: expected bool {x.shape}; found {missing.dtype.name} {missing.shape}")
         return missing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from rich.console import Console
 
@@ -31,6 +32,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
     settings, beam_options = settings_of(options), options.beam_options
     with quiet_work(debug=options.debug):  # a function of the user's own is traced
         found = inspect(options.path, options.config, settings=settings, beam_options=beam_options)
+    if options.as_function:
+        sys.stdout.write(found.as_function())
+        return 0
     print_blocks(console, found.blocks())
     return 0
 

@@ -47,6 +47,11 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="compare the classes in the batches of a data set's training epochs with those of a true permutation",
     )
+    inspect.add_argument(
+        "--as_function",
+        action="store_true",
+        help="print the preprocessing_fn that the configuration of a build means, to be copied and changed",
+    )
     inspect.add_argument("--batch_size", type=_count, metavar="N", help="with --shuffle: the rows of a batch (256)")
     _add_config_options(inspect)
 

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loaders.format.manifest import Manifest
+from pipelines.errors import ConfigError
 from pipelines.interface import tables
 from pipelines.interface.arguments import Config, Sources, find_sources, read_config
+from pipelines.interface.as_function import as_function
 from pipelines.maintain.append import plan_sources
 from pipelines.output.directory import Output, read_manifest
 from pipelines.output.state import read_state
@@ -42,6 +44,18 @@ class Inspection(Result):
         if self.manifest is not None:
             return self.manifest.config
         return {} if self.plan is None else self.plan.config.dump()
+
+    def as_function(self) -> str:
+        """The `preprocessing_fn` that the configuration of the build that would be means, as a program of Python.
+
+        Raises:
+            ConfigError: If there are no sources, or the configuration names a function already.
+        """
+        if self.plan is None:
+            raise ConfigError(f"{self.root}: expected sources, for which a configuration means something; found none")
+        if self.plan.config.custom is not None:
+            raise ConfigError(f"preprocessing_fn: expected declared features; found {self.plan.config.custom.place}")
+        return as_function(self.plan.config)
 
     def blocks(self) -> list[Block]:
         """The features, splits and statistics; of sources what a build would make of them."""

@@ -147,8 +147,11 @@ def test_frequencies_are_counts(x, cuts, seed):
         np.testing.assert_equal(own, distinct[number.argmax()] if len(distinct) else np.nan)
 
 
-def test_more_distinct_values_than_the_limit_are_an_error_that_names_the_tensor():
-    with analyzing(), pytest.raises(DataError, match=r"frequencies of .*expected at most 3 distinct values; found 4"):
+def test_more_distinct_values_than_the_limit_are_an_error_that_names_the_line():
+    with (
+        analyzing(),
+        pytest.raises(DataError, match=r"frequencies \(.*line \d+\): expected at most 3 distinct values; found 4"),
+    ):
         npa.frequencies(tf.range(4), limit=3)
 
 

@@ -135,6 +135,21 @@ def test_the_quantile_transform_is_that_of_scikit_learn(to):
     np.testing.assert_allclose(found, transformer.fit_transform(x), **CLOSE)
 
 
+def test_rows_are_scaled_by_themselves_and_long_tails_become_normal():
+    x = np.random.default_rng(0).normal(size=(2000, 3)) ** 3
+    with analyzing(cuts=(500,)):
+        np.testing.assert_allclose(npa.scale_rows(tf.constant(x)), preprocessing.normalize(x), **CLOSE)
+        found = npa.scale_to_gaussian(tf.constant(x)).numpy()
+    assert (np.mean(found**4, 0) / np.mean(found**2, 0) ** 2 < 3.6).all()  # 3 is normal; of x it is above 30
+    np.testing.assert_array_equal(np.argsort(found, 0), np.argsort(x, 0))
+
+
+def test_a_mask_may_be_of_whole_rows():
+    x, mask = tf.constant([[1.0, 2.0], [5.0, 6.0]]), tf.constant([False, True])
+    with analyzing():
+        assert npa.impute(x, "mean", missing=mask).numpy().tolist() == [[1, 2], [1, 2]]
+
+
 @pytest.mark.parametrize(("mapper", "whiten"), [(npa.pca, False), (npa.whiten, True)])
 def test_principal_components_are_those_of_scikit_learn(mapper, whiten):
     rng = np.random.default_rng(0)
@@ -212,7 +227,7 @@ def test_what_overflows_or_is_infinite_is_an_error(x):
     [
         (lambda x: npa.impute(x, "middle"), "impute: expected mean, .* or a number; found 'middle'"),
         (lambda x: npa.impute(x, "median", by=tf.constant([1, 2, 3])), "expected no `by`.*not for median"),
-        (lambda x: npa.pca(x, 9), "pca of .*: pca: expected a last axis of 9"),
+        (lambda x: npa.pca(x, 9), r"pca \(.*test_mappers\.py, line \d+\): pca: expected a last axis of 9"),
         (lambda x: npa.clip(x, 0.9, 0.1), "expected two probabilities"),
         (lambda x: npa.bucketize(x, 1), "expected 2 to 1000 buckets"),
         (lambda x: npa.vocabulary(x), "vocabulary: expected integers or strings; found"),

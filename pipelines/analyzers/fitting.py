@@ -1,0 +1,153 @@
+"""A step of a feature's transform, learned from all rows by an analyzer and applied to a batch."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines.analyzers.coding import Arrays
+from pipelines.analyzers.engine import Subject, learn
+from pipelines.analyzers.tensors import (
+    Missing,
+    Tensors,
+    flatten,
+    keys_of_groups,
+    mark,
+    of_groups,
+    output_dtype,
+    value_of,
+)
+from pipelines.statistics.estimators import Estimator
+from pipelines.statistics.groups import GroupsAndAll
+from pipelines.statistics.summary import Over
+from pipelines.steps import graph_ops
+from pipelines.steps.step import MomentStep, Shape, Step, Value
+
+
+def mapped(
+    name: str,
+    x: Tensors,
+    step: Step,
+    *,
+    over: Over,
+    by: tf.Tensor | None = None,
+    missing: Missing = None,
+    dtype: tf.DType | None = None,
+    absent: int | None = None,
+) -> Any:
+    """What a step makes of tensors, after it has learned from all rows.
+
+    Args:
+        name: The name of the function.
+        x: The tensors.
+        step: The step.
+        over: What shares one statistic.
+        by: The groups.
+        missing: What is missing besides NaN.
+        dtype: Of the results.
+        absent: What a missing value becomes, where the step's graph makes nothing of it.
+    """
+    labels, tensors, back = flatten(x, name)
+    keys = keys_of_groups(by)
+    marked = [mark(tensor, missing) for tensor in tensors]
+    values = [value_of(found, over) for found, _ in marked]
+    for label, value in zip(labels, values, strict=True):
+        _check_output(label, step, value)
+    if step.estimator(values[0]) is None:
+        constants_of = [_said(step, value, found) for value, (found, _) in zip(values, marked, strict=True)]
+    else:
+        subjects = [subject_of(label, step, value, keys) for label, value in zip(labels, values, strict=True)]
+        constants_of = learned(name, subjects, [found for found, _ in marked], keys)
+    results = []
+    for tensor, (found, gone), constants in zip(tensors, marked, constants_of, strict=True):
+        result = tf.cast(step.apply(step.cast(found), constants), output_dtype(tensor, dtype))
+        if absent is not None and gone is not None:
+            result = tf.where(gone, tf.constant(absent, result.dtype), result)
+        results.append(result)
+    return back(results)
+
+
+def _said(step: Step, value: Value, like: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The constants of a step that learns nothing, of which TensorFlow does not know that they are constants."""
+    constants = step.fit({}, value)
+    return {
+        name: tf.reshape(graph_ops.unfolded(tf.constant(array.ravel(), tf.float64), like=like), array.shape)
+        for name, array in constants.items()
+    }
+
+
+def learned(
+    name: str, subjects: list[Subject], values: list[tf.Tensor], keys: tf.Tensor | None
+) -> list[dict[str, tf.Tensor]]:
+    """The constants of each subject, those of each row's group where there are groups."""
+    found = learn(subjects, values, keys, name=name)
+    return found if keys is None else [of_groups(own, keys) for own in found]
+
+
+def _check_output(label: str, step: Step, value: Value) -> None:
+    try:
+        step.output(value)
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from error
+
+
+def subject_of(label: str, step: Step, value: Value, keys: tf.Tensor | None, *, complete: bool = False) -> Subject:
+    """What a step learns of a tensor.
+
+    Args:
+        label: What the tensor is called.
+        step: The step.
+        value: What the step takes.
+        keys: The keys of groups, or None.
+        complete: Whether each statistic needs a present value.
+    """
+    shapes: dict[str, Shape] = step.shapes(value)
+    if keys is not None:
+        if not isinstance(step, MomentStep):
+            raise ValueError(f"{label}: expected no `by`: it is for what moments tell, not for {step.key}")
+        shapes = {"keys": (None,), **{constant: (None, *shape) for constant, shape in shapes.items()}}
+    integers = step.integers | {"keys"} if keys is not None else step.integers
+    return Subject(
+        label=label,
+        dtype=value.dtype,
+        shape=value.shape,
+        estimator=_estimator(step, value, keys),
+        finish=functools.partial(fit, step, value, complete),
+        outputs=tuple((constant, constant in integers, shape) for constant, shape in shapes.items()),
+        grouped=keys is not None,
+    )
+
+
+def _estimator(step: Step, value: Value, keys: tf.Tensor | None) -> Estimator:
+    if keys is not None:
+        return GroupsAndAll(shape=value.shape, over=value.over)
+    estimator = step.estimator(value)
+    assert estimator is not None, "what learns nothing is no subject"
+    return estimator
+
+
+def fit(step: Step, value: Value, complete: bool, result: Arrays) -> Arrays:
+    """The constants of a step, from the result of its estimator.
+
+    Args:
+        step: The step.
+        value: What it takes.
+        complete: Whether each statistic needs a present value; otherwise its constants are NaN.
+        result: The result.
+
+    Raises:
+        ValueError: If values are infinite, statistics overflow, or there is no value where one is needed.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        constants = step.fit(result, value)
+    floats = [array for array in constants.values() if array.dtype.kind == "f"]
+    if complete and any(np.isnan(array).any() for array in floats):
+        where = np.argwhere(np.isnan(floats[0]))
+        raise ValueError(f"expected a value in the training rows; found none at {where[:1].tolist()}")
+    present = value.broadcast(result["count"]) > 0 if isinstance(step, MomentStep) else np.False_
+    if any((np.isinf(array) | (np.isnan(array) & present)).any() for array in floats):
+        raise ValueError("expected finite values whose statistics are within float64; found others")
+    return dict(constants) | ({"keys": result["keys"]} if "keys" in result and "keys" not in constants else {})
