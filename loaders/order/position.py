@@ -61,7 +61,7 @@ class Cursor:
 
     def next(self) -> IterationSpan:
         """What the next iteration reads."""
-        begin = self._begin if self._resumes else self._begin + (self.epochs or 1)
+        begin = self._begin if self._resumes else self._following()
         start = self.position if self._resumes else Position(epoch=begin)
         return IterationSpan(start=start, end=None if self.epochs is None else begin + self.epochs)
 
@@ -110,7 +110,11 @@ class Cursor:
 
     def skip_iteration(self) -> None:
         """Goes to where the next iteration begins."""
-        self._go(Position(epoch=self._begin + (self.epochs or 1)))
+        self._go(Position(epoch=self._following()))
+
+    def _following(self) -> int:
+        """The first epoch of the iteration after this one; one without end is over in the epoch that it has come to."""
+        return self.position.epoch + 1 if self.epochs is None else self._begin + self.epochs
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy goes on where this one is, as if it had loaded the state.

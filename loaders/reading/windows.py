@@ -113,6 +113,8 @@ class RowReader:
             return
         except ShardError as found:
             error = found
+        if error.passing:  # nothing is known to be damaged
+            raise error
         full, (shard, start, stop) = self.shards.chunks.rows_per_record, (int(run.shard[0]), run.start, run.stop)
         for record in range(int(start[0]) // full, -(-int(stop[0]) // full)):
             low, high = np.maximum(start, record * full), np.minimum(stop, (record + 1) * full)
@@ -122,6 +124,8 @@ class RowReader:
                     raise error
                 self.shards.read_runs(Runs(shard=run.shard, start=low, stop=high), target, begin, order)
             except ShardError as found:
+                if found.passing:
+                    raise
                 rows[begin[0] : begin[0] + high[0] - low[0]] = LOST
                 held = min(full, int(self.shards.chunks.rows[shard]) - record * full)
                 skipped.note(found, record=record, rows=held)

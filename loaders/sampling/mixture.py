@@ -116,7 +116,8 @@ class Mixture:
         if self._built is None:
             from loaders.tensorflow.bridge import mixture_dataset  # with TensorFlow, which its loaders have imported
 
-            self._built = mixture_dataset(self._loaders, self._weights)
+            choose = None if self._weights is None else lambda batches: self._next(batches)[0]
+            self._built = mixture_dataset(self._loaders, choose)
         self._point()
         return self._built[0]
 

@@ -9,8 +9,9 @@ import operator
 import os
 import posixpath
 import threading
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +31,18 @@ SMALL_BYTES = 1 << 16
 
 COPY_BYTES = 8 << 20
 
+ATTEMPTS, FIRST_WAIT = 4, 0.1
+"""How often a file is asked for that cannot be reached, and the seconds before the second time; then three as long."""
+
 COPIES_AT_ONCE = 4
 """Ranges of a remote shard that are copied at a time: each waits tens of milliseconds for its first byte."""
 
+MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+"""The errors of a file that is not there; others, such as too many open files or a busy server, may pass."""
+
 U8 = npt.NDArray[np.uint8]
+
+T = TypeVar("T")
 
 
 class ShardError(OSError):
@@ -43,14 +52,15 @@ class ShardError(OSError):
         file: The path of the shard.
         record: The number of the record; None for the shard as a whole.
         message: What was expected, and found.
+        passing: Whether it says nothing of the shard: it could not be reached, and may be later.
     """
 
-    def __init__(self, file: str, record: int | None, message: str) -> None:
+    def __init__(self, file: str, record: int | None, message: str, passing: bool = False) -> None:
         super().__init__(f"{file}: {'' if record is None else f'record {record}: '}{message}")
-        self.file, self.record, self.message = file, record, message
+        self.file, self.record, self.message, self.passing = file, record, message, passing
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.file, self.record, self.message)
+        return type(self), (self.file, self.record, self.message, self.passing)
 
 
 def make_cache(directory: str | os.PathLike[str] | None, limit: int | None) -> Cache | None:
@@ -131,22 +141,25 @@ class Store:
         """
         content = self._map(shard)
         if content is not None:
+            # A map of a file that was cut off since would end the process where it is read beyond its end.
+            held = getattr(content.base, "obj", None)
+            if isinstance(held, mmap.mmap) and held.size() < len(content):
+                raise self._other_size(shard, held.size())
             return content[begin:end]
         return np.frombuffer(self._read_range(shard, begin, end), dtype=np.uint8)
 
     def _read_range(self, shard: int, begin: int, end: int) -> bytes:
         """Some bytes of a shard that is not local, whose size is compared once."""
-        try:
+
+        def ask() -> bytes:
             if shard not in self._checked:
                 found = remote.size(self.path(shard))
                 if found != self._shards[shard].bytes:
                     raise self._other_size(shard, found)
                 self._checked.add(shard)
             return remote.read_range(self.path(shard), begin, end)
-        except ShardError:
-            raise
-        except Exception as error:  # file systems raise their own
-            raise self._missing(shard, error) from error
+
+        return self._again(shard, ask)
 
     def is_local(self, shard: int) -> bool:
         """Whether the shard is a local file, or has a copy, so that bytes of it cost no request."""
@@ -175,7 +188,21 @@ class Store:
         return self.error(shard, None, f"expected a shard of {self._shards[shard].bytes} bytes; found {found}")
 
     def _missing(self, shard: int, error: Exception) -> ShardError:
-        return self.error(shard, None, f"expected a shard of {self._shards[shard].bytes} bytes; found {error}")
+        message = f"expected a shard of {self._shards[shard].bytes} bytes; found {error}"
+        return ShardError(self.path(shard), None, message, passing=not isinstance(error, MISSING))
+
+    def _again(self, shard: int, ask: Callable[[], T]) -> T:
+        """What `ask` returns, which is tried again where it fails in a way that may pass."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return ask()
+            except ShardError:
+                raise
+            except Exception as error:  # file systems raise their own
+                if isinstance(error, MISSING) or attempt == ATTEMPTS - 1:
+                    raise self._missing(shard, error) from error
+            time.sleep(FIRST_WAIT * 3**attempt)
+        raise AssertionError
 
     def _map(self, shard: int) -> U8 | None:
         """The bytes of a shard, mapped or held; None where it has no local file."""
@@ -206,10 +233,7 @@ class Store:
             return content
 
     def _map_file(self, shard: int) -> U8:
-        try:
-            descriptor = os.open(self.path(shard), os.O_RDONLY)
-        except OSError as error:
-            raise self._missing(shard, error) from error
+        descriptor = self._again(shard, lambda: os.open(self.path(shard), os.O_RDONLY))
         return self._mapped(shard, descriptor, hold=self._shards[shard].bytes <= SMALL_BYTES)
 
     def _mapped(self, shard: int, descriptor: int, *, hold: bool = False) -> U8:

@@ -23,13 +23,13 @@ def concatenate(batches: Sequence[Any]) -> Any:
 
 
 def mixture_dataset(
-    loaders: Sequence[Loader], weights: npt.NDArray[np.float64] | None
+    loaders: Sequence[Loader], choose: Callable[[npt.NDArray[np.int64]], int] | None
 ) -> tuple[tf.data.Dataset, tf.Variable]:
     """The batches that a mixture yields.
 
     Args:
         loaders: The loaders, without end.
-        weights: The weight of each, or None for all in each batch.
+        choose: Which of them gives the next batch, by how many each has given; None for all in each batch.
 
     Returns:
         The data set, and a variable for how many batches each loader has given, int64 of shape [loaders].
@@ -37,13 +37,14 @@ def mixture_dataset(
     with tf.device(HOST):
         variable = tf.Variable([0] * len(loaders), dtype=tf.int64, trainable=False, name="batches")
     sources = [loader.dataset() for loader in loaders]
-    if weights is None:
+    if choose is None:
         together = tf.data.Dataset.zip(tuple(sources)).map(lambda *batches: concatenate(batches))
         return together.prefetch(tf.data.AUTOTUNE), variable
 
+    next_one = called(lambda counts: np.int64(choose(counts)))
+
     def choice(counts: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        scores = (tf.cast(counts, tf.float64) + 0.5) / weights
-        source = tf.where(tf.equal(scores, tf.reduce_min(scores)))[0, 0]
+        source = tf.ensure_shape(tf.numpy_function(next_one, [counts], tf.int64), [])
         return counts + tf.one_hot(source, len(loaders), dtype=tf.int64), source
 
     def choices(start: tf.Tensor) -> tf.data.Dataset:

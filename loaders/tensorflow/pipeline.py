@@ -82,7 +82,7 @@ class StreamReader:
         except ShardError as error:
             self.error = error
             # TensorFlow's message has the whole traceback, of which the cause would be half.
-            raise ShardError(error.file, error.record, error.message) from None
+            raise ShardError(error.file, error.record, error.message, error.passing) from None
         return [found[spec.name] for spec in self.assembly.features] + [
             numbers if name == ROWS else numbers == LOST_ROW for name in self.assembly.beside
         ]

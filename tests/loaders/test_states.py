@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import json
 import pathlib
 import pickle
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loaders import Loader as TensorLoader
 from loaders.format import records
 from loaders.numpy import Loader, ShardOptions
 from loaders.order.state import StateError
@@ -344,3 +346,21 @@ def test_drop_remainder_is_the_short_form(root):
     )
     with pytest.raises(ValueError, match="remainder is 'keep' or 'drop' with drop_remainder; found 'pad'"):
         Loader(root, "train", batch_size=10, drop_remainder=True, remainder="pad")
+
+
+@pytest.mark.parametrize("kind", [Loader, TensorLoader])
+def test_an_endless_iteration_goes_on_after_the_one_before(root, kind):
+    """Five epochs were begun, so the next iteration begins with the sixth; no state goes back."""
+    loader = kind(root, "train", batch_size=10, epochs=None)
+    whole = numbers(Loader(root, "train", batch_size=10, epochs=8))
+    first = numbers(itertools.islice(loader, 5 * 6 - 3))
+    state = loader.state_dict()
+    second = numbers(itertools.islice(loader, 6))
+
+    assert first == whole[: len(first)]
+    assert second == whole[5 * 53 : 6 * 53]
+    assert (state["epoch"], loader.state_dict()["epoch"]) == (4, 5)
+    again = kind(root, "train", batch_size=10, epochs=None)
+    again.load_state_dict(state)
+    assert numbers(itertools.islice(again, 2)) == whole[len(first) : len(first) + 20]
+    assert numbers(itertools.islice(again, 6)) == whole[5 * 53 : 6 * 53]

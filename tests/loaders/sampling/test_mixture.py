@@ -14,6 +14,7 @@ import loaders as loaders_
 from loaders.numpy import Loader, ShardOptions
 from loaders.order.state import StateError
 from loaders.reading.columns import concatenate_batches
+from loaders.sampling import mixture as mixture_module
 from loaders.sampling.mixture import Mixture, next_source
 from loaders.tensorflow import keras
 from tests.support.batches import arrays, assert_same, assert_same_batch
@@ -208,3 +209,13 @@ def test_a_mixture_in_keras(roots, tmp_path):
 
     for first, second in zip(found, whole, strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+def test_the_next_one_is_chosen_in_one_place(roots, monkeypatch):
+    """Two ways to divide might come to disagree."""
+    monkeypatch.setattr(mixture_module, "next_source", lambda batches, weights: int(sum(batches) % 3 > 0))
+    mixture = tensors(roots, [3, 1])
+    expected = arrays(take(mixture, 9))
+
+    assert [len(batch["n"]) for batch in expected] == [6, 2, 2] * 3
+    assert_same(arrays(tensors(roots, [3, 1]).dataset().take(9)), expected)

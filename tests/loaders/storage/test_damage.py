@@ -1,15 +1,25 @@
 """Records that are damaged and shards that are missing: named, or left out and counted, by both loaders."""
 
+import errno
 import logging
+import os
+import pickle
+import re
+import subprocess
+import sys
+import uuid
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from fsspec.implementations.memory import MemoryFileSystem
 
 import loaders
 from loaders import Loader, ShardOptions, augment
 from loaders import numpy as numpy_loader
+from loaders.storage import store
 from loaders.storage.store import ShardError
+from tests.support import shards
 from tests.support.batches import arrays, assert_same, break_record
 from tests.support.numbered import small_chunks, write_numbered
 
@@ -136,3 +146,80 @@ def test_records_that_differ_in_size(ragged_root, kind, at):
         np.testing.assert_array_equal(batch["s"][kept], expected["s"][kept])
         np.testing.assert_array_equal(batch["v_length"][kept], expected["v_length"][kept])
         assert not batch["v_length"][~kept].any()
+
+
+@KINDS
+def test_a_file_that_cannot_be_opened_for_a_while_is_not_damaged(out, monkeypatch, kind):
+    monkeypatch.setattr(store, "FIRST_WAIT", 0.001)
+    original, left = os.open, [3, 10**9]
+
+    def busy(path, *rest, **options):
+        if str(path).endswith("00000.tfrecord") and left[0]:
+            left[0] -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return original(path, *rest, **options)
+
+    monkeypatch.setattr(os, "open", busy)
+    options = {"batch_size": 8, "remainder": "pad", "on_corrupt": "skip"}
+    loader = kind(out, "train", **options)
+    batches = arrays(loader) if kind is Loader else list(loader)
+    assert left[0] == 0
+    assert sorted(there(batches)) == [number for number in range(110) if number not in LOST]
+    assert {damage.record for damage in loader.skipped} == {3, 4}
+
+    left[0] = left[1]  # for good: nothing is left out then, as nothing is known of the shard
+    loader = kind(out, "train", **options)
+    with pytest.raises(ShardError, match=r"train-00000.tfrecord: expected a shard of .*Too many open files") as caught:
+        list(loader)
+    assert caught.value.passing
+    assert pickle.loads(pickle.dumps(caught.value)).passing
+    assert not any("00000" in damage.file for damage in loader.skipped)
+
+
+@KINDS
+def test_a_server_that_is_busy_is_asked_again(out, monkeypatch, kind):
+    monkeypatch.setattr(store, "FIRST_WAIT", 0.001)
+    memory, place = MemoryFileSystem(), f"memory://{uuid.uuid4().hex}"
+    for path in out.rglob("*.*"):
+        memory.pipe_file(f"{place}/{path.relative_to(out).as_posix()}", path.read_bytes())
+    original, calls = MemoryFileSystem.cat_file, []
+
+    def busy(self, path, *rest, **options):
+        calls.append(path)
+        if len(calls) % 3 == 1 and path.endswith(".tfrecord"):
+            raise RuntimeError("503 Slow Down")
+        return original(self, path, *rest, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", busy)
+    loader = kind(place, "train", batch_size=8, remainder="pad", on_corrupt="skip")
+    batches = arrays(loader) if kind is Loader else list(loader)
+    assert sorted(there(batches)) == [number for number in range(110) if number not in LOST]
+
+
+CUT = """
+import os, sys
+from loaders.storage import store
+store.SMALL_BYTES = 0
+from loaders import ShardError
+from loaders.numpy import Loader
+loader = Loader(sys.argv[1], "train[:40]", batch_size=8, shuffle=False, prefetch=0)
+iterator = iter(loader)
+next(iterator)
+os.truncate(sys.argv[1] + "/train/train-00000.tfrecord", 200)
+loader.load_state_dict(loader.state_dict())
+try:
+    list(loader)
+except ShardError as error:
+    print(error)
+"""
+
+
+def test_a_file_that_is_cut_off_while_it_is_mapped_is_an_error(tmp_path):
+    """Where a map is read beyond the end of its file, the system ends the process."""
+    rows = {"x": np.zeros((40, 3000), np.float32)}
+    shards.write(tmp_path / "out", {"train": [rows]}, rows_per_record=1, features=shards.specs(rows))
+    done = subprocess.run(
+        [sys.executable, "-c", CUT, str(tmp_path / "out")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert re.search(r"train-00000.tfrecord: expected a shard of \d+ bytes; found 200", done.stdout)
