@@ -16,6 +16,9 @@ from collections.abc import Callable, Iterator
 LOCK_FILE = ".lock"
 PART_SUFFIX = ".part"
 
+NOTE_BYTES = 20
+"""The bytes of the lock's file that hold the sum of all sizes, as text."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cache:
@@ -51,15 +54,22 @@ class Cache:
 
         Returns:
             A file descriptor for reading. While it, or a map of it, is open, no process removes the file. None if there
-            is no room for it.
+            is no room for it, or the directory is another user's and has no copy.
         """
+        try:
+            return self._open(data_set, name, size, fetch)
+        except PermissionError:
+            return None
+
+    def _open(self, data_set: str, name: str, size: int, fetch: Callable[[int], None]) -> int | None:
         path = pathlib.Path(self.directory, data_set, *name.split("/"))
-        path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             found = _open_locked(path, size)
             if found is not None:
-                os.utime(found)  # it is the most recently used one
+                with contextlib.suppress(PermissionError):
+                    os.utime(found)  # it is the most recently used one
                 return found
+            path.parent.mkdir(parents=True, exist_ok=True)
             part, room = self._begin(data_set, path, size)
             if not room:
                 return None
@@ -80,8 +90,8 @@ class Cache:
                 return part
             os.close(part)
 
-    def discard(self, data_set: str, name: str, inode: int) -> None:
-        """Removes a copy that is damaged, unless another one has taken its place.
+    def discard(self, data_set: str, name: str, inode: int) -> bool:
+        """Removes a copy that is damaged, unless another one has taken its place; whether it is gone.
 
         Args:
             data_set: As in `open`.
@@ -89,9 +99,15 @@ class Cache:
             inode: That of the damaged file.
         """
         path = pathlib.Path(self.directory, data_set, *name.split("/"))
-        with self._alone(), contextlib.suppress(FileNotFoundError):
-            if path.stat().st_ino == inode:
-                path.unlink()
+        try:
+            with self._alone():
+                if path.stat().st_ino == inode:
+                    path.unlink()
+        except FileNotFoundError:
+            pass
+        except PermissionError:
+            return False
+        return True
 
     def _begin(self, data_set: str, path: pathlib.Path, size: int) -> tuple[int | None, bool]:
         """Makes room for a file, and the file that becomes it, of its full size and locked.
@@ -100,7 +116,7 @@ class Cache:
             The file descriptor, or None where another process makes, or has made, the file; and whether there is room.
         """
         name = f"{path}{PART_SUFFIX}"
-        with self._alone():
+        with self._alone() as lock:
             if path.exists():
                 return None, True
             part = os.open(name, os.O_RDWR | os.O_CREAT, 0o644)
@@ -114,7 +130,7 @@ class Cache:
                     os.close(part)
                     return None, True
                 os.ftruncate(part, 0)
-                if self._make_room(data_set, size):
+                if self._make_room(lock, data_set, size):
                     os.ftruncate(part, size)  # the room is taken from now on
                     return part, True
                 os.unlink(name)
@@ -124,30 +140,42 @@ class Cache:
         os.close(part)
         return None, True
 
-    def _make_room(self, data_set: str, size: int) -> bool:
+    def _make_room(self, lock: int, data_set: str, size: int) -> bool:
         if self.limit is None:
             return True
         if size > self.limit:
             return False
+        # At least what all files have together, so that they need not be looked at for each.
+        noted = os.pread(lock, NOTE_BYTES, 0).strip()
+        used = int(noted) if noted.isdigit() else self.limit
+        if used + size > self.limit:
+            used = self._remove(data_set, self.limit - size)
+        if used + size > self.limit:
+            return False
+        os.pwrite(lock, f"{used + size:<{NOTE_BYTES}}".encode(), 0)
+        return True
+
+    def _remove(self, data_set: str, most: int) -> int:
+        """Removes files of other data sets until all have at most so many bytes, if they can be; how many they have."""
         own = pathlib.Path(self.directory, data_set)
         files = {path: path.stat() for path in _files(self.directory)}
         used = sum(found.st_size for found in files.values())
         for path in sorted(files, key=lambda path: files[path].st_mtime_ns):
-            if used + size <= self.limit:
+            if used <= most:
                 break
             if own in path.parents and not path.name.endswith(PART_SUFFIX):
                 continue
             if _remove_unused(path):
                 used -= files[path].st_size
-        return used + size <= self.limit
+        return used
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """What runs inside runs in one process at a time."""
+    def _alone(self) -> Iterator[int]:
+        """What runs inside runs in one process at a time; the lock's file, which has the sum of all sizes, is open."""
         lock = os.open(pathlib.Path(self.directory, LOCK_FILE), os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            yield lock
         finally:
             os.close(lock)
 
@@ -162,16 +190,17 @@ def _files(directory: str) -> Iterator[pathlib.Path]:
 def _open_locked(path: pathlib.Path, size: int) -> int | None:
     """Opens a file that is there in full, and keeps others from removing it."""
     try:
-        found = os.open(path, os.O_RDWR)
+        found = os.open(path, os.O_RDONLY)  # it may be another user's
     except FileNotFoundError:
         return None
     fcntl.flock(found, fcntl.LOCK_SH)
     # It may have been removed before it was locked.
-    if _is_at(found, path):
-        if os.fstat(found).st_size == size:
-            return found
-        path.unlink(missing_ok=True)  # cut off
+    there = _is_at(found, path)
+    if there and os.fstat(found).st_size == size:
+        return found
     os.close(found)
+    if there:
+        path.unlink(missing_ok=True)  # cut off
     return None
 
 
@@ -185,14 +214,16 @@ def _is_at(descriptor: int, path: pathlib.Path) -> bool:
 def _remove_unused(path: pathlib.Path) -> bool:
     """Removes a file that no process has open; whether it has."""
     try:
-        found = os.open(path, os.O_RDWR)
+        found = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return True
+    except PermissionError:
+        return False
     try:
         fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_at(found, path):
             path.unlink()
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):
         return False
     finally:
         os.close(found)

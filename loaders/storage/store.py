@@ -177,7 +177,8 @@ class Store:
             if self._cache is None or not inode or shard in self._discarded:
                 return False
             self._discarded.add(shard)
-            self._cache.discard(self._data_set, self._shards[shard].file, inode)
+            if not self._cache.discard(self._data_set, self._shards[shard].file, inode):
+                self._full.add(shard)  # another user's copy stays, and is not used
             return True
 
     def error(self, shard: int, record: int | None, message: str) -> ShardError:

@@ -1,6 +1,7 @@
 """Remote shards, and copies of them in a directory with a limit; fsspec alone reads `memory://`."""
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -259,3 +260,56 @@ def test_small_reads_of_a_remote_shard(tmp_path, monkeypatch):
     rows = loaders.open(remote)["train"]
     assert (rows[[5, 399, 200]]["n"] + 1_000_000).tolist() == [5, 399, 200]
     assert read == [manifest.record_bytes] * 3
+
+
+def refuse_writing(monkeypatch, directory):
+    """What a second user meets in a directory of a first one; root may do anything, so it is played."""
+    original = os.open
+
+    def read_only(path, flags, *rest, **options):
+        if str(path).startswith(str(directory)) and flags & (os.O_RDWR | os.O_WRONLY):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return original(path, flags, *rest, **options)
+
+    def refuse(*rest, **options):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "open", read_only)
+    for name in ("utime", "mkdir", "unlink"):
+        monkeypatch.setattr(os, name, refuse)
+
+
+@KINDS
+@pytest.mark.parametrize("limit", [None, 10_000])
+def test_a_second_user_reads_what_is_there(root, tmp_path, monkeypatch, kind, limit):
+    cache = tmp_path / "cache"
+    options = {"batch_size": 10, "seed": 2, "cache_dir": cache, "cache_bytes": limit}
+    expected = list(numpy_loader.Loader(root, "train", batch_size=10, seed=2))
+    next(iter(numpy_loader.Loader(root, "train[:10]", batch_size=10, cache_dir=cache)))
+    held = cached(cache)
+    assert len(held) == 1
+    path = next(cache.rglob("*.tfrecord"))
+
+    with monkeypatch.context() as patch:
+        refuse_writing(patch, cache)
+        assert_same(batches_of(kind(root, "train", **options)), expected)
+    assert cached(cache) == held  # nothing could be added
+
+    path.write_bytes(bytes(path.stat().st_size))  # nor can a damaged copy be removed: the shard is read where it is
+    with monkeypatch.context() as patch:
+        refuse_writing(patch, cache)
+        assert_same(batches_of(kind(root, "train", **options)), expected)
+
+
+def test_a_copy_looks_at_no_other_unless_there_is_no_room(tmp_path, monkeypatch):
+    walks, original = [], os.walk
+    monkeypatch.setattr(os, "walk", lambda *rest: (walks.append(rest), original(*rest))[1])
+    cache = Cache(directory=str(tmp_path), limit=1000)
+    for number in range(10):
+        os.close(cache.open("a", str(number), 90, fill(90)))
+    assert len(walks) == 1  # the first one, which does not know what is there
+
+    (tmp_path / "a" / "3").unlink()  # by somebody else
+    assert cache.open("b", "0", 200, fill(200)) is not None
+    assert len(walks) == 2
+    assert sum(path.stat().st_size for path in tmp_path.rglob("?") if path.is_file()) <= 1000
