@@ -48,6 +48,7 @@ class Loader:
         self._sharding = sharding
         self._state = self._loader.state_dict()
         self._iteration: object = None
+        self._over = False
 
     def __len__(self) -> int:
         """How many batches one iteration has.
@@ -60,11 +61,11 @@ class Loader:
     @property
     def epoch(self) -> int:
         """How many epochs are over: the number of the one that goes on, or that is next."""
-        return int(self._state["epoch"])
+        return self._loader.epoch if self._over else int(self._state["epoch"])
 
     def __iter__(self) -> Iterator[Any]:
         self._iteration = iteration = object()
-        batches = self._loader.iterate()
+        batches, self._over = self._loader.iterate(), False
         self._state = self._loader.state_dict()
         return self._run(iteration, batches)
 
@@ -83,7 +84,7 @@ class Loader:
                     self._state = state
                 yield batch
         if iteration is self._iteration:
-            self._state = self._loader.state_dict()
+            self._state, self._over = self._loader.state_dict(), self._loader.epochs is not None
 
     def _put(self, batch: Any) -> Any:
         if isinstance(batch, dict):
@@ -111,9 +112,10 @@ class Loader:
             StateError: If it is of another data set or order; it is a `ValueError`.
         """
         self._loader.load_state_dict(state)
-        self._state, self._iteration = self._loader.state_dict(), None
+        self._state, self._iteration, self._over = self._loader.state_dict(), None, False
 
     def __getstate__(self) -> dict[str, Any]:
         loader = copy.copy(self._loader)
-        loader.load_state_dict(self._state)
+        if not self._over:
+            loader.load_state_dict(self._state)
         return self.__dict__ | {"_loader": loader, "_iteration": None}

@@ -105,7 +105,7 @@ class Loader(IterableDataset):  # type: ignore[misc]  # torch is optional, so my
         self._pass[0] = _hash(worker) << EPOCH_BITS | epoch
 
     def _skip_to(self, epoch: int) -> None:
-        if epoch > self._loader.epoch:
+        if epoch > self._loader.state_dict()["epoch"]:
             self._loader.load_state_dict(self._loader.state_dict() | {"epoch": epoch, "rows": 0})
 
     def state_dict(self) -> dict[str, Any]:

@@ -29,7 +29,9 @@ class Cursor:
     """A position that iterations move.
 
     The one after an iteration begins with the next epochs, also where the iteration was left; after `load` it goes on
-    at the state, to where the iteration would have ended that the state is of.
+    at the state, to where the iteration would have ended that the state is of. An iteration of several epochs is a whole
+    training: a state after it has nothing left, so that a program that had ended trains no more when it is started
+    again. One of a single epoch is a part of a training that loops over epochs: a state after it is at the next one.
 
     Args:
         deal: How rows are dealt to batches.
@@ -44,8 +46,13 @@ class Cursor:
     def __init__(self, deal: Deal, identity: state.Identity, epochs: int | None) -> None:
         self.deal, self.identity, self.epochs = deal, identity, epochs
         self.position = Position()
-        self._begin, self._resumes = 0, True
+        self._begin, self._resumes, self._closed = 0, True, False
         self._iteration: object = None
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are over: the number of the one that goes on, or that is next."""
+        return self._following() if self._closed else self.position.epoch
 
     def dump(self) -> dict[str, Any]:
         """The state; see `loaders.order.state`."""
@@ -74,7 +81,7 @@ class Cursor:
         span, self._iteration = self.next(), object()
         if not self._resumes:
             self._begin, self.position = span.start.epoch, span.start
-        self._resumes = False
+        self._resumes = self._closed = False
         return span, self._iteration
 
     def consume(self, position: Position, iteration: object) -> None:
@@ -83,9 +90,13 @@ class Cursor:
             self.position = position
 
     def close(self, span: IterationSpan, iteration: object) -> None:
-        """Goes to the end of an iteration that is over."""
-        if iteration is self._iteration and span.end is not None:
+        """Notes that an iteration is over."""
+        if iteration is not self._iteration or span.end is None:
+            return
+        if self.epochs == 1:
             self._go(Position(epoch=span.end))
+        else:
+            self._begin, self._iteration, self._closed = span.end - (self.epochs or 1), None, True
 
     def advance(self, batches: int, *, batch_size: int | None = None) -> None:
         """Goes on by some batches, over the ends of epochs and iterations.
@@ -118,11 +129,11 @@ class Cursor:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy goes on where this one is, as if it had loaded the state.
-        return self.__dict__ | {"_resumes": True, "_iteration": None}
+        return self.__dict__ | {"_resumes": not self._closed, "_iteration": None}
 
     def _go(self, position: Position) -> None:
         self._begin = position.epoch if self.epochs is None else position.epoch // self.epochs * self.epochs
-        self.position, self._resumes, self._iteration = position, True, None
+        self.position, self._resumes, self._closed, self._iteration = position, True, False, None
 
 
 def make_cursor(

@@ -38,7 +38,7 @@ class ResumableLoader(abc.ABC):
     @property
     def epoch(self) -> int:
         """How many epochs are over: the number of the one that goes on, or that is next."""
-        return self._cursor.position.epoch
+        return self._cursor.epoch
 
     @property
     def epochs(self) -> int | None:

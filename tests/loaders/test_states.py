@@ -364,3 +364,36 @@ def test_an_endless_iteration_goes_on_after_the_one_before(root, kind):
     again.load_state_dict(state)
     assert numbers(itertools.islice(again, 2)) == whole[len(first) : len(first) + 20]
     assert numbers(itertools.islice(again, 6)) == whole[5 * 53 : 6 * 53]
+
+
+@pytest.mark.parametrize("kind", [Loader, TensorLoader])
+@pytest.mark.parametrize("remainder", ["keep", "drop", "pad"])
+def test_a_state_after_the_last_batch_trains_no_more(root, kind, remainder):
+    """A program that had ended, and is started again, finds nothing left; its next iteration is the next one."""
+    options = {"batch_size": 10, "epochs": 3, "remainder": remainder}
+    loader = kind(root, "train", **options)
+    whole = numbers(loader)
+    saved = json.loads(json.dumps(loader.state_dict()))
+    assert (loader.epoch, saved["epoch"]) == (3, 2)
+
+    restored = kind(root, "train", **options)
+    restored.load_state_dict(saved)
+    assert restored.is_over()
+    assert list(restored) == []
+    assert restored.state_dict() == saved
+    following = numbers(restored)
+    copied = pickle.loads(pickle.dumps(loader))
+    assert following == numbers(loader) == numbers(copied) != whole
+
+
+@pytest.mark.parametrize("kind", [Loader, TensorLoader])
+def test_a_state_after_one_epoch_is_at_the_next(root, kind):
+    """A training may be a loop over epochs, each of which is an iteration."""
+    loader = kind(root, "train", batch_size=10)
+    whole = numbers(Loader(root, "train", batch_size=10, epochs=2))
+    assert numbers(loader) == whole[:53]
+
+    restored = kind(root, "train", batch_size=10)
+    restored.load_state_dict(loader.state_dict())
+    assert restored.epoch == 1
+    assert numbers(restored) == whole[53:]
