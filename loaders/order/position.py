@@ -29,9 +29,11 @@ class Cursor:
     """A position that iterations move.
 
     The one after an iteration begins with the next epochs, also where the iteration was left; after `load` it goes on
-    at the state, to where the iteration would have ended that the state is of. An iteration of several epochs is a whole
-    training: a state after it has nothing left, so that a program that had ended trains no more when it is started
-    again. One of a single epoch is a part of a training that loops over epochs: a state after it is at the next one.
+    at the state, to where the iteration would have ended that the state is of.
+
+    An iteration of several epochs is a whole training: a state after it has nothing left, so that a program that had
+    ended trains no more when it is started again. One of a single epoch is a step of a loop over epochs: a state after
+    it is at the next one.
 
     Args:
         deal: How rows are dealt to batches.

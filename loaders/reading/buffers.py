@@ -35,9 +35,11 @@ class Buffers:
         return Buffers, ()
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """An array whose values are not said, at an address that is a multiple of `ALIGNMENT`."""
+        """An array whose values are not said; that of `REUSED_BYTES` or more is aligned to `ALIGNMENT`."""
         size = math.prod(shape) * dtype.itemsize
-        owner = _owner(size) if size < REUSED_BYTES else self._free(size)
+        if size < REUSED_BYTES:
+            return np.empty(shape, dtype)
+        owner = self._free(size)
         first = -owner.ctypes.data % ALIGNMENT
         return owner[first : first + size].view(dtype).reshape(shape)
 
