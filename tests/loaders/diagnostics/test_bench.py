@@ -69,6 +69,7 @@ def test_rows_that_differ_in_size(ragged_root, loader, stages):
     check(bench.measure(ragged_root, loader=loader, batch_size=5, seconds=0.05), stages)
 
 
+@pytest.mark.slow
 def test_the_transform_of_raw_rows_is_a_stage(tmp_path):
     raw_features.write(tmp_path / "out", raw_features.FIXED)
 

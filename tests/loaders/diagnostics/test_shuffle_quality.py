@@ -55,6 +55,7 @@ def test_it_tells_what_is_too_even_and_too_uneven_from_chance():
     assert in_turns.like_chance
 
 
+@pytest.mark.slow
 def test_sources_that_were_sorted_by_class(tmp_path, monkeypatch):
     # Shards of 100 chunks together, of which a window has 32, as with chunks of 1 MiB and windows of 32 MiB.
     labels = np.repeat(np.arange(CLASSES, dtype=np.int32), ROWS // CLASSES)

@@ -190,6 +190,7 @@ def test_mixtures_of_tensors_are_those_of_arrays(roots, weights):
     assert_same(take(other, 11), expected[9:])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_a_mixture_in_keras(roots, tmp_path):
     def fit(mixture, *callbacks, steps=7, epochs=3):

@@ -92,6 +92,7 @@ def test_every_dtype_and_roles(tmp_path):
         assert batches_of(found) == batches_of(loaders.load(tmp_path / "out", "train", **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streams", [1, 2])
 @pytest.mark.parametrize("remainder", ["keep", "drop", "pad"])
 @pytest.mark.parametrize("augmented", [False, True])

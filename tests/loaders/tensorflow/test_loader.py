@@ -296,6 +296,7 @@ def test_a_checkpoint_has_the_state(root, tmp_path):
         assert_same(arrays(restored), whole[number + 1 :])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 @pytest.mark.parametrize(("save_freq", "stops"), [(4, (5, 5, 5)), ("epoch", (8, 3)), (1, (5, 6))])
 @pytest.mark.parametrize("first", [True, False])
@@ -365,6 +366,7 @@ def test_keras_counts_batches_of_another_size(root, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_keras_executes_several_steps_at_once(root, tmp_path):
     states = {}
     for steps in (1, 3):

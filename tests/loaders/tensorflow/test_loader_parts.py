@@ -136,6 +136,7 @@ SETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_augmentations_are_those_of_the_numpy_loader(images, monkeypatch, name):
     small_chunks(monkeypatch, chunk_bytes=3000, window_bytes=6000)

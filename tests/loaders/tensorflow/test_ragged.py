@@ -62,6 +62,7 @@ def test_the_golden_order(root):
     assert numbers_of(loaded, lengths_of(53))[: len(GOLDEN)] == GOLDEN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("rows_per_record", [1, 4])
 def test_every_dtype_comes_back_bit_for_bit(tmp_path, rows_per_record, shuffle):

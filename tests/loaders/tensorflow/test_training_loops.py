@@ -126,6 +126,7 @@ def test_the_profiler_names_the_stages_of_the_pipeline(root, tmp_path):
 # Features that are stored raw.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", [raw_features.FIXED, (*raw_features.FIXED[1:4], *raw_features.VARIABLE)])
 def test_raw_features_are_transformed_by_the_loader(tmp_path, features):
     manifest = raw_features.write(tmp_path / "out", features)
