@@ -63,7 +63,7 @@ class Options:
         epochs: How many epochs one iteration has; None has no end.
         drop_remainder: The short form of `remainder="drop"`.
         remainder: What becomes of an epoch's last rows where they do not fill a batch. "keep" yields them as a smaller
-            batch; hosts may then differ in their last batch, or whether they have one. "drop" leaves them out. "pad"
+            batch, of one host alone: several might differ in whether they have it. "drop" leaves them out. "pad"
             fills the batch up with zeros, and every batch has `mask`, of bools of shape [batch], False for what was
             filled up; as_supervised has it last, where Keras takes it as the weights of the rows if there are no
             others. With "drop" and "pad" every host has as many batches, of one size.
@@ -133,6 +133,11 @@ class Options:
             if self.remainder == "pad":
                 raise ValueError("remainder is 'keep' or 'drop' with drop_remainder; found 'pad'")
             self._set("remainder", "drop")
+        if self.remainder == "keep" and self.shard.count > 1:
+            raise ValueError(
+                f"remainder is 'drop' or 'pad' where {self.shard.count} hosts share batches: with 'keep' one may have "
+                "a batch that another one has not, and wait for it for ever; found 'keep'"
+            )
         if self.cache_dir is not None and not isinstance(self.cache_dir, (str, os.PathLike)):
             raise TypeError(f"cache_dir is a path, or None; found {self.cache_dir!r}")
 

@@ -12,6 +12,7 @@ from loaders import Loader, ShardOptions
 from loaders import numpy as numpy_loader
 from loaders.options import Keywords, Options, TensorFlowKeywords, TensorFlowOptions
 from loaders.order.epoch import ShardOptions as Shard
+from tests.support.numbered import write_numbered
 
 DOORS = pytest.mark.parametrize("door", [loaders.load, Loader, numpy_loader.Loader])
 
@@ -137,3 +138,15 @@ def test_shards_of_the_processes_of_frameworks(monkeypatch):
 
     context = types.SimpleNamespace(input_pipeline_id=1, num_input_pipelines=2)
     assert Shard.from_tensorflow(context) == Shard(index=1, count=2)
+
+
+@DOORS
+def test_several_hosts_make_as_many_batches(tmp_path, door):
+    """Of 5 rows in 2 streams one host would have a batch more than the other."""
+    write_numbered(tmp_path / "out", [5], rows_per_record=1)
+    shards = [ShardOptions(index=index, count=2) for index in range(2)]
+    with pytest.raises(ValueError, match=r"remainder is 'drop' or 'pad' where 2 hosts share batches: .*; found 'keep'"):
+        door(tmp_path / "out", "train", batch_size=2, streams=2, shard=shards[0])
+    for remainder, count in (("drop", 2), ("pad", 3)):
+        options = {"batch_size": 2, "streams": 2, "remainder": remainder}
+        assert [len(list(door(tmp_path / "out", "train", shard=shard, **options))) for shard in shards] == [count] * 2

