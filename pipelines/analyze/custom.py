@@ -135,11 +135,13 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
         from apache_beam.internal import pickler
         from tensorflow_transform import impl_helper
 
+        from pipelines.analyze.phases import count_phases
+
     function, beside = _load(place)
     specs = {f.name: _tensor_spec(f) for f in features if f.takes_part}
     with tempfile.TemporaryDirectory() as directory:
         try:
-            _, _, outputs = impl_helper.trace_preprocessing_function(
+            graph, inputs, outputs = impl_helper.trace_preprocessing_function(
                 function, specs, use_tf_compat_v1=False, base_temp_dir=directory
             )
         except Exception as error:
@@ -161,7 +163,8 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
                 f"preprocessing_fn: expected {place} to give another name than {feature.name}, a feature that it "
                 f"cannot take and that is stored as it is (`features.{feature.name}.store: none` leaves it out)"
             )
-    return Custom(place=place, digest=_digest(place, beside), specs=given)
+    phases = count_phases(graph, inputs, outputs)
+    return Custom(place=place, digest=_digest(place, beside), specs=given, phases=phases)
 
 
 def _where(error: Exception, paths: Sequence[pathlib.Path], place: str) -> str:

@@ -49,8 +49,8 @@ def moments(x: Tensors, *, over: Over = "element", by: tf.Tensor | None = None, 
     """Count, missing, least, greatest, mean and deviation of the present values, in one pass.
 
     mean = sum(x) / n and std = sqrt(sum((x - mean)**2) / n), of exact sums: neither the cut into batches nor the order
-    of rows changes a bit. `tft.mean` and `tft.var` add floats in the dtype of the values, NaN makes them NaN, and
-    results differ in their last digits from run to run.
+    of rows changes a bit. `tft.mean` and `tft.var` disregard NaN too, and infinities; they work in the dtype of the
+    values, and their results may differ in the last digits from run to run.
 
     Args:
         x: Numbers `[batch, *shape]`; a mapping or a sequence of tensors is one analyzer. NaN is missing. An infinity
@@ -117,7 +117,7 @@ def var(x: Tensors, *, over: Over = "element", by: tf.Tensor | None = None, miss
 def min(x: Tensors, *, over: Over = "element", by: tf.Tensor | None = None, missing: Missing = None) -> Any:
     """The least of the present values, float64, as `moments` has it; NaN where none is present.
 
-    `tft.min` of no value is the greatest number of the dtype.
+    `tft.min` is NaN where one of the values is.
     """
     return _one_moment("min", x, over=over, by=by, missing=missing)
 
@@ -125,7 +125,7 @@ def min(x: Tensors, *, over: Over = "element", by: tf.Tensor | None = None, miss
 def max(x: Tensors, *, over: Over = "element", by: tf.Tensor | None = None, missing: Missing = None) -> Any:
     """The greatest of the present values, float64, as `moments` has it; NaN where none is present.
 
-    `tft.max` of no value is the least number of the dtype.
+    `tft.max` is NaN where one of the values is.
     """
     return _one_moment("max", x, over=over, by=by, missing=missing)
 
@@ -262,7 +262,8 @@ def covariance(x: Tensors, *, missing: Missing = None) -> Any:
     """The covariances of the last axis' elements, exact in one pass; each leading axis of a row is an observation.
 
     cov[i, j] = mean(x_i * x_j) - mean(x_i) * mean(x_j), of the population of the observations where both are present,
-    rounded once. `tft.covariance` takes rows of one axis, adds in the dtype of the values, and knows no missing value.
+    rounded once. `tft.covariance` takes rows of one axis, works in the dtype that is asked for, and one NaN makes all
+    of it NaN.
 
     Args:
         x: Numbers `[batch, ..., width]`, finite or NaN (missing).

@@ -31,8 +31,8 @@ def scale_to_z_score(
 ) -> Any:
     """(x - mean) / std, of the population of the present values, in float64.
 
-    `tft.scale_to_z_score` pools all elements unless `elementwise=True`, works in float32, and one NaN makes all its
-    results NaN.
+    `tft.scale_to_z_score` pools all elements unless `elementwise=True`, and works in float32; it disregards NaN too,
+    and infinities.
 
     Args:
         x: Numbers `[batch, *shape]`; a mapping or a sequence of tensors is one analyzer. NaN is missing and stays NaN.
@@ -66,7 +66,8 @@ def scale_to_min_max(
 ) -> Any:
     """Scales the present values to low + (high - low) * (x - min) / (max - min), in float64.
 
-    A constant becomes `low`; `tft.scale_to_0_1` makes sigmoid(x) of it. Values to come may lie outside.
+    A constant becomes `low`; `tft.scale_to_0_1` makes sigmoid(x) of it, and of whatever NaN is among. Values to come
+    may lie outside.
 
     Args:
         x: As in `scale_to_z_score`.
@@ -312,8 +313,8 @@ def impute(
 ) -> Any:
     """Values with the missing ones replaced by what the present ones tell; present values stay, bit for bit.
 
-    tf.transform has no such mapper: `tf.where(tf.math.is_nan(x), tft.mean(x), x)` fills with NaN, as its mean of NaN
-    is NaN.
+    tf.transform has no such mapper. `tf.where(tf.math.is_nan(x), tft.mean(x), x)` does it for the mean, in the dtype of
+    `x`; `tft.min` and `tft.max` are NaN where a value is missing, and its quantiles are approximate.
 
     Args:
         x: Numbers `[batch, *shape]`; a mapping or a sequence of tensors is one analyzer. NaN is missing.

@@ -165,11 +165,13 @@ class Custom:
         place: Where it is: `path/to/module.py:function`.
         digest: A BLAKE2b digest of the file.
         specs: The features that it gives, sorted by name.
+        phases: How often its analysis reads the training rows.
     """
 
     place: str
     digest: str
     specs: tuple[FeatureSpec, ...]
+    phases: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -53,7 +53,8 @@ def following(
     """
     rows, totals = plan.table.rows, dict[str, int]()
     if analyzes:
-        totals["analyze"] = plan.training_units.rows * (count_rounds(plan) + (plan.config.custom is not None))
+        phases = 0 if plan.config.custom is None else plan.config.custom.phases
+        totals["analyze"] = plan.training_units.rows * (count_rounds(plan) + phases)
     if profiles:
         totals["profile"] = rows
     if output is not None:

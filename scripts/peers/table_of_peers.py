@@ -55,6 +55,12 @@ BUILDERS = (
     Peer(name="floor", module="arrays", variant="1", says="NumPy, two passes, no records: the floor"),
     Peer(name="floor-2", module="arrays", variant="2", says="the floor, two processes"),
     Peer(name="tft", module="tft", says="tf.transform as in its tutorial"),
+    Peer(
+        name="tft-arrow",
+        module="tft_arrow",
+        variant="2",
+        says="tf.transform as an expert writes it: Arrow batches, deep copies, two threads",
+    ),
     Peer(name="example", module="tfrecord", says="NumPy and `tf.train.Example` by hand"),
     Peer(name="tfds", module="tfds", environment="tfds", says="TFDS `GeneratorBasedBuilder`"),
     Peer(name="mds", module="streaming_mds", environment="torch", says="MosaicML `MDSWriter`"),

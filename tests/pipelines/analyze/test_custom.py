@@ -35,6 +35,9 @@ def scale(inputs):
         "label": inputs["label"],
     }
 
+def same(inputs):
+    return {"word": inputs["word"]}
+
 def sparse(inputs):
     return {"x": tf.sparse.from_dense(inputs["x"])}
 
@@ -284,6 +287,13 @@ def phases(tmp_path):
     path = tmp_path / "phases.py"
     path.write_text(PHASES)
     return str(path)
+
+
+def test_the_phases_of_a_function_are_counted(module, phases):
+    """A median of float32 takes two passes."""
+    found = {name: trace(f"{place}:{name}", plain()).phases for place, name in ((phases, "theirs"), (phases, "ours"))}
+    assert found == {"theirs": 2, "ours": 3}
+    assert trace(f"{module}:same", plain()).phases == 0
 
 
 @pytest.mark.slow
