@@ -87,6 +87,7 @@ def test_loaders_import_base_requirements_only() -> None:
     undeclared = _undeclared("loaders", _requirements(None) | {"tensorflow"})
     optional = {
         "loaders/jax.py": {"jax"},
+        "loaders/order/epoch.py": {"jax", "torch"},  # which host this is, for who has them
         "loaders/torch.py": {"torch"},
         "loaders/tensorflow/keras.py": {"keras"},  # TensorFlow requires it
     }
