@@ -63,7 +63,14 @@ class StreamReader:
         parts = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(plan, [None, 2]))
         # Of several streams one window of each is held, and they are read in turn.
         parallel = PARALLEL_WINDOWS if len(deal.own) == 1 else 1
-        rows = parts.map(lambda part: self._rows(epoch, part), num_parallel_calls=parallel, deterministic=True)
+        # The first part alone: beside another one of its window it would wait for all that this one reads.
+        rows = (
+            parts.take(1)
+            .map(lambda part: self._rows(epoch, part))
+            .concatenate(
+                parts.skip(1).map(lambda part: self._rows(epoch, part), num_parallel_calls=parallel, deterministic=True)
+            )
+        )
         dropped = deal.remainder == "drop"
         if buckets:
             return bucketed(rows, buckets, batch_size=deal.batch_size, drop_remainder=dropped)
