@@ -1,9 +1,9 @@
 """Statistics of all rows for any `preprocessing_fn` of tf.transform: exact, aware of missing values, by axis or group.
 
 Each function is an analyzer of tf.transform (`tft.experimental.CacheablePTransformAnalyzer`) over the statistics that a
-build learns from, so it works in any pipeline of tf.transform, TFX's Transform among them, which needs nothing else of
-this library. What it computes is float64, and has the same bits however rows are cut into batches and whatever the
-runner. Several tensors in one call are one analyzer.
+build learns from, so it works in any pipeline of tf.transform, which needs nothing else of this library. What it
+computes is float64, and has the same bits however rows are cut into batches and whatever the runner. Several tensors in
+one call are one analyzer.
 """
 
 from __future__ import annotations
