@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 from collections.abc import Iterator
 from typing import Any, Unpack
@@ -184,10 +185,13 @@ class Loader(ResumableLoader):
             self._root, view.manifest, view.split, names=names, cache=self._cache, data_set=identity.fingerprint
         )
         rows, chunks = RowReader(shards, self._skipped), ViewChunks.of(shards.chunks, view.ranges)
+        deal = self._cursor.deal
+        if self._assembly.buckets:  # which drop what is left in them, and not the last rows of the epoch
+            deal = dataclasses.replace(deal, remainder="keep")
         return BatchReader(
             rows,
             chunks,
-            self._cursor.deal,
+            deal,
             window_rows(view.manifest, view.split),
             identity,
             Buffers(),
