@@ -72,6 +72,7 @@ def test_the_function_stays_a_function_whatever_is_imported():
     assert run(code).stdout.splitlines()[-1:] == ["True"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_arrays_give_the_same_bytes_as_the_files_of_them(tmp_path, arrays, workers):
     arrays |= {
@@ -248,6 +249,7 @@ def test_progress_is_told_to_who_asks(tmp_path, arrays, capsys):
     assert pipelines.status(tmp_path / "d").state == "finished"
 
 
+@pytest.mark.slow
 def test_nothing_of_the_process_is_changed(tmp_path, arrays):
     def state():
         return (dict(os.environ), signal.getsignal(signal.SIGINT), os.fstat(2), os.fstat(1), os.getcwd(), sys.stderr)

@@ -83,6 +83,7 @@ def test_every_way_to_run_a_build_says_the_same(tmp_path):
         assert lines_of(done) == said, options
 
 
+@pytest.mark.slow
 def test_what_an_earlier_run_has_written_is_told_apart(tmp_path, monkeypatch):
     plan = plan_of(write_source(tmp_path / "src"))
     with monkeypatch.context() as patch:

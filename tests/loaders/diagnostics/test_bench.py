@@ -61,6 +61,7 @@ def test_all_time_is_in_the_stages(root, loader, stages):
     assert found.step is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loader", "stages"),
     [("numpy", ["read", "checksum and decode", "shuffle and gather", "arrange"]), ("tf", TF_STAGES)],

@@ -25,6 +25,7 @@ def batches_of(dataset):
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(10))
 @given(
     counts=st.lists(st.integers(0, 30), min_size=1, max_size=4),

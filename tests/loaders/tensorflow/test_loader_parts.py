@@ -19,6 +19,7 @@ from tests.support.numbered import numbers, small_chunks, write_numbered
 # Parts of splits.
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(12))
 @given(
     counts=st.lists(st.integers(0, 30), min_size=1, max_size=4),

@@ -96,6 +96,7 @@ def test_moments_and_quantiles_of_each_dtype(dtype):
         np.testing.assert_array_equal(npa.median(tf.constant(x), over="all"), np.median(wide))
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(x=rows(), cuts=CUTS, keys=st.lists(st.integers(-2, 2), min_size=9, max_size=9))
 def test_statistics_of_groups_are_those_of_their_rows(x, cuts, keys):

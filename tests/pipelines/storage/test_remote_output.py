@@ -154,6 +154,7 @@ def test_sources_elsewhere_and_their_transform_used_again(local: tuple[str, str]
     assert not verify("ram://bucket/other").problems
 
 
+@pytest.mark.slow
 def test_a_build_that_was_stopped_goes_on_and_leaves_nothing(local: tuple[str, str]) -> None:
     source, out = local
     FlakyFileSystem.failures = {"_build/tasks/": [None, RuntimeError("switched off")]}
