@@ -1,6 +1,6 @@
 """Reads the rows of records, which `encode` has made: by their constant layout, or by the protobuf wire format.
 
-*Columns* are a dict of one array for each feature's name, as in a block of `tensorflow.decode`: [rows, *shape] in the
+*Columns* are a dict of one array for each feature's name: [rows, *shape] in the
 feature's dtype; a string is an object of `bytes`, and so is a whole row of a ragged feature, which `reading.columns`
 decodes last.
 """

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from pipelines.config.resolved import INDICATOR_SUFFIX, ResolvedConfig, ResolvedFeature
+from pipelines.errors import ConfigError
 from pipelines.steps.step import Step
 
 HEAD = '''"""What the configuration does to each row, as a preprocessing_fn of tf.transform."""
@@ -36,6 +37,12 @@ MAPPERS = {
 }
 """The analyzers by the names of the steps that they are."""
 
+FILLS = ("constant", "mean", "median", "most_frequent", "min", "max", "zero", "regression")
+"""The imputations that `pipelines.analyzers.impute` takes."""
+
+WRITTEN = ("log1p", "scale", "one_hot")
+"""Steps that learn nothing, and are written as TensorFlow's own functions."""
+
 WITHOUT_OVER = ("row", "pca", "whiten", "vocabulary")
 """Steps that no statistic of theirs is shared by."""
 
@@ -54,6 +61,9 @@ def as_function(config: ResolvedConfig) -> str:
 
     Returns:
         Python, ending in a newline.
+
+    Raises:
+        ConfigError: If a step has no analyzer.
     """
     parts = ["".join(f"    {line}\n" for line in _of_feature(feature)) for feature in config.features]
     return "\n".join([HEAD, *parts]) + "    return outputs\n"
@@ -100,6 +110,8 @@ def _number(value: float) -> str:
 
 def _call(feature: ResolvedFeature, step: Step, missing: str | None) -> str:
     """What a step makes of `x`."""
+    if step.key not in (FILLS if step is feature.impute else (*MAPPERS, *WRITTEN)):
+        raise ConfigError(f"{feature.name}: expected steps that pipelines.analyzers has; found {step.key}")
     wide = "" if step.key in INTEGERS else ", dtype=tf.float64"
     said = _keyword("missing", missing)
     by = "" if feature.by is None or not _has_groups(step) else f", by=inputs[{feature.by!r}]"

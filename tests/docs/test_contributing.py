@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import tomllib
 
 import pytest
 
@@ -99,3 +100,20 @@ def test_workflows_run_every_python():
     (pythons,) = re.findall(r"python: \[(.+)\]", (ROOT / ".github/workflows/tests.yml").read_text())
     (known,) = re.findall(r"^PYTHONS=\((.+?)\)", (ROOT / "scripts/environment.sh").read_text(), re.MULTILINE)
     assert pythons.replace('"', "").split(", ") == known.split()
+
+
+def test_the_picture_has_the_order_of_the_import_rules():
+    (picture,) = re.findall(
+        r"^```\n(pipelines/ .*?)^```$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    lines, above = picture.splitlines()[1:], picture.split("Imports go down")[0].splitlines()[1:]
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    left, right = (
+        max(rules, key=lambda rule: len(rule.get("layers", ()))),
+        next(rule for rule in rules if "loaders.numpy" in rule.get("layers", ())),
+    )
+    for rule, column in ((left, [line[:59] for line in lines]), (right, [line[59:] for line in above])):
+        names = [name.split(".")[1] for layer in rule["layers"] for name in layer.split(" | ")]
+        shown = [name for line in column for name in re.findall(r"\b(\w+)(?:/|\.py)(?=\s|$)", line)]
+        assert [name for name in shown if name in names] == [name for name in names if name in shown]
+        assert len(set(names) - set(shown)) <= 3, set(names) - set(shown)

@@ -9,7 +9,9 @@ from pipelines.analyzers import mappers
 from pipelines.errors import ConfigError
 from pipelines.interface import as_function
 from pipelines.interface.inspect import Inspection
-from pipelines.steps.methods import NORMALIZE
+from pipelines.steps.imputation import Mean
+from pipelines.steps.methods import IMPUTE, NORMALIZE
+from pipelines.steps.scaling import Log1p
 from tests.support.arrays import write_files
 from tests.support.builds import build
 
@@ -69,8 +71,8 @@ def test_a_build_with_the_printed_function_is_that_of_the_configuration(tmp_path
 
 
 def test_every_step_has_an_analyzer_or_a_line():
-    written = {"scale", "log1p", "one_hot"}
-    assert set(as_function.MAPPERS) | written == set(NORMALIZE)
+    assert {*as_function.MAPPERS, *as_function.WRITTEN} == set(NORMALIZE)
+    assert set(as_function.FILLS) == set(IMPUTE)
     assert all(callable(getattr(mappers, name)) for name in as_function.MAPPERS.values())
 
 
@@ -79,3 +81,19 @@ def test_there_is_none_of_a_data_set_or_of_a_function(tmp_path):
     with pytest.raises(ConfigError, match="expected sources"):
         Inspection(root="there").as_function()
     assert "npa.impute(x, 'mean', dtype=tf.float64)" in pipelines.inspect(source).as_function()
+
+
+@pytest.mark.parametrize("said", [{"impute": "middle"}, {"impute": "mean", "normalize": "root"}])
+def test_a_step_without_an_analyzer_is_named(tmp_path, monkeypatch, said):
+    class Middle(Mean):
+        key = "middle"
+
+    class Root(Log1p):
+        key = "root"
+
+    monkeypatch.setitem(IMPUTE, "middle", Middle)
+    monkeypatch.setitem(NORMALIZE, "root", Root)
+    np.save(tmp_path / "x.npy", np.ones((4, 2)))
+    found = pipelines.inspect(tmp_path, {"features": {"x": said}})
+    with pytest.raises(ConfigError, match=r"x: expected steps that pipelines\.analyzers has; found (middle|root)"):
+        found.as_function()
