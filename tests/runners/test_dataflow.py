@@ -39,7 +39,7 @@ COMPOSITES = (  # whose inside is Beam's or tf.transform's
     "AddUp",
     "GatherShards",
     "ListUnits",
-    "SpreadUnits",
+    "DistributeUnits",
     "ExportTransform/Analyze",
     "WriteTransform",
 )
@@ -234,7 +234,8 @@ def test_for_a_function_of_the_user_rows_are_read_and_not_grouped(source, tmp_pa
     reads = "Analyze/ExportTransform/ReadRecordBatches"
     assert [step for step in found.steps() if "ExportTransform" in step] == [
         f"{reads}/ListUnits",
-        f"{reads}/SpreadUnits",
+        f"{reads}/DistributeUnits",
+        f"{reads}/TakeUnit/Keys",
         f"{reads}/ToRecordBatch",
         "Analyze/ExportTransform/Analyze",
         "Analyze/ExportTransform/WriteTransform",

@@ -22,9 +22,12 @@ import os, sys, time
 from pipelines.output.directory import Output
 from pipelines.output.lock import held
 with held(Output(sys.argv[1])):
+    runs, says = os.pipe()
     if os.fork() == 0:
+        os.write(says, b"x")
         os.execvp("true", ["true"]) if sys.argv[2] == "ends" else time.sleep(20)
         os._exit(0)
+    os.read(runs, 1)  # what a forked process does first, to leave the lock, it has done
     if sys.argv[2] == "ends":
         os.wait()
     print("held", flush=True)
