@@ -46,12 +46,23 @@ def _state(plan: Plan, **own: Any) -> State:
 
 
 def read_state(output: Output) -> State | None:
-    """The state of an unfinished build; None where there is none, or another program's file of that name."""
+    """The state of an unfinished build; None where there is none, or another program's file of that name.
+
+    Raises:
+        OutputError: If it names other directories than those of splits: what it names is cleared up.
+    """
     try:
         state = json.loads(files.read_text(output.state)) if files.exists(output.state) else None
     except ValueError:
         return None
-    return state if isinstance(state, dict) and state.get("format") == FORMAT else None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        return None
+    found = state.get("splits")
+    if not isinstance(found, list) or not all(map(names.is_split_name, found)):
+        raise OutputError(
+            f"{output.state}: expected names of splits; found {found!r}. Nothing was changed; name another directory"
+        )
+    return state
 
 
 def write_state(output: Output, state: State) -> None:
@@ -85,7 +96,6 @@ def check(output: Output, plan: Plan, *, overwrite: bool, transform_from: str | 
     if files.absolute(output.root) == plan.table.root:
         raise OutputError(f"{output.root}: expected another directory than that of the sources")
     manifest, state = _found_manifest(output), read_state(output)
-    _refuse_other_directories(output, state)
     if manifest is None and state is None and not _is_free(output.root):
         raise OutputError(
             f"{output.root}: expected an empty directory or an output of npyflow; found other files. "
@@ -111,15 +121,6 @@ def _is_free(root: str) -> bool:
         return files.is_empty(root, but=names.LOCK)
     except NotADirectoryError as error:
         raise OutputError(f"{root}: expected a directory; found a file") from error
-
-
-def _refuse_other_directories(output: Output, state: State | None) -> None:
-    """Checks that clearing up removes nothing elsewhere, whoever wrote the state."""
-    found = [] if state is None else state.get("splits")
-    if not isinstance(found, list) or not all(map(names.is_split_name, found)):
-        raise OutputError(
-            f"{output.state}: expected names of splits; found {found!r}. Nothing was changed; name another directory"
-        )
 
 
 def _found_manifest(output: Output) -> Manifest | None:

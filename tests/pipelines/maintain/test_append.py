@@ -16,11 +16,11 @@ from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError, DataError, SourceError
 from pipelines.maintain import append
 from pipelines.maintain.append import LaterParts, plan_append
-from pipelines.maintain.commit import finish_append
+from pipelines.maintain.commit import clear_append, finish_append
 from pipelines.maintain.growth import FeatureDrift
 from pipelines.maintain.reuse import open_existing
 from pipelines.maintain.verify import verify
-from pipelines.output.directory import Output, read_manifest
+from pipelines.output.directory import Output, OutputError, read_manifest
 from pipelines.output.state import read_state
 from pipelines.run import Build
 from pipelines.sources.provenance import PartRecord, Provenance, changed_parts
@@ -331,6 +331,20 @@ def _whole(source, tmp_path):
     return tmp_path / "whole"
 
 
+@pytest.mark.parametrize("names", [["../victim/train"], ["/victim"], "train"])
+def test_the_state_of_an_append_that_names_other_directories_is_refused(tmp_path, names):
+    """What an append has left is cleared up in the splits that its state names."""
+    state = {"format": "npyflow-build", "splits": names, "append_to": "of another manifest"}
+    write_files(tmp_path / "out", {"manifest.json": b"{}", "_build/state.json": json.dumps(state).encode()})
+    victim = tmp_path / "victim" / "train" / "train-g001-00000-of-00001.tfrecord"
+    victim.parent.mkdir(parents=True)
+    victim.write_bytes(b"rows")
+    for clear in (finish_append, clear_append):
+        with pytest.raises(OutputError, match=r"state\.json: expected names of splits; found"):
+            clear(str(tmp_path / "out"))
+    assert victim.read_bytes() == b"rows"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("when", [("write_text", "out/manifest.json"), ("remove_tree", "out/transform")])
 def test_a_refit_that_was_killed_goes_on(when, base, dataset, monkeypatch):
@@ -408,7 +422,8 @@ def test_large_drift_is_worth_a_warning(said, large):
 def test_nothing_to_finish(tmp_path):
     finish_append(str(tmp_path / "none"))
     (tmp_path / "_build").mkdir()
-    (tmp_path / "_build" / "state.json").write_text(json.dumps({"format": "npyflow-build", "append_to": "x"}))
+    state = {"format": "npyflow-build", "splits": [], "append_to": "x"}
+    (tmp_path / "_build" / "state.json").write_text(json.dumps(state))
     finish_append(str(tmp_path))
     assert read_state(Output(str(tmp_path))) is not None
 
