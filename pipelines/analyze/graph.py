@@ -140,12 +140,8 @@ def _of_group(feature: ResolvedFeature, step: Step, constants: Tensors, inputs: 
     """A step's constants for each row, where groups have constants of their own."""
     if feature.by is None or not step.constants:
         return constants
-    groups = inputs[feature.by]
-    keys = graph_ops.hash_strings(groups) if groups.dtype == tf.string else tf.cast(groups, tf.int64)
-    places, known = graph_ops.find(keys, constants[KEYS])
-    last = tf.size(constants[KEYS], tf.int64)
-    places = tf.where(known, places, last)
-    return {name: tf.gather(constants[name], places) for name in step.constants}
+    own = {name: constants[name] for name in (KEYS, *step.constants)}
+    return graph_ops.of_groups(own, graph_ops.group_keys(inputs[feature.by]))
 
 
 def apply_steps(

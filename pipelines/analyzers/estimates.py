@@ -12,13 +12,14 @@ import tensorflow as tf
 
 from pipelines.analyzers.coding import Arrays
 from pipelines.analyzers.engine import Subject, learn
-from pipelines.analyzers.tensors import Missing, Tensors, flatten, keys_of_groups, mark, of_groups, value_of
+from pipelines.analyzers.tensors import Missing, Tensors, flatten, keys_of_groups, mark, value_of
 from pipelines.statistics.covariance import Covariance
 from pipelines.statistics.frequencies import Frequencies
 from pipelines.statistics.frequencies import most_frequent as most_frequent_of
 from pipelines.statistics.groups import GroupsAndAll
 from pipelines.statistics.quantiles import Quantiles
 from pipelines.statistics.summary import ColumnMoments, Over, statistics_shape
+from pipelines.steps import graph_ops
 
 FIELDS = ("count", "missing", "min", "max", "mean", "std")
 INTEGERS = ("count", "missing")
@@ -74,7 +75,7 @@ def moments(x: Tensors, *, over: Over = "element", by: tf.Tensor | None = None, 
     marked = [mark(tensor, missing)[0] for tensor in tensors]
     subjects = [_moments_subject(label, tensor, over, keys) for label, tensor in zip(labels, marked, strict=True)]
     found = learn(subjects, marked, keys, name="moments")
-    return back([Moments(**(own if keys is None else of_groups(own, keys))) for own in found])
+    return back([Moments(**(own if keys is None else graph_ops.of_groups(own, keys))) for own in found])
 
 
 def _moments_subject(label: str, x: tf.Tensor, over: Over, keys: tf.Tensor | None) -> Subject:

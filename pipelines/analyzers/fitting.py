@@ -16,7 +16,6 @@ from pipelines.analyzers.tensors import (
     flatten,
     keys_of_groups,
     mark,
-    of_groups,
     output_dtype,
     value_of,
 )
@@ -84,7 +83,7 @@ def learned(
 ) -> list[dict[str, tf.Tensor]]:
     """The constants of each subject, those of each row's group where there are groups."""
     found = learn(subjects, values, keys, name=name)
-    return found if keys is None else [of_groups(own, keys) for own in found]
+    return found if keys is None else [graph_ops.of_groups(own, keys) for own in found]
 
 
 def _check_output(label: str, step: Step, value: Value) -> None:

@@ -136,23 +136,10 @@ def keys_of_groups(by: tf.Tensor | None) -> tf.Tensor | None:
         return None
     if not isinstance(by, tf.Tensor) or by.shape.rank != 1 or not (by.dtype.is_integer or by.dtype in KEYS):
         raise ValueError(f"by: expected one integer, bool or string a row; found {by}")
-    return graph_ops.hash_strings(by) if by.dtype == tf.string else tf.cast(by, tf.int64)
+    return graph_ops.group_keys(by)
 
 
 KEYS = (tf.bool, tf.string)
-
-
-def of_groups(constants: Mapping[str, tf.Tensor], keys: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The constants of each row's group.
-
-    Args:
-        constants: `keys`, int64 `[groups]`, ascending, and others of `groups + 1` along the first axis, whose last
-            place is for rows of groups that were not seen.
-        keys: int64 `[batch]`.
-    """
-    places, known = graph_ops.find(keys, constants["keys"])
-    places = tf.where(known, places, tf.size(constants["keys"], tf.int64))
-    return {name: tf.gather(array, places) for name, array in constants.items() if name != "keys"}
 
 
 def output_dtype(x: tf.Tensor, dtype: tf.DType | None) -> tf.DType:

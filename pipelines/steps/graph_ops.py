@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -150,3 +150,21 @@ def from_columns(columns: tf.Tensor, order: list[int], shape: tf.Tensor, like: t
     """The inverse of `by_column`, in the static shape of `like`."""
     back = [order.index(axis) for axis in range(len(order))]
     return tf.ensure_shape(tf.transpose(tf.reshape(columns, shape), back), like.shape)
+
+
+def group_keys(by: tf.Tensor) -> tf.Tensor:
+    """The key of each row's group, int64: a string's hash, or the number itself."""
+    return hash_strings(by) if by.dtype == tf.string else tf.cast(by, tf.int64)
+
+
+def of_groups(constants: Mapping[str, tf.Tensor], keys: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The constants of each row's group.
+
+    Args:
+        constants: `keys`, int64 `[groups]`, ascending, and others of `groups + 1` along the first axis, whose last
+            place is for rows of groups that were not seen.
+        keys: int64 `[batch]`.
+    """
+    places, known = find(keys, constants["keys"])
+    places = tf.where(known, places, tf.size(constants["keys"], tf.int64))
+    return {name: tf.gather(array, places) for name, array in constants.items() if name != "keys"}
