@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -14,7 +14,7 @@ import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
-from peers.data import Data
+from peers.data import Data, Kind
 from peers.tfrecord import load
 
 __all__ = ["PACKAGES", "build", "load"]
@@ -33,6 +33,19 @@ def build(data: Data, out: pathlib.Path, *, variant: str) -> None:
     }
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
 
+    with tempfile.TemporaryDirectory(dir=out) as temporary, beam.Pipeline() as pipeline, tft_beam.Context(temporary):
+        rows = pipeline | beam.Create(range(len(data.counts))) | beam.FlatMap(_rows, data)
+        (transformed, _), _ = (rows, metadata) | tft_beam.AnalyzeAndTransformDataset(
+            preprocess(kind), output_record_batches=True
+        )
+        encoder = RecordBatchToExamplesEncoder()
+        records = transformed | "Encode" >> beam.FlatMapTuple(lambda batch, _: encoder.encode(batch))
+        _ = records | beam.io.WriteToTFRecord(str(out / "rows"), file_name_suffix=".tfrecord")
+
+
+def preprocess(kind: Kind) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
+    """The `preprocessing_fn`: missing values become the mean, and then columns or channels are scaled."""
+
     def preprocessing_fn(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         values = tf.cast(inputs[kind.feature], tf.float32)
         if kind.dtype == "float32":
@@ -44,14 +57,7 @@ def build(data: Data, out: pathlib.Path, *, variant: str) -> None:
             scores = tf.stack([tft.scale_to_z_score(channel) for channel in tf.unstack(values, axis=-1)], axis=-1)
         return {kind.feature: scores, "labels": inputs["labels"]}
 
-    with tempfile.TemporaryDirectory(dir=out) as temporary, beam.Pipeline() as pipeline, tft_beam.Context(temporary):
-        rows = pipeline | beam.Create(range(len(data.counts))) | beam.FlatMap(_rows, data)
-        (transformed, _), _ = (rows, metadata) | tft_beam.AnalyzeAndTransformDataset(
-            preprocessing_fn, output_record_batches=True
-        )
-        encoder = RecordBatchToExamplesEncoder()
-        records = transformed | "Encode" >> beam.FlatMapTuple(lambda batch, _: encoder.encode(batch))
-        _ = records | beam.io.WriteToTFRecord(str(out / "rows"), file_name_suffix=".tfrecord")
+    return preprocessing_fn
 
 
 def _rows(part: int, data: Data) -> Iterator[dict[str, Any]]:

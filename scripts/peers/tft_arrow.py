@@ -10,8 +10,6 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import tensorflow as tf
-import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -21,6 +19,7 @@ from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 
 from peers.data import Data
 from peers.tfrecord import load
+from peers.tft import preprocess
 
 __all__ = ["PACKAGES", "build", "load"]
 
@@ -31,17 +30,6 @@ def build(data: Data, out: pathlib.Path, *, variant: str) -> None:
     """Builds with so many threads as the variant says, on the direct runner of this process."""
     out.mkdir(parents=True)
     kind, floats = data.kind, data.kind.dtype == "float32"
-
-    def preprocessing_fn(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        values = tf.cast(inputs[kind.feature], tf.float32)
-        if floats:
-            mean = tft.mean(values, reduce_instance_dims=False)
-            values = tf.where(tf.math.is_nan(values), mean, values)
-        if len(kind.shape) == 1:
-            scores = tft.scale_to_z_score(values, elementwise=True)
-        else:
-            scores = tf.stack([tft.scale_to_z_score(channel) for channel in tf.unstack(values, axis=-1)], axis=-1)
-        return {kind.feature: scores, "labels": inputs["labels"]}
 
     shapes = {kind.feature: kind.shape, "labels": ()}
     dtypes = {kind.feature: pa.float32() if floats else pa.int64(), "labels": pa.int64()}
@@ -56,7 +44,7 @@ def build(data: Data, out: pathlib.Path, *, variant: str) -> None:
         # No Reshuffle: deep copies end there, and the rows would be held between the phases.
         batches = pipeline | beam.Create(data.ranges(), reshuffle=False) | beam.Map(_batch, data, schema)
         (transformed, _), _ = (batches, adapter) | tft_beam.AnalyzeAndTransformDataset(
-            preprocessing_fn, output_record_batches=True
+            preprocess(kind), output_record_batches=True
         )
         encoder = RecordBatchToExamplesEncoder()
         records = transformed | "Encode" >> beam.FlatMapTuple(lambda batch, _: encoder.encode(batch))
