@@ -108,12 +108,13 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
         arguments: Options written `--name=value`, or `--name` for those without a value.
 
     Raises:
-        ConfigError: If Beam does not know an option or the runner, a value is not in the same argument, or a cluster
-            does not answer.
+        ConfigError: If Beam does not know an option or the runner, a value is not in the same argument, ports would be
+            open to other machines, or a cluster does not answer.
     """
     from apache_beam.options.pipeline_options import PipelineOptions
 
     refuse_replaced(arguments)
+    _refuse_open_ports(arguments)
     cluster = flink.Cluster.of(arguments)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for options in _all_subclasses(PipelineOptions):
@@ -141,8 +142,21 @@ def runs_here(arguments: Sequence[str]) -> bool:
 
 
 def threads(count: int) -> tuple[str, ...]:
-    """Beam's options by which its direct runner works in so many threads of this process."""
-    return f"--direct_num_workers={count}", "--direct_running_mode=multi_threading"
+    """Beam's options by which its direct runner works in so many threads of this process, without a network port.
+
+    Beam warns that workers in memory have no effect. They have: each is a thread that takes its part of the bundles.
+    """
+    return (f"--direct_num_workers={count}",)
+
+
+def _refuse_open_ports(arguments: Sequence[str]) -> None:
+    """Refuses the modes in which Beam's direct runner reaches its workers through ports on all network interfaces."""
+    mode = option_value(arguments, "--direct_running_mode")
+    if mode not in (None, "in_memory"):
+        raise ConfigError(
+            f"--direct_running_mode: expected in_memory, as Beam's other modes listen on all network interfaces; "
+            f"found {mode}; --workers=N shares the work among processes"
+        )
 
 
 def option_value(arguments: Sequence[str], name: str) -> str | None:

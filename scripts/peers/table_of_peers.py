@@ -41,12 +41,6 @@ BUILDERS = (
         variant="--workers=1",
     ),
     Peer(
-        name="npyflow-beam",
-        module="npyflow",
-        says="`npyflow build` with two workers of Beam's own",
-        variant="--direct_num_workers=2 --direct_running_mode=multi_processing",
-    ),
-    Peer(
         name="analysis",
         module="npyflow_analysis",
         says="the analysis of `npyflow build` alone",

@@ -482,6 +482,15 @@ def test_an_unknown_option_is_an_error(small, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("mode", ["multi_processing", "multi_threading"])
+def test_no_port_is_opened_to_other_machines(mode, small, tmp_path):
+    with pytest.raises(ConfigError, match=f"--direct_running_mode: expected in_memory, .*; found {mode}"):
+        make(
+            small[0] / "src", tmp_path / "out", beam_options=["--direct_num_workers=2", f"--direct_running_mode={mode}"]
+        )
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("workers", "options", "message"),
     [

@@ -162,7 +162,7 @@ def check_heights(rows, learned, own, found):
 @pytest.mark.slow
 def test_other_workers_give_the_same_bytes(built, tmp_path):
     _, _, manifest, source = built
-    options = ["--direct_num_workers=2", "--direct_running_mode=multi_threading"]
+    options = ["--direct_num_workers=2"]
     again = build(source, tmp_path / "out", parse_config(CONFIG), beam_options=options)
     assert again.splits == manifest.splits
     assert [file for file in again.files if file.file.endswith(".npz")] == [

@@ -22,8 +22,7 @@ from tests.support.arrays import write_files
 
 ROWS, MISSING = 5000, 713
 SETTINGS = {"shard_bytes": 30_000, "splits": {"train": 1}, "filter": "y != 3"}
-THREADS = ("--direct_num_workers=2", "--direct_running_mode=multi_threading")
-PROCESSES = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+THREADS = ("--direct_num_workers=2",)
 
 
 def write_source(root):
@@ -75,7 +74,7 @@ def test_every_way_to_run_a_build_says_the_same(tmp_path):
     assert said[1].startswith(f"wrote {manifest.rows('train'):,} rows")
     command = [sys.executable, "-m", "pipelines.cli", "build", source]
     settings = [option for key, value in SETTINGS.items() for option in ("--set", f"{key}={value}".replace("'", '"'))]
-    for number, options in enumerate((("--workers=2",), PROCESSES)):
+    for number, options in enumerate((("--workers=2",), THREADS)):
         done = subprocess.run(
             [*command, str(tmp_path / str(number)), *settings, *options], capture_output=True, text=True, check=False
         )

@@ -1,6 +1,5 @@
 """A user's own preprocessing_fn: loaded, traced, and on the same way as the steps."""
 
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
 import loaders
 import pipelines
@@ -241,22 +241,6 @@ def test_what_cannot_travel_is_an_error_before_anything_is_written(tmp_path):
         trace(f"{tmp_path}/bad.py:scale", plain())
 
 
-@pytest.mark.slow
-def test_workers_need_neither_the_file_nor_those_beside_it(beside, tmp_path, monkeypatch):
-    """Beam's own worker processes, begun with other directories to import from and to work in."""
-    x = np.arange(4000, dtype=np.float32).reshape(1000, 4)
-    source = write_files(tmp_path / "source", {"x.npy": x, "label.npy": np.arange(1000)})
-    config = parse_config({"preprocessing_fn": f"{beside}/functions.py:scale", "shard_bytes": 4096})
-    alone = build(source, tmp_path / "alone", config)
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(loaders.__file__).parent.parent))
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    options = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
-    assert build(source, tmp_path / "out", config, beam_options=options).splits == alone.splits
-    (batch,) = loaders.load(tmp_path / "out", "train", batch_size=1000, shuffle=False)
-    np.testing.assert_array_equal(batch["x"].numpy(), 4 * x[batch["label"].numpy()])
-
-
 PHASES = """
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -314,8 +298,9 @@ def test_the_memory_of_phases_does_not_grow_with_the_rows(phases, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_build_has_the_constants_of_a_bare_pipeline_whatever_the_workers(phases, tmp_path):
-    """The same file, in a pipeline of tf.transform that knows nothing of npyflow."""
+def test_a_build_has_the_constants_of_a_bare_pipeline_whatever_the_workers(phases, tmp_path, monkeypatch):
+    """The same file, in a pipeline of tf.transform that knows nothing of npyflow; the workers listen on no port."""
+    monkeypatch.setattr(worker_handlers, "GrpcServer", None)
     rng = np.random.default_rng(0)
     x = rng.normal(3, 2, (3000, 4)).astype(np.float32)
     x[rng.random(x.shape) < 0.1] = np.nan

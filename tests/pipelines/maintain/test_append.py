@@ -373,7 +373,7 @@ def test_appending_in_another_file_system(base, tmp_path):
 
 
 @pytest.mark.slow
-def test_other_processes_and_a_transform_from_another_file_system(base, dataset, tmp_path):
+def test_threads_and_a_transform_from_another_file_system(base, dataset, tmp_path):
     empty_ram()
     for path in (base / "out").rglob("*"):
         if path.is_file():
@@ -381,7 +381,7 @@ def test_other_processes_and_a_transform_from_another_file_system(base, dataset,
     before = read_manifest(str(base / "out"))
     same = parse_config({"splits": before.config["splits"]})
     assert build(base / "src", tmp_path / "reused", same, transform="ram://out").splits == before.splits
-    options = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
+    options = ["--direct_num_workers=2"]
     builds.append(base / "later", dataset, beam_options=options)
     assert read_manifest(str(dataset)) == read_manifest(str(base / "grown"))
 

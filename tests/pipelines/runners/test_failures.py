@@ -6,10 +6,14 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
+import time
 import traceback
 
 import apache_beam as beam
 import pytest
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
+from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -18,8 +22,7 @@ from pipelines.runners import failures
 from pipelines.runners.beam import run_pipeline
 from pipelines.runners.failures import Recorded, errors_beside, raising_recorded, recorded, recording
 
-THREADS = ("--direct_num_workers=2", "--direct_running_mode=multi_threading")
-PROCESSES = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+THREADS = ("--direct_num_workers=2",)
 
 
 def raise_it(error):
@@ -126,8 +129,20 @@ def check(number, path):
     return number
 
 
+def test_threads_share_the_work_without_a_port(monkeypatch):
+    monkeypatch.setattr(worker_handlers, "GrpcServer", None)
+
+    def thread(number):
+        time.sleep(0.01)
+        return threading.get_ident()
+
+    with run_pipeline(THREADS) as pipeline:
+        threads = pipeline | beam.Create(range(60)) | beam.Reshuffle() | beam.Map(thread) | beam.combiners.ToSet()
+        assert_that(threads | beam.Map(len), equal_to([2]))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [(), THREADS, PROCESSES], ids=["in process", "threads", "processes"])
+@pytest.mark.parametrize("options", [(), THREADS], ids=["one thread", "threads"])
 def test_an_error_in_a_pipeline_is_the_workers_own(options, directory):
     numbers = beam.Create(range(8))
     with (

@@ -143,17 +143,10 @@ def test_of_several_who_create_an_object_one_does() -> None:
     assert files.read_bytes("s3://data/lock") == b"a"
 
 
-@pytest.mark.parametrize(
-    "workers",
-    [["--workers=2"], ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]],
-    ids=["forked", "multi_processing"],
-)
-def test_workers_reach_the_store_as_the_program_does(
-    workers: list[str], local: tuple[str, str], options: list[str]
-) -> None:
+def test_workers_reach_the_store_as_the_program_does(local: tuple[str, str], options: list[str]) -> None:
     source, out = local
     files.copy_tree(source, "s3://data/src")
-    process = start("s3://data/src", "s3://data/out", [*options, *workers])
+    process = start("s3://data/src", "s3://data/out", [*options, "--workers=2"])
     shown, _ = process.communicate()
     assert process.returncode == 0, shown
     check_equal("s3://data/out", out)
