@@ -59,6 +59,14 @@ def read_columns(plan: Plan, spans: Sequence[Span], *, stage: str, features: Ite
     return columns
 
 
+def read_rows(table: SourceTable, features: Sequence[Feature], spans: Sequence[Span], *, stage: str) -> Columns:
+    """Reads the rows of some spans as they are; result and errors are those of `read_columns`, but for infinities."""
+    columns = _read(table, features, spans)
+    rows = sum(span.rows for span in spans)
+    counters.count_read(stage, rows=rows, size=round(rows * sum(feature.row_bytes for feature in features)))
+    return columns
+
+
 def _read(table: SourceTable, features: Sequence[Feature], spans: Sequence[Span]) -> Columns:
     runs = [(span.part, span.start, span.stop) for span in spans]
     from_files = [feature for feature in features if feature.origin == "files"]

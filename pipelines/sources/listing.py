@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import posixpath
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 
 from loaders.format.names import MANIFEST, RESERVED, SCHEMA, STATE
 from pipelines.config.schema import DatasetConfig
@@ -18,8 +18,8 @@ _OUTPUT_ARCHIVES = frozenset(name for name in RESERVED if name.endswith(".npz"))
 """What a data set keeps of its analysis, in archives that hold no sources."""
 
 
-def list_sources(root: str, config: DatasetConfig) -> dict[str, FileInfo]:
-    """Lists the files under the root and in the other places that patterns name.
+def list_sources(root: str, config: DatasetConfig, *, only: Sequence[str] = ()) -> dict[str, FileInfo]:
+    """Lists the files under the root, or those that match one of some patterns, and in the places that features name.
 
     Returns:
         The files by their paths from the root, and those in other places by their absolute paths. The archives of a
@@ -31,6 +31,10 @@ def list_sources(root: str, config: DatasetConfig) -> dict[str, FileInfo]:
     patterns = [pattern for said in config.features.values() for pattern in said.files or ()]
     elsewhere = [pattern for pattern in patterns if files.is_absolute(pattern)]
     listing = {info.path: info for info in _list_directory(root)}
+    if only:
+        listing = {
+            path: info for path, info in listing.items() if any(match_pattern(each, path) is not None for each in only)
+        }
     base = files.absolute(root)
     for place in dict.fromkeys(map(fixed_directory, elsewhere)):
         for info in _list_directory(place):

@@ -131,13 +131,16 @@ class SourceTable:
         return without.hexdigest(), with_times.hexdigest()
 
 
-def scan(source: str | Arrays, config: DatasetConfig, *, read_headers: HeaderReader = read_here) -> SourceTable:
+def scan(
+    source: str | Arrays, config: DatasetConfig, *, read_headers: HeaderReader = read_here, only: Sequence[str] = ()
+) -> SourceTable:
     """Finds the sources, reads their headers, and checks that they fit together.
 
     Args:
         source: The directory, or arrays that will be the files of one.
         config: What the user said about features and splits, and about files that cannot be used.
         read_headers: Reads the headers of chunks of files; this process unless another way is given.
+        only: Patterns of paths from the directory, where only files that match one are sources.
 
     Returns:
         The table.
@@ -149,7 +152,7 @@ def scan(source: str | Arrays, config: DatasetConfig, *, read_headers: HeaderRea
     with without_collector():  # whose passes are a third of a scan
         if isinstance(source, Arrays):
             return _scan(source.root, source.listing, config, source.read_headers, source.describe)
-        listing = list_sources(source, config)
+        listing = list_sources(source, config, only=only)
         return _scan(source, listing, config, read_headers, lambda path: files.locate(source, path) if path else source)
 
 
