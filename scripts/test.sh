@@ -19,9 +19,9 @@ on_each_core() {
 }
 # Runs of neighbours go to a process, and who is done takes some of another's.
 quick() { on_each_core "not slow" 0 --dist worksteal; }
-# A file stays together, as it has a cluster or a build for all its tests. One process more, as one or another waits: for a
-# cluster, or for what it has killed.
-slow() { on_each_core slow 1 --dist loadfile; }
+# A file stays together, as it has a cluster or a build for all its tests. Two processes more, as some wait: for a cluster, or
+# for what they have killed.
+slow() { on_each_core slow 2 --dist loadfile; }
 
 case "$*" in
   "" | --quick)
