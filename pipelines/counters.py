@@ -1,7 +1,7 @@
 """Counts of what has been done: for whoever watches this process, and for Beam's metrics.
 
 What the workers of `runners.pool` do is counted here when an item is done. Work in other processes (a cluster's
-worker, `multi_processing`) comes with Beam's metrics; its rows are counted by `output.FinishedTasks`. The names
+worker) comes with Beam's metrics; its rows are counted by `output.FinishedTasks`. The names
 `requests`, `bytes_read` and `retries` are all of files that are not local.
 """
 
@@ -17,6 +17,9 @@ from typing import Any
 NAMESPACE = "npyflow"
 
 REQUESTS, BYTES_READ, RETRIES = "requests", "bytes_read", "retries"
+
+STUCK = "stuck"
+"""Worker processes that were given up, as they did nothing."""
 
 _thread = threading.local()
 

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Self
@@ -20,6 +21,7 @@ from pipelines.output.directory import Output
 from pipelines.output.tasks import FinishedTasks
 from pipelines.plan.plan import Plan
 from pipelines.results import show_bytes
+from pipelines.runners.pool import TIMEOUT_VARIABLE
 from pipelines.storage import files
 
 REFRESH_SECONDS = 0.2
@@ -27,6 +29,8 @@ PLAIN_SECONDS = 5.0
 
 POLL_SHARE = 20
 """How many times as long as a look at the finished tasks the pause before the next one is: 100,000 take a second."""
+
+STUCK = f"a worker process did nothing for long and was ended; others do its work ({TIMEOUT_VARIABLE}: how long)"
 
 SET_BY_IMPORTS = ("TF_USE_LEGACY_KERAS",)
 
@@ -129,7 +133,7 @@ def _view(progress: Console | Callable[[str, int, int], object] | bool, totals: 
 def _watch(
     view: _Stages, counter: counters.Counter, stages: tuple[str, ...], stop: threading.Event, poll: Poll
 ) -> None:
-    stopping, pause = False, REFRESH_SECONDS
+    stopping, pause, lost = False, REFRESH_SECONDS, 0
     while not stopping:
         stopping = stop.wait(pause)
         begun = time.monotonic()
@@ -138,6 +142,9 @@ def _watch(
         for stage in stages:
             here, there = counter.read(stage), elsewhere.get(stage, counters.Count())
             view.update(stage, here if here.rows >= there.rows else there)
+        before, lost = lost, counter.read(counters.STUCK).rows
+        if lost > before:
+            view.say(STUCK)
 
 
 class _Stages(AbstractContextManager[Any]):
@@ -162,6 +169,10 @@ class _Stages(AbstractContextManager[Any]):
     def update(self, stage: str, count: counters.Count) -> None:
         """Shows how far a stage is."""
         raise NotImplementedError
+
+    def say(self, message: str) -> None:
+        """Shows a line about the work."""
+        warnings.warn(message, stacklevel=1)
 
 
 class _Bars(_Stages):
@@ -192,6 +203,10 @@ class _Bars(_Stages):
             self._progress.start_task(bar)
             self._progress.update(bar, completed=count.rows, speed=f"{show_bytes(self.speed(stage, count))}/s")
 
+    def say(self, message: str) -> None:
+        """Prints a line above the bars."""
+        self._progress.console.print(message, highlight=False)
+
 
 class _Lines(_Stages):
     def __init__(self, console: Console, totals: dict[str, int]) -> None:
@@ -208,6 +223,10 @@ class _Lines(_Stages):
         self._shown[stage] = (now, count.rows)
         speed = show_bytes(self.speed(stage, count))
         self._console.print(f"{stage}: {count.rows:,} of {total:,} rows, {speed}/s", highlight=False)
+
+    def say(self, message: str) -> None:
+        """Prints a line."""
+        self._console.print(message, highlight=False)
 
 
 class _Calls(_Stages):

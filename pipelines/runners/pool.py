@@ -10,9 +10,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import pickle
 import signal
+import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +26,7 @@ from typing import Any, Self
 import psutil
 
 from pipelines import counters
-from pipelines.errors import GOES_ON, WorkerError
+from pipelines.errors import GOES_ON, ConfigError, WorkerError
 from pipelines.runners.worker import Function, Process, can_fork, fork, spawn
 
 WORKER_BYTES = 2 * 2**30
@@ -37,6 +40,10 @@ AHEAD = 2
 RETRIES = 1
 """How often a task is done again whose worker was killed: anything may kill a process once, too little memory always
 does."""
+
+TIMEOUT_VARIABLE = "NPYFLOW_WORKER_TIMEOUT"
+TIMEOUT_SECONDS = 300.0
+"""How long a worker may use no processor time over a task, unless the variable says so. It was stopped, or hangs."""
 
 ADVICE = f"where memory ran out, --workers=1 needs the least. {GOES_ON}"
 
@@ -83,12 +90,34 @@ class _Worker:
         process: The process itself.
         tasks: What it has at hand; it works on the first.
         retired: Whether it takes no more.
+        stuck: Whether it was given up, as it did nothing.
+        used: The seconds of processor time that it had used when that was last seen to grow.
+        since: When that was.
     """
 
     connection: Connection
     process: Process
     tasks: deque[_Task] = dataclasses.field(default_factory=deque)
     retired: bool = False
+    stuck: bool = False
+    used: float = -1.0
+    since: float = 0.0
+
+    def idle_seconds(self, now: float) -> float:
+        """For how long it has used no processor time over what it has at hand."""
+        with contextlib.suppress(psutil.Error):
+            times = self.process.cpu_times()
+            if not self.tasks or times.user + times.system > self.used:
+                self.used, self.since = times.user + times.system, now
+            return now - self.since
+        return 0.0  # it has ended, which its pipe says
+
+    def give_up(self) -> None:
+        """Ends it, and its pipe, should it hang in a call that nothing ends."""
+        self.stuck = True
+        _kill(self)
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self.connection.fileno())) as pipe:
+            pipe.shutdown(socket.SHUT_RDWR)
 
 
 class WorkerPool:
@@ -99,7 +128,7 @@ class WorkerPool:
     seconds, and takes 0.4 GB (a fork: some milliseconds, and 3 MB of its own).
 
     A forked worker that was killed cannot be replaced: the others take over what it had at hand, which must do no harm
-    when it is done twice.
+    when it is done twice. One that uses no processor time for long, stopped or waiting for a read, is killed.
     """
 
     def __init__(self, shared: Any) -> None:
@@ -115,6 +144,9 @@ class WorkerPool:
         self._workers: list[_Worker] = []
         self._more_come = False
         self._closed = False
+        self._end = threading.Event()
+        self._timeout = _timeout()
+        self._lost = "a worker process was killed"
 
     def __enter__(self) -> Self:
         return self
@@ -137,11 +169,14 @@ class WorkerPool:
         return self
 
     def _add(self, count: int) -> Self:
+        first = not self._workers
         added = [_Worker(*self._start(self._shared)) for _ in range(count)]
         with self._changed:
             self._workers += added
         for worker in added:
             threading.Thread(target=self._drive, args=(worker,), daemon=True).start()
+        if first:
+            threading.Thread(target=self._watch, daemon=True).start()
         return self
 
     @property
@@ -154,6 +189,7 @@ class WorkerPool:
             self._closed = True
             waiting, self._waiting = self._waiting, deque()
             self._changed.notify_all()
+        self._end.set()
         for task in waiting:
             task.future.cancel()
         for worker in self._workers:  # after an error nothing that is still being done is of use
@@ -209,6 +245,19 @@ class WorkerPool:
         _kill(worker)
         worker.connection.close()
 
+    def _watch(self) -> None:
+        """Gives up workers that do nothing over what they have at hand."""
+        pause = min(self._timeout / 4, 10)
+        seen = time.monotonic()
+        while not self._end.wait(pause):
+            before, seen = seen, time.monotonic()
+            for worker in list(self._workers):
+                if seen - before > 2 * pause:  # this process was stopped, and its workers maybe with it
+                    worker.used = -1.0
+                if worker.idle_seconds(seen) > self._timeout and not worker.stuck:
+                    worker.give_up()
+                    counters.count(counters.STUCK)
+
     def _next(self, worker: _Worker) -> list[_Task] | None:
         """Takes as many tasks for a worker as it has room for, and waits until it has one; None where it gets none."""
         found: list[_Task] = []
@@ -234,6 +283,8 @@ class WorkerPool:
         """Lets others do what a worker had at hand when it was killed."""
         with self._changed:
             worker.retired = True
+            how = f"did nothing for {self._timeout:g} s" if worker.stuck else "was killed"
+            self._lost = f"a worker process {how}"
             tasks = list(worker.tasks)
             worker.tasks.clear()
             if self._closed:
@@ -248,7 +299,8 @@ class WorkerPool:
             self._waiting.extendleft(reversed(tasks))
             self._changed.notify_all()
         if blamed is not None and blamed.deaths > RETRIES:
-            message = f"a worker process was killed{_signal(worker.process)}, and another one over the same work before"
+            by = "" if worker.stuck else _signal(worker.process)
+            message = f"a worker process {how}{by}, and another one was lost over the same work before"
             blamed.settle(None, WorkerError(f"{message}; {ADVICE}"))
         self._fail_if_alone()
 
@@ -259,7 +311,7 @@ class WorkerPool:
                 return
             lost, self._waiting = self._waiting, deque()
         for task in lost:
-            task.settle(None, WorkerError(f"a worker process was killed, and no other one is left; {ADVICE}"))
+            task.settle(None, WorkerError(f"{self._lost}, and no other one is left; {ADVICE}"))
 
 
 @contextmanager
@@ -270,6 +322,22 @@ def started(workers: int, shared: Any) -> Iterator[WorkerPool | None]:
         return
     with WorkerPool(shared) as pool:
         yield pool.start(workers)
+
+
+def _timeout() -> float:
+    """How long a worker may do nothing.
+
+    Raises:
+        ConfigError: If the environment says something else than a number above 0.
+    """
+    said = os.environ.get(TIMEOUT_VARIABLE, "")
+    try:
+        seconds = float(said or TIMEOUT_SECONDS)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise ConfigError(f"{TIMEOUT_VARIABLE}: expected seconds, above 0; found {said!r}")
+    return seconds
 
 
 def _kill(worker: _Worker) -> None:

@@ -3,6 +3,7 @@
 import io
 import time
 
+import pytest
 from rich.console import Console
 
 from pipelines import counters
@@ -50,6 +51,20 @@ def test_work_of_other_processes_is_polled():
         counters.advance("analyze", rows=100, size=2**20)
     assert "analyze: 100 of 100 rows" in out.getvalue()
     assert "write: 200 of 200 rows" in out.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_worker_that_was_given_up_is_told_once(terminal):
+    out = io.StringIO()
+    with report.shown(Console(file=out, force_terminal=terminal, width=200), {"write": 200}):
+        counters.count(counters.STUCK)
+        time.sleep(3 * report.REFRESH_SECONDS)
+    assert out.getvalue().count("a worker process did nothing for long and was ended") == 1
+
+
+def test_a_function_that_is_told_of_progress_warns_of_a_worker():
+    with pytest.warns(UserWarning, match="did nothing for long"), report.shown(print, {"write": 200}):
+        counters.count(counters.STUCK)
 
 
 def test_nobody_watching_is_no_error():

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 import pytest
 
 from pipelines import counters
-from pipelines.errors import DataError, WorkerError
+from pipelines.errors import ConfigError, DataError, WorkerError
 from pipelines.runners import pool
 from pipelines.runners.pool import WorkerPool, choose_workers, started
 
@@ -195,6 +195,61 @@ def test_a_worker_that_is_killed_while_it_sends_a_result_is_not_waited_for(forks
     assert (tmp_path / "half").exists()
 
 
+def stop_once(item, given, path):
+    """Is stopped over an item, the first time."""
+    try:
+        os.close(os.open(f"{path}-{item}", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return item
+    if item == 3:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return item
+
+
+def stop(item, given):
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+@pytest.mark.parametrize("killable", [True, False])
+def test_a_worker_that_is_stopped_is_given_up_and_others_do_its_work(start, monkeypatch, tmp_path, killable):
+    monkeypatch.setenv(pool.TIMEOUT_VARIABLE, "0.5")
+    with counters.counting() as counter:
+        workers = start(2)
+        if not killable:  # a process that hangs in a call of the system's
+            monkeypatch.setattr(pool, "_kill", lambda _: None)
+        found = list(workers.map(stop_once, range(6), str(tmp_path / "begun")))
+        monkeypatch.undo()
+    assert found == list(range(6))
+    assert counter.read(counters.STUCK).rows == 1
+
+
+def test_what_stops_every_worker_is_an_error(start, monkeypatch):
+    monkeypatch.setenv(pool.TIMEOUT_VARIABLE, "0.5")
+    with pytest.raises(
+        WorkerError, match=r"did nothing for 0\.5 s, and another one was lost over the same work before"
+    ):
+        list(start(3).map(stop, [0]))
+
+
+def think(item, given):
+    end = time.process_time() + 1.5
+    while time.process_time() < end:
+        pass
+    return item
+
+
+def test_a_worker_that_takes_long_is_not_given_up(start, monkeypatch):
+    monkeypatch.setenv(pool.TIMEOUT_VARIABLE, "0.5")
+    assert list(start(2).map(think, range(2))) == [0, 1]
+
+
+@pytest.mark.parametrize("said", ["soon", "0", "nan"])
+def test_a_time_that_cannot_be(monkeypatch, said):
+    monkeypatch.setenv(pool.TIMEOUT_VARIABLE, said)
+    with pytest.raises(ConfigError, match=f"NPYFLOW_WORKER_TIMEOUT: expected seconds, above 0; found '{said}'"):
+        WorkerPool(None)
+
+
 def test_leaving_the_context_ends_the_processes_at_once(start):
     began = time.monotonic()
     workers = start(2)
@@ -276,7 +331,7 @@ def test_what_kills_an_early_worker_and_a_later_one_is_an_error(forks):
         time.sleep(0.2)
         assert not merged.done()
         workers.start(1)
-        with pytest.raises(WorkerError, match="another one over the same work before"):
+        with pytest.raises(WorkerError, match="another one was lost over the same work before"):
             merged.result(60)
 
 
