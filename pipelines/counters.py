@@ -119,8 +119,7 @@ def take(result: Any) -> None:
 
 
 def count_read(stage: str, *, rows: int, size: int) -> None:
-    """Counts rows that a stage has read, and their bytes: as progress, and as `<stage>_rows` and `<stage>_bytes`."""
-    advance(stage, rows=rows, size=size)
+    """Counts rows that a stage has read, and their bytes, as `<stage>_rows` and `<stage>_bytes`."""
     count(f"{stage}_rows", rows)
     count(f"{stage}_bytes", size)
 

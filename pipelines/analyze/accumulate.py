@@ -60,6 +60,7 @@ def read_training_rows(unit: int, plan: Plan, *, names: Sequence[str]) -> Column
     spans = plan.training_units.spans(unit)
     training = assign(plan, spans) == plan.training_index
     columns = read_columns(plan, spans, stage=STAGE, features=tuple(names))
+    counters.advance(STAGE, rows=len(training), size=len(training) * plan.table.row_bytes)
     return columns if training.all() else take(columns, training)
 
 

@@ -7,12 +7,14 @@ import argparse
 from rich.console import Console
 
 from pipelines.errors import EXIT_FAILED
-from pipelines.maintain.leakage import leakage
+from pipelines.interface.progress import following_rows
+from pipelines.maintain.leakage import STAGE, leakage
 from pipelines.results import print_blocks
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Finds rows that are in more than one split."""
-    found = leakage(options.path, features=options.features.split(",") if options.features else None)
+    with following_rows(console, options.path, STAGE):
+        found = leakage(options.path, features=options.features.split(",") if options.features else None)
     print_blocks(console, found.blocks())
     return EXIT_FAILED if found.distinct else 0

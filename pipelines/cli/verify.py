@@ -8,13 +8,14 @@ from rich.console import Console
 
 from pipelines.cli.terminal import quiet_work
 from pipelines.errors import EXIT_FAILED
-from pipelines.maintain.verify import verify
+from pipelines.interface.progress import following_rows
+from pipelines.maintain.verify import STAGE, verify
 from pipelines.results import print_blocks
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Verifies a data set."""
-    with quiet_work(debug=options.debug):
+    with quiet_work(debug=options.debug), following_rows(console, options.path, STAGE):
         found = verify(options.path)
     print_blocks(console, found.blocks())
     return EXIT_FAILED if found.problems else 0

@@ -8,24 +8,28 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from types import MappingProxyType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from pipelines import counters
 from pipelines.analyze.rounds import count_rounds
-from pipelines.output.directory import Output
+from pipelines.output.directory import Output, read_manifest
 from pipelines.output.tasks import FinishedTasks
 from pipelines.plan.plan import Plan
-from pipelines.results import show_bytes
+from pipelines.results import show_bytes, show_seconds
 from pipelines.runners.pool import TIMEOUT_VARIABLE
 from pipelines.storage import files
 
 REFRESH_SECONDS = 0.2
 PLAIN_SECONDS = 5.0
+
+MEASURED_SECONDS = 2.0
+"""How long a stage has run before its speed, or the time that is left, means anything."""
 
 POLL_SHARE = 20
 """How many times as long as a look at the finished tasks the pause before the next one is: 100,000 take a second."""
@@ -55,10 +59,11 @@ def following(
         analyzes: Whether there is a pass 1.
         profiles: Whether there is a pass that profiles the rows.
     """
-    rows, totals = plan.table.rows, dict[str, int]()
+    rows, totals, passes = plan.table.rows, dict[str, int](), dict[str, int]()
     if analyzes:
         phases = 0 if plan.config.custom is None else plan.config.custom.phases
-        totals["analyze"] = plan.training_units.rows * (count_rounds(plan) + phases)
+        passes["analyze"] = count_rounds(plan) + phases
+        totals["analyze"] = plan.training_units.rows * passes["analyze"]
     if profiles:
         totals["profile"] = rows
     if output is not None:
@@ -70,8 +75,20 @@ def following(
         done = finished.rows() if finished else 0
         return {"write": counters.Count(rows=done, size=done * plan.table.row_bytes)}
 
-    with _libraries_unheard(), shown(progress, totals, poll) as counter:
+    with _libraries_unheard(), shown(progress, totals, poll, passes=passes) as counter:
         yield counter
+
+
+@contextmanager
+def following_rows(console: Console, root: str, stage: str) -> Iterator[None]:
+    """Shows how many rows of a data set a stage has read, where it takes a while.
+
+    Raises:
+        ManifestError: If the directory holds no manifest that can be read.
+    """
+    manifest = read_manifest(root)
+    with shown(console, {stage: sum(map(manifest.rows, manifest.splits))}, fleeting=True):
+        yield
 
 
 @contextmanager
@@ -95,20 +112,29 @@ def _is_warning(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def shown(progress: Shown, totals: dict[str, int], poll: Poll = dict) -> Iterator[counters.Counter]:
+def shown(
+    progress: Shown,
+    totals: dict[str, int],
+    poll: Poll = dict,
+    *,
+    passes: Mapping[str, int] = MappingProxyType({}),
+    fleeting: bool = False,
+) -> Iterator[counters.Counter]:
     """Shows the progress of the work inside the context, and gives what counts it.
 
     Args:
         progress: Where to show it.
-        totals: How many rows each stage has, in the order of the stages.
+        totals: How many rows each stage reads or writes, in the order of the stages.
         poll: What stages have done in other processes, where the counter does not see them.
+        passes: How many times a stage reads its rows, where that is not once.
+        fleeting: Whether bars disappear with the work, and nothing is printed of work that soon ends.
     """
     with counters.counting() as counter:
         if progress is None or progress is False:
             yield counter
             return
         stop = threading.Event()
-        view = _view(progress, totals)
+        view = _view(progress, totals, passes, fleeting)
         watcher = threading.Thread(target=_watch, args=(view, counter, tuple(totals), stop, poll), daemon=True)
         with view:
             watcher.start()
@@ -119,7 +145,12 @@ def shown(progress: Shown, totals: dict[str, int], poll: Poll = dict) -> Iterato
                 watcher.join()
 
 
-def _view(progress: Console | Callable[[str, int, int], object] | bool, totals: dict[str, int]) -> _Stages:
+def _view(
+    progress: Console | Callable[[str, int, int], object] | bool,
+    totals: dict[str, int],
+    passes: Mapping[str, int],
+    fleeting: bool,
+) -> _Stages:
     if callable(progress):
         return _Calls(progress, totals)
     if isinstance(progress, Console):
@@ -127,7 +158,8 @@ def _view(progress: Console | Callable[[str, int, int], object] | bool, totals: 
     else:  # rich takes the kernel of a notebook for a terminal
         terminal = getattr(sys.stdout, "isatty", bool)()
         console = Console(force_jupyter=False, force_terminal=terminal, soft_wrap=True, markup=False)
-    return _Bars(console, totals) if console.is_terminal else _Lines(console, totals)
+    kind = _Bars if console.is_terminal else _Lines
+    return kind(console, totals, passes, fleeting)
 
 
 def _watch(
@@ -148,20 +180,40 @@ def _watch(
 
 
 class _Stages(AbstractContextManager[Any]):
-    """How fast each stage has been, from when it began to when it last moved."""
+    """What is known of each stage: how far it is, how fast, and how long all of them may yet take."""
 
-    def __init__(self, totals: dict[str, int]) -> None:
+    def __init__(self, totals: dict[str, int], passes: Mapping[str, int] = MappingProxyType({})) -> None:
         self.totals = totals
-        self._seen: dict[str, tuple[float, float, int]] = {}
+        self._passes = passes
+        self._begun: dict[str, tuple[float, int]] = {}  # when a stage was first seen to move, and its bytes by then
+        self._first: tuple[float, int] | None = None  # when any was, and the rows of all by then
+        self._done: dict[str, int] = {}
 
-    def speed(self, stage: str, count: counters.Count) -> float:
-        """Bytes a second."""
-        now = time.monotonic()
-        begun, moved, rows = self._seen.get(stage, (now - REFRESH_SECONDS, now, 0))
-        if count.rows != rows:
-            moved = now
-        self._seen[stage] = (begun, moved, count.rows)
-        return count.size / (moved - begun)
+    def describe(self, stage: str, count: counters.Count) -> str:
+        """A stage's rows, and where they have been measured its speed and the time that is left in all."""
+        now, stages = time.monotonic(), list(self.totals)
+        # Those before it are done, if not by this run.
+        self._done |= {earlier: self.totals[earlier] for earlier in stages[: stages.index(stage)]}
+        self._done[stage] = count.rows
+        done = sum(self._done.values())
+        begun, size = self._begun.setdefault(stage, (now, count.size))
+        since, before = self._first = self._first or (now, done)
+        said = self._rows(stage, count.rows, self.totals[stage])
+        if now - begun >= MEASURED_SECONDS and count.size > size:
+            said += f", {show_bytes((count.size - size) / (now - begun))}/s"
+        left = sum(self.totals.values()) - done
+        if now - since >= MEASURED_SECONDS and done > before and left > 0:
+            said += f", about {show_seconds((now - since) * left / (done - before))} left in all"
+        return said
+
+    def _rows(self, stage: str, rows: int, total: int) -> str:
+        """How many rows of a stage are done, by its pass where it reads them several times."""
+        passes = self._passes.get(stage, 1)
+        if passes <= 1:
+            return f"{rows:,} of {total:,} rows"
+        of_one = total // passes
+        number = min(rows // of_one, passes - 1) if of_one else 0
+        return f"pass {number + 1} of {passes}, {rows - number * of_one:,} of {of_one:,} rows"
 
     def __exit__(self, *_: Any) -> None:
         """Nothing is to be done at the end, unless a view says so."""
@@ -176,32 +228,33 @@ class _Stages(AbstractContextManager[Any]):
 
 
 class _Bars(_Stages):
-    def __init__(self, console: Console, totals: dict[str, int]) -> None:
-        super().__init__(totals)
+    def __init__(self, console: Console, totals: dict[str, int], passes: Mapping[str, int], fleeting: bool) -> None:
+        super().__init__(totals, passes)
         self._progress = Progress(
             TextColumn("{task.description:<8}"),
             BarColumn(),
-            TextColumn("{task.completed:>12,.0f} of {task.total:,.0f} rows  {task.fields[speed]:>12}"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[said]}"),
             console=console,
+            transient=fleeting,
         )
         self._bars: dict[str, TaskID] = {}
+        self._seen: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         self._progress.__enter__()
-        for stage, total in self.totals.items():
-            self._bars[stage] = self._progress.add_task(stage, total=total, start=False, speed="")
         return self
 
     def __exit__(self, *_: Any) -> None:
         self._progress.__exit__(None, None, None)
 
     def update(self, stage: str, count: counters.Count) -> None:
-        """Moves a stage's bar."""
-        if count.rows:
-            bar = self._bars[stage]
-            self._progress.start_task(bar)
-            self._progress.update(bar, completed=count.rows, speed=f"{show_bytes(self.speed(stage, count))}/s")
+        """Moves a stage's bar; there is none before the stage has begun."""
+        if count.rows == self._seen.get(stage, 0):
+            return
+        self._seen[stage] = count.rows
+        if stage not in self._bars:
+            self._bars[stage] = self._progress.add_task(stage, total=self.totals[stage], said="")
+        self._progress.update(self._bars[stage], completed=count.rows, said=self.describe(stage, count))
 
     def say(self, message: str) -> None:
         """Prints a line above the bars."""
@@ -209,20 +262,23 @@ class _Bars(_Stages):
 
 
 class _Lines(_Stages):
-    def __init__(self, console: Console, totals: dict[str, int]) -> None:
-        super().__init__(totals)
+    def __init__(self, console: Console, totals: dict[str, int], passes: Mapping[str, int], fleeting: bool) -> None:
+        super().__init__(totals, passes)
         self._console = console
         self._shown: dict[str, tuple[float, int]] = {}
+        self._silent_until = time.monotonic() + PLAIN_SECONDS if fleeting else 0.0
 
     def update(self, stage: str, count: counters.Count) -> None:
         """Prints a line for a stage that has moved, every few seconds and at its end."""
         when, rows = self._shown.get(stage, (float("-inf"), 0))
         total, now = self.totals[stage], time.monotonic()
-        if count.rows == rows or (now - when < PLAIN_SECONDS and count.rows < total):
+        if count.rows == rows:
+            return
+        said = self.describe(stage, count)
+        if (now - when < PLAIN_SECONDS and count.rows < total) or now < self._silent_until:
             return
         self._shown[stage] = (now, count.rows)
-        speed = show_bytes(self.speed(stage, count))
-        self._console.print(f"{stage}: {count.rows:,} of {total:,} rows, {speed}/s", highlight=False)
+        self._console.print(f"{stage}: {said}", highlight=False)
 
     def say(self, message: str) -> None:
         """Prints a line."""

@@ -196,13 +196,15 @@ def of_counts(counts: Mapping[str, int], *, rows: int) -> list[str]:
     said = []
     if passes:
         requests = f"{get('requests', 0):,} requests for {get('bytes_read', 0) / 1e6:,.1f} MB, "
-        missing = f"{count_of(get('missing', 0), 'missing value')} in the training rows"
         fetched = requests if get("requests") else ""
-        said.append(f"read {' and '.join(passes)}; {fetched}{get('retries', 0):,} retries, {missing}")
+        said.append(f"read {' and '.join(passes)}; {fetched}{get('retries', 0):,} retries")
+        if get("analyze_bytes"):  # only who has analysed them has counted them
+            said[-1] += f", {count_of(get('missing', 0), 'missing value')} in the training rows"
     if "shards" in counts or "found_shards" in counts:
-        line = f"wrote {get('rows', 0):,} rows, {get('shard_bytes', 0) / 1e6:,.1f} MB, in {get('shards', 0):,} shards"
+        shards = count_of(get("shards", 0), "shard")
+        line = f"wrote {get('rows', 0):,} rows, {get('shard_bytes', 0) / 1e6:,.1f} MB, in {shards}"
         if get("found_shards"):
-            line += f"; {counts['found_rows']:,} rows in {counts['found_shards']:,} shards were there already"
+            line += f"; {counts['found_rows']:,} rows in {count_of(counts['found_shards'], 'shard')} were there already"
         said.append(line)
     counted = get("rows", 0) + get("found_rows", 0)
     if counted != rows:

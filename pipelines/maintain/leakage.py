@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from loaders.format.manifest import Manifest
 from loaders.format.spec import FeatureSpec
+from pipelines import counters
 from pipelines.errors import ConfigError
 from pipelines.maintain.buckets import Buckets
 from pipelines.maintain.row_hashes import hash_shard
@@ -21,6 +22,8 @@ from pipelines.output.directory import read_manifest
 from pipelines.results import Block, Result, Table
 from pipelines.storage.connections import StorageOptions, configure
 from pipelines.storage.files import Path
+
+STAGE = "leakage"
 
 EXAMPLES = 10
 MATRIX_CELLS = 2**20
@@ -123,6 +126,7 @@ def leakage(
             for hashes in hash_shard(root, shard, manifest, compared):
                 buckets.add(hashes, first)
                 first += len(hashes)
+            counters.advance(STAGE, rows=shard.rows, size=shard.bytes)
         search = _Search(manifest)
         for entries in buckets.read():
             search.add(entries)

@@ -12,6 +12,7 @@ import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 
+from pipelines import counters
 from pipelines.analyze.rounds import inputs_of, uses_moments
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.plan.plan import Plan
@@ -136,6 +137,7 @@ def profile_units(units: tuple[int, int], plan: Plan, bounds: Bounds, only: Sequ
         spans = plan.units.spans(unit)
         numbers = splits_of(plan, spans)
         columns = read_columns(plan, spans, stage=STAGE, features=names)
+        counters.advance(STAGE, rows=len(numbers), size=len(numbers) * plan.table.row_bytes)
         for number, split in enumerate(plan.splits):
             rows = np.flatnonzero(numbers == number)
             if not len(rows) or (only is not None and split not in only):

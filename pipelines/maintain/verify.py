@@ -13,6 +13,7 @@ from loaders.format import names
 from loaders.format.manifest import Manifest, Shard
 from loaders.format.records import RecordError, check_frames
 from loaders.format.stream import Read, read_frames, read_variable
+from pipelines import counters
 from pipelines.errors import Problem
 from pipelines.output.directory import Output, read_manifest
 from pipelines.publish.golden import check_golden
@@ -20,6 +21,8 @@ from pipelines.results import Block, Result, Table, count_of, show_bytes
 from pipelines.storage import files
 from pipelines.storage.connections import StorageOptions, configure
 from pipelines.storage.files import Path
+
+STAGE = "verify"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,7 @@ def verify(output: Path, *, storage_options: StorageOptions | None = None) -> Ve
     shards = [shard for split in manifest.splits.values() for shard in split]
     for shard in shards:
         problems += _check_shard(files.join(root, shard.file), shard, manifest)
+        counters.advance(STAGE, rows=shard.rows, size=shard.bytes)
     return Verified(
         root=root,
         shards=len(shards),

@@ -96,7 +96,7 @@ def write_task(task: Task, plan: Plan, output: Output) -> Written:
     record = output.task_record(task)
     finished = _finished(record, output)
     if finished is not None:
-        counters.advance(STAGE, rows=finished.rows, size=finished.rows * plan.table.row_bytes)
+        _advance(finished, plan)
         finished.count("found_")
         return finished
     spans = plan.blocks(task)
@@ -120,8 +120,14 @@ def write_task(task: Task, plan: Plan, output: Output) -> Written:
     }
     written = Written(shards=shards, dropped=int(np.count_nonzero(split_of < 0)))
     files.write_text(record, json.dumps(written.to_json()))
+    _advance(written, plan)
     written.count("")
     return written
+
+
+def _advance(written: Written, plan: Plan) -> None:
+    """Shows rows as written when their shards are: a disk may be full until then."""
+    counters.advance(STAGE, rows=written.rows, size=written.rows * plan.table.row_bytes)
 
 
 def _finished(record: str, output: Output) -> Written | None:

@@ -33,16 +33,64 @@ def show(**console):
 
 
 def test_plain_lines_end_with_every_row():
-    lines = show().splitlines()
-    assert lines[-2].startswith("analyze: 100 of 100 rows, ")
-    assert lines[-1].startswith("write: 200 of 200 rows, ")
-    assert lines[-1].endswith("MiB/s")
+    assert show().splitlines() == ["analyze: 100 of 100 rows", "write: 200 of 200 rows"]
 
 
 def test_bars_on_a_terminal():
     shown = show(force_terminal=True, width=100)
     assert "200 of 200 rows" in shown
     assert "━" in shown
+
+
+def views(totals, passes, monkeypatch):
+    """A view, and a clock that a test moves."""
+    clock = [100.0]
+    monkeypatch.setattr(report.time, "monotonic", lambda: clock[0])
+    return report._Stages(totals, passes), clock
+
+
+def test_speed_and_time_left_are_said_once_they_were_measured(monkeypatch):
+    view, clock = views({"analyze": 100, "write": 100}, {}, monkeypatch)
+    assert view.describe("analyze", counters.Count(rows=10, size=10 * 2**20)) == "10 of 100 rows"
+    clock[0] += 1
+    assert view.describe("analyze", counters.Count(rows=20, size=20 * 2**20)) == "20 of 100 rows"
+    clock[0] += 4
+    said = view.describe("analyze", counters.Count(rows=60, size=60 * 2**20))
+    assert said == "60 of 100 rows, 10.0 MiB/s, about 14 s left in all"  # 50 rows in 5 s, 140 to go
+    assert view.describe("analyze", counters.Count(rows=60, size=60 * 2**20)).startswith("60 of 100 rows, 10.0 MiB/s")
+
+
+def test_fleeting_work_prints_nothing_unless_it_takes_long(monkeypatch):
+    out = io.StringIO()
+    with report.shown(Console(file=out), {"verify": 10}, fleeting=True):
+        counters.advance("verify", rows=10, size=1)
+    assert not out.getvalue()
+    monkeypatch.setattr(report, "PLAIN_SECONDS", 0.0)
+    with report.shown(Console(file=out), {"verify": 10}, fleeting=True):
+        counters.advance("verify", rows=10, size=1)
+    assert out.getvalue() == "verify: 10 of 10 rows\n"
+
+
+def test_passes_over_the_same_rows_are_told_apart(monkeypatch):
+    view, _ = views({"analyze": 300}, {"analyze": 3}, monkeypatch)
+    said = [view.describe("analyze", counters.Count(rows=rows)) for rows in (50, 100, 299, 300)]
+    assert said == [
+        "pass 1 of 3, 50 of 100 rows",
+        "pass 2 of 3, 0 of 100 rows",
+        "pass 3 of 3, 99 of 100 rows",
+        "pass 3 of 3, 100 of 100 rows",
+    ]
+
+
+def test_a_stage_that_an_earlier_run_has_done_is_not_waited_for(monkeypatch):
+    view, clock = views({"analyze": 100, "write": 100}, {}, monkeypatch)
+    view.describe("write", counters.Count(rows=50))
+    clock[0] += 10
+    assert view.describe("write", counters.Count(rows=75)) == "75 of 100 rows, about 10 s left in all"
+    out = io.StringIO()
+    with report.shown(Console(file=out, force_terminal=True, width=100), {"analyze": 100, "write": 200}):
+        counters.advance("write", rows=200, size=1)
+    assert "analyze" not in out.getvalue()
 
 
 def test_work_of_other_processes_is_polled():
