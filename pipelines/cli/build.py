@@ -33,7 +33,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         return 0
     planned.check()
     print_blocks(console, [*tables.of_sources(planned.plan), *tables.of_steps(planned.plan.config), ""])
-    with long_work(console, options.beam_options, debug=options.debug):
+    with long_work(console, options.beam_options, debug=options.debug, output=options.output):
         built = run_planned(planned, workers=options.workers, progress=console)
     show_built(console, built, begun=begun)
     return 0

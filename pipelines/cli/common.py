@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from pipelines.errors import NpyflowError
+from pipelines.output.directory import Output
 from pipelines.storage import files
 
 
@@ -20,6 +21,11 @@ def settings_of(options: argparse.Namespace) -> list[str]:
 def given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     """The options of these names that were given."""
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def has_begun(output: str) -> bool:
+    """Whether there is something in an output with which the same command would go on."""
+    return bool(output) and files.exists(Output(files.absolute(output)).state)
 
 
 def write_report(path: str | None, value: Any) -> None:

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(str(error))
         if isinstance(error, NpyflowError):
             return error.exit_code
-        return EXIT_FAILED if options.command in ("verify", "leakage") else EXIT_BAD_INPUT
+        return EXIT_FAILED if options.command == "verify" else EXIT_BAD_INPUT
     except KeyboardInterrupt:
         _complain("interrupted")
         return EXIT_INTERRUPTED
@@ -56,8 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        _complain(_describe(error, options.command))
-        return EXIT_FAILED
+        begun = options.command not in WRITING or _has_begun(options.output)
+        _complain(_describe(error, goes_on=begun and options.command in WRITING))
+        return EXIT_FAILED if begun or not isinstance(error, OSError) else EXIT_BAD_INPUT
 
 
 def _reach_file_systems(said: Sequence[str]) -> None:
@@ -87,10 +88,19 @@ def _refused(command: str, rest: Sequence[str]) -> str | None:
     return f"unknown argument {rest[0]}; options of file systems are given with --storage_option"
 
 
-def _describe(error: Exception, command: str) -> str:
+def _has_begun(output: str) -> bool:
+    from pipelines.cli.common import has_begun  # needs packages of which main says how to install them
+
+    try:
+        return has_begun(output)
+    except Exception:  # a store that cannot be reached
+        return False
+
+
+def _describe(error: Exception, *, goes_on: bool) -> str:
     """What a person is told of an error that is none of npyflow's own."""
     if isinstance(error, OSError) and (path := error.filename2 or error.filename):
-        more = f". {GOES_ON}" if command in WRITING else ""
+        more = f". {GOES_ON}" if goes_on else ""
         return f"{path}: {error.strerror}{more}"
     # A runner's error is the worker's traceback as text.
     last = (str(error).strip().splitlines() or [""])[-1]

@@ -15,7 +15,7 @@ EPILOG = """exit codes:
        that do not pass validation, epochs that do not mix the classes, a runner that failed
   2    nothing was begun: bad sources, configuration, options or output directory
   3    status: the build, or the append, is not finished
-  130  interrupted; the same command goes on where it stopped
+  130  interrupted by Ctrl-C, 143 by SIGTERM; the same command goes on where it stopped
 """
 
 

@@ -11,9 +11,11 @@ from contextlib import ExitStack, contextmanager, suppress
 import psutil
 from rich.console import Console
 
-from pipelines.errors import EXIT_INTERRUPTED
+from pipelines.cli.common import has_begun
+from pipelines.errors import EXIT_INTERRUPTED, GOES_ON
 from pipelines.runners import flink, quiet
 from pipelines.runners.beam import runs_here
+from pipelines.storage import files
 
 
 @contextmanager
@@ -27,10 +29,17 @@ def quiet_work(*, debug: bool) -> Iterator[None]:
 
 
 @contextmanager
-def long_work(console: Console, beam_options: Sequence[str], *, debug: bool) -> Iterator[None]:
-    """Makes Ctrl-C end what is run inside the context at once; hides what libraries and local workers write."""
+def long_work(console: Console, beam_options: Sequence[str], *, debug: bool, output: str = "") -> Iterator[None]:
+    """Makes Ctrl-C end what is run inside the context at once; hides what libraries and local workers write.
+
+    Args:
+        console: Where progress is shown.
+        beam_options: Options of Beam: where the work is done.
+        debug: Whether nothing is hidden.
+        output: The directory that is written to, if one is.
+    """
     with ExitStack() as stack:
-        stack.enter_context(stopping_at_once(console.show_cursor))
+        stack.enter_context(stopping_at_once(console.show_cursor, output))
         hidden = not debug and bool(runs_here(beam_options) or flink.Cluster.of(beam_options))
         if hidden:
             quiet.silence_worker_tracebacks()
@@ -39,28 +48,30 @@ def long_work(console: Console, beam_options: Sequence[str], *, debug: bool) -> 
 
 
 @contextmanager
-def stopping_at_once(before: Callable[[], object]) -> Iterator[None]:
-    """Makes Ctrl-C end this process, whatever a runner and its threads are doing, and do something `before`.
+def stopping_at_once(before: Callable[[], object], output: str) -> Iterator[None]:
+    """Makes Ctrl-C and SIGTERM end this process, whatever a runner and its threads do, and do something `before`.
 
     Python's own KeyboardInterrupt can be swallowed on its way through a runner. Nothing needs to be put in order: what
     is half written is not part of a data set, and the next run of the same command removes it.
     """
 
-    def stop(*_: object) -> None:
+    def stop(number: int, _: object) -> None:
         before()
         for process in psutil.Process().children(recursive=True):  # which would go on with their work
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        os.write(terminal, b"npyflow: interrupted; the same command goes on where it stopped\n")
-        os._exit(EXIT_INTERRUPTED)
+        goes_on = f"; {GOES_ON[0].lower()}{GOES_ON[1:]}" if not files.is_local(output) or has_begun(output) else ""
+        os.write(terminal, f"npyflow: interrupted{goes_on}\n".encode())
+        os._exit(EXIT_INTERRUPTED if number == signal.SIGINT else 128 + number)
 
     if threading.current_thread() is not threading.main_thread():  # only there can a handler be set
         yield
         return
     terminal = os.dup(2)
-    handler = signal.signal(signal.SIGINT, stop)
+    handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         os.close(terminal)

@@ -138,14 +138,16 @@ def test_control_c_stops_at_once_and_the_same_command_goes_on(undisturbed, tmp_p
     assert build(source, out, "--set", "shard_bytes=1MiB").splits == manifest.splits
 
 
-def test_control_c_leaves_no_worker_behind(undisturbed, tmp_path):
+def test_sigterm_leaves_no_worker_behind(undisturbed, tmp_path):
     source, _ = undisturbed
     process = start(source, tmp_path / "out", "--set", "shard_bytes=64KiB", *MODES["forked"])
     wait_for(lambda: STAGES["after the first shards"](tmp_path / "out"), process)
     workers = leaves(process.pid)
     assert workers
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) == 130
+    process.send_signal(signal.SIGTERM)
+    shown, _ = process.communicate(timeout=10)
+    assert process.returncode == 143
+    assert shown.endswith("npyflow: interrupted; the same command goes on where it stopped\n")
     wait_for_the_end_of(workers)
 
 

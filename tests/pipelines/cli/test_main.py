@@ -2,6 +2,7 @@
 
 import json
 import resource
+import signal
 import subprocess
 import sys
 
@@ -198,7 +199,7 @@ def test_leaks_are_exit_code_1(tmp_path, capsys):
         assert run("leakage", tmp_path / f"out{repeats}") == code
         assert ("No row is in more than one split" in capsys.readouterr().out) == (code == 0)
     assert run("leakage", tmp_path / "out1", "--features", "z") == 2
-    assert run("leakage", tmp_path / "src1") == 1
+    assert run("leakage", tmp_path / "src1") == 2
 
 
 @pytest.mark.slow
@@ -371,6 +372,29 @@ def test_a_worker_that_cannot_write_is_one_line(option, tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr == f"npyflow: {tmp_path}/out/train/train-00000-of-00001.tfrecord: File too large. {GOES_ON}\n"
+
+
+def test_an_output_that_cannot_be_written_is_found_before_anything_begins(source, capsys):
+    assert run("build", source, "/proc/npyflow", "--set=splits={train: 1}") == 2
+    assert capsys.readouterr().err == "npyflow: /proc/npyflow: No such file or directory\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_has_not_begun_does_not_go_on(number, code, tmp_path):
+    program = (
+        "import os, sys\n"
+        "from pipelines.cli.terminal import stopping_at_once\n"
+        "with stopping_at_once(lambda: None, sys.argv[1]):\n"
+        "    os.kill(os.getpid(), int(sys.argv[2]))"
+    )
+    state = tmp_path / "_build" / "state.json"
+    for goes_on in ("", "; the same command goes on where it stopped"):
+        command = [sys.executable, "-c", program, str(tmp_path), str(int(number))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == code
+        assert done.stderr == f"npyflow: interrupted{goes_on}\n"
+        state.parent.mkdir(exist_ok=True)
+        state.write_text("{}")
 
 
 def test_without_the_extra_the_message_says_what_to_install(source):

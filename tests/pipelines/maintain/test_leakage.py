@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from loaders.format.spec import FeatureSpec
+from pipelines import counters
 from pipelines.errors import ConfigError, DataError
 from pipelines.maintain import leakage as leakage_module
 from pipelines.maintain.buckets import BUCKET_ROWS, Buckets
@@ -117,6 +118,14 @@ def test_rows_of_different_lengths(tmp_path_factory, sizes, rows_per_record, nam
     names = ("a", "f", "steps", "text") if named is None else (named,)
     assert (leaks.distinct, pairs_of(leaks)) == counted(splits, names)
     assert leaks.features == names
+
+
+def test_shards_are_counted_as_they_are_read(tmp_path):
+    rows = [{"x": np.arange(6, dtype=np.int64)}, {"x": np.arange(4, dtype=np.int64)}]
+    out = write(tmp_path, {"train": rows, "test": rows[:1]}, rows_per_record=2)
+    with counters.counting() as counter:
+        leakage(out)
+    assert counter.read("leakage").rows == 16
 
 
 def test_examples_are_places_of_equal_rows(tmp_path):
