@@ -11,7 +11,7 @@ import numpy as np
 
 from loaders.augment import augmentation
 from loaders.format.spec import FeatureSpec
-from loaders.options import Keywords, Options, shows
+from loaders.options import Keywords, Options, check_shard, shows
 from loaders.order import hashing, splits, state
 from loaders.order.chunks import window_rows
 from loaders.order.epoch import Position, ShardOptions
@@ -62,6 +62,7 @@ class Loader(ResumableLoader):
 
     def __init__(self, root: str | os.PathLike[str], split: str, **options: Unpack[Keywords]) -> None:
         self._options = chosen = Options(**options)
+        check_shard(chosen.shard)
         path, manifest = os.fspath(root), read_manifest(root)
         self._view = view = splits.resolve(manifest, split)
         self._cursor = make_cursor(manifest, view, **chosen.of_order())
@@ -88,6 +89,11 @@ class Loader(ResumableLoader):
         # A copy goes on where this one is, and then its own way.
         return self.__dict__ | {"_cursor": copy.copy(self._cursor), "_held": None}
 
+    @property
+    def features(self) -> tuple[FeatureSpec, ...]:
+        """The features that are read, sorted by name, as the shards hold them."""
+        return self._shards.features
+
     def next_epoch(self, epoch: int) -> int:
         """The first epoch of the iteration after the one that has an epoch."""
         return epoch + 1 if self.epochs is None else (epoch // self.epochs + 1) * self.epochs
@@ -105,6 +111,7 @@ class Loader(ResumableLoader):
         Returns:
             Pairs of the state after a batch, and the batch.
         """
+        check_shard(self._options.shard)  # the processes may have met since the loader was made
         span, iteration = self._cursor.begin()
         batches = self._batches(span, first, stride)
         depth = self._depth(self._options.prefetch if prefetch is None else prefetch)

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import operator
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Required, TypedDict, TypeVar
 
@@ -29,7 +30,7 @@ class Keywords(TypedDict, total=False):
     epochs: int | None
     drop_remainder: bool
     remainder: Remainder
-    shard: ShardOptions
+    shard: ShardOptions | None
     streams: int
     as_supervised: bool
     features: Sequence[str] | None
@@ -67,7 +68,9 @@ class Options:
             fills the batch up with zeros, and every batch has `mask`, of bools of shape [batch], False for what was
             filled up; as_supervised has it last, where Keras takes it as the weights of the rows if there are no
             others. With "drop" and "pad" every host has as many batches, of one size.
-        shard: Which host of how many this is. The hosts' batches are together the batch that a single host has.
+        shard: Which host of how many this is. The hosts' batches are together the batch that a single host has. None
+            for a single host; loaders of arrays refuse it where `torch.distributed` or `jax.distributed` runs several
+            processes, which would all have every row: `ShardOptions()` says that they are to.
         streams: Into how many streams an epoch is cut, a multiple of the number of hosts. A batch has as many rows of
             each. A state can be loaded with any number of hosts that divides it.
         as_supervised: Whether to yield `(inputs, labels)`, or `(inputs, labels, weights)` where a feature has the role
@@ -99,7 +102,7 @@ class Options:
     epochs: int | None = 1
     drop_remainder: bool = False
     remainder: Remainder = "keep"
-    shard: ShardOptions = ShardOptions()  # noqa: RUF009 - it is frozen
+    shard: ShardOptions | None = None
     streams: int = 1
     as_supervised: bool = False
     features: Sequence[str] | None = None
@@ -118,8 +121,8 @@ class Options:
                 self._set(name, as_integer(name, getattr(self, name), "or None"))
         for name in ("shuffle", "drop_remainder", "as_supervised", "in_memory"):
             check_bool(name, getattr(self, name))
-        if not isinstance(self.shard, ShardOptions):
-            raise TypeError(f"shard is a loaders.ShardOptions; found {self.shard!r}")
+        if self.shard is not None and not isinstance(self.shard, ShardOptions):
+            raise TypeError(f"shard is a loaders.ShardOptions, or None; found {self.shard!r}")
         if callable(self.augment) or not all(map(callable, self.augment)):
             raise TypeError(f"augment is a list of functions; found {self.augment!r}")
         self._set("augment", tuple(self.augment))
@@ -133,7 +136,7 @@ class Options:
             if self.remainder == "pad":
                 raise ValueError("remainder is 'keep' or 'drop' with drop_remainder; found 'pad'")
             self._set("remainder", "drop")
-        if self.remainder == "keep" and self.shard.count > 1:
+        if self.remainder == "keep" and self.shard is not None and self.shard.count > 1:
             raise ValueError(
                 f"remainder is 'drop' or 'pad' where {self.shard.count} hosts share batches: with 'keep' one may have "
                 "a batch that another one has not, and wait for it for ever; found 'keep'"
@@ -144,7 +147,7 @@ class Options:
     def of_order(self) -> dict[str, Any]:
         """Those that say which rows a batch has, by name."""
         names = ("batch_size", "shuffle", "seed", "epochs", "remainder", "shard", "streams")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | {"shard": self.shard or ShardOptions()}
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -186,6 +189,29 @@ class TensorFlowOptions(Options):
             raise TypeError(f"map_fn is a function, or None; found {self.map_fn!r}")
         if self.device is not None and not isinstance(self.device, str):
             raise TypeError(f"device is a name, or None; found {self.device!r}")
+
+
+def check_shard(shard: ShardOptions | None) -> None:
+    """Checks that none of several processes that train together has forgotten to say which one it is.
+
+    Its share is not simply taken: hosts that share batches need `streams` and a `remainder`, and some processes do mean
+    to have every row, such as those that share the layers of a model, or the one that evaluates it.
+
+    Raises:
+        ValueError: If `shard` is None, and PyTorch or JAX says that there are several processes.
+    """
+    if shard is not None:
+        return
+    found = {"torch": ShardOptions.from_torch}
+    if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
+        found["jax"] = ShardOptions.from_jax  # which would begin to use devices, were there no processes yet
+    for name, ask in found.items():
+        if name in sys.modules and (count := ask().count) > 1:
+            raise ValueError(
+                f"shard: expected which of the {count} processes of {name} this one is, or each has every row: "
+                f"shard=ShardOptions.from_{name}(), with streams={count} or a multiple, and remainder='drop' or 'pad'. "
+                "Where each is to have every row: shard=ShardOptions(). Found None"
+            )
 
 
 def as_integer(name: str, value: Any, *others: str) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Unpack
 
@@ -13,7 +15,7 @@ except ImportError as error:
     raise ImportError("loaders.torch needs PyTorch: pip install 'npyflow[torch]'") from error
 
 from loaders import numpy
-from loaders.options import Keywords, Options, shows
+from loaders.options import Keywords, Options, check_shard, shows
 from loaders.order import hashing
 from loaders.order.epoch import ShardOptions
 
@@ -37,12 +39,12 @@ class Loader(IterableDataset):  # type: ignore[misc]  # torch is optional, so my
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.
         TypeError: If an option's value is of another type.
-        ValueError: If an option's value is not allowed.
+        ValueError: If an option's value is not allowed; when it is iterated, if a `DataLoader` has a `batch_size`.
     """
 
     def __init__(self, root: str | os.PathLike[str], split: str, **options: Unpack[Keywords]) -> None:
         super().__init__()
-        self._loader = numpy.Loader(root, split, **options)
+        self._loader, self._shard = numpy.Loader(root, split, **options), options.get("shard")
         self._pass = torch.zeros(1, dtype=torch.int64).share_memory_()
         # What a worker has done: its batches since the state that all workers began with.
         self._start = self._loader.state_dict()
@@ -57,7 +59,13 @@ class Loader(IterableDataset):  # type: ignore[misc]  # torch is optional, so my
         """
         return len(self._loader)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Workers that are not forked know nothing of the processes that have met in this one.
+        check_shard(self._shard)
+        return self.__dict__
+
     def __iter__(self) -> Iterator[Any]:
+        _check_caller()
         worker = get_worker_info()
         if worker is None:
             if self._resumes:
@@ -133,6 +141,25 @@ class Loader(IterableDataset):  # type: ignore[misc]  # torch is optional, so my
         self._resumes = "workers" in state
         if get_worker_info() is None:
             self._pass[0] = 0
+
+
+def _check_caller() -> None:
+    """Checks that no `DataLoader` makes batches of the batches.
+
+    A data set is not told what becomes of its elements; the object that asks for them knows, and calls from above.
+
+    Raises:
+        ValueError: If one does.
+    """
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        caller = frame.f_locals.get("self") if "self" in frame.f_code.co_varnames[:1] else None
+        if getattr(caller, "auto_collation", False) and isinstance(getattr(caller, "dataset", None), IterableDataset):
+            raise ValueError(
+                "batch_size of DataLoader: expected None, as loaders.torch.Loader yields whole batches: "
+                "DataLoader(loader, batch_size=None, num_workers=...); found a DataLoader that makes batches of them"
+            )
+        frame = frame.f_back
 
 
 def _hash(worker: Any) -> int:

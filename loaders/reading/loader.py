@@ -7,7 +7,7 @@ import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from loaders.order.epoch import ShardOptions
+from loaders.order.epoch import Deal, ShardOptions
 from loaders.order.position import Cursor
 from loaders.storage.damage import DamagedRecord, SkippedRecords
 
@@ -44,6 +44,11 @@ class ResumableLoader(abc.ABC):
     def epochs(self) -> int | None:
         """How many epochs an iteration has; None if it has no end."""
         return self._cursor.epochs
+
+    @property
+    def deal(self) -> Deal:
+        """How the rows of an epoch are dealt to batches."""
+        return self._cursor.deal
 
     @property
     def batch_size(self) -> int:

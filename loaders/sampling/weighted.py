@@ -17,6 +17,7 @@ import numpy.typing as npt
 from loaders.augment import augmentation
 from loaders.augment.augmentation import Augmentation
 from loaders.numpy import MOST_AHEAD, Loader, ToSupervised
+from loaders.options import check_shard
 from loaders.order import hashing, state
 from loaders.order.epoch import ShardOptions
 from loaders.order.state import StateError
@@ -51,7 +52,8 @@ class WeightedLoader:
         weights: A number of at least 0 for each of these rows as they are stored, of shape [rows]; see `balanced`.
         batch_size: The rows of a batch of all hosts together; a multiple of their number.
         seed: The seed of the draws.
-        shard: Which host of how many this is; it has the rows of each batch that are at its place.
+        shard: Which host of how many this is; it has the rows of each batch that are at its place. None as in
+            `loaders.numpy.Loader`.
         as_supervised, features: As in `loaders.numpy.Loader`.
         augment: As in `loaders.numpy.Loader`; random numbers come from the number of the draw, in epoch 0, so that a
             row that is drawn twice is changed in two ways.
@@ -72,7 +74,7 @@ class WeightedLoader:
         weights: npt.ArrayLike,
         batch_size: int,
         seed: int = 0,
-        shard: ShardOptions = ShardOptions(),  # noqa: B008 - it is frozen
+        shard: ShardOptions | None = None,
         as_supervised: bool = False,
         features: Sequence[str] | None = None,
         augment: Sequence[Augmentation] = (),
@@ -80,6 +82,8 @@ class WeightedLoader:
         cache_dir: str | os.PathLike[str] | None = None,
         cache_bytes: int | None = None,
     ) -> None:
+        check_shard(shard)
+        shard = shard or ShardOptions()
         path, manifest = os.fspath(root), read_manifest(root)
         chosen = columns.choose(manifest.features, features)
         self._arrange = ToSupervised(chosen, mask=False) if as_supervised else None

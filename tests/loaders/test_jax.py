@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from loaders.numpy import Loader as NumpyLoader
-from tests.support import ragged
+from tests.support import ragged, shards
 from tests.support.numbered import small_chunks, write_numbered
 
 jax = pytest.importorskip("jax")
@@ -51,6 +51,77 @@ def test_a_sharding(root):
     assert {batch["x"].sharding for batch in found} == {sharding}
     assert len(found[0]["x"].addressable_shards) == 4
     assert found[0]["mask"].addressable_shards[0].data.shape == (2,)
+
+
+def sharded(root, **options):
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]), ("rows",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
+    return Loader(root, "train", sharding=sharding, **options)
+
+
+def plain_augment(batch, rng):
+    return batch
+
+
+@pytest.mark.parametrize("augment", [(), (plain_augment,)])
+def test_what_a_sharding_cannot_cut_is_refused_when_made(root, augment):
+    for options, found in (
+        ({"batch_size": 8}, 5),  # 53 = 6 * 8 + 5
+        ({"batch_size": 6, "remainder": "drop"}, 6),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"expected batches that the sharding can cut; found one of shape \[{found}"
+        ):
+            sharded(root, augment=augment, **options)
+    assert len(list(sharded(root, batch_size=8, remainder="drop", augment=augment))) == 6
+    assert len(list(Loader(root, "train", batch_size=8, sharding=jax.devices()[1], augment=augment))) == 7
+
+
+def test_a_state_whose_last_batch_a_sharding_cannot_cut(root, tmp_path):
+    write_numbered(tmp_path / "even", [40], rows_per_record=4)
+    before = NumpyLoader(tmp_path / "even", "train", batch_size=5)
+    next(iter(before))
+    loader = sharded(tmp_path / "even", batch_size=8)
+    with pytest.raises(ValueError, match=r"found one of shape \[3"):
+        loader.load_state_dict(before.state_dict())
+
+
+def wide_root(path, **columns):
+    features = shards.specs(columns)
+    shards.write(path, {"train": [columns]}, rows_per_record=2, features=features)
+    return path
+
+
+def test_values_that_jax_would_cut(tmp_path):
+    """Without jax_enable_x64 there are no numbers of 64 bits."""
+    real = wide_root(tmp_path / "real", r=np.array([0.1, 0.2]))
+    with pytest.raises(
+        ValueError, match=r"r: .*found float64\. To keep it, jax.config.*x64.*; to round it, narrow=True"
+    ):
+        Loader(real, "train", batch_size=2)
+    (batch,) = Loader(real, "train", batch_size=2, narrow=True, shuffle=False)
+    assert batch["r"].dtype == np.float32
+    np.testing.assert_array_equal(batch["r"], np.float32([0.1, 0.2]))
+
+    def widened(batch, rng):
+        return {"n": batch["n"] * 0.5}
+
+    small = wide_root(tmp_path / "small", n=np.array([-(2**31), 2**31 - 1]))
+    (batch,) = Loader(small, "train", batch_size=2, shuffle=False)
+    assert (batch["n"].dtype, batch["n"].tolist()) == (np.int32, [-(2**31), 2**31 - 1])
+    with pytest.raises(ValueError, match=r"n: .*found float64"):
+        list(Loader(small, "train", batch_size=2, augment=[widened]))
+    large = wide_root(tmp_path / "large", n=np.array([1, 2**31]))
+    for narrow in (False, True):
+        with pytest.raises(
+            ValueError, match=r"n: expected int32, which JAX makes of int64; found 2147483648\. To keep"
+        ):
+            list(Loader(large, "train", batch_size=2, narrow=narrow))
+    with jax.enable_x64(True):
+        (batch,) = Loader(large, "train", batch_size=2, shuffle=False)
+        assert (batch["n"].dtype, batch["n"].tolist()) == (np.int64, [1, 2**31])
+        (batch,) = Loader(real, "train", batch_size=2, shuffle=False)
+        assert batch["r"].tolist() == [0.1, 0.2]
 
 
 def test_strings_stay_on_the_host(tmp_path):

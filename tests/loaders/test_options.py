@@ -60,7 +60,7 @@ def test_type_checkers_know_the_same_keywords(options, keywords):
         ({"shuffle": "no"}, TypeError, "shuffle is True or False; found 'no'"),
         ({"as_supervised": 1}, TypeError, "as_supervised is True or False; found 1"),
         ({"in_memory": None}, TypeError, "in_memory is True or False; found None"),
-        ({"shard": (0, 2)}, TypeError, r"shard is a loaders.ShardOptions; found \(0, 2\)"),
+        ({"shard": (0, 2)}, TypeError, r"shard is a loaders.ShardOptions, or None; found \(0, 2\)"),
         ({"augment": len}, TypeError, "augment is a list of functions; found <built-in function len>"),
         ({"augment": ["flip"]}, TypeError, r"augment is a list of functions; found \['flip'\]"),
         ({"cache_dir": 3}, TypeError, "cache_dir is a path, or None; found 3"),

@@ -8,6 +8,7 @@ import pytest
 
 from loaders.numpy import Loader as NumpyLoader
 from loaders.order.state import StateError
+from loaders.sampling.weighted import WeightedLoader
 from tests.support import ragged
 from tests.support.bits import any_bits
 from tests.support.numbered import small_chunks, write_numbered
@@ -147,6 +148,55 @@ def test_a_state_at_every_step_of_a_stateful_data_loader(root, workers, persiste
         restored.load_state_dict(loaded.state_dict())
         assert rows_of(head) + rows_of(restored) == whole[:4]
         assert rows_of(restored) == whole[4:]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_of_batches_are_refused(root, workers):
+    loader = Loader(root, "train", batch_size=7)
+    for options in ({}, {"batch_size": 4}):
+        with pytest.raises(ValueError, match=r"DataLoader\(loader, batch_size=None, num_workers=\.\.\.\)"):
+            next(iter(DataLoader(loader, num_workers=workers, **options)))
+    chained = torch.utils.data.ChainDataset([loader])
+    with pytest.raises(ValueError, match="batch_size of DataLoader: expected None"):
+        next(iter(DataLoader(chained)))
+
+    class Rows(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return next(iter(loader))["n"]
+
+    assert next(iter(DataLoader(Rows()))).shape == (1, 7)  # its own batches, each of which is one element
+    assert rows_of(DataLoader(loader, batch_size=None)) == expected(root, epochs=2)[8:]
+
+
+@pytest.fixture
+def two_ranks():
+    fake = pytest.importorskip("torch.testing._internal.distributed.fake_pg")
+    torch.distributed.init_process_group("fake", store=fake.FakeStore(), rank=1, world_size=2)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_a_forgotten_shard_is_refused(root, request):
+    early = [kind(root, "train", batch_size=8) for kind in (Loader, NumpyLoader)]
+    request.getfixturevalue("two_ranks")
+
+    for loader in early:
+        with pytest.raises(
+            ValueError, match=r"shard: expected which of the 2 processes of torch this one is.*from_torch"
+        ):
+            iter(loader) if isinstance(loader, Loader) else next(iter(loader))
+    with pytest.raises(ValueError, match="shard: expected"):  # its workers would not know
+        next(iter(DataLoader(early[0], batch_size=None, num_workers=1, multiprocessing_context="spawn")))
+    with pytest.raises(ValueError, match="shard: expected"):
+        Loader(root, "train", batch_size=8)
+    with pytest.raises(ValueError, match="shard: expected"):
+        WeightedLoader(root, "train", weights=np.ones(53), batch_size=8)
+    own = Loader(root, "train", batch_size=8, streams=2, remainder="pad", shard=ShardOptions.from_torch())
+    assert {len(batch["n"]) for batch in own} == {4}
+    assert len(rows_of(Loader(root, "train", batch_size=8, shard=ShardOptions()))) == 7
 
 
 def test_another_number_of_workers_is_refused(root):
