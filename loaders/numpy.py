@@ -13,7 +13,6 @@ from loaders.augment import augmentation
 from loaders.format.spec import FeatureSpec
 from loaders.options import Keywords, Options, check_shard, shows
 from loaders.order import hashing, splits, state
-from loaders.order.chunks import window_rows
 from loaders.order.epoch import Position, ShardOptions
 from loaders.order.position import IterationSpan, make_cursor
 from loaders.order.splits import ViewChunks
@@ -81,7 +80,6 @@ class Loader(ResumableLoader):
             data_set=self._cursor.identity.fingerprint,
         )
         self._chunks = ViewChunks.of(self._shards.chunks, view.ranges)
-        self._window_rows = window_rows(view.manifest, view.split)
         self._buffers = Buffers()
         self._held: HeldRows | None = None
 
@@ -121,7 +119,7 @@ class Loader(ResumableLoader):
         if prefetch != AUTOTUNE:
             return prefetch
         own = self._cursor.deal.stream_batch * len(self._cursor.deal.own)
-        return min(MOST_AHEAD, max(1, self._window_rows // own))
+        return min(MOST_AHEAD, max(1, self._cursor.identity.window_rows // own))
 
     def _run(
         self, span: IterationSpan, iteration: object, batches: Iterator[tuple[Position, Any]]
@@ -137,7 +135,7 @@ class Loader(ResumableLoader):
         rows = RowReader(self._shards, self._skipped)
         if self._options.in_memory and self._held is None:
             self._held = HeldRows(rows, self._view, self._chunks)
-        reader = BatchReader(rows, self._chunks, deal, self._window_rows, identity, self._buffers, held=self._held)
+        reader = BatchReader(rows, self._chunks, deal, identity, self._buffers, held=self._held)
         number = first
         while (at := deal.advance(span.start, number, end=span.end)) is not None:
             yield Position(epoch=at.epoch, rows=at.rows + deal.stream_batch), self._finish(reader.batch(at))

@@ -68,9 +68,9 @@ class Options:
             fills the batch up with zeros, and every batch has `mask`, of bools of shape [batch], False for what was
             filled up; as_supervised has it last, where Keras takes it as the weights of the rows if there are no
             others. With "drop" and "pad" every host has as many batches, of one size.
-        shard: Which host of how many this is. The hosts' batches are together the batch that a single host has. None
-            for a single host; loaders of arrays refuse it where `torch.distributed` or `jax.distributed` runs several
-            processes, which would all have every row: `ShardOptions()` says that they are to.
+        shard: Which host of how many this is. The hosts' batches, one after the other, are the batch that a single host
+            has. None for a single host; loaders of arrays refuse it where `torch.distributed` or `jax.distributed` runs
+            several processes, which would all have every row: `ShardOptions()` says that they are to.
         streams: Into how many streams an epoch is cut, a multiple of the number of hosts. A batch has as many rows of
             each. A state can be loaded with any number of hosts that divides it.
         as_supervised: Whether to yield `(inputs, labels)`, or `(inputs, labels, weights)` where a feature has the role

@@ -53,7 +53,7 @@ class Chunks:
         """
         shards = manifest.shards(split)
         rows = np.array([shard.rows for shard in shards], dtype=np.int64)
-        records = manifest.chunk_records or max(1, CHUNK_BYTES // (manifest.record_bytes or 1))
+        records = chunk_records(manifest)
         counts = -(-rows // (records * manifest.rows_per_record))
         return cls(
             rows=rows,
@@ -80,6 +80,11 @@ class Chunks:
         first = (index - self.starts[shard]) * self.records
         in_shard = -(-self.rows[shard] // self.rows_per_record)
         return shard, first, np.minimum(self.records, in_shard - first)
+
+
+def chunk_records(manifest: Manifest) -> int:
+    """How many records a chunk holds, but for the last one of a shard."""
+    return manifest.chunk_records or max(1, CHUNK_BYTES // (manifest.record_bytes or 1))
 
 
 def window_rows(manifest: Manifest, split: str) -> int:

@@ -117,8 +117,13 @@ class Deal:
 
     @property
     def own(self) -> range:
-        """The numbers of the streams that this host reads."""
-        return range(self.shard.index, self.streams, self.shard.count)
+        """The numbers of the streams that this host reads.
+
+        They are consecutive: a batch has stream after stream, so that the batches of the hosts, one after the other,
+        are the batch of one host, row for row.
+        """
+        each = self.streams // self.shard.count
+        return range(self.shard.index * each, (self.shard.index + 1) * each)
 
     def bounds(self, stream: int) -> tuple[int, int]:
         """The first row of a stream in the epoch's sequence, and the row after its last."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from loaders.format.manifest import Manifest
 from loaders.order import hashing, state
+from loaders.order.chunks import chunk_records, window_rows
 from loaders.order.epoch import Deal, Position, Remainder, ShardOptions
 from loaders.order.splits import View
 
@@ -162,6 +163,8 @@ def make_cursor(
         shuffle=bool(shuffle),
         seed=seed & hashing.MASK if shuffle else 0,
         streams=streams,
+        chunk_records=chunk_records(view.manifest),
+        window_rows=window_rows(view.manifest, view.split),
     )
     return Cursor(deal, identity, epochs)
 

@@ -13,7 +13,7 @@ import numpy as np
 from loaders.format.manifest import Manifest
 from loaders.order.epoch import Position
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 class StateError(ValueError):
@@ -30,6 +30,8 @@ class Identity:
         shuffle: Whether each epoch has its own order.
         seed: The seed of the order; 0 where there is none.
         streams: How many streams there are.
+        chunk_records: How many records a chunk holds.
+        window_rows: How many rows a window of one stream alone has.
     """
 
     fingerprint: str
@@ -37,6 +39,8 @@ class Identity:
     shuffle: bool
     seed: int
     streams: int
+    chunk_records: int
+    window_rows: int
 
 
 def fingerprint(manifest: Manifest) -> str:

@@ -174,7 +174,6 @@ class BatchReader:
         reader: What reads rows.
         chunks: The chunks of the view that is read.
         deal: How rows are dealt to batches.
-        rows: How many rows a window of one stream alone has.
         identity: What the order depends on.
         buffers: Where windows and batches lie.
         held: All rows of the view, if they are in memory.
@@ -185,15 +184,14 @@ class BatchReader:
         reader: RowReader,
         chunks: ViewChunks,
         deal: Deal,
-        rows: int,
         identity: state.Identity,
         buffers: Buffers,
         *,
         held: HeldRows | None = None,
     ) -> None:
         self._reader, self._chunks, self._deal, self._held = reader, chunks, deal, held
-        self._size = max(1, rows // deal.streams)
-        self._rows, self._buffers = rows, buffers
+        self._size = max(1, identity.window_rows // deal.streams)
+        self._rows, self._buffers = identity.window_rows, buffers
         self._seed = identity.seed if identity.shuffle else None
         self._windows: dict[int, Window] = {}
         self._sequences: dict[int, RowSequence] = {}

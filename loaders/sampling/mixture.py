@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from loaders.tensorflow.loader import Loader as TensorLoader
 
-VERSION = 2
+VERSION = 3
 DIGEST_BYTES = 4
 
 PLACE = ("epoch", "rows")

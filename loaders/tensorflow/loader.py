@@ -13,7 +13,6 @@ import tensorflow as tf
 from loaders.format.manifest import Manifest, ManifestError
 from loaders.options import TensorFlowKeywords, TensorFlowOptions, shows
 from loaders.order import hashing, splits, state
-from loaders.order.chunks import window_rows
 from loaders.order.position import IterationSpan, make_cursor, position_after
 from loaders.order.splits import ViewChunks
 from loaders.reading import columns
@@ -192,7 +191,6 @@ class Loader(ResumableLoader):
             rows,
             chunks,
             deal,
-            window_rows(view.manifest, view.split),
             identity,
             Buffers(),
             held=HeldRows(rows, view, chunks) if self._options.in_memory else None,

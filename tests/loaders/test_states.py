@@ -147,6 +147,23 @@ def test_what_is_no_state_is_refused(root, state):
         loader.load_state_dict(state)
 
 
+def test_a_state_of_the_order_before_is_refused(root):
+    loader = Loader(root, "train", batch_size=4)
+    before = {k: v for k, v in loader.state_dict().items() if k not in ("chunk_records", "window_rows")}
+    with pytest.raises(StateError, match="expected the state of a loader, of version 2; found 1"):
+        loader.load_state_dict(before | {"version": 1})
+
+
+@pytest.mark.parametrize(("sizes", "name"), [((900, 200), "chunk_records"), ((300, 400), "window_rows")])
+@pytest.mark.parametrize("kind", [Loader, TensorLoader])
+def test_a_state_of_other_chunks_or_windows_is_refused(root, monkeypatch, kind, sizes, name):
+    saved = kind(root, "train", batch_size=8).state_dict()
+    small_chunks(monkeypatch, chunk_bytes=sizes[0], window_bytes=sizes[1])
+
+    with pytest.raises(StateError, match=f"expected a state, with {name} .*; found {name} "):
+        kind(root, "train", batch_size=8).load_state_dict(saved)
+
+
 @pytest.mark.parametrize("streams", [1, 2])
 def test_what_was_consumed_is_not_read(tmp_path, monkeypatch, streams):
     # Records whose windows are over are damaged; a reader that meets one fails.
@@ -223,7 +240,7 @@ def test_identity_is_in_every_state(root):
     loader = Loader(root, "train", batch_size=5, seed=-1)
 
     assert loader.state_dict() == {
-        "version": 1,
+        "version": 2,
         **dataclasses.asdict(loader._cursor.identity),
         "epoch": 0,
         "rows": 0,
@@ -300,20 +317,47 @@ def test_every_row_comes_once_whatever_hosts_resume(
             assert found == rows
 
 
-@pytest.mark.parametrize("hosts", [1, 2, 3, 6])
-def test_hosts_have_one_global_batch(root, hosts):
-    def load(index, count, **options):
-        shard = ShardOptions(index=index, count=count)
-        return list(Loader(root, "train", batch_size=12, streams=6, shard=shard, remainder="pad", **options))
+@pytest.mark.parametrize("kind", [Loader, TensorLoader])
+@pytest.mark.parametrize("hosts", [1, 2, 3, 4])
+@pytest.mark.parametrize("remainder", ["drop", "pad"])
+def test_the_global_batch_is_the_same_for_any_number_of_hosts(root, kind, hosts, remainder):
+    """Row for row, as JAX joins the batches of processes: one after the other."""
+    common = {"batch_size": 24, "streams": 12, "seed": 5, "epochs": 2, "remainder": remainder}
+    whole = list(Loader(root, "train", **common))
+    shares = [list(kind(root, "train", shard=ShardOptions(index=i, count=hosts), **common)) for i in range(hosts)]
 
-    whole = load(0, 1)
-    shares = [load(index, hosts) for index in range(hosts)]
-
-    assert {len(share) for share in shares} == {len(whole)} == {5}
+    assert {len(share) for share in shares} == {len(whole)} == {6 if remainder == "pad" else 4}
     for step, batch in enumerate(whole):
-        found = np.concatenate([share[step]["n"] for share in shares])
-        assert sorted(found) == sorted(batch["n"])
-        assert all(len(share[step]["n"]) == 12 // hosts for share in shares)
+        assert {len(share[step]["n"]) for share in shares} == {24 // hosts}
+        joined = {name: np.concatenate([np.asarray(share[step][name]) for share in shares]) for name in batch}
+        assert_same_batch(joined, batch)
+
+
+def test_each_host_reads_its_own_rows(tmp_path, monkeypatch):
+    """All hosts together read little more than one alone: the chunks where one stream ends and the next begins."""
+    small_chunks(monkeypatch, chunk_bytes=300, window_bytes=3000)
+    write_numbered(tmp_path / "out", [1500, 1500], rows_per_record=4)
+    read, check = [], records.check_frames
+    monkeypatch.setattr(
+        records, "check_frames", lambda frames, layout: (read.append(len(frames)), check(frames, layout))
+    )
+
+    def cost(hosts):
+        costs = []
+        for index in range(hosts):
+            mapped._CHECKED.clear()
+            read.clear()
+            shard = ShardOptions(index=index, count=hosts)
+            list(Loader(tmp_path / "out", "train", batch_size=24, streams=12, remainder="pad", shard=shard))
+            costs.append(sum(read))
+        return costs
+
+    (alone,) = cost(1)
+    assert alone == 750
+    for hosts in (2, 3, 4):
+        costs = cost(hosts)
+        assert sum(costs) <= alone + hosts
+        assert max(costs) <= alone // hosts + 2
 
 
 def test_padding(root, ragged_root):

@@ -1,15 +1,22 @@
 """Streams, hosts and the ends of epochs: every row exactly once, whoever reads it."""
 
 import collections
+import hashlib
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from loaders.format.frames import record_bytes
+from loaders.format.manifest import Manifest, Shard
+from loaders.format.spec import FeatureSpec, is_variable
 from loaders.order import hashing
+from loaders.order.chunks import Chunks
 from loaders.order.epoch import Deal, Position, RowSequence, ShardOptions, window
 from loaders.order.hashing import unpermute
+from loaders.order.position import make_cursor
+from loaders.order.splits import resolve
 from tests.support.orders import make_chunks
 
 REMAINDERS = ("keep", "drop", "pad")
@@ -117,7 +124,7 @@ def test_hosts_share_every_batch_and_every_row_comes_once(
             host_rows(chunks, deal(hosts, index), position, window_rows=window_rows, seed=seed)
             for index in range(hosts)
         ]
-        assert sorted(row for share in shares for row in share) == sorted(batch)
+        assert [row for share in shares for row in share] == batch
         if remainder == "drop":
             assert len(batch) == alone.batch_size
         seen.update(batch)
@@ -194,6 +201,124 @@ def test_the_golden_order_of_four_streams():
     found = [window(deal, stream, 0, rows=120, seed=11, epoch=1) for stream in range(4)]
 
     assert [(w.start, w.stop, w.places[:4].tolist()) for w in found] == GOLDEN_WINDOWS
+
+
+# Orders at the real sizes of chunks and windows, on which every saved training depends.
+
+IMAGES = FeatureSpec(name="image", dtype="uint8", shape=(64, 64, 3))
+TABLE = FeatureSpec(name="x", dtype="float32", shape=(32,))
+TEXT = FeatureSpec(name="text", dtype="string", shape=())
+
+# For each: features, rows a record, rows of each shard, records of a chunk, rows of a window, and of epoch 1, in 1 and
+# in 12 streams: the digest of where all rows lie, the shard and the row of the first three.
+GOLDEN_ORDERS = [
+    (
+        (IMAGES,),
+        8,
+        (4000, 5, 3000),
+        10,
+        2730,
+        [
+            ("0123faeab73a45a1", [[0, 3979], [2, 800], [0, 2696]]),
+            ("4a513ee19f8c1267", [[0, 2461], [2, 2950], [0, 2429]]),
+        ],
+    ),
+    (
+        (TABLE,),
+        1024,
+        (300_000, 100_001),
+        7,
+        262_144,
+        [
+            ("aff963bdcd4233ac", [[0, 69577], [0, 47566], [1, 92781]]),
+            ("715e8798ffd67e90", [[0, 47566], [0, 299927], [1, 64530]]),
+        ],
+    ),
+    (
+        (TABLE, TEXT),
+        4,
+        (30_000, 30_000),
+        50,
+        335_544,
+        [
+            ("a18565ed61abd3b1", [[0, 526], [1, 22115], [0, 24290]]),
+            ("f3a11b2b8a006512", [[1, 139], [1, 5030], [1, 3640]]),
+        ],
+    ),
+]
+
+
+def real_manifest(features, rows_per_record, rows):
+    """A data set of which there is no file."""
+    fixed = not is_variable(features)
+    size = record_bytes(features, rows_per_record) if fixed else None
+
+    def shard(number, count):
+        file = f"train/train-{number:05d}.tfrecord"
+        full, rest = divmod(count, rows_per_record)
+        if fixed:
+            end = full * size + (record_bytes(features, rows_per_record, rows=rest) if rest else 0)
+            return Shard(file=file, rows=count, bytes=end, crc32c="00000000")
+        offsets = tuple(range(0, 100 * count, 100 * rows_per_record * 50))
+        return Shard(file=file, rows=count, bytes=100 * count, crc32c="00000000", offsets=offsets)
+
+    return Manifest(
+        features=features,
+        splits={"train": tuple(shard(number, count) for number, count in enumerate(rows))},
+        files=(),
+        rows_per_record=rows_per_record,
+        record_bytes=size,
+        chunk_records=None if fixed else 50,
+        seed=0,
+        source_fingerprint="",
+        transform=None,
+        config={},
+        versions={},
+    )
+
+
+@pytest.mark.parametrize("golden", GOLDEN_ORDERS)
+def test_the_golden_orders_at_the_real_sizes(golden):
+    features, rows_per_record, rows, records, window_size, orders = golden
+    manifest = real_manifest(features, rows_per_record, rows)
+
+    found = []
+    for streams in (1, 12):
+        cursor = make_cursor(
+            manifest,
+            resolve(manifest, "train"),
+            batch_size=240,
+            shuffle=True,
+            seed=7,
+            epochs=1,
+            remainder="pad",
+            shard=ShardOptions(),
+            streams=streams,
+        )
+        sizes = cursor.identity.chunk_records, cursor.identity.window_rows
+        order = rows_of_epoch(manifest, cursor.deal, window_size, seed=7, epoch=1)
+        digest = hashlib.blake2b(order.astype("<i8").tobytes(), digest_size=8).hexdigest()
+        found.append((digest, order[:3].tolist()))
+
+    assert sizes == (records, window_size)
+    assert found == orders
+
+
+def rows_of_epoch(manifest, deal, rows, *, seed, epoch):
+    """Where all rows lie, stream after stream: int64 of shape [rows, 2], the shard and the row in it."""
+    chunks = Chunks.of(manifest, "train")
+    sequence = RowSequence(chunks, hashing.derive(seed, hashing.CHUNKS, epoch))
+    runs = list(sequence.runs(0, deal.rows))
+    places = np.concatenate(
+        [np.stack(np.broadcast_arrays(run.shard, np.arange(run.start, run.stop)), 1) for run in runs]
+    )
+    parts = []
+    for stream in range(deal.streams):
+        first, end = deal.bounds(stream)
+        for number in range(-(-(end - first) // max(1, rows // deal.streams))):
+            found = window(deal, stream, number, rows=rows, seed=seed, epoch=epoch)
+            parts.append(places[found.start : found.stop][found.places])
+    return np.concatenate(parts)
 
 
 @pytest.mark.parametrize(
