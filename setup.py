@@ -28,7 +28,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["pipelines*", "loaders*"]),
-    package_data={"pipelines": ["py.typed"], "loaders": ["py.typed"]},
+    package_data={"pipelines": ["py.typed", "page/page.*"], "loaders": ["py.typed"]},
     python_requires=">=3.11",
     # What a training job needs to read a data set as NumPy arrays, and no more.
     install_requires=[
@@ -45,10 +45,13 @@ setup(
             "apache-beam>=2.77,<3",
             "filelock>=4",
             "grpcio>=1.65",
+            "Jinja2>=3.1",
+            "pillow>=10",
             "protobuf>=6,<7",
             "psutil>=6",
             "pyarrow>=18",
             "pydantic>=2.8",
+            "pygal>=3.1,<4",
             "PyYAML>=6.0",
             "requests>=2.32",
             "rich>=13.7",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipelines.interface.append import append
     from pipelines.interface.build import Built, build, refit
     from pipelines.interface.inspect import Inspection, inspect
+    from pipelines.interface.report import Report, report
     from pipelines.interface.validate import validate
     from pipelines.maintain.append import Appended
     from pipelines.maintain.leakage import Leaks, leakage
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Appended", "Built", "ConfigError", "DataError", "DatasetConfig", "Inspection", "Leaks", "ManifestError",
-    "NpyflowError", "OutputError", "Problem", "Ragged", "ReadNpy", "SourceError", "Status", "Thresholds", "Validation",
-    "Verified", "WorkerError", "append", "build", "inspect", "leakage", "refit", "status", "validate", "verify",
+    "NpyflowError", "OutputError", "Problem", "Ragged", "ReadNpy", "Report", "SourceError", "Status", "Thresholds",
+    "Validation", "Verified", "WorkerError", "append", "build", "inspect", "leakage", "refit", "report", "status",
+    "validate", "verify",
 ]  # fmt: skip
 
 _PLACES = {
@@ -39,6 +41,7 @@ _PLACES = {
     "pipelines.interface.append": "Appended append",
     "pipelines.interface.build": "Built build refit",
     "pipelines.interface.inspect": "Inspection inspect",
+    "pipelines.interface.report": "Report report",
     "pipelines.interface.validate": "Thresholds Validation validate",
     "pipelines.maintain.leakage": "Leaks leakage",
     "pipelines.maintain.status": "Status status",

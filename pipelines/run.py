@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from loaders.format.manifest import Manifest
+from loaders.format.names import REPORT
 from pipelines.analyze.accumulate import begin_first_round
 from pipelines.maintain.append import Addition, Appended
 from pipelines.maintain.commit import PROFILE, begin_append
@@ -16,6 +17,7 @@ from pipelines.output.directory import Output, OutputError
 from pipelines.output.lock import held
 from pipelines.output.state import check, prepare, write_description
 from pipelines.plan.plan import Plan
+from pipelines.reading.sample import SourceSample, sample_sources
 from pipelines.runners.beam import check_runner, option_value, run_pipeline, runs_here, threads
 from pipelines.runners.flink import stop_earlier
 from pipelines.runners.handoff import Handoff, hand_over
@@ -36,6 +38,7 @@ class Build:
         transform: The data set whose transform is used, if none is learned.
         arrays: The sources, where they are arrays in memory: they become files once the output is this build's.
         beam_options: Command-line options of Beam; with no runner named, Beam's direct runner in this process.
+        report: Whether a page that shows the data set is written beside it.
     """
 
     plan: Plan
@@ -44,6 +47,7 @@ class Build:
     transform: Existing | None = None
     arrays: Arrays | None = None
     beam_options: Sequence[str] = ()
+    report: bool = False
 
     @property
     def _transform_from(self) -> str | None:
@@ -117,7 +121,12 @@ class Build:
                     stack.enter_context(analysis_context(self.plan, output, here=here, shared=shared))
                     ready = pipeline | "Analyze" >> Analyze(plan, output, workers=pool, first_round=first_round)
                 pipeline | "Write" >> WriteShards(plan=plan, output=output, transform_ready=ready, workers=pool)
-            return publish(self.plan, output, transform_from=self._transform_from)
+            # Before sources that were arrays in memory go.
+            sample = sample_sources(self.plan) if self.report else None
+            manifest = publish(self.plan, output, transform_from=self._transform_from)
+        if self.report:
+            _write_report(output, manifest, plan=self.plan, sample=sample)
+        return manifest
 
 
 def run_append(
@@ -161,7 +170,18 @@ def run_append(
                 profile = WriteProfile(plan=reference, path=path, only=only, errors=output.errors, workers=pool)
                 pipeline | "Profile" >> profile
             pipeline | "Write" >> WriteShards(plan=reference, output=output, workers=pool)
-        return publish_append(plan, existing, output)
+        appended = publish_append(plan, existing, output)
+        if files.exists(output.path(REPORT)):
+            _write_report(output, appended.manifest)
+        return appended
+
+
+def _write_report(
+    output: Output, manifest: Manifest, *, plan: Plan | None = None, sample: SourceSample | None = None
+) -> None:
+    from pipelines.page.write import write_report  # with the libraries that draw, which take a while to import
+
+    write_report(output.root, manifest, plan=plan, sample=sample)
 
 
 def _resolve_links(root: str) -> str:

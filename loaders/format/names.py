@@ -26,6 +26,9 @@ SOURCES = "sources.json"
 TRANSFORM_MOMENTS = "transform_moments.npz"
 """The moments of the rows that the transform was learned from, where rows have been appended since."""
 
+REPORT = "report.html"
+"""A page that shows the data set. The manifest does not list it: it can be made again at any time."""
+
 ALWAYS = (SCHEMA, STATISTICS, STATISTICS_PROTO)
 """The files that every data set has beside its shards and the manifest."""
 
@@ -35,7 +38,7 @@ OPTIONAL = (FITTED, MOMENTS, GOLDEN, SOURCES, TRANSFORM_MOMENTS)
 OF_TRAINING_ROWS = (STATISTICS, STATISTICS_PROTO, FITTED, MOMENTS, GOLDEN, TRANSFORM_MOMENTS)
 """What was learned from training rows; a data set that uses another's transform has copies of the other's."""
 
-RESERVED = frozenset({TRANSFORM, MANIFEST, *ALWAYS, *OPTIONAL})
+RESERVED = frozenset({TRANSFORM, MANIFEST, *ALWAYS, *OPTIONAL, REPORT})
 """What no split can be called."""
 
 BUILD = "_build"

@@ -7,13 +7,16 @@ import time
 
 from rich.console import Console
 
+from loaders.format.names import REPORT
 from pipelines.cli.common import settings_of
 from pipelines.cli.dry_run import show_dry_run
 from pipelines.cli.terminal import long_work, quiet_work
 from pipelines.interface import tables
 from pipelines.interface.arguments import read_config
 from pipelines.interface.build import Built, plan_build, run_planned
+from pipelines.output.directory import Output
 from pipelines.results import print_blocks
+from pipelines.storage import files
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -26,6 +29,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             read_config(options.config, settings_of(options)),
             transform=options.transform or None,
             overwrite=options.overwrite,
+            report=not options.no_report,
             beam_options=options.beam_options,
         )
     if options.dry_run:
@@ -42,4 +46,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
 def show_built(console: Console, built: Built, *, begun: float) -> None:
     """Shows what a build has made, and how long that took since `begun`."""
     took = f"\n{built.root} is built in {time.monotonic() - begun:.1f} s"
-    print_blocks(console, ["", *built.blocks(), took])
+    page = Output(built.root).path(REPORT)
+    shown = f"; {page} shows it" if files.exists(page) else ""
+    print_blocks(console, ["", *built.blocks(), took + shown])

@@ -64,6 +64,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="use the transform of a data set as it is, with all that it says of features",
     )
     build.add_argument("--overwrite", action="store_true", help="replace a data set that is there")
+    build.add_argument(
+        "--no_report", action="store_true", help="write no report.html, the page that shows the data set"
+    )
     build.add_argument("--dry_run", action="store_true", help="check, forecast, print the configuration; write nothing")
 
     append = _add_command(add, "append", "add new files to a data set; its transform stays as it is")
@@ -83,6 +86,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--watch", action="store_true", help="say it again as it changes, until it is finished or has stopped"
     )
     status.add_argument("--json", metavar="FILE", help="write it for machines")
+
+    report = add("report", help="write a page that shows a data set, or a directory of arrays: report.html")
+    report.add_argument("path", metavar="PATH", help="a directory of .npy files, or a data set")
+    report.add_argument("--against", metavar="OTHER", help="a data set, or a directory of arrays, to compare it with")
+    report.add_argument(
+        "-o", "--output", metavar="FILE", help="the page; report.html in the data set, or here, if not given"
+    )
+    _add_config_options(report)
 
     verify = add("verify", help="check a data set against its manifest")
     verify.add_argument("path", metavar="OUT", help="a data set")

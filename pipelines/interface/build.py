@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from loaders.format.manifest import Manifest
+from loaders.format.names import REPORT
 from pipelines.counters import Counter
 from pipelines.interface import tables
 from pipelines.interface.arguments import Config, Sources, count_workers, find_sources, read_config
@@ -68,6 +69,7 @@ def plan_build(
     *,
     transform: Path | None = None,
     overwrite: bool = False,
+    report: bool = True,
     beam_options: Sequence[str] = (),
 ) -> Build:
     """Checks and plans what `build` builds; arguments and errors are those of `build`."""
@@ -86,6 +88,7 @@ def plan_build(
         overwrite=overwrite,
         transform=existing,
         arrays=given if isinstance(given, Arrays) else None,
+        report=report,
         beam_options=beam_options,
     )
 
@@ -99,6 +102,7 @@ def build(
     overwrite: bool = False,
     workers: int | None = None,
     progress: Shown = None,
+    report: bool = True,
     beam_options: Sequence[str] = (),
 ) -> Built:
     """Builds a data set of arrays, or what is left of it where an earlier call was interrupted.
@@ -119,6 +123,7 @@ def build(
             do. The shards are the same.
         progress: True to print it; or a function that is called with a stage, the rows that are done, and all rows, by
             a thread of its own.
+        report: Whether `report.html`, a page that shows the data set, is written into it.
         beam_options: Command-line options of Beam, such as `--runner=FlinkRunner`.
 
     Returns:
@@ -135,7 +140,9 @@ def build(
         WorkerError: If a worker was lost.
         OSError: If a file cannot be read or written.
     """
-    planned = plan_build(source, output, config, transform=transform, overwrite=overwrite, beam_options=beam_options)
+    planned = plan_build(
+        source, output, config, transform=transform, overwrite=overwrite, report=report, beam_options=beam_options
+    )
     return run_planned(planned, workers=workers, progress=progress)
 
 
@@ -151,6 +158,8 @@ def refit(
     beam_options: Sequence[str] = (),
 ) -> Built:
     """Builds a data set anew in its place, with its configuration: from all that it was made of, and what is new.
+
+    It has a page that shows it, if it had one before.
 
     Args:
         source: As in `build`; all parts of the data set must be there.
@@ -176,6 +185,7 @@ def refit(
         root=root,
         overwrite=True,
         arrays=given if isinstance(given, Arrays) else None,
+        report=files.exists(Output(root).path(REPORT)),
         beam_options=beam_options,
     )
     return run_planned(planned, workers=workers, progress=progress)

@@ -16,11 +16,10 @@ from pipelines import counters
 from pipelines.analyze.rounds import inputs_of, uses_moments
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.plan.plan import Plan
-from pipelines.plan.units import Span
 from pipelines.reading import missing
 from pipelines.reading.batches import Columns, take
 from pipelines.reading.columns import read_columns
-from pipelines.reading.splits import assign
+from pipelines.reading.splits import splits_of
 from pipelines.runners.combine import Merge
 from pipelines.runners.distribute import Distribute
 from pipelines.runners.failures import Recorded
@@ -116,16 +115,6 @@ def merge_profiles(features: Mapping[str, ResolvedFeature], a: Profile, b: Profi
         found[key] = _merge_features(features[key[1]], found[key], profile) if key in found else profile
     splits = dict.fromkeys([*a.rows, *b.rows])
     return Profile(rows={split: a.rows.get(split, 0) + b.rows.get(split, 0) for split in splits}, features=found)
-
-
-def splits_of(plan: Plan, spans: Sequence[Span]) -> npt.NDArray[np.intp]:
-    """The split of each row as a number in `plan.splits`; -1 for a row that is dropped."""
-    numbers = assign(plan, spans)
-    if not isinstance(plan.config.splits, str):
-        return numbers
-    splits = [plan.splits.index(str(plan.table.parts[span.part].split)) for span in spans]
-    own = np.repeat(np.array(splits, dtype=np.intp), [span.rows for span in spans])
-    return np.where(numbers < 0, numbers, own)
 
 
 def profile_units(units: tuple[int, int], plan: Plan, bounds: Bounds, only: Sequence[str] | None) -> Profile:

@@ -156,7 +156,7 @@ def _clear(output: Output, plan: Plan) -> None:
         return
     splits = sorted({*(manifest.splits if manifest else ()), *(state["splits"] if state else ())})
     write_state(output, {"format": FORMAT, "splits": splits, "config": plan.config.dump()})
-    for name in (names.MANIFEST, *names.OPTIONAL, *names.ALWAYS):
+    for name in (names.MANIFEST, *names.OPTIONAL, *names.ALWAYS, names.REPORT):
         files.remove(output.path(name))
     for split in splits:
         remove_shards(output, split, SHARD_NAME.fullmatch)

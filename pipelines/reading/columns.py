@@ -28,7 +28,9 @@ Array = npt.NDArray[Any]
 MAX_CODE_POINT = 0x10FFFF
 
 
-def read_columns(plan: Plan, spans: Sequence[Span], *, stage: str, features: Iterable[str] | None = None) -> Columns:
+def read_columns(
+    plan: Plan, spans: Sequence[Span], *, stage: str, features: Iterable[str] | None = None, finite: bool = True
+) -> Columns:
     """Reads the rows of some spans, one after the other. Each file is opened once.
 
     Args:
@@ -36,6 +38,7 @@ def read_columns(plan: Plan, spans: Sequence[Span], *, stage: str, features: Ite
         spans: The runs of rows.
         stage: The stage that the rows are counted for, in the progress shown.
         features: The names of the features to read; None for all.
+        finite: Whether infinities are errors where the transform would meet them.
 
     Returns:
         For each feature `[rows of all spans, *shape]`: numbers in the dtype of the sources and this machine's byte
@@ -52,7 +55,7 @@ def read_columns(plan: Plan, spans: Sequence[Span], *, stage: str, features: Ite
     rows = sum(span.rows for span in spans)
     columns = _read(plan.table, [known[feature.name] for feature in chosen], spans)
     for feature in chosen:
-        if feature.transformed and (feature.mask is None or feature.mask in columns):
+        if finite and feature.transformed and (feature.mask is None or feature.mask in columns):
             _check_finite(plan.table, feature, columns, spans)
     row_bytes = plan.table.row_bytes if names is None else sum(known[feature.name].row_bytes for feature in chosen)
     counters.count_read(stage, rows=rows, size=round(rows * row_bytes))

@@ -81,6 +81,16 @@ def assign(plan: Plan, spans: Sequence[Span]) -> Splits:
     return numbers
 
 
+def splits_of(plan: Plan, spans: Sequence[Span]) -> npt.NDArray[np.intp]:
+    """The split of each row as a number in `plan.splits`; -1 for a row that is dropped."""
+    numbers = assign(plan, spans)
+    if not isinstance(plan.config.splits, str):
+        return numbers
+    splits = [plan.splits.index(str(plan.table.parts[span.part].split)) for span in spans]
+    own = np.repeat(np.array(splits, dtype=np.intp), [span.rows for span in spans])
+    return np.where(numbers < 0, numbers, own)
+
+
 def needed(plan: Plan) -> tuple[str, ...]:
     """The features that splits and filter need."""
     names = set()

@@ -23,6 +23,7 @@ PIN = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9.
 
 # The modules that are not called what their distributions are.
 DISTRIBUTIONS = {
+    "PIL": "pillow",
     "apache_beam": "apache-beam",
     "google.protobuf": "protobuf",
     "google_crc32c": "google-crc32c",

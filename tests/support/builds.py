@@ -4,8 +4,8 @@ import pipelines
 
 
 def build(source, output, config=None, *, workers=1, **options):
-    """The manifest of a build by one process."""
-    return pipelines.build(source, output, config, workers=workers, **options).manifest
+    """The manifest of a build by one process, without a page that shows it unless one is asked for."""
+    return pipelines.build(source, output, config, **{"workers": workers, "report": False} | options).manifest
 
 
 def append(source, output, *, workers=1, **options):

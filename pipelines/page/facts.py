@@ -1,0 +1,282 @@
+"""The facts that a report shows: what a manifest or a plan says, exact statistics, and a sample of rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders.format.manifest import Manifest
+from loaders.format.names import STATISTICS
+from loaders.format.spec import FeatureSpec
+from pipelines.errors import NpyflowError
+from pipelines.forecast.estimate import describe
+from pipelines.output.directory import Output
+from pipelines.page.stored import sample_shards
+from pipelines.plan.plan import Plan
+from pipelines.plan.resolve import is_training
+from pipelines.reading.batches import Columns, Ragged, take, values_of
+from pipelines.reading.sample import SourceSample, sample_sources
+from pipelines.sources.provenance import raw_specs
+from pipelines.statistics.recorded import TrainingStatistics
+from pipelines.statistics.summary import Over, Statistics, as_columns, statistics_shape
+from pipelines.storage import files
+
+Rows = npt.NDArray[Any] | Ragged
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Split:
+    """A split: its rows, bytes and shards; None where only a build will tell."""
+
+    name: str
+    rows: int | None
+    bytes: int | None
+    shards: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Feature:
+    """What is known of one feature.
+
+    Attributes:
+        source: The feature as the sources have it, or None where the transform alone gives it.
+        batch: The feature as a batch holds it, or None where it is in none.
+        said: What the configuration says of it.
+        statistics: The exact statistics of the training rows before the transform, or None.
+        classes: The classes and how often each occurs in the training rows, exact; or None.
+        raw: For each split, a sample of rows before the transform; empty where they are not known.
+        made: For each split, a sample of rows as a batch has them; empty where they are as before.
+        places: Where each row of `raw` lies in the sources, from 0 to 1, for each split; empty where unknown.
+    """
+
+    source: FeatureSpec | None
+    batch: FeatureSpec | None
+    said: Mapping[str, Any]
+    statistics: Statistics | None
+    classes: tuple[npt.NDArray[Any], npt.NDArray[np.int64]] | None
+    raw: Mapping[str, Rows]
+    made: Mapping[str, Rows]
+    places: Mapping[str, npt.NDArray[np.float64]]
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """The feature before the transform, where it is known so."""
+        spec = self.source or self.batch
+        assert spec is not None, "a feature is in the sources or in a batch"
+        names = self.batch.class_names if self.batch else tuple(map(str, self.said.get("class_names", ())))
+        role = self.batch.role if self.batch else self.said.get("role", spec.role)
+        return dataclasses.replace(spec, role=role, class_names=names)
+
+    @property
+    def name(self) -> str:
+        """The feature's name."""
+        return self.spec.name
+
+    @functools.cached_property
+    def estimates(self) -> Mapping[str, Statistics]:
+        """The statistics of the sample of each split, before the transform; none of what are no numbers."""
+        if not self.spec.dtype.startswith(("bool", "int", "uint", "float")):
+            return {}
+        over = self.said.get("over", "element")
+        shared: Over = tuple(over) if isinstance(over, list) else over
+        found = {}
+        for split, rows in self.raw.items():
+            values = values_of(rows)
+            if len(values):
+                floats = as_floats(self.spec, self.said, rows).reshape(values.shape)
+                shape = statistics_shape(shared, values.shape[1:])
+                found[split] = _statistics(as_columns(floats, shared), shape)
+        return found
+
+    @property
+    def rows(self) -> Mapping[str, Rows]:
+        """The sample that shows the feature best: before the transform, where that is known."""
+        return self.raw or self.made
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a report shows.
+
+    Attributes:
+        built: Whether it is of a data set, and not of sources.
+        features: The features, by name.
+        splits: The splits.
+        training: The split that statistics are of.
+        sampled: How many rows of each split are in the sample.
+        whole: Whether the sample is all rows.
+        config: The configuration in full.
+        manifest: The manifest of a data set, or None.
+        problems: What could not be read.
+    """
+
+    built: bool
+    features: Mapping[str, Feature]
+    splits: tuple[Split, ...]
+    training: str
+    sampled: Mapping[str, int]
+    whole: bool
+    config: Mapping[str, Any]
+    manifest: Manifest | None = None
+    problems: tuple[str, ...] = ()
+
+
+def of_sources(plan: Plan) -> Facts:
+    """The facts of sources, as a build would read them."""
+    sample, problems = _sample(plan)
+    raw, places = _by_split(plan, sample)
+    config = plan.config.dump()
+    specs = {spec.name: spec for spec in raw_specs(plan.table)}
+    features = {
+        name: Feature(
+            source=spec,
+            batch=None,
+            said=config["features"].get(name, {}),
+            statistics=None,
+            classes=None,
+            raw={split: columns[name] for split, columns in raw.items()},
+            made={},
+            places=places,
+        )
+        for name, spec in specs.items()
+    }
+    splits = tuple(Split(name=name, **expected) for name, expected in describe(plan)["splits"].items())
+    return Facts(
+        built=False,
+        features=features,
+        splits=splits,
+        training=plan.training_split,
+        sampled={split: len(rows) for split, rows in places.items()},
+        whole=sample is not None and sample.whole,
+        config=config,
+        problems=(*problems, *map(str, plan.table.skipped)),
+    )
+
+
+def of_data_set(
+    root: str, manifest: Manifest, *, plan: Plan | None = None, sample: SourceSample | None = None
+) -> Facts:
+    """The facts of a data set; with the plan of its build and a sample of the sources, also of their rows.
+
+    Raises:
+        DataError: If a shard is not as the manifest says.
+        OSError: If a file cannot be read.
+    """
+    stored = {split: sample_shards(root, manifest, split) for split in manifest.splits}
+    raw, places = ({}, {}) if plan is None else _by_split(plan, sample)
+    recorded = _recorded(root)
+    sources = {spec.name: spec for spec in manifest.sources}
+    batch = {spec.name: spec for spec in manifest.transformed or manifest.features}
+    features = {}
+    for name in sorted({*sources, *batch}):
+        said = manifest.config["features"].get(name, {})
+        as_is = _as_is(manifest, name)
+        own_stored = {split: columns[name] for split, columns in stored.items() if name in columns}
+        own_raw = {split: columns[name] for split, columns in raw.items() if name in columns}
+        features[name] = Feature(
+            source=sources.get(name),
+            batch=batch.get(name),
+            said=said,
+            statistics=recorded.statistics.get(name),
+            classes=(recorded.classes[name].values, recorded.classes[name].counts)
+            if name in recorded.classes
+            else None,
+            raw=own_raw or (own_stored if as_is else {}),
+            made={} if as_is else own_stored,
+            places=places if own_raw else {},
+        )
+    splits = (
+        Split(name=name, rows=manifest.rows(name), bytes=sum(shard.bytes for shard in shards), shards=len(shards))
+        for name, shards in manifest.splits.items()
+    )
+    sampled = {split: len(next(iter(columns.values()))) if columns else 0 for split, columns in stored.items()}
+    whole = sampled == {split: manifest.rows(split) for split in manifest.splits}
+    if sample is not None:  # which most of the page shows
+        sampled = {split: len(rows) for split, rows in places.items()}
+        whole = whole and sample.whole
+    skipped = (f"{each['path']}: expected {each['expected']}; found {each['found']}" for each in manifest.skipped)
+    dropped = [f"{manifest.dropped:,} rows of the sources were dropped"] if manifest.dropped else []
+    return Facts(
+        built=True,
+        features=features,
+        splits=tuple(splits),
+        training=_training(manifest),
+        sampled=sampled,
+        whole=whole,
+        config=manifest.config,
+        manifest=manifest,
+        problems=(*dropped, *skipped),
+    )
+
+
+def _training(manifest: Manifest) -> str:
+    said = manifest.config.get("training")
+    return said or next((name for name in manifest.splits if is_training(name)), next(iter(manifest.splits)))
+
+
+def _as_is(manifest: Manifest, name: str) -> bool:
+    """Whether the shards hold a feature as the sources do."""
+    if manifest.config.get("preprocessing_fn") is not None:
+        return False
+    said = manifest.config["features"].get(name)
+    if said is None:  # an indicator of missing values
+        return False
+    return said.get("store") == "raw" or (said.get("impute") == "none" and said.get("normalize") in ("none", []))
+
+
+def _recorded(root: str) -> TrainingStatistics:
+    path = Output(root).path(STATISTICS)
+    if not files.exists(path):
+        return TrainingStatistics(statistics={}, classes={})
+    return TrainingStatistics.load(files.read_bytes(path))
+
+
+def _sample(plan: Plan) -> tuple[SourceSample | None, list[str]]:
+    try:
+        return sample_sources(plan), []
+    except (NpyflowError, OSError) as error:
+        return None, [f"The sources could not be read: {error}"]
+
+
+def _by_split(plan: Plan, sample: SourceSample | None) -> tuple[dict[str, Columns], dict[str, npt.NDArray[np.float64]]]:
+    """The rows of each split, and where they lie; nothing of no sample."""
+    if sample is None:
+        return {}, {}
+    rows = {split: np.flatnonzero(sample.splits == number) for number, split in enumerate(plan.splits)}
+    columns = {split: take(sample.columns, own) for split, own in rows.items() if len(own)}
+    return columns, {split: sample.places[rows[split]] for split in columns}
+
+
+def as_floats(spec: FeatureSpec, said: Mapping[str, Any], rows: Rows) -> npt.NDArray[np.float64]:
+    """The values of some rows as float64 `[rows or steps, elements]`, NaN where one is missing; of no numbers empty."""
+    if spec.dtype == "string" or spec.dtype.startswith("complex"):
+        return np.zeros((0, 1))
+    values = values_of(rows)
+    found = values.reshape(len(values), -1).astype(np.float64)
+    for value in said.get("missing") or ():
+        found = np.where(found == float(value), np.nan, found)
+    return found
+
+
+def _statistics(columns: npt.NDArray[np.float64], shape: tuple[int, ...]) -> Statistics:
+    """The statistics of each column, rounded as NumPy does; infinite values count as missing."""
+    known = np.isfinite(columns)
+    count = known.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        mean = np.where(known, columns, 0.0).sum(axis=0) / count
+        std = np.sqrt((np.where(known, columns - mean, 0.0) ** 2).sum(axis=0) / count)
+    none = count == 0
+    found = {
+        "count": count,
+        "missing": len(columns) - count,
+        "min": np.where(none, np.nan, np.where(known, columns, np.inf).min(axis=0)),
+        "max": np.where(none, np.nan, np.where(known, columns, -np.inf).max(axis=0)),
+        "mean": mean,
+        "std": std,
+    }
+    return Statistics(**{name: np.asarray(values).reshape(shape) for name, values in found.items()})

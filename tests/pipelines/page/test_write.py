@@ -1,0 +1,76 @@
+"""The page that builds leave beside their data sets."""
+
+import html
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+import pipelines
+from pipelines.page import write
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    rng = np.random.default_rng(0)
+    x = rng.normal(3, 2, size=(400, 4)).astype(np.float32)
+    x[rng.random(x.shape) < 0.1] = np.nan
+    return {"x": x, "label": rng.integers(0, 3, 400)}
+
+
+@pytest.fixture(scope="module")
+def built(arrays, tmp_path_factory):
+    out = tmp_path_factory.mktemp("built") / "out"
+    pipelines.build(arrays, out, workers=1)
+    return out
+
+
+def page_of(out):
+    return pathlib.Path(out, "report.html").read_text()
+
+
+def test_a_build_shows_values_before_and_after_the_transform(built):
+    page = page_of(built)
+    assert "Values before the transform" in page
+    assert "Values as a batch holds them" in page
+    assert "Missing values along the sources" in page
+    assert 'loaders.load("OUT", "train"' in html.unescape(page)
+    assert str(built) not in page
+
+
+def test_the_manifest_does_not_list_it_and_the_data_set_verifies_with_and_without(built, tmp_path):
+    manifest = json.loads((built / "manifest.json").read_text())
+    assert "report.html" not in [file["file"] for file in manifest["files"]]
+    assert pipelines.verify(built).problems == ()
+
+
+def test_files_give_the_same_bytes_with_any_number_of_workers(built, arrays, tmp_path):
+    (tmp_path / "src").mkdir()
+    for name, array in arrays.items():
+        np.save(tmp_path / "src" / f"{name}.npy", array)
+    pipelines.build(tmp_path / "src", tmp_path / "out", workers=2)
+    assert page_of(tmp_path / "out") == page_of(built)
+
+
+def test_none_is_left_where_none_is_wanted(built, arrays, tmp_path, monkeypatch):
+    pipelines.build(arrays, tmp_path / "out", workers=1, report=False)
+    assert not (tmp_path / "out" / "report.html").exists()
+    pipelines.report(tmp_path / "out")
+    before = page_of(tmp_path / "out")
+    assert "Values as a batch holds them" in before
+    more = {name: array[:50] + 1 for name, array in arrays.items()}
+    pipelines.append(more, tmp_path / "out", workers=1)
+    assert page_of(tmp_path / "out") != before  # a page that is there is kept up to date
+    pipelines.build(arrays, tmp_path / "out", workers=1, report=False, overwrite=True)
+    assert not (tmp_path / "out" / "report.html").exists()
+
+    def fail(*_):
+        raise ValueError
+
+    monkeypatch.setattr(write, "render", fail)
+    pipelines.build(arrays, tmp_path / "out", workers=1, overwrite=True)  # a data set without a page is as good
+    assert pipelines.verify(tmp_path / "out").problems == ()
+    assert not (tmp_path / "out" / "report.html").exists()
