@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,13 @@ MAX_SHOWN = 20
 
 GOES_ON = "The same command goes on where it stopped"
 """Ends the message of an error that may not come again."""
+
+
+def suggest(found: object, known: Iterable[str]) -> str:
+    """What somebody may have meant, for the end of a message; "" where nothing known is near."""
+    plain = {name.casefold().replace("-", "").replace("_", ""): name for name in known}
+    near = difflib.get_close_matches(str(found).casefold().replace("-", "").replace("_", ""), plain, n=1, cutoff=0.7)
+    return f"; did you mean {plain[near[0]]}?" if near else ""
 
 
 class NpyflowError(Exception):
@@ -104,5 +112,5 @@ class SourceError(NpyflowError):
         lines = [f"  {problem}" for problem in self.problems[:MAX_SHOWN]]
         if count > MAX_SHOWN:
             lines.append(f"  … and {count - MAX_SHOWN} more")
-        head = f"{count} problem{'s' if count != 1 else ''} in the sources; nothing was written"
+        head = f"{count} problem{'s' if count != 1 else ''} in the sources"
         super().__init__("\n".join([head, *lines]))

@@ -62,6 +62,10 @@ class Table:
         """The rows as they are shown."""
         return [[_show(heading, value) for heading, value in zip(self.headings, row, strict=True)] for row in self.rows]
 
+    def to_json(self) -> list[dict[str, Any]]:
+        """The rows by their headings."""
+        return [dict(zip(self.headings, row, strict=True)) for row in self.rows]
+
 
 def _show(heading: str, value: Any) -> str:
     if value is None:
@@ -119,6 +123,10 @@ class Result:
     def table(self) -> Table:
         """What `to_frame` has: the first table that is shown, unless a result has a better one."""
         return next((block for block in self.blocks() if isinstance(block, Table)), Table(columns=(), rows=()))
+
+    def to_json(self) -> dict[str, Any]:
+        """What was found or done, as JSON values by their names."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload,no-any-return]
 
     def to_frame(self) -> pd.DataFrame:
         """The table of this result as a DataFrame; needs pandas."""

@@ -8,7 +8,7 @@ import time
 from rich.console import Console
 
 from pipelines.cli.build import show_built
-from pipelines.cli.common import given
+from pipelines.cli.common import given, write_report
 from pipelines.cli.terminal import long_work
 from pipelines.interface import tables
 from pipelines.interface.append import append
@@ -30,4 +30,5 @@ def run(options: argparse.Namespace, console: Console) -> int:
     else:
         took = f"\n{options.output} has grown in {time.monotonic() - begun:.1f} s"
         print_blocks(console, ["", *done.blocks(), "", *tables.of_counts(done.counts, rows=done.added), took])
+    write_report(options.json, {"rows": 0} if done is None else done.to_json())
     return 0

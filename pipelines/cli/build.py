@@ -8,7 +8,7 @@ import time
 from rich.console import Console
 
 from loaders.format.names import REPORT
-from pipelines.cli.common import settings_of
+from pipelines.cli.common import settings_of, write_report
 from pipelines.cli.dry_run import show_dry_run
 from pipelines.cli.terminal import long_work, quiet_work
 from pipelines.interface import tables
@@ -40,6 +40,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     with long_work(console, options.beam_options, debug=options.debug, output=options.output):
         built = run_planned(planned, workers=options.workers, progress=console)
     show_built(console, built, begun=begun)
+    write_report(options.json, built.to_json())
     return 0
 
 

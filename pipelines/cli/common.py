@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from typing import Any
 
 from pipelines.errors import NpyflowError
@@ -29,15 +31,21 @@ def has_begun(output: str) -> bool:
 
 
 def write_report(path: str | None, value: Any) -> None:
-    """Writes a report for machines, where one is asked for.
+    """Writes a report for machines, where one is asked for; no directory is made for it.
 
     Raises:
         NpyflowError: If the file cannot be written.
     """
     if not path:
         return
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    if path == "-":
+        sys.stdout.write(text)
+        return
     try:
-        files.write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        if files.is_local(path):
+            os.stat(os.path.dirname(os.path.abspath(path)))  # or it would be made
+        files.write_text(path, text)
     except OSError as error:
         found = error.strerror or str(error)
         raise NpyflowError(f"{path}: expected a file that can be written; found {found}") from error

@@ -9,7 +9,7 @@ from rich.console import Console
 
 import loaders
 from loaders.diagnostics import shuffle_quality
-from pipelines.cli.common import settings_of
+from pipelines.cli.common import settings_of, write_report
 from pipelines.cli.terminal import quiet_work
 from pipelines.errors import EXIT_FAILED, ConfigError
 from pipelines.interface.inspect import inspect
@@ -36,6 +36,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         sys.stdout.write(found.as_function())
         return 0
     print_blocks(console, found.blocks())
+    write_report(options.json, found.to_json())
     return 0
 
 

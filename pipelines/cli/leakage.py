@@ -6,6 +6,7 @@ import argparse
 
 from rich.console import Console
 
+from pipelines.cli.common import write_report
 from pipelines.errors import EXIT_FAILED
 from pipelines.interface.progress import following_rows
 from pipelines.maintain.leakage import STAGE, leakage
@@ -17,4 +18,5 @@ def run(options: argparse.Namespace, console: Console) -> int:
     with following_rows(console, options.path, STAGE):
         found = leakage(options.path, features=options.features.split(",") if options.features else None)
     print_blocks(console, found.blocks())
+    write_report(options.json, found.to_json())
     return EXIT_FAILED if found.distinct else 0

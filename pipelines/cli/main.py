@@ -10,7 +10,15 @@ from rich.console import Console
 
 from loaders.format.manifest import ManifestError
 from pipelines.cli.options import make_parser
-from pipelines.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, GOES_ON, ConfigError, NpyflowError
+from pipelines.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    GOES_ON,
+    ConfigError,
+    NpyflowError,
+    SourceError,
+)
 from pipelines.storage.connections import configure, refuse_replaced
 
 RUN_BY_BEAM = ("build", "append", "validate")
@@ -32,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if refused:
         parser.error(refused)
     options.beam_options = rest
-    console = Console(soft_wrap=True, markup=False, emoji=False)
+    console = Console(quiet=options.quiet or options.json == "-", soft_wrap=True, markup=False, emoji=False)
     try:
         _reach_file_systems(options.storage_option)
         _check_beam_options(options.beam_options)
@@ -41,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (NpyflowError, ManifestError) as error:
         if options.debug:
             raise
-        _complain(str(error))
+        nothing = "; nothing was written" if isinstance(error, SourceError) and options.command in WRITING else ""
+        head, *problems = str(error).split("\n")
+        _complain("\n".join([head + nothing, *problems]))
         if isinstance(error, NpyflowError):
             return error.exit_code
         return EXIT_FAILED if options.command == "verify" else EXIT_BAD_INPUT

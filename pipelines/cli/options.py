@@ -23,6 +23,12 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line; what it does not know is left to Beam."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the stack trace of an error")
+    common.add_argument("--quiet", action="store_true", help="print errors alone")
+    common.add_argument(
+        "--json",
+        metavar="FILE",
+        help="write what is found or done for machines; - is the standard output, where nothing else is printed then",
+    )
     common.add_argument(
         "--storage_option",
         metavar="SCHEME.KEY=VALUE",
@@ -41,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = functools.partial(commands.add_parser, parents=[common], allow_abbrev=False)
 
     inspect = add("inspect", help="show what a directory of arrays, or a data set, holds")
-    inspect.add_argument("path", metavar="PATH", help="a directory of .npy files, or a data set")
+    inspect.add_argument("path", type=_path, metavar="PATH", help="a directory of .npy files, or a data set")
     inspect.add_argument(
         "--shuffle",
         action="store_true",
@@ -56,7 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_config_options(inspect)
 
     build = _add_command(add, "build", "build a data set from a directory of arrays")
-    build.add_argument("output", metavar="OUT", help="the directory for the data set")
+    build.add_argument("output", type=_path, metavar="OUT", help="the directory for the data set")
     _add_config_options(build)
     build.add_argument(
         "--transform",
@@ -70,22 +76,20 @@ def make_parser() -> argparse.ArgumentParser:
     build.add_argument("--dry_run", action="store_true", help="check, forecast, print the configuration; write nothing")
 
     append = _add_command(add, "append", "add new files to a data set; its transform stays as it is")
-    append.add_argument("output", metavar="OUT", help="the data set")
+    append.add_argument("output", type=_path, metavar="OUT", help="the data set")
     _add_error_options(append)
     append.add_argument("--refit", action="store_true", help="build all of OUT anew from SRC, with new statistics")
 
     validate = _add_command(add, "validate", "check ranges, missing values, classes and drift of arrays")
     _add_config_options(validate)
     validate.add_argument("--against", metavar="OUT", help="a data set that the arrays should be like")
-    validate.add_argument("--json", metavar="FILE", help="write the report for machines")
     _add_thresholds(validate)
 
     status = add("status", help="say how far a build is, whatever runs it and wherever")
-    status.add_argument("path", metavar="OUT", help="the directory of a data set, finished or being built")
+    status.add_argument("path", type=_path, metavar="OUT", help="the directory of a data set, finished or being built")
     status.add_argument(
         "--watch", action="store_true", help="say it again as it changes, until it is finished or has stopped"
     )
-    status.add_argument("--json", metavar="FILE", help="write it for machines")
 
     report = add("report", help="write a page that shows a data set, or a directory of arrays: report.html")
     report.add_argument("path", metavar="PATH", help="a directory of .npy files, or a data set")
@@ -96,10 +100,10 @@ def make_parser() -> argparse.ArgumentParser:
     _add_config_options(report)
 
     verify = add("verify", help="check a data set against its manifest")
-    verify.add_argument("path", metavar="OUT", help="a data set")
+    verify.add_argument("path", type=_path, metavar="OUT", help="a data set")
 
     leakage = add("leakage", help="find rows that are in more than one split of a data set")
-    leakage.add_argument("path", metavar="OUT", help="a data set")
+    leakage.add_argument("path", type=_path, metavar="OUT", help="a data set")
     leakage.add_argument("--features", metavar="NAME,…", help="the features that are compared; all inputs if not given")
 
     bench = add("bench", help="measure how fast a data set feeds a training, and what would change it")
@@ -108,7 +112,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_bench_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="OUT", help="a data set")
+    parser.add_argument("path", type=_path, metavar="OUT", help="a data set")
     parser.add_argument("--split", default="train", metavar="NAME", help="the split that is read (train)")
     parser.add_argument("--batch_size", type=_count, default=256, metavar="N", help="the rows of a batch (256)")
     parser.add_argument(
@@ -130,7 +134,12 @@ def _add_bench_options(parser: argparse.ArgumentParser) -> None:
         default="tf",
         help="loaders.load, which is a tf.data pipeline (tf), or loaders.numpy.Loader",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the numbers for machines")
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path; found an empty one")
+    return text
 
 
 def _count(text: str) -> int:
@@ -153,7 +162,9 @@ def _add_command(add: Callable[..., argparse.ArgumentParser], name: str, says: s
     """A command that Beam runs."""
     beam = "Any other option --NAME=VALUE goes to Beam: --runner=FlinkRunner, --direct_num_workers=2 …"
     parser = add(name, help=says, epilog=beam)
-    parser.add_argument("source", metavar="SRC", help="a directory of .npy files, in any file system that fsspec has")
+    parser.add_argument(
+        "source", type=_path, metavar="SRC", help="a directory of .npy files, in any file system that fsspec has"
+    )
     parser.add_argument(
         "--workers",
         type=int,

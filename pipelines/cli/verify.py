@@ -6,6 +6,7 @@ import argparse
 
 from rich.console import Console
 
+from pipelines.cli.common import write_report
 from pipelines.cli.terminal import quiet_work
 from pipelines.errors import EXIT_FAILED
 from pipelines.interface.progress import following_rows
@@ -18,4 +19,5 @@ def run(options: argparse.Namespace, console: Console) -> int:
     with quiet_work(debug=options.debug), following_rows(console, options.path, STAGE):
         found = verify(options.path)
     print_blocks(console, found.blocks())
+    write_report(options.json, found.to_json())
     return EXIT_FAILED if found.problems else 0

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
-import yaml
 from pydantic import AfterValidator, BeforeValidator, ByteSize, ConfigDict, Field
 
 from loaders.format.spec import DTYPES, Role
+from pipelines.config.explain import explain
 from pipelines.config.filter import Filter
 from pipelines.config.splits import SplitName, Splits
+from pipelines.config.yaml_text import read_yaml
 from pipelines.errors import ConfigError
 from pipelines.statistics.summary import Over
 from pipelines.steps.methods import parse_impute, parse_normalize
@@ -27,6 +29,11 @@ IMAGE_CHANNELS = (1, 3, 4)
 
 RESERVED_SUFFIX = "/float64_bits"
 """The end of the names under which float64 leaves the transform's graph."""
+
+
+_KEYS = re.compile(r"['\"]([^'\"]+)['\"]|([^.'\"]+)")
+_KEY = re.compile(rf"(?:{_KEYS.pattern})(?:\.(?:{_KEYS.pattern}))*")
+"""The key of a setting: names with dots between them, in quotes those that hold dots themselves."""
 
 
 class _Model(pydantic.BaseModel):
@@ -161,22 +168,12 @@ def parse_config(value: Mapping[str, Any]) -> DatasetConfig:
     try:
         return DatasetConfig.model_validate(value)
     except pydantic.ValidationError as error:
-        raise ConfigError(_explain(error)) from error
-
-
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """Refuses a key that is there twice, of which YAML would take the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """The mapping of a node."""
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} twice", key.start_mark)
-                seen.add(key.value)
-        result: dict[Any, Any] = super().construct_mapping(node, deep)
-        return result
+        keys_of: dict[str, type[pydantic.BaseModel]] = {
+            "": DatasetConfig,
+            "features": FeatureConfig,
+            "ConstantSource": ConstantSource,
+        }
+        raise ConfigError(explain(error, keys_of)) from error
 
 
 def load_config(text: str, overrides: Sequence[str] = (), *, path: str = "the configuration") -> DatasetConfig:
@@ -190,10 +187,7 @@ def load_config(text: str, overrides: Sequence[str] = (), *, path: str = "the co
     Raises:
         ConfigError: If the text is not a YAML mapping, or a key or value is not allowed.
     """
-    try:
-        value = yaml.load(text, _Loader) or {}  # as safe as SafeLoader
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: expected YAML; found {error}") from error
+    value = read_yaml(text, path) or {}
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected a mapping of keys to values; found {type(value).__name__}")
     for override in overrides:
@@ -203,35 +197,15 @@ def load_config(text: str, overrides: Sequence[str] = (), *, path: str = "the co
 
 def _override(value: dict[str, Any], setting: str) -> None:
     key, separator, text = setting.partition("=")
-    if not separator or not key:
-        raise ConfigError(f"a setting is KEY=VALUE, such as features.images.normalize=none; found {setting!r}")
-    *parents, last = key.split(".")
+    keys = [quoted or plain for quoted, plain in _KEYS.findall(key)] if _KEY.fullmatch(key) else []
+    if not separator or not keys:
+        raise ConfigError(
+            "a setting is KEY=VALUE, such as features.images.normalize=none, or features.'a.b'.normalize=none for a "
+            f"feature with a dot in its name; found {setting!r}"
+        )
+    *parents, last = keys
     for parent in parents:
         value = value.setdefault(parent, {})
         if not isinstance(value, dict):
             raise ConfigError(f"{setting!r}: {parent} has a value already, so it can have no keys")
-    try:
-        value[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{setting!r}: expected YAML after =; found {error}") from error
-
-
-def _explain(error: pydantic.ValidationError) -> str:
-    """One line for each problem: the key, what is allowed, what was found."""
-    lines: dict[str, list[str]] = {}
-    for problem in error.errors():
-        keys = [str(part) for part in problem["loc"]]
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            allowed: type[_Model] = FeatureConfig if keys[0] == "features" and len(keys) == 3 else DatasetConfig
-            if "ConstantSource" in keys[:-1]:
-                allowed = ConstantSource
-            message = f"unknown key; the keys are {', '.join(allowed.model_fields)}"
-        elif problem["type"] != "value_error":
-            message += f"; found {problem['input']!r}"
-        # A union reports each of its branches, with the branch's name last in the key.
-        depth = 3 if keys[0] == "features" else 1
-        lines.setdefault(".".join(keys[:depth]), []).append(message)
-    return "the configuration is not valid\n" + "\n".join(
-        f"  {key}: {' | '.join(dict.fromkeys(messages))}" for key, messages in lines.items()
-    )
+    value[last] = read_yaml(text, repr(setting))

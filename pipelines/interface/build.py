@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from loaders.format.manifest import Manifest
 from loaders.format.names import REPORT
@@ -42,6 +43,11 @@ class Built(Result):
     def rows(self) -> int:
         """How many rows the data set has."""
         return sum(map(self.manifest.rows, self.manifest.splits))
+
+    def to_json(self) -> dict[str, Any]:
+        """The data set's rows and splits, and what was counted."""
+        splits = tables.splits_to_json(self.manifest)
+        return {"root": self.root, "rows": self.rows, "splits": splits, "counts": dict(self.counts)}
 
     def blocks(self) -> list[Block]:
         """The splits, what was left out, and what was counted."""

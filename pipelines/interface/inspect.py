@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,6 +57,16 @@ class Inspection(Result):
         if self.plan.config.custom is not None:
             raise ConfigError(f"preprocessing_fn: expected declared features; found {self.plan.config.custom.place}")
         return as_function(self.plan.config)
+
+    def to_json(self) -> dict[str, Any]:
+        """The features, the splits of a data set, and the configuration in full."""
+        found: dict[str, Any] = {"root": self.root, "unfinished": self.unfinished, "config": dict(self.config)}
+        if self.manifest is not None:
+            features = json.loads(self.manifest.dumps())["features"]
+            return found | {"features": features, "splits": tables.splits_to_json(self.manifest)}
+        if self.plan is None:
+            return found
+        return found | {"features": self.table().to_json(), "rows": self.plan.table.rows}
 
     def blocks(self) -> list[Block]:
         """The features, splits and statistics; of sources what a build would make of them."""

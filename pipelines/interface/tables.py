@@ -184,6 +184,18 @@ def of_unfinished(root: str, state: Mapping[str, Any]) -> str:
     return f"{root}: {what} that is not finished{how_far}; the same command goes on where it stopped"
 
 
+def splits_to_json(manifest: Manifest) -> dict[str, dict[str, int]]:
+    """What each split has."""
+    return {
+        name: {
+            "rows": manifest.rows(name),
+            "bytes": sum(shard.bytes for shard in shards),
+            "shards": len(shards),
+        }
+        for name, shards in manifest.splits.items()
+    }
+
+
 def of_counts(counts: Mapping[str, int], *, rows: int) -> list[str]:
     """What was counted when the work is done, for a manifest that has so many rows.
 

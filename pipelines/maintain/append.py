@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +102,11 @@ class Appended(Result):
         """How many rows were added."""
         now, then = (sum(map(manifest.rows, manifest.splits)) for manifest in (self.manifest, self.before))
         return now - then
+
+    def to_json(self) -> dict[str, Any]:
+        """How many rows were added, how far they have drifted, and what was counted."""
+        drifts = {name: dataclasses.asdict(found) for name, found in self.drifts.items()}
+        return {"rows": self.added, "drifts": drifts, "counts": dict(self.counts)}
 
     def blocks(self) -> list[Block]:
         """The rows that were added, and how far the rows have drifted from the transform."""

@@ -88,10 +88,6 @@ class Status(Result):
     at_work: str | None = None
     idle_seconds: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """The attributes by their names."""
-        return dataclasses.asdict(self)
-
     def blocks(self) -> list[Block]:
         """A line for each thing that is known."""
         return [*describe_status(self)]

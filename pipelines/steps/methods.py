@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from pipelines.errors import suggest
 from pipelines.steps import encoding, imputation, projection, ranking, scaling
 from pipelines.steps.options import read_step, usage
 from pipelines.steps.step import Step
@@ -85,5 +86,7 @@ def _parse(value: object, known: Mapping[str, type[Step]], *, more: str = "") ->
     name, *given = next(iter(value.items())) if isinstance(value, Mapping) and len(value) == 1 else (value,)
     step = known.get(name) if isinstance(name, str) else None
     if step is None:
-        raise ValueError(f"expected none, {', '.join(map(usage, known.values()))}{more}; found {value!r}")
+        raise ValueError(
+            f"expected none, {', '.join(map(usage, known.values()))}{more}; found {value!r}{suggest(name, known)}"
+        )
     return read_step(step, *given)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pydantic
 from pydantic import BeforeValidator, Field
 
+from pipelines.errors import suggest
+
 if TYPE_CHECKING:
     from pipelines.steps.step import Step
 
@@ -58,7 +60,8 @@ def _explain(step: type[Step], error: pydantic.ValidationError) -> str:
     problems = error.errors(include_url=False)
     unknown = [str(problem["loc"][0]) for problem in problems if problem["type"] in ("extra_forbidden", "invalid_key")]
     if unknown:
-        return f"{step.key}: unknown key {', '.join(unknown)}; the keys are {', '.join(step.model_fields)}"
+        keys = f"the keys are {', '.join(step.model_fields)}{suggest(unknown[0], step.model_fields)}"
+        return f"{step.key}: unknown key {', '.join(unknown)}; {keys}"
     problem = max(problems, key=lambda each: len(each["loc"]))  # of several kinds, the one that fits best
     option, *within = problem["loc"]
     where = step.key if len(step.model_fields) == 1 else f"{step.key}.{option}"

@@ -38,7 +38,11 @@ def test_inspect_shows_the_arrays_and_the_configuration(source, capsys):
 
 def test_build_inspect_verify(source, tmp_path, capsys):
     out = tmp_path / "out"
-    assert run("build", source, out, "--seed", 3, "--set", "splits={train: 0.5, test: 0.5}") == 0
+    report = tmp_path / "built.json"
+    assert run("build", source, out, "--seed", 3, "--set", "splits={train: 0.5, test: 0.5}", "--json", report) == 0
+    built = json.loads(report.read_text())
+    assert (built["rows"], sum(split["rows"] for split in built["splits"].values())) == (500, 500)
+    assert built["counts"]["missing"] > 0
     shown = capsys.readouterr().out
     for text in (
         "analyze: 500 of 500 rows",
@@ -372,6 +376,64 @@ def test_a_worker_that_cannot_write_is_one_line(option, tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr == f"npyflow: {tmp_path}/out/train/train-00000-of-00001.tfrecord: File too large. {GOES_ON}\n"
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A data set of six rows to train and four to test, of which two are the same."""
+    train, test = {"x": np.arange(6, dtype=np.int64)}, {"x": np.arange(4, 8, dtype=np.int64)}
+    shards.write(
+        tmp_path / "small", {"train": [train], "test": [test]}, rows_per_record=2, features=shards.specs(train)
+    )
+    return tmp_path / "small"
+
+
+def test_each_command_tells_machines_what_it_has_found(small, source, capsys):
+    def told(*command):
+        run(*command, "--json", "-")
+        return json.loads(capsys.readouterr().out)  # and nothing else
+
+    verified = told("verify", small)
+    assert (verified["rows"], verified["shards"]) == (10, 2)
+    assert [problem["expected"] for problem in verified["problems"]] == ["CRC-32C 00000000"] * 2  # as it was made
+    leaks = told("leakage", small)
+    assert (leaks["rows"], leaks["distinct"], leaks["pairs"][0]["splits"]) == (10, 2, ["train", "test"])
+    found = told("inspect", small)
+    assert [feature["name"] for feature in found["features"]] == ["x"]
+    assert {name: split["rows"] for name, split in found["splits"].items()} == {"train": 6, "test": 4}
+    sources = told("inspect", source)
+    assert {feature["feature"] for feature in sources["features"]} == {"x", "labels"}
+    assert sources["config"]["splits"]
+
+
+def test_quiet_commands_print_errors_alone(small, capsys):
+    assert run("inspect", small, "--quiet") == 0
+    assert run("verify", small, "--quiet") == 1
+    assert run("verify", small / "nothing", "--quiet") == 1
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert captured.err.count("\n") == 1
+
+
+def test_a_report_makes_no_directory(small, tmp_path, capsys):
+    assert run("verify", small, "--json", tmp_path / "none" / "report.json") == 1
+    assert "expected a file that can be written; found No such file or directory" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("command", [["inspect", ""], ["build", "SRC", ""], ["verify", ""], ["append", "", "OUT"]])
+def test_an_empty_path_is_an_error(command, capsys):
+    with pytest.raises(SystemExit) as raised:
+        run(*command)
+    assert raised.value.code == 2
+    assert "expected a path; found an empty one" in capsys.readouterr().err
+
+
+def test_what_writes_nothing_does_not_say_so(tmp_path, capsys):
+    assert run("inspect", tmp_path / "nothing") == 2
+    assert "nothing was written" not in capsys.readouterr().err
+    assert run("build", tmp_path / "nothing", tmp_path / "out") == 2
+    assert "1 problem in the sources; nothing was written\n" in capsys.readouterr().err
 
 
 def test_an_output_that_cannot_be_written_is_found_before_anything_begins(source, capsys):

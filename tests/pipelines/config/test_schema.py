@@ -1,5 +1,7 @@
 """What a user may write, and what is said of mistakes; of the steps see `test_methods`."""
 
+import time
+
 import pytest
 import yaml
 
@@ -13,21 +15,21 @@ from pipelines.steps.scaling import MinMax
     [
         ("bogus: 1", ["bogus: unknown key; the keys are features, splits"]),
         ("features: {x: {normalise: zscore}}", ["features.x.normalise: unknown key; the keys are files, role"]),
-        ("rows_per_record: true", ["rows_per_record", "valid integer", "True"]),
+        ("rows_per_record: true", ["rows_per_record", "expected an integer", "True"]),
         ("features: {x: {over: batch}}", ["features.x.over", "'element', 'channel' or 'all'", "'batch'"]),
         ("features: {x: {dtype: float80}}", ["features.x.dtype", "'float32'", "'float80'"]),
         ("features: {x: {role: target}}", ["features.x.role", "'input', 'label', 'weight' or 'id'", "'target'"]),
-        ("features: {x: {row_axes: -1}}", ["features.x.row_axes", "greater than or equal to 0", "found -1"]),
+        ("features: {x: {row_axes: -1}}", ["features.x.row_axes", "at least 0", "found -1"]),
         ("splits: {train: 0.5, test: 0.4}", ["splits", "add up to 1", "0.9"]),
         ("splits: {train: 1.5, test: -0.5}", ["splits", "each fraction is in (0, 1]"]),
         ("splits: {a/b: 1.0}", ["splits", "directory's name"]),
         ("splits: {transform: 1.0}", ["splits", "'transform'"]),
         ("splits: {}", ["splits", "at least one split"]),
         ("splits: folders", ["splits", "'directory'", "'folders'"]),
-        ("seed: -1", ["seed", "greater than or equal to 0", "-1"]),
-        ("shard_bytes: 0", ["shard_bytes", "greater than or equal to 1"]),
+        ("seed: -1", ["seed", "at least 0", "-1"]),
+        ("shard_bytes: 0", ["shard_bytes", "at least 1"]),
         ("shard_bytes: 3 QiB", ["shard_bytes", "QiB"]),
-        ("rows_per_record: 0", ["rows_per_record", "greater than or equal to 1"]),
+        ("rows_per_record: 0", ["rows_per_record", "at least 1"]),
         ("- a", ["expected a mapping of keys to values; found list"]),
         ("a: [", ["expected YAML"]),
     ],
@@ -60,6 +62,72 @@ def test_settings_change_single_keys():
 def test_a_setting_that_is_none(setting):
     with pytest.raises(ConfigError):
         load_config("seed: 1", [setting])
+
+
+@pytest.mark.parametrize("setting", ["features.'a.b'.over=all", 'features."a.b".over=all'])
+def test_a_name_with_a_dot_stands_in_quotes(setting):
+    assert load_config("", [setting]).features["a.b"].over == "all"
+    with pytest.raises(ConfigError, match=r"features\.'a\.b'\.normalize=none for a feature with a dot"):
+        load_config("", ["features.'a.b=1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("sead: 1", "seed"),
+        ("features: {x: {normalise: zscore}}", "normalize"),
+        ("features: {x: {normalize: z-score}}", "zscore"),
+        ("features: {x: {normalize: Min_Max}}", "minmax"),
+        ("features: {x: {impute: meen}}", "mean"),
+        ("features: {x: {role: lable}}", "label"),
+        ("features: {x: {normalize: {vocabulary: {sizes: 3}}}}", "size"),
+    ],
+)
+def test_what_was_meant_is_asked(text, meant):
+    with pytest.raises(ConfigError, match=rf"did you mean {meant}\?"):
+        load_config(text)
+    with pytest.raises(ConfigError) as raised:
+        load_config("zzz: 1")
+    assert "did you mean" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("seed: abc", "seed: expected an integer; found 'abc'"),
+        ("shard_bytes: lots", "shard_bytes: expected a size such as 64MiB; found 'lots'"),
+        ("features: {x: 3}", "features.x: expected a mapping of keys to values; found 3"),
+        ("features: {x: {ragged: 3}}", "features.x.ragged: expected true or false; found 3"),
+        ("features: {x: {by: 3}}", "features.x.by: expected text; found 3"),
+        ("seed: -1", "seed: expected at least 0; found -1"),
+    ],
+)
+def test_messages_are_in_a_users_words(text, expected):
+    with pytest.raises(ConfigError) as raised:
+        load_config(text)
+    assert str(raised.value).splitlines()[1:] == [f"  {expected}"]
+
+
+BOMB = "a: &a [x]\n" + "".join(
+    f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 10)}]\n" for n in range(9)
+)
+DEEP = "a: " + "[" * 3000 + "]" * 3000
+
+
+@pytest.mark.parametrize(
+    ("text", "setting", "expected"),
+    [
+        (DEEP, "seed=1", "at most 50 levels; found more in line 1"),
+        ("", f"features.x={DEEP[3:]}", "at most 50 levels"),
+        ("a: " + "{a: " * 3000 + "}" * 3000, "seed=1", "at most 50 levels"),
+        (BOMB, "seed=1", "at most 1,000,000 keys and values; found"),
+    ],
+)
+def test_deep_and_swelling_text_is_refused_at_once(text, setting, expected):
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match=expected):
+        load_config(text, [setting])
+    assert time.monotonic() - began < 5
 
 
 def test_keys_with_nothing_after_them_say_nothing():
