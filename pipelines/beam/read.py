@@ -16,6 +16,7 @@ from apache_beam.transforms.core import RestrictionProvider
 
 from pipelines.analyze.custom import trace_configured
 from pipelines.beam import forms
+from pipelines.beam.coder import Batch
 from pipelines.config.feature import Feature
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import ConfigError
@@ -129,7 +130,8 @@ class ReadNpy(beam.PTransform):  # type: ignore[misc]
         read = _ReadUnits(
             self.table, self._features, units, unit_bytes=round(unit_rows * row_bytes), batch_rows=batch_rows
         )
-        batches = pipeline | "ListRuns" >> beam.Create(runs) | "Spread" >> beam.Reshuffle() | "Read" >> beam.ParDo(read)
+        spread = pipeline | "ListRuns" >> beam.Create(runs) | "Spread" >> beam.Reshuffle()
+        batches = spread | "Read" >> beam.ParDo(read).with_output_types(Batch)
         if self._form == "arrow":
             to_arrow = beam.Map(forms.to_record_batch, self.schema)
             return batches | "ToArrow" >> to_arrow.with_output_types(pa.RecordBatch)
