@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loaders.format.manifest import ManifestError
-    from pipelines.beam import ReadNpy
+    from pipelines.beam import Ragged, ReadNpy, WriteDataset
     from pipelines.config.schema import DatasetConfig
     from pipelines.errors import ConfigError, DataError, NpyflowError, Problem, SourceError, WorkerError
     from pipelines.interface.append import append
@@ -24,18 +24,17 @@ if TYPE_CHECKING:
     from pipelines.maintain.validate import Thresholds, Validation
     from pipelines.maintain.verify import Verified, verify
     from pipelines.output.directory import OutputError
-    from pipelines.reading.batches import Ragged
 
 __all__ = [
     "Appended", "Built", "ConfigError", "DataError", "DatasetConfig", "Inspection", "Leaks", "ManifestError",
     "NpyflowError", "OutputError", "Problem", "Ragged", "ReadNpy", "Report", "SourceError", "Status", "Thresholds",
-    "Validation", "Verified", "WorkerError", "append", "build", "inspect", "leakage", "refit", "report", "status",
-    "validate", "verify",
+    "Validation", "Verified", "WorkerError", "WriteDataset", "append", "build", "inspect", "leakage", "refit", "report",
+    "status", "validate", "verify",
 ]  # fmt: skip
 
 _PLACES = {
     "loaders.format.manifest": "ManifestError",
-    "pipelines.beam": "ReadNpy",
+    "pipelines.beam": "Ragged ReadNpy WriteDataset",
     "pipelines.config.schema": "DatasetConfig",
     "pipelines.errors": "ConfigError DataError NpyflowError Problem SourceError WorkerError",
     "pipelines.interface.append": "Appended append",
@@ -47,7 +46,6 @@ _PLACES = {
     "pipelines.maintain.status": "Status status",
     "pipelines.maintain.verify": "Verified verify",
     "pipelines.output.directory": "OutputError",
-    "pipelines.reading.batches": "Ragged",
 }
 
 

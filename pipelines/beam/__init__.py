@@ -1,5 +1,7 @@
 """Transforms for Beam pipelines of one's own: rows read from arrays, and data sets written of any rows."""
 
 from pipelines.beam.read import ReadNpy
+from pipelines.beam.write import WriteDataset
+from pipelines.reading.batches import Ragged
 
-__all__ = ["ReadNpy"]
+__all__ = ["Ragged", "ReadNpy", "WriteDataset"]

@@ -20,10 +20,12 @@ class Written:
     Attributes:
         shards: The shard of each split.
         dropped: How many of its rows the filter left out.
+        digest: That of the rows, where the task does not say which they are; or "".
     """
 
     shards: Mapping[str, Shard]
     dropped: int
+    digest: str = ""
 
     @property
     def rows(self) -> int:
@@ -47,13 +49,14 @@ class Written:
 
     def to_json(self) -> dict[str, Any]:
         """This as JSON values; `from_json` reads it."""
-        return {"shards": {split: shard.to_json() for split, shard in self.shards.items()}, "dropped": self.dropped}
+        value = {"shards": {split: shard.to_json() for split, shard in self.shards.items()}, "dropped": self.dropped}
+        return value | ({"digest": self.digest} if self.digest else {})
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Reads what `to_json` wrote."""
         shards = {split: Shard.from_json(shard) for split, shard in value["shards"].items()}
-        return cls(shards=shards, dropped=value["dropped"])
+        return cls(shards=shards, dropped=value["dropped"], digest=value.get("digest", ""))
 
 
 def write_shard_list(written: list[Written], output: Output) -> None:

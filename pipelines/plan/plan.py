@@ -168,6 +168,27 @@ class Plan:
             for part, start, stop in zip(parts.tolist(), first.tolist(), last.tolist(), strict=True)
         ]
 
+    def owners(self, spans: Sequence[Span]) -> npt.NDArray[np.int64]:
+        """The number of the task that each row of some spans feeds: what `blocks` says, the other way round.
+
+        Returns:
+            int64 `[rows of all spans]`, as `task` takes them.
+        """
+        rows = np.array([span.rows for span in spans], np.int64)
+        parts = np.repeat(np.array([span.part for span in spans], np.int64), rows)
+        own = np.concatenate([np.zeros(0, np.int64), *(np.arange(span.start, span.stop) for span in spans)])
+        found, first = np.zeros(len(own), np.int64), 0
+        for number, group in enumerate(self.groups):
+            starts, members = self._block_starts[number], self._group_parts[number]
+            mine = np.flatnonzero(np.isin(parts, members))
+            blocks = starts[np.searchsorted(members, parts[mine])] + own[mine] // self._part_block_rows[parts[mine]]
+            each, of_row = np.unique(blocks, return_inverse=True)
+            key = hashing.derive(self.config.seed, hashing.DEAL, number)
+            if len(each):
+                found[mine] = (first + hashing.unpermute(key, each, int(starts[-1])) % group.tasks)[of_row]
+            first += group.tasks
+        return found
+
     @functools.cached_property
     def _group_parts(self) -> tuple[npt.NDArray[np.int64], ...]:
         return tuple(np.asarray(group.parts, np.int64) for group in self.groups)

@@ -73,7 +73,7 @@ def assign(plan: Plan, spans: Sequence[Span]) -> Splits:
     if isinstance(rule, StratifiedSplits):
         return np.concatenate([_stratified(plan, rule, span) for span in spans])
     columns = _read(plan, spans)
-    numbers = _by_values(plan, rule, columns, spans) if isinstance(rule, Rule) else _by_hash(plan, spans)
+    numbers = by_values(plan, rule, columns) if isinstance(rule, Rule) else _by_hash(plan, spans)
     if plan.config.filter is not None:
         numbers[~_passes_filter(plan, columns)] = DROPPED
     if (wrong := numbers < DROPPED).any():
@@ -123,10 +123,10 @@ def _by_hash(plan: Plan, spans: Sequence[Span]) -> Splits:
     if isinstance(plan.config.splits, str):
         return np.zeros(sum(span.rows for span in spans), dtype=np.intp)
     assert not isinstance(plan.config.splits, Rule), "rules go by values"
-    return _cut(hashing.unit(plan.row_hashes(hashing.SPLIT, spans)), plan.config.splits)
+    return cut(hashing.unit(plan.row_hashes(hashing.SPLIT, spans)), plan.config.splits)
 
 
-def _cut(positions: npt.NDArray[np.float64], fractions: Mapping[str, float]) -> Splits:
+def cut(positions: npt.NDArray[np.float64], fractions: Mapping[str, float]) -> Splits:
     """The split in whose interval each position falls, where [0, 1) is cut by the fractions in their order."""
     return np.searchsorted(_bounds(tuple(fractions.values())), positions, side="right")
 
@@ -141,13 +141,13 @@ _WRONG = -2
 """Stands for a split while it is not known whether the filter drops the row."""
 
 
-def _by_values(plan: Plan, rule: Rule, columns: Columns, spans: Sequence[Span]) -> Splits:
+def by_values(plan: Plan, rule: Rule, columns: Columns) -> Splits:
     """The split of each row by its own value; below -1 where the value names none."""
     values = columns[rule.feature]
     match rule:
         case GroupSplits():
             key = hashing.derive(plan.config.seed, hashing.SPLIT, _GROUPS)
-            return _cut(hashing.unit(hash_values(values, key)), rule.fractions)
+            return cut(hashing.unit(hash_values(values, key)), rule.fractions)
         case ColumnSplits():
             flat = values.reshape(-1)
             known = flat < len(rule.names)
@@ -235,7 +235,7 @@ def _stratify(plan: Plan, rule: StratifiedSplits, span: Span, segment: int) -> n
     first = hashing.unit(_extend(np.full(len(starts), key, dtype=np.uint64), classes[starts]))
     ranks = np.arange(len(classes)) - np.repeat(starts, counts)
     numbers = np.full(span.rows, DROPPED, dtype=np.int16)
-    numbers[rows[by_class]] = _cut((ranks + np.repeat(first, counts)) / np.repeat(counts, counts), rule.fractions)
+    numbers[rows[by_class]] = cut((ranks + np.repeat(first, counts)) / np.repeat(counts, counts), rule.fractions)
     return numbers
 
 

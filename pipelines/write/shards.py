@@ -93,18 +93,45 @@ def write_task(task: Task, plan: Plan, output: Output) -> Written:
         DataError: If a source changed since preflight, or holds a value that cannot be stored.
         OSError: If a shard, or the task's record, cannot be written; its `filename` is that file's.
     """
-    record = output.task_record(task)
-    finished = _finished(record, output)
+    finished = find_finished(task, plan, output)
     if finished is not None:
-        _advance(finished, plan)
-        finished.count("found_")
         return finished
     spans = plan.blocks(task)
     columns = read_columns(plan, spans, stage=STAGE)
     order = plan.row_order(spans)
-    split_of = splits.assign(plan, spans)[order]
     transform = load_transform(output.transform) if plan.config.has_transform else None
-    batches = functools.partial(_frames, plan=plan, transform=transform, columns=columns)
+    stored = functools.partial(apply_transform, transform, plan.config)
+    return write_rows(task, plan, output, columns, order, splits.assign(plan, spans)[order], stored=stored)
+
+
+def write_rows(
+    task: Task,
+    plan: Plan,
+    output: Output,
+    columns: Columns,
+    order: npt.NDArray[np.int64],
+    split_of: npt.NDArray[np.intp],
+    *,
+    stored: Callable[[Columns], Columns],
+    digest: str = "",
+) -> Written:
+    """Writes the shards of a task whose rows are at hand, and then its record.
+
+    Args:
+        task: The task.
+        plan: The plan.
+        output: Where the data set is written.
+        columns: The rows.
+        order: The numbers of the rows in their order.
+        split_of: The split of each row in this order, as a number in those of the task's group; -1 for a row of none.
+        stored: Gives rows as the shards hold them.
+        digest: As of `Written`.
+
+    Raises:
+        DataError: If a value cannot be stored.
+        OSError: If a shard, or the task's record, cannot be written; its `filename` is that file's.
+    """
+    batches = functools.partial(_frames, plan=plan, stored=stored, columns=columns)
     chunk_records = plan.chunk_records if is_variable(plan.specs) else None
     shards = {
         split: retrying(
@@ -118,11 +145,21 @@ def write_task(task: Task, plan: Plan, output: Output) -> Written:
         )
         for number, split in enumerate(plan.groups[task.group].splits)
     }
-    written = Written(shards=shards, dropped=int(np.count_nonzero(split_of < 0)))
-    files.write_text(record, json.dumps(written.to_json()))
+    written = Written(shards=shards, dropped=int(np.count_nonzero(split_of < 0)), digest=digest)
+    files.write_text(output.task_record(task), json.dumps(written.to_json()))
     _advance(written, plan)
     written.count("")
     return written
+
+
+def find_finished(task: Task, plan: Plan, output: Output, *, digest: str = "") -> Written | None:
+    """What the record of a task says that was finished with the same rows; None where there is none."""
+    finished = _finished(output.task_record(task), output)
+    if finished is None or finished.digest != digest:
+        return None
+    _advance(finished, plan)
+    finished.count("found_")
+    return finished
 
 
 def _advance(written: Written, plan: Plan) -> None:
@@ -179,7 +216,7 @@ def _write_shard(
 
 
 def _frames(
-    rows: npt.NDArray[np.int64], *, plan: Plan, transform: Any, columns: Columns
+    rows: npt.NDArray[np.int64], *, plan: Plan, stored: Callable[[Columns], Columns], columns: Columns
 ) -> Iterator[tuple[int, Frames]]:
     """The frames of the rows, a batch of whole records at a time; the last record may hold fewer rows.
 
@@ -191,11 +228,11 @@ def _frames(
     batch = max(batch // size, 1) * size
     for start in range(0, len(rows), batch):
         numbers = rows[start : start + batch]
-        stored = apply_transform(transform, plan.config, take(columns, numbers))
+        found = stored(take(columns, numbers))
         whole = len(numbers) // size * size
         for first, last, per_record in ((0, whole, size), (whole, len(numbers), len(numbers) - whole)):
             if last > first:
-                piece = {name: values[first:last] for name, values in stored.items()}
+                piece = {name: values[first:last] for name, values in found.items()}
                 yield last - first, _encode(plan, piece, rows=per_record)
 
 

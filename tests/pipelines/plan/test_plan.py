@@ -83,6 +83,17 @@ def test_every_row_is_in_one_shard(rows, shard_bytes, seed, directory):
         assert len(shards[split]) == plan.shard_count(split)
 
 
+@given(rows=ROWS, shard_bytes=st.integers(16, 3000), seed=st.integers(0, 2**64 - 1), directory=st.booleans())
+def test_a_row_is_owned_by_the_task_whose_blocks_hold_it(rows, shard_bytes, seed, directory):
+    splits = ["train" if number % 2 else "test" for number in range(len(rows))] if directory else None
+    table = make_table([count + 1 for count in rows], splits=splits)
+    plan = plan_of(table, shard_bytes=shard_bytes, seed=seed, training="test" if directory else None)
+    for number, task in enumerate(plan.tasks()):
+        spans = plan.blocks(task)
+        assert set(plan.owners(spans).tolist()) <= {number}
+        assert len(plan.owners(spans)) == sum(span.rows for span in spans)
+
+
 @given(rows=ROWS, analysis_rows=st.integers(1, 50))
 def test_every_row_is_analyzed_once_in_file_order(rows, analysis_rows):
     plan = dataclasses.replace(plan_of(make_table(rows)), analysis_rows=analysis_rows)
