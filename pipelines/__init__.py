@@ -3,8 +3,6 @@
 Importing this package imports neither TensorFlow nor Beam: what builds is imported when it is first named.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 
