@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipelines.interface.report import Report, report
     from pipelines.interface.validate import validate
     from pipelines.maintain.append import Appended
+    from pipelines.maintain.diff import Diff, diff
     from pipelines.maintain.leakage import Leaks, leakage
     from pipelines.maintain.status import Status, status
     from pipelines.maintain.validate import Thresholds, Validation
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from pipelines.output.directory import OutputError
 
 __all__ = [
-    "Appended", "Built", "ConfigError", "DataError", "DatasetConfig", "Inspection", "Leaks", "ManifestError",
+    "Appended", "Built", "ConfigError", "DataError", "DatasetConfig", "Diff", "Inspection", "Leaks", "ManifestError",
     "NpyflowError", "OutputError", "Problem", "Ragged", "ReadNpy", "Report", "SourceError", "Status", "Thresholds",
-    "Validation", "Verified", "WorkerError", "WriteDataset", "append", "build", "inspect", "leakage", "refit", "report",
-    "status", "validate", "verify",
+    "Validation", "Verified", "WorkerError", "WriteDataset", "append", "build", "diff", "inspect",
+    "leakage", "refit", "report", "status", "validate", "verify",
 ]  # fmt: skip
 
 _PLACES = {
@@ -40,6 +41,7 @@ _PLACES = {
     "pipelines.interface.inspect": "Inspection inspect",
     "pipelines.interface.report": "Report report",
     "pipelines.interface.validate": "Thresholds Validation validate",
+    "pipelines.maintain.diff": "Diff diff",
     "pipelines.maintain.leakage": "Leaks leakage",
     "pipelines.maintain.status": "Status status",
     "pipelines.maintain.verify": "Verified verify",

@@ -15,7 +15,7 @@ from pipelines.results import print_blocks
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Finds rows that are in more than one split."""
-    with following_rows(console, options.path, STAGE):
+    with following_rows(console, STAGE, options.path):
         found = leakage(options.path, features=options.features.split(",") if options.features else None)
     print_blocks(console, found.blocks())
     write_report(options.json, found.to_json())

@@ -11,8 +11,8 @@ from loaders.version import VERSION
 
 EPILOG = """exit codes:
   0    done
-  1    the work failed: values that cannot be used, a data set that does not verify or whose splits share rows, rows
-       that do not pass validation, epochs that do not mix the classes, a runner that failed
+  1    the work failed: values that cannot be used, a data set that does not verify or whose splits share rows, data
+       sets that differ, rows that do not pass validation, epochs that do not mix the classes, a runner that failed
   2    nothing was begun: bad sources, configuration, options or output directory
   3    status: the build, or the append, is not finished
   130  interrupted by Ctrl-C, 143 by SIGTERM; the same command goes on where it stopped
@@ -105,6 +105,10 @@ def make_parser() -> argparse.ArgumentParser:
     leakage = add("leakage", help="find rows that are in more than one split of a data set")
     leakage.add_argument("path", type=_path, metavar="OUT", help="a data set")
     leakage.add_argument("--features", metavar="NAME,…", help="the features that are compared; all inputs if not given")
+
+    diff = add("diff", help="compare two data sets: features, statistics, rows")
+    diff.add_argument("first", type=_path, metavar="OUT", help="a data set")
+    diff.add_argument("second", type=_path, metavar="OTHER", help="another one")
 
     bench = add("bench", help="measure how fast a data set feeds a training, and what would change it")
     _add_bench_options(bench)

@@ -80,14 +80,15 @@ def following(
 
 
 @contextmanager
-def following_rows(console: Console, root: str, stage: str) -> Iterator[None]:
-    """Shows how many rows of a data set a stage has read, where it takes a while.
+def following_rows(console: Console, stage: str, *roots: str) -> Iterator[None]:
+    """Shows how many rows of data sets a stage has read, where it takes a while.
 
     Raises:
-        ManifestError: If the directory holds no manifest that can be read.
+        ManifestError: If a directory holds no manifest that can be read.
     """
-    manifest = read_manifest(root)
-    with shown(console, {stage: sum(map(manifest.rows, manifest.splits))}, fleeting=True):
+    manifests = map(read_manifest, roots)
+    rows = sum(manifest.rows(split) for manifest in manifests for split in manifest.splits)
+    with shown(console, {stage: rows}, fleeting=True):
         yield
 
 
