@@ -9,17 +9,41 @@ import posixpath
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
+import numpy as np
 import numpy.typing as npt
 
+from loaders import notebook
 from loaders.format import names
 from loaders.format.manifest import Manifest, ManifestError
 from loaders.format.spec import FeatureSpec
 from loaders.options import TensorFlowKeywords, TensorFlowOptions, shows
+from loaders.reading import columns
 from loaders.reading.rows import Rows
 from loaders.storage.files import read_arrays, read_manifest
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+SHOWN_CLASSES = 10
+
+
+class Statistics(dict[str, dict[str, npt.NDArray[Any]]]):
+    """Statistics by feature and name, which a notebook shows as a table."""
+
+    def _repr_html_(self) -> str:
+        names = list(dict.fromkeys(name for own in self.values() for name in own))
+        rows = [[feature, *(_range(own.get(name)) for name in names)] for feature, own in self.items()]
+        return notebook.table(["feature", *names], rows, right=[False, *[True] * len(names)])
+
+
+def _range(values: npt.NDArray[Any] | None) -> str:
+    """One number, or the least and the greatest of several."""
+    if values is None or not values.size or values.dtype.kind not in "biuf":
+        return ""
+    low, high = np.fmin.reduce(values, None), np.fmax.reduce(values, None)
+    if values.dtype.kind != "f":
+        return f"{low:,}" if low == high else f"{low:,} … {high:,}"
+    return f"{low:.6g}" if low == high or np.isnan(low) else f"{low:.4g} … {high:.4g}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -50,7 +74,7 @@ class DataSet:
         return {feature.name: feature.class_names for feature in self.manifest.features if feature.class_names}
 
     @functools.cached_property
-    def statistics(self) -> dict[str, dict[str, npt.NDArray[Any]]]:
+    def statistics(self) -> Statistics:
         """The statistics of the training rows before the transform: feature, then statistic, to an array.
 
         The statistics are `count`, `missing`, `min`, `max`, `mean` and `std`. The file is read at the first use.
@@ -62,7 +86,7 @@ class DataSet:
         arrays = read_arrays(path)
         if arrays is None:
             raise ManifestError(f"{path}: expected the statistics of the data set; found no file")
-        result: dict[str, dict[str, npt.NDArray[Any]]] = {}
+        result = Statistics()
         for key, array in arrays.items():
             feature, _, statistic = key.rpartition("/")
             result.setdefault(feature, {})[statistic] = array
@@ -104,6 +128,18 @@ class DataSet:
         splits = ", ".join(f"{split}: {rows:,} rows" for split, rows in self.splits.items())
         lines = [f"{f.name}: {f.dtype} {list(f.shape)}, {f.role}" for f in self.manifest.features]
         return "\n  ".join([f"DataSet {self.root} ({splits})", *lines])
+
+    def _repr_html_(self) -> str:
+        splits = [[split, f"{rows:,}", f"{len(self.manifest.splits[split]):,}"] for split, rows in self.splits.items()]
+        features = [
+            [spec.name, spec.role, spec.dtype, columns.show_shape(spec), ", ".join(spec.class_names[:SHOWN_CLASSES])]
+            for spec in self.manifest.features
+        ]
+        tables = [
+            notebook.table(["split", "rows", "shards"], splits, right=[False, True, True], title=self.root),
+            notebook.table(["feature", "role", "dtype", "row", "classes"], features, right=[False] * 5),
+        ]
+        return "\n".join(tables)
 
 
 def open(root: str | os.PathLike[str]) -> DataSet:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich import table as rich_table
 from rich.console import Console
 
+from loaders import notebook
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -147,15 +149,5 @@ class Result:
 def _html(block: Block) -> str:
     if isinstance(block, str):
         return f"<pre>{html.escape(block.strip())}</pre>"
-    sides = ["right" if column.endswith(":") else "left" for column in block.columns]
-
-    def row(tag: str, cells: Iterable[str]) -> str:
-        shown = (
-            f'<{tag} style="text-align: {side}">{html.escape(cell)}</{tag}>'
-            for side, cell in zip(sides, cells, strict=True)
-        )
-        return f"<tr>{''.join(shown)}</tr>"
-
-    title = f"<caption>{html.escape(block.title)}</caption>" if block.title else ""
-    body = "".join(row("td", cells) for cells in block.cells())
-    return f"<table>{title}<thead>{row('th', block.headings)}</thead><tbody>{body}</tbody></table>"
+    right = [column.endswith(":") for column in block.columns]
+    return notebook.table(block.headings, block.cells(), right=right, title=block.title)

@@ -14,6 +14,8 @@ from loaders.format.spec import FeatureSpec
 LENGTH_SUFFIX = "_length"
 """The end of the name under which a padded feature's lengths are in a batch."""
 
+MOST_SHOWN = 60
+
 MASK = "mask"
 """The name under which a padded batch tells which of its rows are there."""
 
@@ -157,3 +159,20 @@ def concatenate_batches(batches: Sequence[Any], concatenate: Callable[[Sequence[
         found = "; ".join(f"{batch.dtype} of shape {list(batch.shape[1:])}" for batch in batches)
         raise ValueError(f"a mixture expects rows of one dtype and shape; found {found}")
     return concatenate(batches)
+
+
+def show_shape(spec: FeatureSpec) -> str:
+    """The shape of a row of a feature for people."""
+    return " x ".join("any" if size is None else str(size) for size in spec.shape) or "one value"
+
+
+def show_value(value: Any) -> str:
+    """A value of a row for people: one value, or the shape and the first values of an array."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if np.ndim(value) == 0:
+        text = f"{value:.6g}" if isinstance(value, (float, np.floating)) else str(value)
+        return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 1]}…"
+    flat = np.asarray(value).reshape(-1)
+    shown = ", ".join(show_value(each) for each in flat[:3].tolist())
+    return f"[{shown}{', …' if len(flat) > 3 else ''}] ({' x '.join(map(str, np.shape(value)))})"

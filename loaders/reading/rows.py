@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from loaders import notebook
 from loaders.format.manifest import Manifest
 from loaders.order import splits, state
 from loaders.reading import columns
@@ -16,6 +17,8 @@ from loaders.storage.shards import Shards
 
 if TYPE_CHECKING:
     from loaders.storage.cache import Cache
+
+SHOWN_ROWS = 5
 
 
 class Rows:
@@ -67,6 +70,15 @@ class Rows:
 
     def __repr__(self) -> str:
         return f"Rows({self._split}: {len(self):,} rows)"
+
+    def _repr_html_(self) -> str:
+        shown = [self[row] for row in range(min(len(self), SHOWN_ROWS))]
+        cells = [
+            [str(n), *(columns.show_value(row[f.name]) for f in self._shards.features)] for n, row in enumerate(shown)
+        ]
+        headings = ["row", *(feature.name for feature in self._shards.features)]
+        right = [True, *[False] * len(self._shards.features)]
+        return notebook.table(headings, cells, right=right, title=f"{self._split}: {len(self):,} rows")
 
     def __getitem__(self, index: Any) -> dict[str, Any]:
         """One row or several.

@@ -91,6 +91,13 @@ def make_parser() -> argparse.ArgumentParser:
         "--watch", action="store_true", help="say it again as it changes, until it is finished or has stopped"
     )
 
+    view = add("view", help="show rows of a data set, or of a directory of arrays")
+    view.add_argument("path", metavar="PATH", help="a directory of .npy files, or a data set")
+    view.add_argument("split", metavar="SPLIT", nargs="?", help="the split; that of the training rows if not given")
+    view.add_argument("rows", metavar="ROWS", nargs="?", help="how many rows, or which: 20, or 100:120 (10)")
+    view.add_argument("--png", metavar="FILE", help="draw images, cubes or curves of the rows (64) into a file")
+    _add_config_options(view)
+
     report = add("report", help="write a page that shows a data set, or a directory of arrays: report.html")
     report.add_argument("path", metavar="PATH", help="a directory of .npy files, or a data set")
     report.add_argument("--against", metavar="OTHER", help="a data set, or a directory of arrays, to compare it with")

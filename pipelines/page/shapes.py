@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from loaders.format.spec import FeatureSpec
 from pipelines.reading.batches import Ragged
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Array = npt.NDArray[Any]
 Shape = Literal["image", "cube", "curve", "text", "number", "numbers"]
@@ -112,8 +115,13 @@ def to_png(pixels: npt.NDArray[np.uint8]) -> bytes:
     """The bytes of a PNG file of `[height, width, 3]`."""
     from PIL import Image  # only where there is a picture
 
+    return encode_png(Image.fromarray(pixels))
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """The bytes of a PNG file of an image of Pillow."""
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, format="PNG", optimize=True)
+    image.save(out, format="PNG", optimize=True)
     return out.getvalue()
 
 

@@ -1,0 +1,28 @@
+"""Tables as notebooks show them."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[bool], title: str = "") -> str:
+    """A table as HTML; every text is escaped.
+
+    Args:
+        headings: What stands above the columns.
+        rows: The texts of the cells of each row.
+        right: For each column, whether it stands at the right, as numbers do.
+        title: What stands above the table.
+    """
+
+    def row(tag: str, cells: Sequence[str]) -> str:
+        shown = (
+            f'<{tag} style="text-align: {"right" if at_right else "left"}">{html.escape(cell)}</{tag}>'
+            for at_right, cell in zip(right, cells, strict=True)
+        )
+        return f"<tr>{''.join(shown)}</tr>"
+
+    caption = f"<caption>{html.escape(title)}</caption>" if title else ""
+    body = "".join(row("td", cells) for cells in rows)
+    return f"<table>{caption}<thead>{row('th', headings)}</thead><tbody>{body}</tbody></table>"
