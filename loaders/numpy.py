@@ -20,7 +20,8 @@ from loaders.reading import columns
 from loaders.reading.buffers import Buffers
 from loaders.reading.loader import ResumableLoader
 from loaders.reading.prefetch import AUTOTUNE, Prefetcher
-from loaders.reading.windows import BatchReader, HeldRows, RawBatch, RowReader
+from loaders.reading.stored import HeldRows, RowReader
+from loaders.reading.windows import BatchReader, RawBatch
 from loaders.storage import damage
 from loaders.storage.files import read_manifest
 from loaders.storage.shards import Shards

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +14,11 @@ from loaders.format.records import Columns
 from loaders.order import epoch as order
 from loaders.order import hashing, state
 from loaders.order.epoch import Deal, Position, RowSequence, Runs
-from loaders.order.splits import View, ViewChunks
+from loaders.order.splits import ViewChunks
 from loaders.reading.buffers import Buffers
-from loaders.storage.damage import SkippedRecords
-from loaders.storage.shards import Shards
-from loaders.storage.store import ShardError
+from loaders.reading.stored import LOST, HeldRows, RowReader, gather
 
 I64 = npt.NDArray[np.int64]
-
-LOST = -1
-"""The number of a row that could not be read."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,108 +62,18 @@ class RawBatch:
         )
 
 
-class RowReader:
-    """Reads runs of rows of a split into columns; what cannot be read is an error, or is noted and left out.
+THREAD_NAME = "npyflow-ahead"
 
-    Args:
-        shards: The shards.
-        skipped: Where rows are noted that could not be read; None if they are an error.
-
-    Attributes:
-        shards: As given.
-        firsts: The number, in the split as it is stored, of each shard's first row.
-    """
-
-    def __init__(self, shards: Shards, skipped: SkippedRecords | None) -> None:
-        self.shards, self._skipped = shards, skipped
-        self.firsts: I64 = np.cumsum(shards.chunks.rows) - shards.chunks.rows
-
-    def read(self, runs: Runs, target: Columns, at: I64, order: I64 | None, rows: I64) -> None:
-        """Reads runs.
-
-        Args:
-            runs: The runs.
-            target: As in `Shards.read_runs`.
-            at: As in `Shards.read_runs`.
-            order: As in `Shards.read_runs`.
-            rows: The number of each row of `target`; those that are lost become `LOST`.
-
-        Raises:
-            ShardError: If rows cannot be read, and none may be left out.
-        """
-        try:
-            self.shards.read_runs(runs, target, at, order)
-        except ShardError:
-            if self._skipped is None:
-                raise
-            for number in np.arange(len(runs))[:, np.newaxis]:
-                self._read_or_skip(runs[number], target, at[number], order, rows, self._skipped)
-
-    def _read_or_skip(
-        self, run: Runs, target: Columns, at: I64, order: I64 | None, rows: I64, skipped: SkippedRecords
-    ) -> None:
-        """Reads a run, record by record where that fails, and notes those that cannot be read."""
-        try:
-            self.shards.read_runs(run, target, at, order)
-            return
-        except ShardError as found:
-            error = found
-        if error.passing:  # nothing is known to be damaged
-            raise error
-        full, (shard, start, stop) = self.shards.chunks.rows_per_record, (int(run.shard[0]), run.start, run.stop)
-        for record in range(int(start[0]) // full, -(-int(stop[0]) // full)):
-            low, high = np.maximum(start, record * full), np.minimum(stop, (record + 1) * full)
-            begin = at + low - start
-            try:
-                if error.record is None:  # the shard as a whole
-                    raise error
-                self.shards.read_runs(Runs(shard=run.shard, start=low, stop=high), target, begin, order)
-            except ShardError as found:
-                if found.passing:
-                    raise
-                rows[begin[0] : begin[0] + high[0] - low[0]] = LOST
-                held = min(full, int(self.shards.chunks.rows[shard]) - record * full)
-                skipped.note(found, record=record, rows=held)
-
-
-class HeldRows:
-    """All rows of a view in memory, as they are stored: an epoch then reads no file.
-
-    Args:
-        reader: What reads them.
-        view: The rows.
-        chunks: Their chunks.
-    """
-
-    def __init__(self, reader: RowReader, view: View, chunks: ViewChunks) -> None:
-        shards, buffers = reader.shards, Buffers()
-        self._ranges = np.array(view.ranges, dtype=np.int64).reshape(-1, 2)
-        self._columns = shards.empty(view.rows, buffers)
-        lengths = self._ranges[:, 1] - self._ranges[:, 0]
-        # How many rows of the split are left out before each range.
-        self._left_out = self._ranges[:, 0] - np.cumsum(lengths) + lengths
-        self._rows = np.arange(view.rows)
-        sequence = RowSequence(shards.chunks, None, view=chunks)
-        step = max(1, HELD_CHUNKS * shards.chunks.records * shards.chunks.rows_per_record)
-        for start in range(0, view.rows, step):
-            runs = sequence.runs(start, min(start + step, view.rows))
-            sizes = runs.stop - runs.start
-            reader.read(runs, self._columns, start + np.cumsum(sizes) - sizes, None, self._rows)
-
-    def take(self, numbers: I64, buffers: Buffers) -> tuple[Columns, I64]:
-        """Rows by their numbers in the split, int64 of shape [n]: their columns, and the numbers, or `LOST`."""
-        ranges = np.searchsorted(self._ranges[:, 1], numbers, side="right")
-        places = numbers - self._left_out[ranges] if len(numbers) else numbers
-        found = {name: gather(values, places, buffers) for name, values in self._columns.items()}
-        return found, np.where(self._rows[places] == LOST, LOST, numbers)
-
-
-HELD_CHUNKS = 8
-"""How many chunks are read at a time to hold them."""
+AHEAD_WINDOWS = 2
+"""How many windows of each stream are read before they are due where reading waits for a request: of all streams
+together twice the bytes of a window of one."""
 
 
 class BatchReader:
     """Reads the rows of batches; threads may share it. It holds the last window of each of the host's streams.
+
+    Of shards that are not mapped local files it reads the rest of a window, and the next ones, while batches are cut
+    from this one.
 
     Args:
         reader: What reads rows.
@@ -193,7 +98,8 @@ class BatchReader:
         self._size = max(1, identity.window_rows // deal.streams)
         self._rows, self._buffers = identity.window_rows, buffers
         self._seed = identity.seed if identity.shuffle else None
-        self._windows: dict[int, Window] = {}
+        self._ahead = 0 if reader.shards.store.is_mapped or held is not None else AHEAD_WINDOWS
+        self._windows: dict[int, dict[tuple[int, int], Window]] = {stream: {} for stream in deal.own}
         self._sequences: dict[int, RowSequence] = {}
         self._lock = threading.Lock()
 
@@ -211,6 +117,9 @@ class BatchReader:
         """
         parts: list[tuple[Columns, I64]] = []
         groups = []
+        if self._ahead and len(self._deal.own) > 1:  # no stream waits for the one before
+            for stream in self._deal.own:
+                self._read_ahead(epoch, stream, start // self._size)
         for stream in self._deal.own:
             first, end = self._deal.bounds(stream)
             parts += self._take(epoch, stream, start, min(stop, end - first))
@@ -244,17 +153,38 @@ class BatchReader:
             number = start // self._size
             first, end = number * self._size, min(stop, (number + 1) * self._size)
             yield self._window(epoch, stream, number, start - first).rows(start - first, end - first)
+            if self._ahead:
+                self._read_ahead(epoch, stream, number)
             start = end
 
     def _window(self, epoch: int, stream: int, number: int, start: int) -> Window:
         """A window of a stream, of which the order's places from `start` on are needed."""
         with self._lock:
-            found = self._windows.get(stream)
-            if found is None or found.name != (epoch, number) or (self._seed is None and found.first > start):
-                first = start if self._seed is None else 0
-                found = Window(self, epoch, stream, number, first)
-                self._windows[stream] = found
-            return found
+            windows, name = self._windows[stream], (epoch, number)
+            if name not in windows or (self._seed is None and windows[name].first > start):
+                windows[name] = Window(self, epoch, stream, number, start if self._seed is None else 0)
+            # Threads may be in two windows, and what was asked for is not asked for again.
+            first = (epoch, number - (self._ahead > 0))
+            self._windows[stream] = {
+                name: window for name, window in windows.items() if first <= name <= (epoch, number + self._ahead)
+            }
+            return windows[name]
+
+    def _read_ahead(self, epoch: int, stream: int, number: int) -> None:
+        """Lets a thread read what is left of a window of a stream, and then others the next ones, all at once."""
+        first, end = self._deal.bounds(stream)
+        last = min(number + self._ahead, -(-(end - first) // self._size) - 1)
+        wanted = []
+        with self._lock:
+            windows = self._windows[stream]
+            for name in ((epoch, found) for found in range(number, last + 1)):
+                if name not in windows:
+                    windows[name] = Window(self, epoch, stream, name[1], 0)
+                if not windows[name].is_asked:
+                    windows[name].is_asked = True
+                    wanted.append(windows[name])
+        if wanted:
+            threading.Thread(target=_load, args=(wanted,), name=THREAD_NAME, daemon=True).start()
 
     def _sequence(self, epoch: int) -> RowSequence:
         with self._lock:
@@ -276,6 +206,13 @@ class BatchReader:
         return found, np.concatenate([rows for _, rows in parts])
 
 
+def _load(windows: Sequence[Window]) -> None:
+    """Reads a window, which is due, and then the others."""
+    windows[0].load()
+    for window in windows[1:]:
+        threading.Thread(target=window.load, name=THREAD_NAME, daemon=True).start()
+
+
 class Window:
     """A window of a stream, whose rows are read as they are needed.
 
@@ -291,26 +228,20 @@ class Window:
     Attributes:
         name: The epoch and the number.
         first: As given.
+        is_asked: Whether all of its rows have been asked for.
     """
 
     def __init__(self, reader: BatchReader, epoch: int, stream: int, number: int, first: int) -> None:
-        self.name, self.first = (epoch, number), first
+        self.name, self.first, self.is_asked = (epoch, number), first, False
         self._reader, self._stream = reader, stream
         self._lock = threading.Lock()
         self._runs: Runs | None = None
 
     def rows(self, start: int, stop: int) -> tuple[Columns, I64]:
         """The columns of rows `start` up to `stop` of the window's order, and their numbers in the split."""
-        with self._lock:
-            if self._runs is None:
-                self._runs = self._prepare()
-            reader, places = self._reader, self._places[start:stop]
-            if reader._held is not None:
-                return reader._held.take(self._numbers[places], reader._buffers)
-            wanted = self._wanted(places)
-            if wanted.any():
-                reader._reader.read(self._runs[wanted], self._columns, self._begins[wanted], self._order, self._numbers)
-                self._left &= ~wanted
+        reader, places = self._reader, self._read(start, stop)
+        if reader._held is not None:
+            return reader._held.take(self._numbers[places], reader._buffers)
         # The rows of large features are at their places, and so is what is not shuffled.
         ordered = self._columns if self._order is None else reader._reader.shards.scattered
         found = {
@@ -318,6 +249,23 @@ class Window:
             for name, values in self._columns.items()
         }
         return found, self._numbers[places]
+
+    def load(self) -> None:
+        """Reads all rows that have not been read. What fails is tried again, and raised, when it is asked for."""
+        with contextlib.suppress(Exception):
+            self._read(self.first, None)
+
+    def _read(self, start: int, stop: int | None) -> I64:
+        """Reads the rows at places of the window's order, and returns their numbers in the window."""
+        with self._lock:
+            if self._runs is None:
+                self._runs = self._prepare()
+            reader, places = self._reader, self._places[start:stop]
+            wanted = self._wanted(places) if reader._held is None else self._left[:0]
+            if wanted.any():
+                reader._reader.read(self._runs[wanted], self._columns, self._begins[wanted], self._order, self._numbers)
+                self._left &= ~wanted
+            return places
 
     def _prepare(self) -> Runs:
         """Finds what is to be read, of which nothing has been read."""
@@ -346,12 +294,3 @@ class Window:
         wanted = np.zeros(len(self._left), np.bool_)
         wanted[np.searchsorted(self._begins, places, side="right") - 1] = True
         return wanted & self._left
-
-
-def gather(values: npt.NDArray[Any], places: I64, buffers: Buffers) -> npt.NDArray[Any]:
-    """The rows of an array at some places."""
-    if values.dtype == object:
-        return values[places]
-    out = buffers.empty((len(places), *values.shape[1:]), values.dtype)
-    # No place is outside; in the mode that looks for one, NumPy would write to another array first.
-    return np.take(values, places, axis=0, out=out, mode="clip") if len(places) else out

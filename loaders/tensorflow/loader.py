@@ -18,7 +18,8 @@ from loaders.order.splits import ViewChunks
 from loaders.reading import columns
 from loaders.reading.buffers import Buffers
 from loaders.reading.loader import ResumableLoader
-from loaders.reading.windows import BatchReader, HeldRows, RowReader
+from loaders.reading.stored import HeldRows, RowReader
+from loaders.reading.windows import BatchReader
 from loaders.storage import damage
 from loaders.storage.files import read_manifest
 from loaders.storage.shards import Shards

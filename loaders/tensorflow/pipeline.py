@@ -15,7 +15,7 @@ from loaders.format.spec import FeatureSpec
 from loaders.order.epoch import Deal
 from loaders.order.position import IterationSpan
 from loaders.reading import columns
-from loaders.reading.windows import LOST as LOST_ROW
+from loaders.reading.stored import LOST as LOST_ROW
 from loaders.reading.windows import BatchReader
 from loaders.storage.store import ShardError
 from loaders.tensorflow.augmenter import Augmenter, split_block
