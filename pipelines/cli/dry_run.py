@@ -29,7 +29,7 @@ def show_dry_run(options: argparse.Namespace, console: Console, planned: Build, 
     print_blocks(aside, [*tables.of_sources(plan), *tables.of_steps(plan.config), *tables.of_forecast(plan)])
     seconds_to_plan = time.monotonic() - begun
     learns, forked = existing is None, runs_here(options.beam_options)
-    read = " and ".join(f"{size / 1e6:,.1f} MB to {stage}" for stage, size in read_bytes(plan, learns=learns).items())
+    read = " and ".join(f"{show_bytes(size)} to {stage}" for stage, size in read_bytes(plan, learns=learns).items())
     units = f"{len(plan.training_units):,} units of analysis, " if learns else ""
     measured: Calibration | str = "a preprocessing_fn has an analysis of its own"
     if plan.config.custom is None or existing is not None:

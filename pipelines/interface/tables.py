@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import yaml
 
 from loaders.format.manifest import Manifest
-from loaders.format.names import STATISTICS
 from loaders.format.spec import FeatureSpec
 from pipelines.config.feature import Feature
 from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
 from pipelines.forecast.estimate import describe
+from pipelines.interface.statistics import of_statistics
 from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
 from pipelines.results import Block, Table, count_of, list_skipped, show_bytes
-from pipelines.statistics.recorded import TrainingStatistics
 from pipelines.steps.methods import dump_impute, dump_normalize
 from pipelines.storage import files
 
 STAGES = ("split", "analyze", "profile", "write")
-SHOWN_STATISTICS = ("min", "max", "mean", "std")
 
 
 def of_sources(plan: Plan) -> list[Block]:
@@ -125,7 +122,7 @@ def of_dataset(root: str, manifest: Manifest) -> list[Block]:
     transformed = [] if manifest.transformed is None else [of_specs(manifest.transformed, title=LOADER_APPLIES)]
     about = f"\n{manifest.rows_per_record} rows a record, seed {manifest.seed}"
     split = [of_splits(manifest), *of_left_out(manifest)]
-    return [of_specs(manifest.features), *transformed, "", *split, about, *_of_statistics(root, manifest)]
+    return [of_specs(manifest.features), *transformed, "", *split, about, *of_statistics(root, manifest)]
 
 
 LOADER_APPLIES = "After the transform, which the loader applies"
@@ -145,31 +142,6 @@ def of_left_out(manifest: Manifest) -> list[Block]:
     dropped: list[Block] = [f"\n{manifest.dropped:,} rows were dropped"] if manifest.dropped else []
     skipped = (f"{each['path']}: expected {each['expected']}; found {each['found']}" for each in manifest.skipped)
     return dropped + list_skipped(skipped)
-
-
-def _of_statistics(root: str, manifest: Manifest) -> list[Block]:
-    path = Output(root).path(STATISTICS)
-    statistics = TrainingStatistics.load(files.read_bytes(path)).statistics if files.exists(path) else {}
-    rows = [
-        (
-            name,
-            int(own.count.sum()),
-            int(own.missing.sum()),
-            *(_range(getattr(own, key)) for key in SHOWN_STATISTICS),
-        )
-        for name, own in statistics.items()
-    ]
-    if not rows:
-        return []
-    columns = ("feature", "values:", "missing:", *(f"{key}:" for key in SHOWN_STATISTICS))
-    of = "the training rows" if manifest.transform_from is None else "the rows that the transform was learned from"
-    return [Table(columns=columns, rows=tuple(rows), title=f"Statistics of {of}, before the transform")]
-
-
-def _range(values: np.ndarray[Any, Any]) -> str:
-    """One number, or the range of several."""
-    low, high = np.fmin.reduce(values, None), np.fmax.reduce(values, None)
-    return f"{low:.6g}" if low == high or np.isnan(low) else f"{low:.4g} … {high:.4g}"
 
 
 def of_unfinished(root: str, state: Mapping[str, Any]) -> str:
@@ -204,17 +176,17 @@ def of_counts(counts: Mapping[str, int], *, rows: int) -> list[str]:
         manifest: a cluster may do work twice and count it twice.
     """
     get = counts.get
-    passes = [f"{counts[f'{stage}_bytes'] / 1e6:,.1f} MB to {stage}" for stage in STAGES if get(f"{stage}_bytes")]
+    passes = [f"{show_bytes(counts[f'{stage}_bytes'])} to {stage}" for stage in STAGES if get(f"{stage}_bytes")]
     said = []
     if passes:
-        requests = f"{get('requests', 0):,} requests for {get('bytes_read', 0) / 1e6:,.1f} MB, "
+        requests = f"{get('requests', 0):,} requests for {show_bytes(get('bytes_read', 0))}, "
         fetched = requests if get("requests") else ""
         said.append(f"read {' and '.join(passes)}; {fetched}{get('retries', 0):,} retries")
         if get("analyze_bytes"):  # only who has analysed them has counted them
             said[-1] += f", {count_of(get('missing', 0), 'missing value')} in the training rows"
     if "shards" in counts or "found_shards" in counts:
         shards = count_of(get("shards", 0), "shard")
-        line = f"wrote {get('rows', 0):,} rows, {get('shard_bytes', 0) / 1e6:,.1f} MB, in {shards}"
+        line = f"wrote {get('rows', 0):,} rows, {show_bytes(get('shard_bytes', 0))}, in {shards}"
         if get("found_shards"):
             line += f"; {counts['found_rows']:,} rows in {count_of(counts['found_shards'], 'shard')} were there already"
         said.append(line)

@@ -19,13 +19,11 @@ from pipelines.page.facts import Facts, Feature, Rows
 from pipelines.publish.statistics import pool_mean_and_std
 from pipelines.reading.batches import Ragged
 from pipelines.results import show_bytes
+from pipelines.statistics.notable import notable, strangeness
 from pipelines.statistics.summary import Statistics
 
 DETAILED = (16, 16, 8)
 """Of more features than this in all, details are shown of the first, the strangest and the last ones."""
-
-COLUMNS = (8, 8, 4)
-"""Likewise, of the columns of one feature."""
 
 LISTED = 2000
 """Features that the overview lists."""
@@ -56,7 +54,8 @@ def render(facts: Facts, other: Facts | None = None) -> str:
     )
     environment.filters |= {"number": _number, "count": _count, "size": _size, "per_cent": _per_cent}
     warnings = {name: findings.warnings_of(feature, facts) for name, feature in facts.features.items()}
-    shown = _choose(list(facts.features), [len(said) for said in warnings.values()], DETAILED)
+    names = list(facts.features)
+    shown = {names[number] for number in notable([len(said) for said in warnings.values()], DETAILED)}
     config = ""
     if len(facts.features) <= CONFIGURED:
         config = yaml.safe_dump(dict(facts.config), sort_keys=False, allow_unicode=True, default_flow_style=None)
@@ -87,17 +86,6 @@ def _title(facts: Facts) -> str:
     features = len(facts.features)
     kind = "Data set" if facts.built else "Sources"
     return f"{kind}: {rows:,} rows, {features:,} feature{'' if features == 1 else 's'}"
-
-
-def _choose(names: Sequence[str], strangeness: Sequence[float], many: tuple[int, int, int]) -> set[str]:
-    """All names if there are few; else the first, the strangest of the others, and the last ones."""
-    if len(names) <= sum(many):
-        return set(names)
-    first, strange, last = many
-    numbers = np.argsort(-np.asarray(strangeness, dtype=np.float64), kind="stable")
-    ends = {*range(first), *range(len(names) - last, len(names))}
-    middle = [int(number) for number in numbers if int(number) not in ends][:strange]
-    return {names[number] for number in (*ends, *middle)}
 
 
 def _shape(spec: FeatureSpec) -> str:
@@ -244,13 +232,7 @@ def _column_table(statistics: Statistics) -> list[dict[str, Any]]:
     """Numbers of the first, the strangest and the last columns of a feature that has several."""
     if statistics.count.size < 2:
         return []
-    flat = {name: np.ravel(values) for name, values in statistics.arrays().items()}
-    missing = flat["missing"] / np.maximum(flat["count"] + flat["missing"], 1)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        far = np.fmax(flat["max"] - flat["mean"], flat["mean"] - flat["min"]) / flat["std"]
-    strange = 1000 * (flat["min"] == flat["max"]) + 100 * missing + np.nan_to_num(far, nan=0.0, posinf=0.0, neginf=0.0)
-    chosen = _choose([str(n) for n in range(len(missing))], strange.tolist(), COLUMNS)
-    places = (np.unravel_index(int(number), statistics.count.shape) for number in sorted(chosen, key=int))
+    places = (np.unravel_index(number, statistics.count.shape) for number in notable(strangeness(statistics)))
     keys = ("mean", "std", "min", "max")
     return [
         {

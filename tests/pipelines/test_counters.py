@@ -114,9 +114,9 @@ def test_a_runner_that_counts_differently_is_told():
     assert of_counts(counts, rows=120)[-1].startswith("wrote 120 rows")
     assert of_counts(counts, rows=100)[-1] == "the runner counts 120 rows; the manifest has 100"
     assert of_counts({}, rows=100) == ["the runner gives no counts; the manifest has 100"]
-    assert of_counts(counts, rows=120)[0].startswith("read 1.0 MB to analyze and 2.0 MB to write; 2 retries")
+    assert of_counts(counts, rows=120)[0].startswith("read 976.6 KiB to analyze and 1.9 MiB to write; 2 retries")
     remote = of_counts(counts | {"requests": 240, "bytes_read": 3 * 10**6}, rows=120)[0]
-    assert "; 240 requests for 3.0 MB, 2 retries" in remote
+    assert "; 240 requests for 2.9 MiB, 2 retries" in remote
 
 
 def double(item):

@@ -1,0 +1,76 @@
+"""The statistics of a data set's training rows, as a person is shown them: a table a feature, a line a column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from loaders.format.manifest import Manifest
+from loaders.format.names import STATISTICS
+from pipelines.output.directory import Output
+from pipelines.results import Block, Table, count_of
+from pipelines.statistics.frequencies import Distinct
+from pipelines.statistics.notable import notable, strangeness
+from pipelines.statistics.recorded import TrainingStatistics
+from pipelines.statistics.summary import Statistics
+from pipelines.storage import files
+
+SHOWN_STATISTICS = ("min", "max", "mean", "std")
+SHOWN_CLASSES = 20
+
+
+def of_statistics(root: str, manifest: Manifest) -> list[Block]:
+    """Of each feature the statistics of its columns, the most notable ones, or how often its classes occur."""
+    path = Output(root).path(STATISTICS)
+    if not files.exists(path):
+        return []
+    found = TrainingStatistics.load(files.read_bytes(path))
+    of = "the training rows" if manifest.transform_from is None else "the rows that the transform was learned from"
+    features = list(dict.fromkeys([*found.statistics, *found.classes]))
+    shown = notable([float(_strangest(found.statistics.get(name))) for name in features])
+    names = {spec.name: spec.class_names for spec in manifest.features}
+    said: list[Block] = [f"\nStatistics of {of}, before the transform" if features else ""]
+    for name in (features[number] for number in shown):
+        if name in found.classes:
+            said += _of_classes(name, found.classes[name], names.get(name, ()))
+        else:
+            said += _of_columns(name, found.statistics[name])
+    left_out = len(features) - len(shown)
+    return said + ([f"\n{count_of(left_out, 'more feature')}"] if left_out else [])
+
+
+def _strangest(statistics: Statistics | None) -> np.float64:
+    return np.float64(0) if statistics is None or not statistics.count.size else np.max(strangeness(statistics))
+
+
+def _of_columns(name: str, statistics: Statistics) -> list[Block]:
+    numbers = notable(strangeness(statistics))
+    flat = {key: np.ravel(values) for key, values in statistics.arrays().items()}
+    places = [", ".join(str(int(axis)) for axis in np.unravel_index(n, statistics.count.shape)) for n in numbers]
+    rows: list[tuple[Any, ...]] = [
+        (place, int(flat["count"][n]), int(flat["missing"][n]), *(f"{flat[key][n]:.4g}" for key in SHOWN_STATISTICS))
+        for place, n in zip(places, numbers, strict=True)
+    ]
+    columns: tuple[str, ...] = ("column", "values:", "missing:", *(f"{key}:" for key in SHOWN_STATISTICS))
+    if statistics.count.ndim == 0:  # one value is no column
+        columns, rows = columns[1:], [row[1:] for row in rows]
+    left_out = statistics.count.size - len(numbers)
+    more = [f"… and {count_of(left_out, 'more column')}"] if left_out else []
+    return [Table(columns=columns, rows=tuple(rows), title=name), *more]
+
+
+def _of_classes(name: str, classes: Distinct, names: Sequence[str]) -> list[Block]:
+    total, order = classes.counts.sum(), np.argsort(-classes.counts, kind="stable")[:SHOWN_CLASSES]
+    rows: list[tuple[Any, ...]] = []
+    for number in sorted(order.tolist()):
+        value, count = classes.values[number], int(classes.counts[number])
+        named = names[int(value)] if names and 0 <= int(value) < len(names) else None
+        rows.append((str(value), named, count, f"{count / total:.1%}"))
+    columns: tuple[str, ...] = ("class", "name", "rows:", "share:")
+    if not names:
+        columns, rows = ("class", "rows:", "share:"), [(row[0], *row[2:]) for row in rows]
+    left_out = len(classes.values) - len(order)
+    more = [f"… and {left_out:,} more, each of fewer rows"] if left_out else []
+    return [Table(columns=columns, rows=tuple(rows), title=name), *more]
