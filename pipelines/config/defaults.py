@@ -64,7 +64,7 @@ def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tup
         over=said.over if said.over is not None else over,
         by=said.by,
         row_axes=feature.row_axes,
-        files=said.files,
+        files=feature.files,
         source=said.source.model_dump() if isinstance(said.source, ConstantSource) else said.source,
     )
     _check_transform(resolved, said)

@@ -24,6 +24,8 @@ class Feature:
         origin: Where the values come from: `files`, or the row's `index`, its `directory`, or a `constant`.
         constant: The constant.
         average_bytes: The average bytes of a row where rows differ in them.
+        files: The patterns of its files, where they are not found by its name alone.
+        why: How its layout was recognised, where nobody has said it; or "".
     """
 
     name: str
@@ -34,6 +36,8 @@ class Feature:
     origin: Origin = "files"
     constant: bool | int | float | None = None
     average_bytes: float | None = None
+    files: tuple[str, ...] | None = None
+    why: str = ""
 
     @property
     def kind_name(self) -> str:

@@ -42,7 +42,9 @@ def of_sources(plan: Plan) -> list[Block]:
         )
     columns = ("feature", "files:", "dtype", "shape of a row", "order", "bytes:", "first file")
     total = f"\n{table.rows:,} rows in {count_of(len(table.parts), 'part')}, {show_bytes(table.nbytes)}"
-    return [Table(columns=columns, rows=tuple(rows)), total, *list_skipped(map(str, table.skipped))]
+    why = [f"  {feature.name}: {feature.why}" for feature in table.features if feature.why]
+    recognised = ["\nRecognised, as nothing was said:", *why] if why else []
+    return [Table(columns=columns, rows=tuple(rows)), total, *recognised, *list_skipped(map(str, table.skipped))]
 
 
 def _origin(feature: Feature) -> str:

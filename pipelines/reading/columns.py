@@ -78,7 +78,8 @@ def _read(table: SourceTable, features: Sequence[Feature], spans: Sequence[Span]
     for number, span in enumerate(spans):
         for feature in from_files:
             source, out = table.parts[span.part].sources[feature.name], targets[feature.name].pieces[number]
-            wanted.append(Wanted(source=source, row_axes=feature.row_axes, start=span.start, out=out))
+            start = source.start + span.start
+            wanted.append(Wanted(source=source, row_axes=feature.row_axes, start=start, out=out))
     read_files(table.root, wanted)
     return {
         feature.name: _finish(table, feature, spans, targets.pop(feature.name))
@@ -145,11 +146,13 @@ def _not_text(table: SourceTable, feature: Feature, spans: Sequence[Span], joine
 
 
 def locate_row(table: SourceTable, feature: str, spans: Sequence[Span], row: int) -> tuple[str, int]:
-    """The file of a row of some spans, or the feature's name where it has none, and the row's number in its part."""
+    """The file of a row of some spans and the number there; where it has none, the feature and that in the part."""
     for span in spans:
         if row < span.rows:
             source = table.parts[span.part].sources.get(feature)
-            return files.locate(table.root, source.path) if source else feature, span.start + row
+            if source is None:
+                return feature, span.start + row
+            return files.locate(table.root, source.path), source.start + span.start + row
         row -= span.rows
     raise IndexError(f"row {row} is after the end of the spans")
 

@@ -59,6 +59,8 @@ def read_files(root: str, wanted: Iterable[Wanted]) -> None:
     remote: list[Iterator[Piece]] = []
     for place, arrays in containers.items():
         path, selections = files.locate(root, place), [_selection(together) for together in arrays.values()]
+        if any(selection.source.start for selection in selections):  # of many parts, in an order of their own
+            selections.sort(key=lambda selection: selection.start)
         if files.is_local(path):
             format_of(path).read(path, selections)
         else:

@@ -37,6 +37,7 @@ class Located:
         source: The array.
         row_axes: How many leading axes count rows.
         ragged: Whether the first axis of a row has a length of its own.
+        count: How many of the array's rows, from the source's start, are those of the part; None for all.
     """
 
     entry: Entry
@@ -44,6 +45,7 @@ class Located:
     source: Source
     row_axes: int
     ragged: bool
+    count: int | None = None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -58,7 +60,7 @@ class Located:
     @property
     def row_axes_shape(self) -> tuple[int, ...]:
         """The lengths of the axes that count rows."""
-        return self.source.shape[: self.row_axes]
+        return self.source.shape[: self.row_axes] if self.count is None else (self.count,)
 
     @property
     def row_shape(self) -> tuple[int | None, ...]:
@@ -69,7 +71,7 @@ class Located:
     @property
     def nbytes(self) -> int:
         """The bytes of the values."""
-        return math.prod(self.source.shape) * self.dtype.itemsize
+        return math.prod((*self.row_axes_shape, *self.source.shape[self.row_axes :])) * self.dtype.itemsize
 
     @property
     def kind(self) -> Kind:

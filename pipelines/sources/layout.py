@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from loaders.format.names import RESERVED
 from pipelines.config.schema import SPLIT_DIRECTORIES, DatasetConfig
 from pipelines.errors import Problem
-from pipelines.sources.formats import format_of, is_container, shown_suffixes, stem
+from pipelines.sources.formats import format_of, is_container, is_table, shown_suffixes, stem
 from pipelines.storage import files
 
-_NUMBER = r"\d+(?:-of-\d+)?"
-_NUMBERED = re.compile(rf"(?P<name>.+?)[-_.](?P<number>{_NUMBER})", re.DOTALL)
+NUMBER = r"\d+(?:-of-\d+)?"
+_NUMBERED = re.compile(rf"(?P<name>.+?)[-_.](?P<number>{NUMBER})", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,15 +48,15 @@ class Entry:
         return own[-1] if own else None
 
 
-def arrange(paths: Iterable[str], config: DatasetConfig) -> tuple[list[Entry], list[Problem]]:
-    """Puts those of some files that are containers in their places.
+def arrange(paths: Collection[str], config: DatasetConfig) -> tuple[list[Entry], list[Problem]]:
+    """Puts those of some files that are containers in their places, and tables that a pattern claims.
 
     Returns:
         The files in their places, sorted by path, and patterns that match none. A file that no pattern claims is an
         entry without a feature if its arrays have names, which are those of features, or if nothing in its path does.
     """
     arrays = sorted(path for path in paths if is_container(path))
-    entries, problems = _claimed(arrays, config)
+    entries, problems = _claimed([*arrays, *sorted(filter(is_table, paths))], config)
     claimed = {entry.path for entry in entries}
     # Listed for patterns only: what no pattern matches there is no source.
     entries += [_place_any(path) for path in arrays if path not in claimed and not files.is_absolute(path)]
@@ -85,7 +85,7 @@ def place(path: str) -> Entry | None:
     the feature's name is taken away, in the file's name and as a directory.
     """
     *directories, name = stem(path).split("/")
-    if re.fullmatch(_NUMBER, name):
+    if re.fullmatch(NUMBER, name):
         number = name
         named = [directory for directory in directories if directory.lower() not in SPLIT_DIRECTORIES]
         if not named:

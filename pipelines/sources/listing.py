@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence, Set
 from loaders.format.names import MANIFEST, RESERVED, SCHEMA, STATE
 from pipelines.config.schema import DatasetConfig
 from pipelines.errors import Problem, SourceError
-from pipelines.sources.formats import container_of, shown_suffixes
+from pipelines.sources.formats import container_of, is_container, is_table, shown_suffixes
 from pipelines.sources.layout import fixed_directory, match_pattern
 from pipelines.storage import files
 from pipelines.storage.files import FileInfo
@@ -43,7 +43,7 @@ def list_sources(root: str, config: DatasetConfig, *, only: Sequence[str] = ()) 
                 if path.startswith(f"{base}/"):  # the same file, found under the root
                     listing.pop(path.removeprefix(f"{base}/"), None)
                 listing[path] = dataclasses.replace(info, path=path)
-    if not listing:
+    if not any(map(is_container, listing)):
         raise SourceError([Problem(path=root, expected=f"at least one {shown_suffixes()} file", found="none")])
     return listing
 
@@ -60,10 +60,10 @@ def _list_directory(directory: str) -> list[FileInfo]:
 
 
 def _containers(listing: Iterable[FileInfo]) -> list[FileInfo]:
-    """The containers among files; a directory is as large as its files together, and as new as the newest."""
+    """The containers and tables among files; a directory is as large as its files together, as new as the newest."""
     found: dict[str, FileInfo] = {}
     for info in listing:
-        path = container_of(info.path)
+        path = info.path if is_table(info.path) else container_of(info.path)
         if path is None:
             continue
         known = found.get(path, FileInfo(path=path, size=0, modified=info.modified))

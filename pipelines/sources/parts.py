@@ -23,6 +23,7 @@ class Source:
         compressed: Whether the array has to be read forward.
         record: The structured dtype in the file, as `dtypes.record_dtype` reads it; empty for a plain dtype.
         field: The field of the structured dtype; the names of nested fields are joined by `.`.
+        start: The array's row that is the first of the part; not 0 where an array holds the rows of several parts.
     """
 
     path: str
@@ -36,14 +37,17 @@ class Source:
     compressed: bool = False
     record: str = ""
     field: str = ""
+    start: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The attributes by their names; `dataclasses.asdict` copies each, which takes ten times as long.
 
-        The locator is called `offset`: fingerprints of data sets that were made when it was always one depend on that.
+        The locator is called `offset`, and a start of 0 is left out: fingerprints of earlier data sets depend on that.
         """
         own = {name: getattr(self, name) for name in self.__slots__}
         own["offset"] = own.pop("locator")
+        if not self.start:
+            del own["start"]
         return own
 
 

@@ -120,7 +120,8 @@ def source_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a resolved configuration says about where arrays are and how they are read, and nothing of the transform.
 
     With it sources are found that lack features of the configuration, so that all differences can be listed. Such keys
-    of features as are not as they would be unsaid are left.
+    of features as are not as they would be unsaid are left. That rows are along the first axis is said once for all, so
+    that nothing is recognised anew.
     """
     features = {}
     for name, said in config["features"].items():
@@ -129,7 +130,7 @@ def source_settings(config: Mapping[str, Any]) -> dict[str, Any]:
             own["row_axes"] = said["row_axes"]
         if own:
             features[name] = own
-    return {**{key: value for key, value in config.items() if key != "preprocessing_fn"}, "features": features}
+    return {"row_axes": 1} | {key: config[key] for key in config if key != "preprocessing_fn"} | {"features": features}
 
 
 def changed_parts(before: Provenance, table: SourceTable) -> tuple[tuple[Part, ...], list[Problem]]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.config.feature import Feature
-from pipelines.config.schema import ConstantSource, DatasetConfig
+from pipelines.config.schema import ConstantSource, DatasetConfig, FeatureConfig
 from pipelines.errors import Problem, SourceError
 from pipelines.runners.quiet import without_collector
 from pipelines.sources.arrays import Arrays
@@ -32,7 +32,9 @@ from pipelines.sources.headers import FileHeaders, HeaderReader, cut, read_here
 from pipelines.sources.layout import Entry, arrange, check_names, find_splits
 from pipelines.sources.listing import list_sources
 from pipelines.sources.packed import PackedParts
+from pipelines.sources.pairing import share
 from pipelines.sources.parts import Part
+from pipelines.sources.recognise import Found, propose
 from pipelines.storage import files
 from pipelines.storage.files import FileInfo
 
@@ -151,41 +153,121 @@ def scan(
     """
     with without_collector():  # whose passes are a third of a scan
         if isinstance(source, Arrays):
-            return _scan(source.root, source.listing, config, source.read_headers, source.describe)
-        listing = list_sources(source, config, only=only)
-        return _scan(source, listing, config, read_headers, lambda path: files.locate(source, path) if path else source)
+            arrays = _Files(root=source.root, listing=source.listing, read_headers=source.read_headers)
+            return _scan(arrays, config, source.describe, named=True)
+        found = _Files(root=source, listing=list_sources(source, config, only=only), read_headers=read_headers)
+        return _scan(found, config, lambda path: files.locate(source, path) if path else source, named=False)
 
 
-def _scan(
-    root: str,
-    listing: Mapping[str, FileInfo],
-    config: DatasetConfig,
-    read_headers: HeaderReader,
-    describe: Callable[[str], str],
-) -> SourceTable:
-    entries, problems = arrange(listing, config)
-    by_directory, split_problems = find_splits(entries, config)
-    chunks = cut([(path, listing[path].size) for path in dict.fromkeys(entry.path for entry in entries)])
-    results = (result for chunk in read_headers(root, chunks) for result in chunk)
-    headers = dict(zip((path for chunk in chunks for path, _ in chunk), results, strict=True))
-    arrays, faults = locate_arrays(entries, headers, listing, config)
-    faults += check_equal(arrays, majority=config.on_error == "skip")
-    skipped: list[Problem] = []
-    if config.on_error == "skip":
-        skipped, faults = faults, _too_many(faults, config.max_bad_files)
-        entries, arrays = _without(skipped, entries, arrays)
-    problems += faults + split_problems + _check_together(entries, headers, arrays, config)
-    if any(said.source == "directory" for said in config.features.values()):
-        problems += check_classes(arrays, by_directory=by_directory)
-    if not problems and not any(array.rows for array in arrays):
-        found = f"{len(arrays)} file{'s'[: len(arrays) != 1]} without rows"
-        more = f", and {len(skipped)} problem{'s'[: len(skipped) != 1]} in files that were skipped" if skipped else ""
-        problems.append(Problem(path="", expected="at least 1 row", found=found + more))
-        problems += skipped
-    if problems:
-        raise SourceError(dataclasses.replace(problem, path=describe(problem.path)) for problem in problems)
-    left_out = [dataclasses.replace(problem, path=describe(problem.path)) for problem in skipped]
-    return _table(root, arrays, config, by_directory=by_directory, skipped=left_out)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Files:
+    """The files of a scan, whose headers are read once, and read in one way or another."""
+
+    root: str
+    listing: Mapping[str, FileInfo]
+    read_headers: HeaderReader
+    headers: dict[str, FileHeaders] = dataclasses.field(default_factory=dict)
+
+    def align(self, config: DatasetConfig) -> _Aligned:
+        """Finds the arrays, and what does not fit together, as a configuration says."""
+        entries, problems = arrange(self.listing, config)
+        by_directory, split_problems = find_splits(entries, config)
+        self._read(entries)
+        arrays, faults = locate_arrays(entries, self.headers, self.listing, config)
+        faults += check_equal(arrays, majority=config.on_error == "skip")
+        plain, shared = (entries, arrays), share(self.root, entries, arrays, self.listing)
+        entries, arrays, skipped = shared.entries, shared.arrays, []
+        if config.on_error == "skip":
+            skipped, faults = faults, _too_many(faults, config.max_bad_files)
+            entries, arrays = _without(skipped, entries, arrays)
+            faults += _lost(skipped, plain[0], arrays)
+        problems += faults + split_problems + shared.problems
+        problems += _check_together(entries, self.headers, arrays, config)
+        if any(said.source == "directory" for said in config.features.values()):
+            problems += check_classes(arrays, by_directory=by_directory)
+        if not problems and not any(array.rows for array in arrays):
+            problems += _no_rows(arrays, skipped)
+        return _Aligned(
+            config=config,
+            plain=plain,
+            arrays=arrays,
+            problems=problems,
+            skipped=skipped,
+            by_directory=by_directory,
+            why=shared.why,
+        )
+
+    def _read(self, entries: Iterable[Entry]) -> None:
+        """Reads the headers that were not read before."""
+        paths = dict.fromkeys(entry.path for entry in entries if entry.path not in self.headers)
+        if not paths:
+            return
+        chunks = cut([(path, self.listing[path].size) for path in paths])
+        results = (result for chunk in self.read_headers(self.root, chunks) for result in chunk)
+        self.headers.update(zip((path for chunk in chunks for path, _ in chunk), results, strict=True))
+
+    def recognise(self, config: DatasetConfig) -> _Aligned:
+        """The same, where the user has not said how files are read: the first way in which they fit together."""
+        first = self.align(config)
+        entries, arrays = first.plain
+        found = Found(
+            root=self.root,
+            listing=self.listing,
+            entries=entries,
+            headers=self.headers,
+            arrays=arrays,
+            pair=not first.problems,
+        )
+        wrong = first
+        for proposal in propose(found, config):
+            if isinstance(proposal, Problem):
+                return dataclasses.replace(first, problems=[proposal])
+            other = self.align(proposal.config)
+            if not other.problems and (other.why or not proposal.pairs):
+                return dataclasses.replace(other, why={**other.why, **proposal.why})
+            if proposal.meant:
+                wrong = other
+            if proposal.last:
+                break
+        return wrong
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Aligned:
+    """Arrays in their places, and what is wrong with them.
+
+    Attributes:
+        config: The configuration that says where they are.
+        plain: The files and arrays before any was dealt out to several parts.
+        arrays: The arrays.
+        problems: What is wrong.
+        skipped: What is wrong with files that were left out.
+        by_directory: Whether directories name the splits.
+        why: For each feature whose layout was recognised, by what.
+    """
+
+    config: DatasetConfig
+    plain: tuple[Sequence[Entry], Sequence[Located]]
+    arrays: Sequence[Located]
+    problems: Sequence[Problem]
+    skipped: Sequence[Problem]
+    by_directory: bool
+    why: Mapping[str, str]
+
+
+def _scan(files_found: _Files, config: DatasetConfig, describe: Callable[[str], str], *, named: bool) -> SourceTable:
+    """The table of some files; `named` if the user has given the name of the feature of each."""
+    found = files_found.align(config) if named else files_found.recognise(config)
+    if found.problems:
+        raise SourceError(dataclasses.replace(problem, path=describe(problem.path)) for problem in found.problems)
+    left_out = [dataclasses.replace(problem, path=describe(problem.path)) for problem in found.skipped]
+    return _table(files_found.root, found, skipped=left_out)
+
+
+def _no_rows(arrays: Sequence[Located], skipped: Sequence[Problem]) -> list[Problem]:
+    found = f"{len(arrays)} file{'s'[: len(arrays) != 1]} without rows"
+    more = f", and {len(skipped)} problem{'s'[: len(skipped) != 1]} in files that were skipped" if skipped else ""
+    return [Problem(path="", expected="at least 1 row", found=found + more), *skipped]
 
 
 def _too_many(faults: Sequence[Problem], limit: int) -> list[Problem]:
@@ -208,6 +290,13 @@ def _without(
     )
 
 
+def _lost(skipped: Iterable[Problem], entries: Iterable[Entry], arrays: Iterable[Located]) -> list[Problem]:
+    """What is wrong with files without which a feature has none: they are not left out."""
+    left = {array.entry.feature for array in arrays}
+    lost = {entry.path for entry in entries if entry.feature and entry.feature not in left} if left else set()
+    return [problem for problem in skipped if problem.path in lost]
+
+
 def _check_together(
     entries: Sequence[Entry], headers: Mapping[str, FileHeaders], arrays: Sequence[Located], config: DatasetConfig
 ) -> list[Problem]:
@@ -222,13 +311,12 @@ def _check_together(
     return problems + (check_class_tree(arrays, paired=not pairs) or pairs)
 
 
-def _table(
-    root: str, arrays: Iterable[Located], config: DatasetConfig, *, by_directory: bool, skipped: Iterable[Problem]
-) -> SourceTable:
+def _table(root: str, found: _Aligned, *, skipped: Iterable[Problem]) -> SourceTable:
     """The table of arrays that passed all checks."""
+    config, by_directory = found.config, found.by_directory
     features: dict[str, list[Located]] = collections.defaultdict(list)
     parts: dict[str, dict[str, Located]] = collections.defaultdict(dict)
-    for array in arrays:
+    for array in found.arrays:
         features[array.feature].append(array)
         parts[array.entry.part][array.feature] = array
     made = [_made(name, said.source) for name, said in config.features.items() if said.source is not None]
@@ -236,14 +324,18 @@ def _table(
     table = [_part(name, own, by_directory=by_directory, classes=classes) for name, own in sorted(parts.items())]
     return SourceTable(
         root=files.absolute(root),
-        features=tuple(sorted([_feature(name, own) for name, own in features.items()] + made, key=lambda f: f.name)),
+        features=tuple(sorted([_feature(name, own, found) for name, own in features.items()] + made, key=_name)),
         parts=tuple(table),
         directories=tuple(sorted({part.directory for part in table if part.directory is not None})),
         skipped=tuple(skipped),
     )
 
 
-def _feature(name: str, arrays: Sequence[Located]) -> Feature:
+def _name(feature: Feature) -> str:
+    return feature.name
+
+
+def _feature(name: str, arrays: Sequence[Located], found: _Aligned) -> Feature:
     any_array = arrays[0]
     dtype, unit, shape = any_array.kind
     average = None
@@ -251,7 +343,16 @@ def _feature(name: str, arrays: Sequence[Located]) -> Feature:
         dtype = max((array.dtype for array in arrays), key=lambda dtype: dtype.itemsize).newbyteorder("=")
     if dtype.kind in "SU" or any_array.ragged:
         average = sum(array.nbytes for array in arrays) / max(1, sum(array.rows for array in arrays))
-    return Feature(name=name, dtype=dtype, shape=shape, row_axes=any_array.row_axes, unit=unit, average_bytes=average)
+    return Feature(
+        name=name,
+        dtype=dtype,
+        shape=shape,
+        row_axes=any_array.row_axes,
+        unit=unit,
+        average_bytes=average,
+        files=found.config.features.get(name, FeatureConfig()).files,
+        why=found.why.get(name, ""),
+    )
 
 
 def _made(name: str, source: Literal["index", "directory"] | ConstantSource) -> Feature:

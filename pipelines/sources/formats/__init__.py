@@ -8,9 +8,13 @@ from __future__ import annotations
 from pipelines.sources.formats.npy import Npy
 from pipelines.sources.formats.npz import Npz
 from pipelines.sources.formats.protocol import Format
+from pipelines.sources.formats.tabular import Tabular
 
 FORMATS: dict[str, Format] = {known.suffix: known for known in (Npy(), Npz())}
 """The formats by the suffix of their files."""
+
+TABLES: dict[str, Format] = {suffix: Tabular(suffix) for suffix in (".csv", ".parquet")}
+"""Formats of tables, which are sources only where they name other files, or a pattern names them."""
 
 
 def suffix_of(path: str) -> str:
@@ -24,7 +28,8 @@ def format_of(path: str) -> Format:
     Raises:
         KeyError: If it has none.
     """
-    return FORMATS[suffix_of(path)]
+    suffix = suffix_of(path).lower()
+    return FORMATS.get(suffix) or TABLES[suffix]
 
 
 def stem(path: str) -> str:
@@ -33,8 +38,13 @@ def stem(path: str) -> str:
 
 
 def is_container(path: str) -> bool:
-    """Whether a path is that of a container, by its suffix."""
-    return suffix_of(path) in FORMATS
+    """Whether a path is that of a container, by its suffix, whose case does not matter."""
+    return suffix_of(path).lower() in FORMATS
+
+
+def is_table(path: str) -> bool:
+    """Whether a path is that of a table, by its suffix."""
+    return suffix_of(path).lower() in TABLES
 
 
 def container_of(path: str) -> str | None:

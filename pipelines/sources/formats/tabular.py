@@ -1,0 +1,110 @@
+"""CSV and Parquet files, whose columns are arrays. They hold what is known of other files' rows, a line for each."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.errors import DataError, Problem
+from pipelines.sources.formats.protocol import Format, FormatError, Header, Member
+from pipelines.sources.formats.selection import Selection
+from pipelines.sources.formats.unchanged import check_status
+from pipelines.storage import files
+
+Columns = Mapping[str, npt.NDArray[Any] | FormatError]
+"""The columns by their names; of one that cannot be read, why."""
+
+
+class Tabular(Format):
+    """A table, which is read whole and remembered: it is small beside the files that it is about."""
+
+    named = True
+
+    def __init__(self, suffix: str) -> None:
+        self.suffix = suffix  # type: ignore[misc]  # of one class for several suffixes
+
+    def members(self, path: str, *, size: int) -> Sequence[Member]:
+        """Reads the columns; see `Format`."""
+        if files.is_local(path):
+            columns = read_table(path, size, os.stat(path).st_mtime)
+        else:  # of which nobody knows here whether it has changed since it was remembered
+            columns = read_table.__wrapped__(path, size, 0.0)
+        return [_member(name, column) for name, column in columns.items()]
+
+    def read(self, path: str, selections: Sequence[Selection]) -> None:
+        """Reads rows of columns; see `Format`."""
+        source = selections[0].source
+        if files.is_local(path):
+            check_status(os.stat(path), path, source)
+        try:
+            columns = read_table(path, source.size, source.modified)
+        except FormatError as error:
+            raise DataError(str(Problem(path=path, expected=error.expected, found=error.found))) from None
+        for selection in selections:
+            column = columns[selection.source.member]
+            assert isinstance(column, np.ndarray), "the headers of columns were checked"
+            selection.copy_from(column.view(np.int64) if column.dtype.kind in "mM" else column)
+
+
+@functools.lru_cache(maxsize=4)
+def read_table(path: str, size: int, modified: float) -> Columns:
+    """The columns of a table; `size` and `modified` tell it from what it was earlier.
+
+    Raises:
+        FormatError: If it is no such table.
+        OSError: If it cannot be read.
+    """
+    import pyarrow as pa  # only here: it is large, and most sources have no table
+
+    data = files.read_bytes(path)
+    if len(data) != size:
+        raise FormatError(expected=f"{size} bytes, as when it was listed", found=f"{len(data)} bytes")
+    try:
+        table = _parse(data, path)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        kind = "a CSV file with a line of names" if path.endswith(".csv") else "a Parquet file"
+        raise FormatError(expected=kind, found=" ".join(str(error).split())) from None
+    if len(set(table.column_names)) < len(table.column_names):
+        raise FormatError(expected="columns, each of its own name", found=", ".join(table.column_names))
+    return {name: _array(column) for name, column in zip(table.column_names, table.columns, strict=True)}
+
+
+def _parse(data: bytes, path: str) -> Any:
+    if path.lower().endswith(".csv"):
+        from pyarrow import csv
+
+        return csv.read_csv(io.BytesIO(data))
+    from pyarrow import parquet
+
+    return parquet.read_table(io.BytesIO(data))
+
+
+def _array(column: Any) -> npt.NDArray[Any] | FormatError:
+    """A column as NumPy has it; missing integers are NaN among floats, as pandas has them."""
+    from pyarrow import types
+
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    kind = column.type
+    text = types.is_string(kind) or types.is_large_string(kind)
+    if (text or types.is_boolean(kind)) and column.null_count:
+        return FormatError(expected=f"a {kind} in every row", found=f"{column.null_count} rows without")
+    if text:
+        return np.array(column.to_pylist() or [""], np.str_)[: len(column)]
+    if types.is_timestamp(kind) or types.is_date(kind) or types.is_integer(kind) or types.is_floating(kind):
+        return np.asarray(column.to_numpy())
+    if types.is_boolean(kind):
+        return np.asarray(column.to_numpy(), np.bool_)
+    return FormatError(expected="a column of bool, numbers, text or times", found=f"one of {kind}")
+
+
+def _member(name: str, column: npt.NDArray[Any] | FormatError) -> Member:
+    if isinstance(column, FormatError):
+        return Member(name=name, error=column)
+    return Member(name=name, header=Header(dtype=column.dtype, shape=column.shape))

@@ -1,0 +1,218 @@
+"""Arrays that hold the rows of many files, which are paired with them by the order of names, or as a table says."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from pipelines.errors import Problem
+from pipelines.sources.checks import Located
+from pipelines.sources.formats import is_table, stem
+from pipelines.sources.formats.tabular import read_table
+from pipelines.sources.layout import NUMBER, Entry
+from pipelines.storage import files
+from pipelines.storage.files import FileInfo
+
+Ranges = dict[str, tuple[int, int]]
+"""For each part the first of its rows in an array, and how many there are."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shared:
+    """Arrays after those that hold the rows of many files were dealt out.
+
+    Attributes:
+        arrays: The arrays; of one that was dealt out, an array for each part.
+        entries: The files in their places, likewise.
+        problems: What does not pair.
+        why: For each feature that was dealt out, how.
+    """
+
+    arrays: list[Located]
+    entries: list[Entry]
+    problems: list[Problem]
+    why: Mapping[str, str]
+
+
+def share(root: str, entries: Sequence[Entry], arrays: Sequence[Located], listing: Mapping[str, FileInfo]) -> Shared:
+    """Deals arrays that hold the rows of many files out to the parts of these files.
+
+    Such an array has a name without a number: `labels.npy` is beside or above `images/000.npy`, and has features that
+    none of those files has. It has as many rows as they have together; a table has a column with their names.
+
+    Args:
+        root: The directory of the sources.
+        entries: The files in their places, also those that cannot be read.
+        arrays: What is in the others.
+        listing: The files.
+    """
+    shared = Shared(arrays=[], entries=[], problems=[], why={})
+    own: dict[str, list[Located]] = collections.defaultdict(list)
+    for array in arrays:
+        own[array.entry.part].append(array)
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        first.setdefault(entry.part, entry)
+    scopes = _scopes(entries, own)
+    dealt: set[str] = set()
+    why: dict[str, str] = {}
+    for part, below in scopes.items():
+        names = [first[name] for name in below]
+        for array in own[part]:
+            table = is_table(array.entry.path)
+            found = _by_name(root, array, names, listing) if table else _by_order(array, below, own)
+            if isinstance(found, Problem):
+                if len(below) > 1:  # one part and another look like parts that do not pair
+                    shared.problems.append(found)
+                    dealt.add(part)
+                continue
+            dealt.add(part)
+            for name, (start, count) in found.items():
+                piece = _piece(array, first[name], start, count)
+                shared.arrays.append(piece)
+                shared.entries.append(piece.entry)
+            how = "by a column with their names" if table else "in the natural order of their names"
+            why[array.feature] = f"{array.source.path} has the rows of {len(found):,} files, {how}"
+    shared.arrays[:0] = [array for array in arrays if array.entry.part not in dealt]
+    shared.entries[:0] = [entry for entry in entries if entry.part not in dealt]
+    return dataclasses.replace(shared, why=why)
+
+
+def _piece(array: Located, of: Entry, start: int, count: int) -> Located:
+    """The rows of an array that belong to one part, which lies where a file of it does."""
+    entry = dataclasses.replace(array.entry, part=of.part, directory=of.directory, folders=of.folders)
+    source = dataclasses.replace(array.source, start=start)
+    return dataclasses.replace(array, entry=entry, source=source, row_axes=max(1, array.row_axes), count=count)
+
+
+def _scopes(entries: Iterable[Entry], own: Mapping[str, Sequence[Located]]) -> dict[str, list[str]]:
+    """The parts whose arrays hold the rows of others, each with these, in the natural order of their names."""
+    features: dict[str, set[str]] = collections.defaultdict(set)
+    where: dict[str, set[str]] = collections.defaultdict(set)
+    for entry in entries:
+        for name in [array.feature for array in own[entry.part]] if entry.part in own else [entry.feature]:
+            features[entry.part].add(name)
+            where[name].add(entry.part)
+    above = {name for part in features for name in _above(part) if name in features}
+    # A file in a place of its own (meta/labels.npy, labels.npz) is like one at the root, if no number says otherwise.
+    alone = {
+        part
+        for part, names in features.items()
+        if not re.fullmatch(NUMBER, part.rpartition("/")[2]) and all(len(where[name]) == 1 for name in names)
+    }
+    candidates = {part for part in above | alone if part in own}
+    below: dict[str, list[str]] = collections.defaultdict(list)
+    for part in features.keys() - candidates:
+        for name in _above(part):
+            below[name].append(part)
+    found = {}
+    for part in candidates:
+        scope = next((below[name] for name in (part, *_above(part)) if name in below), [])
+        if scope and not any(features[part] & features[name] for name in scope):
+            found[part] = sorted(scope, key=natural)
+    return found
+
+
+def _above(part: str) -> Iterator[str]:
+    """The directories above a part, the nearest first; the last is the root."""
+    while part:
+        part = part.rpartition("/")[0]
+        yield part
+
+
+def natural(name: str) -> tuple[object, ...]:
+    """What names are sorted by so that `2` comes before `10`."""
+    pieces = re.split(r"(\d+)", name)
+    return tuple(int(piece) if number % 2 else piece for number, piece in enumerate(pieces)), name
+
+
+def _by_order(array: Located, below: Sequence[str], own: Mapping[str, Sequence[Located]]) -> Ranges | Problem:
+    """The rows of an array that has as many as the parts have together."""
+    counts = [own[part][0].rows if part in own else 1 for part in below]
+    there = array.rows if array.row_axes else (array.source.shape or (0,))[0]
+    if there != sum(counts):
+        example = next((own[part][0] for part in below if part in own), array)
+        those = f"{len(below):,} files such as {example.entry.path}"
+        if set(counts) == {1}:
+            return array.problem(f"{len(below):,} rows, one for each of {those}", f"{there:,} rows")
+        one = f"`features: {{{example.feature}: {{row_axes: 0}}}}`"
+        expected = f"{sum(counts):,} rows, as {those} have together; or, with {one}, one for each"
+        return array.problem(expected, f"{there:,} rows")
+    starts = itertools.accumulate(counts, initial=0)
+    return {part: (start, count) for part, start, count in zip(below, starts, counts, strict=False)}
+
+
+def _by_name(
+    root: str, array: Located, files_below: Sequence[Entry], listing: Mapping[str, FileInfo]
+) -> Ranges | Problem:
+    """The row of a table that names each file."""
+    path = array.entry.path
+    named = match_names(root, listing[path], [entry.path for entry in files_below])
+    if named is None:
+        expected = f"a column that names each of {len(files_below):,} files, such as {files_below[0].path}"
+        return array.problem(expected, "none")
+    rows = named.rows
+    without = [entry.path for entry in files_below if entry.path not in rows]
+    if without:
+        return array.problem(f"a row whose {named.column!r} names each file", f"none for {_some(without)}")
+    if named.others:
+        return array.problem(f"a file for each {named.column!r}", f"none for {_some(named.others)}")
+    return {entry.part: (rows[entry.path], 1) for entry in files_below}
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(str, names[:3])) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Named:
+    """A column of a table that names files.
+
+    Attributes:
+        column: Its name.
+        rows: For each file that it names, the row.
+        others: What it names that is no file.
+    """
+
+    column: str
+    rows: Mapping[str, int]
+    others: Sequence[str]
+
+
+def match_names(root: str, table: FileInfo, paths: Sequence[str]) -> Named | None:
+    """The column of a table that names files: with or without directories, and whatever their suffix.
+
+    Returns:
+        The column that names most of some files, each once, and at most as many others; None if there is none.
+    """
+    folder = table.path.rpartition("/")[0]
+    ways = [
+        {_key(path): path for path in paths},
+        {_key(path.removeprefix(f"{folder}/")): path for path in paths},
+        {_key(path.rpartition("/")[2]): path for path in paths},
+    ]
+    best: Named | None = None
+    columns = read_table(files.locate(root, table.path), table.size, table.modified)
+    for name, column in columns.items():
+        if not isinstance(column, np.ndarray) or column.dtype.kind not in "Uiu":
+            continue
+        values = [str(value) for value in column.tolist()]
+        for way in ways:
+            rows = {way[_key(value)]: row for row, value in enumerate(values) if _key(value) in way}
+            others = [value for value in values if _key(value) not in way]
+            doubled = len(rows) + len(others) < len(values) or len(way) < len(paths)
+            if not doubled and len(rows) >= max(1, len(others)) and (best is None or len(rows) > len(best.rows)):
+                best = Named(column=name, rows=rows, others=others)
+    return best
+
+
+def _key(name: str) -> str:
+    """A file's name without its suffix, and a number without zeros before it."""
+    name = name.removeprefix("./")
+    name = stem(name) if "." in name.rpartition("/")[2] else name
+    return str(int(name)) if name.isascii() and name.isdigit() else name
