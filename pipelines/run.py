@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from loaders.format.manifest import Manifest
 from loaders.format.names import REPORT
 from pipelines.analyze.accumulate import begin_first_round
+from pipelines.analyze.classes import check_names
 from pipelines.maintain.append import Addition, Appended
 from pipelines.maintain.commit import PROFILE, begin_append
 from pipelines.maintain.reuse import Existing, copy_learned
@@ -91,6 +92,8 @@ class Build:
             if self.transform is not None and not analyzed:
                 copy_learned(self.transform, output)
                 analyzed = True
+            if analyzed and self.transform is None:
+                check_names(self.plan, output)
             plan = hand_over(self.plan, output.plan)
             write_description(output, self.plan)
             return self._run_stages(plan, output, analyzed=analyzed, workers=workers)

@@ -14,10 +14,12 @@ import numpy.typing as npt
 from loaders.format.names import FITTED, MOMENTS, STATISTICS
 from pipelines.analyze import fit, graph, rounds
 from pipelines.analyze.accumulate import add_units
+from pipelines.analyze.classes import check_names
 from pipelines.analyze.export import Export
 from pipelines.analyze.fit import Known
 from pipelines.analyze.rounds import Accumulated
 from pipelines.config.resolved import ResolvedFeature
+from pipelines.errors import DataError
 from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
 from pipelines.runners.combine import Merge
@@ -65,11 +67,12 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
         written = known | "KeepLearned" >> beam.Map(Recorded(write_fitted, errors), self.plan, self.output.statistics)
         if self.plan.load().config.has_transform:
             written = written | "ExportTransform" >> Export(self.plan, self.output)
-        return written | "MarkDone" >> beam.Map(Recorded(_mark_done, errors), self.output)
+        return written | "MarkDone" >> beam.Map(Recorded(_mark_done, errors), self.plan, self.output)
 
 
-def _mark_done(_: object, output: Output) -> None:
+def _mark_done(_: object, plan: Plan, output: Output) -> None:
     files.write_text(output.analysis_done, "")
+    check_names(plan, output)  # last, as nothing has to be learned again once the names are right
 
 
 class Fit(beam.PTransform):  # type: ignore[misc]
@@ -117,6 +120,9 @@ def write_fitted(known: Known, plan: Plan, directory: str) -> npt.NDArray[np.flo
     """
     features = rounds.analyzed_features(plan)
     moments = {name: own.moments for name, own in known.items() if own.moments is not None}
+    dense = [own for name, own in moments.items() if not features[name].ragged]
+    if dense and not any((own.count + own.missing).any() for own in dense):
+        raise DataError(f"split {plan.training_split}: expected training rows; found none")
     recorded = TrainingStatistics(
         statistics={name: summarize(own) for name, own in moments.items() if features[name].described},
         classes={name: own.classes for name, own in known.items() if own.classes is not None},

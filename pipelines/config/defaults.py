@@ -40,8 +40,13 @@ def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tup
     # A number that counts something, such as nanoseconds since 1970, is no measurement.
     counts = bool(feature.unit)
     impute, normalize, over = _default_transform(role, "id" if counts else dtype, feature.shape, said)
+    # A loss of NaN ruins a training, so whoever wants NaN in labels has to say so.
+    measured = dtype.startswith("float") and not said.missing and said.mask is None
+    forbids_missing = said.impute == "forbid" or (said.impute is None and measured and role in ("label", "weight"))
     if said.impute is not None:
-        impute = None if said.impute == "none" else said.impute
+        impute = said.impute if isinstance(said.impute, Step) else None
+    if forbids_missing and not measured:
+        raise ConfigError(f"features.{name}.impute: forbid is for floats without `missing` or `mask`; found {dtype}")
     if said.normalize is not None:
         normalize = said.normalize
     resolved = ResolvedFeature(
@@ -59,6 +64,7 @@ def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tup
         missing=said.missing,
         mask=said.mask,
         impute=impute,
+        forbids_missing=forbids_missing,
         indicator=said.indicator,
         normalize=normalize,
         over=said.over if said.over is not None else over,
@@ -85,7 +91,7 @@ def untransformed(config: DatasetConfig, names: Sequence[str]) -> DatasetConfig:
     for name in names:
         said = config.features.get(name, FeatureConfig())
         steps = {
-            "impute": said.impute not in (None, "none"),
+            "impute": said.impute not in (None, "none", "forbid"),
             "normalize": bool(said.normalize),
             "indicator": said.indicator,
             "missing": bool(said.missing),
@@ -142,7 +148,7 @@ def _check_transform(feature: ResolvedFeature, said: FeatureConfig) -> None:
             raise ConfigError(
                 f"{key}.{name}: only numbers can be missing, and this feature is {dtype}; found {value!r}"
             )
-    can_miss = dtype.startswith("float") or feature.declares_missing
+    can_miss = (dtype.startswith("float") or feature.declares_missing) and not feature.forbids_missing
     for name, found in (("impute", feature.impute and feature.impute.dump()), ("indicator", feature.indicator)):
         if found and not can_miss:
             raise ConfigError(

@@ -31,6 +31,7 @@ class ResolvedFeature:
         missing: The values that stand for a missing one, besides NaN.
         mask: The feature that is true where this one is missing, or None.
         impute: What replaces missing values, or None.
+        forbids_missing: Whether a missing value is an error.
         indicator: Whether a feature tells which values were missing.
         normalize: The steps that follow.
         over: What shares one statistic.
@@ -47,6 +48,7 @@ class ResolvedFeature:
     missing: tuple[float, ...]
     mask: str | None
     impute: Step | None
+    forbids_missing: bool
     indicator: bool
     normalize: tuple[Step, ...]
     over: Over
@@ -279,7 +281,7 @@ def _dump_feature(feature: ResolvedFeature) -> dict[str, Any]:
     value: dict[str, Any] = {
         "role": feature.spec.role,
         "row_axes": feature.row_axes,
-        "impute": dump_impute(feature.impute),
+        "impute": "forbid" if feature.forbids_missing else dump_impute(feature.impute),
         "normalize": dump_normalize(feature.normalize),
         "over": list(feature.over) if isinstance(feature.over, tuple) else feature.over,
         "dtype": feature.spec.dtype,

@@ -140,8 +140,9 @@ def of_splits(manifest: Manifest) -> Table:
 
 
 def of_left_out(manifest: Manifest) -> list[Block]:
-    """The rows and files of the sources that are not in the data set, if there are any."""
+    """The rows and files of the sources that are not in the data set, and the splits without rows, if there are any."""
     dropped: list[Block] = [f"\n{manifest.dropped:,} rows were dropped"] if manifest.dropped else []
+    dropped += [f"\nWarning: split {name} has no rows" for name in manifest.splits if not manifest.rows(name)]
     skipped = (f"{each['path']}: expected {each['expected']}; found {each['found']}" for each in manifest.skipped)
     return dropped + list_skipped(skipped)
 

@@ -9,11 +9,12 @@ import google_crc32c
 
 from loaders.format.manifest import ManifestError
 from loaders.format.names import MOMENTS, STATISTICS, STATISTICS_PROTO, TRANSFORM_MOMENTS
+from pipelines.analyze.classes import check_classes
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.maintain.profile import FeatureProfile, class_counter
 from pipelines.maintain.reuse import Existing
 from pipelines.plan.plan import Plan
-from pipelines.publish.statistics import check_classes, make_statistics
+from pipelines.publish.statistics import make_statistics
 from pipelines.statistics.drift import CHANCE, Drift, compare
 from pipelines.statistics.frequencies import Distinct
 from pipelines.statistics.recorded import TrainingStatistics, dump_moments, load_moments

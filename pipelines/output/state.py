@@ -101,8 +101,10 @@ def check(output: Output, plan: Plan, *, overwrite: bool, transform_from: str | 
             f"{output.root}: expected an empty directory or an output of npyflow; found other files. "
             "Nothing was changed; name another directory"
         )
-    same = state == state_of_build(plan, transform_from=transform_from)
-    if manifest is None and same:  # also when overwriting: this is what an interrupted --overwrite has left
+    now = state_of_build(plan, transform_from=transform_from)
+    same = state == now
+    # also when overwriting: this is what an interrupted --overwrite has left
+    if manifest is None and state is not None and _of_shards(state) == _of_shards(now):
         return "resume"
     if overwrite or (manifest is None and state is None):
         return "fresh"
@@ -114,6 +116,15 @@ def check(output: Output, plan: Plan, *, overwrite: bool, transform_from: str | 
             "--overwrite starts again"
         )
     return "finished"
+
+
+def _of_shards(state: State) -> State:
+    """What of a state shards and transform depend on: not the names of classes, which come with the manifest."""
+    config = state.get("config")
+    if not isinstance(config, dict) or not isinstance(config.get("features"), dict):
+        return state
+    features = {name: {**said, "class_names": None} for name, said in config["features"].items()}
+    return {**state, "config": {**config, "features": features}}
 
 
 def _is_free(root: str) -> bool:
@@ -139,6 +150,7 @@ def prepare(output: Output, plan: Plan, *, overwrite: bool, transform_from: str 
         files.remove_tree(output.build)
     elif begin == "resume":
         files.remove_tree(output.unfinished)
+        write_state(output, state_of_build(plan, transform_from=transform_from))
     else:
         _clear(output, plan)
         write_state(output, state_of_build(plan, transform_from=transform_from))

@@ -19,7 +19,7 @@ from pipelines.plan.plan import Plan
 from pipelines.publish.gather import gather
 from pipelines.publish.golden import make_golden
 from pipelines.publish.schema import make_schema
-from pipelines.publish.statistics import check_classes, make_statistics
+from pipelines.publish.statistics import make_statistics
 from pipelines.runners.versions import versions
 from pipelines.sources.provenance import Provenance, raw_specs
 from pipelines.statistics.recorded import TrainingStatistics
@@ -80,7 +80,6 @@ def transformed_specs(features: tuple[ResolvedFeature, ...]) -> tuple[FeatureSpe
 def _describe_rows(plan: Plan, output: Output, *, rows: int) -> None:
     """Writes the statistics of the training rows, of which there are so many."""
     found = TrainingStatistics.load(files.read_bytes(files.join(output.statistics, names.STATISTICS))).statistics
-    check_classes(plan, found)
     described = make_statistics(plan, found, rows=rows)
     files.write_bytes(files.join(output.statistics, names.STATISTICS_PROTO), described.SerializeToString())
 

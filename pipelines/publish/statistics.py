@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from pipelines.errors import DataError
 from pipelines.plan.plan import Plan
 from pipelines.statistics.summary import Statistics
 
@@ -52,19 +51,3 @@ def pool_mean_and_std(values: Statistics) -> tuple[float, float]:
     with np.errstate(over="ignore"):  # where a square does not fit, the deviation is shown as infinite
         variance = np.average(values.std[known] ** 2 + (values.mean[known] - mean) ** 2, weights=count)
     return mean, float(np.sqrt(variance))
-
-
-def check_classes(plan: Plan, statistics: Mapping[str, Statistics]) -> None:
-    """Checks that every class in the training rows has a name, where names are given.
-
-    Raises:
-        DataError: If one has none.
-    """
-    for feature in plan.config.features:
-        spec = feature.spec
-        # An id has no statistics, and those of a feature whose values are changed are not of its classes.
-        if not spec.class_names or spec.name not in statistics or feature.transformed:
-            continue
-        last, highest = len(spec.class_names) - 1, float(np.fmax.reduce(statistics[spec.name].max, None))
-        if highest > last:
-            raise DataError(f"feature {spec.name}: expected classes 0 to {last}, which have names; found {highest:g}")

@@ -46,8 +46,9 @@ def read_columns(
         lengths of their own.
 
     Raises:
-        DataError: If a file changed since preflight or cannot be unpacked, text cannot be encoded, or a feature that
-            the transform uses holds an infinity that neither stands for a missing value nor is masked.
+        DataError: If a file changed since preflight or cannot be unpacked, text cannot be encoded, a feature that
+            the transform uses holds an infinity that neither stands for a missing value nor is masked, or one of which
+            no value may be missing holds NaN.
     """
     names = None if features is None else set(features)
     chosen = [feature for feature in plan.config.features if names is None or feature.name in names]
@@ -57,6 +58,8 @@ def read_columns(
     for feature in chosen:
         if finite and feature.transformed and (feature.mask is None or feature.mask in columns):
             _check_finite(plan.table, feature, columns, spans)
+        if feature.forbids_missing:
+            _check_present(plan.table, feature, columns[feature.name], spans)
     row_bytes = plan.table.row_bytes if names is None else sum(known[feature.name].row_bytes for feature in chosen)
     counters.count_read(stage, rows=rows, size=round(rows * row_bytes))
     return columns
@@ -188,13 +191,36 @@ def _check_finite(table: SourceTable, feature: ResolvedFeature, columns: Columns
     """Looks for infinities in a whole column; which row holds one is found only where there is one."""
     values, column = _without_masked(feature, columns), columns[feature.name]
     index = find_infinite(values, allowed=feature.missing)
-    if index is None:
-        return
+    if index is not None:
+        found = f"{values[index]} in {{}}"
+        raise _at(table, feature, column, spans, index, expected="finite values or NaN", found=found)
+
+
+def _check_present(table: SourceTable, feature: ResolvedFeature, column: Array | Ragged, spans: Sequence[Span]) -> None:
+    """Looks for missing values where there may be none."""
+    missing = np.isnan(values_of(column))
+    if missing.any():
+        index = tuple(int(i) for i in np.unravel_index(int(np.argmax(missing)), missing.shape))
+        expected = f"a value in every row (`features: {{{feature.name}: {{impute: none}}}}` keeps NaN)"
+        raise _at(table, feature, column, spans, index, expected=expected, found="NaN in {}")
+
+
+def _at(
+    table: SourceTable,
+    feature: ResolvedFeature,
+    column: Array | Ragged,
+    spans: Sequence[Span],
+    index: tuple[int, ...],
+    *,
+    expected: str,
+    found: str,
+) -> DataError:
+    """What is wrong with a value; `found` has a place for where it is."""
     row, *place = index
     if isinstance(column, Ragged):  # the first axis counts the steps of all rows
         ends = np.cumsum(column.lengths)
         row = int(np.searchsorted(ends, index[0], side="right"))
         place = [index[0] - int(ends[row] - column.lengths[row]), *place]
     path, number = locate_row(table, feature.name, spans, row)
-    found = f"{values[index]} in row {number}{f' at {tuple(place)}' if place else ''}"
-    raise DataError(str(Problem(path=path, feature=feature.name, expected="finite values or NaN", found=found)))
+    found = found.format(f"row {number}{f' at {tuple(place)}' if place else ''}")
+    return DataError(str(Problem(path=path, feature=feature.name, expected=expected, found=found)))

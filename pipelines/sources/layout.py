@@ -186,10 +186,16 @@ def _missing(names: set[str], config: DatasetConfig) -> list[Problem]:
 
 
 def _doubles(places: Iterable[tuple[str, Entry]]) -> list[Problem]:
-    """Arrays that hold the same feature of the same part."""
+    """Arrays that hold the same feature of the same part, or files that differ in their suffix alone."""
     first: dict[tuple[str, str], str] = {}
+    stems: dict[tuple[str, str], str] = {}
     problems = []
     for feature, entry in places:
+        twin = stems.setdefault((feature, stem(entry.path)), entry.path)
+        if twin != entry.path and not entry.claimed:
+            expected = f"the rows once; `files: {twin}` or `files: {entry.path}` says where"
+            problems.append(Problem(path=entry.path, feature=feature, expected=expected, found=f"{twin} as well"))
+            continue
         other = first.setdefault((feature, entry.part), entry.path)
         if other != entry.path:
             expected = f"one file of the feature in part {entry.part!r}"

@@ -48,13 +48,15 @@ NORMALIZE: dict[str, type[Step]] = {
 """The steps of normalisation by name."""
 
 
-def parse_impute(value: object) -> Step | Literal["none"] | None:
-    """Reads what a configuration says of imputation; None says nothing.
+def parse_impute(value: object) -> Step | Literal["none", "forbid"] | None:
+    """Reads what a configuration says of imputation; None says nothing, and `forbid` that no value may be missing.
 
     Raises:
         ValueError: If it names no method, or a method with a value that is not allowed.
     """
-    return value if value is None or value == "none" else _parse(value, IMPUTE)
+    if value is None or value in ("none", "forbid"):
+        return value
+    return _parse(value, IMPUTE, less=", forbid")
 
 
 def parse_normalize(value: object) -> tuple[Step, ...] | None:
@@ -80,13 +82,13 @@ def dump_normalize(steps: tuple[Step, ...]) -> Any:
     return "none" if not dumped else dumped[0] if len(dumped) == 1 else dumped
 
 
-def _parse(value: object, known: Mapping[str, type[Step]], *, more: str = "") -> Step:
+def _parse(value: object, known: Mapping[str, type[Step]], *, less: str = "", more: str = "") -> Step:
     if isinstance(value, Step):
         return value
     name, *given = next(iter(value.items())) if isinstance(value, Mapping) and len(value) == 1 else (value,)
     step = known.get(name) if isinstance(name, str) else None
     if step is None:
         raise ValueError(
-            f"expected none, {', '.join(map(usage, known.values()))}{more}; found {value!r}{suggest(name, known)}"
+            f"expected none{less}, {', '.join(map(usage, known.values()))}{more}; found {value!r}{suggest(name, known)}"
         )
     return read_step(step, *given)

@@ -14,6 +14,8 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 import loaders
+import pipelines
+from pipelines.analyze.beam import Analyze
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError, DataError, SourceError
 from pipelines.maintain.verify import verify
@@ -419,15 +421,23 @@ def test_values_that_overflow_outside_the_training_rows_are_an_error(tmp_path):
         make(tmp_path / "src", tmp_path / "out")
 
 
-def test_a_class_without_a_name_is_an_error(tmp_path):
+def test_a_class_without_a_name_is_an_error(tmp_path, monkeypatch):
+    """Before a shard is written; with other names the build goes on after what it has learned."""
     write_files(tmp_path / "src", {"labels.npy": np.array([0, 1, 2, 1])})
+
+    def make_with(*names):
+        features = {"labels": {"class_names": list(names)}}
+        return make(tmp_path / "src", tmp_path / "out", features=features, splits={"train": 1})
+
     with pytest.raises(DataError, match="feature labels: expected classes 0 to 1, which have names; found 2"):
-        make(
-            tmp_path / "src",
-            tmp_path / "out",
-            features={"labels": {"class_names": ["a", "b"]}},
-            splits={"train": 1},
-        )
+        make_with("a", "b")
+    assert not list((tmp_path / "out").rglob("*.tfrecord"))
+    monkeypatch.setattr(Analyze, "expand", None)
+    with pytest.raises(DataError, match="feature labels: expected classes 0 to 0, which have names; found 2"):
+        make_with("a")
+    assert make_with("a", "b", "c").features[0].class_names == ("a", "b", "c")
+    with pytest.raises(OutputError, match="finished data set"):
+        make_with("a", "b", "d")
 
 
 def test_an_id_may_have_class_names(tmp_path):
@@ -448,9 +458,10 @@ def test_a_constant_imputation_needs_no_value(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "out", "train")["x"], np.zeros((9, 2)))
 
 
-def test_no_training_row_is_an_error(tmp_path):
-    write_files(tmp_path / "src", {"x.npy": np.ones((1, 2))})
-    with pytest.raises(DataError, match="feature x: expected training rows; found none"):
+@pytest.mark.parametrize(("dtype", "what"), [("f8", "feature x"), ("i8", "split train")])
+def test_no_training_row_is_an_error(tmp_path, dtype, what):
+    write_files(tmp_path / "src", {"x.npy": np.ones((1, 2), dtype)})
+    with pytest.raises(DataError, match=f"{what}: expected training rows; found none"):
         make(tmp_path / "src", tmp_path / "out", splits={"train": 1e-9, "test": 1 - 1e-9})
 
 
@@ -548,6 +559,7 @@ def test_empty_splits_and_few_rows(tmp_path):
     write_files(tmp_path / "src", {"x.npy": np.array([[1.0], [3.0]]), "row.npy": np.arange(2)})
     manifest = make(tmp_path / "src", tmp_path / "out", features=IDS, splits={"train": 1 - 1e-9, "test": 1e-9})
     assert (manifest.rows("train"), manifest.rows("test")) == (2, 0)
+    assert "Warning: split test has no rows" in str(pipelines.inspect(str(tmp_path / "out")))
     np.testing.assert_allclose(read(tmp_path / "out", "train")["x"], [[-1], [1]])
     assert list(loaders.load(str(tmp_path / "out"), "test", batch_size=4)) == []
     assert not verify(str(tmp_path / "out")).problems

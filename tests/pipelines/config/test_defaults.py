@@ -30,7 +30,7 @@ from tests.support.fitting import resolve, resolve_one
         ("labels", "int64", (1,), ("label", "none", "none", "element", "int64")),
         ("y", "uint8", (), ("label", "none", "none", "element", "uint8")),
         ("Indian_pines_gt", "uint8", (), ("label", "none", "none", "element", "uint8")),
-        ("target", "float32", (), ("label", "none", "none", "element", "float32")),
+        ("target", "float32", (), ("label", "forbid", "none", "element", "float32")),
         ("labels", "uint8", (10,), ("label", "none", "none", "element", "uint8")),
         ("gt", "uint8", (64, 64), ("label", "none", "none", "element", "uint8")),
         ("words", "S7", (), ("input", "none", "none", "element", "string")),
@@ -40,7 +40,8 @@ from tests.support.fitting import resolve, resolve_one
 )
 def test_what_is_chosen_where_nothing_is_said(name, dtype, shape, expected):
     found = resolve_one(dtype, shape, name=name)
-    chosen = (found.spec.role, dump_impute(found.impute), dump_normalize(found.normalize), found.over, found.spec.dtype)
+    impute = "forbid" if found.forbids_missing else dump_impute(found.impute)
+    chosen = (found.spec.role, impute, dump_normalize(found.normalize), found.over, found.spec.dtype)
     assert chosen == expected
 
 
@@ -48,6 +49,19 @@ def test_declared_missing_values_of_measurements_are_filled():
     assert resolve_one("uint8", (3,), missing=255).impute == Mean()
     assert resolve_one("int64", (3,), missing=-1).impute == Mean()
     assert resolve_one("uint8", (3,), name="labels", missing=255).impute is None
+
+
+@pytest.mark.parametrize("role", ["label", "weight"])
+def test_a_missing_label_is_an_error_unless_it_is_said_to_be_kept(role):
+    assert resolve_one("float32", (), role=role).forbids_missing
+    assert not resolve_one("float32", (), role=role, impute="none").forbids_missing
+    assert not resolve_one("float32", (), role=role, impute="mean").forbids_missing
+    assert not resolve_one("float32", (), role=role, missing=-1).forbids_missing
+    assert not resolve_one("int64", (), role=role).forbids_missing
+    assert not resolve_one("float32", (), role="input").forbids_missing
+    assert resolve_one("float32", (), role="input", impute="forbid").forbids_missing
+    with pytest.raises(ConfigError, match=r"features.x.impute: forbid is for floats without `missing` or `mask`"):
+        resolve_one("int64", (), role=role, impute="forbid")
 
 
 def test_what_is_said_is_kept():

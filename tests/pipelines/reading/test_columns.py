@@ -199,6 +199,20 @@ def test_an_infinity_names_its_file_and_row(tmp_path: pathlib.Path) -> None:
     assert np.isinf(read_all(plan_of(root, features={"x": {"normalize": "none", "impute": "none"}}))["x"]).sum() == 1
 
 
+def test_a_missing_label_names_its_file_and_row(tmp_path: pathlib.Path) -> None:
+    y = np.ones((6, 2))
+    y[3, 1] = np.nan
+    root = write_files(
+        tmp_path, {"x-0.npy": np.ones(6), "x-1.npy": np.ones(6), "y-0.npy": np.ones((6, 2)), "y-1.npy": y}
+    )
+    with pytest.raises(DataError, match=r"y-1.npy \(feature y\): expected a value in every row \(`features: {y: {imp"):
+        read_all(plan_of(root))
+    with pytest.raises(DataError, match=r"found NaN in row 3 at \(1,\)"):
+        read_all(plan_of(root))
+    found = read_all(plan_of(root, features={"y": {"impute": "none"}}))
+    np.testing.assert_array_equal(found["y"][6:], y)
+
+
 def test_an_infinity_in_a_ragged_row(tmp_path: pathlib.Path) -> None:
     arrays = {f"x-{n}.npy": np.ones((n + 2, 2), "f4") for n in range(3)}
     arrays["x-1.npy"][2, 1] = np.inf

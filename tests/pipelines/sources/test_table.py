@@ -185,6 +185,11 @@ def test_splits(tmp_path: pathlib.Path, contents: dict[str, Any], config: dict[s
     assert found.by_directory == (splits[0] is not None)
 
 
+def test_the_case_of_a_suffix_does_not_matter(tmp_path: pathlib.Path) -> None:
+    found = table(tmp_path, {"x-0.npy": X, "y-0.NPY": Y, "a/x.NPZ": npz_bytes({"x": X, "y": Y})})
+    assert parts_of(found) == {"0": {"x": "x-0.npy", "y": "y-0.NPY"}, "a/x": {"x": "a/x.NPZ", "y": "a/x.NPZ"}}
+
+
 def test_follows_links_to_files(tmp_path: pathlib.Path) -> None:
     (tmp_path / "x.npy").symlink_to(write_files(tmp_path.parent / f"{tmp_path.name}-real", {"z.npy": X}) + "/z.npy")
     assert table(tmp_path, {}).rows == 5
@@ -246,6 +251,11 @@ def test_follows_links_to_files(tmp_path: pathlib.Path) -> None:
             {"x-1.npy": X, "x_1.npy": X},
             {},
             ["x_1.npy (feature x): expected one file of the feature in part '1'; found x-1.npy as well"],
+        ),
+        (
+            {"x.npy": X, "x.npz": npz_bytes({"x": X})},
+            {},
+            ["x.npz (feature x): expected the rows once; `files: x.npy` or `files: x.npz` says where; found x.npy"],
         ),
         (
             {"x.npy": X, "000.npy": X},
