@@ -36,10 +36,11 @@ def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tup
     name, dtype = feature.name, feature.kind_name
     said = config.features.get(name, FeatureConfig())
     _check_name(name, said, dtype)
-    role = said.role or _default_role(feature)
+    chosen = _default_role(feature)
+    role = said.role or chosen.role
     # A number that counts something, such as nanoseconds since 1970, is no measurement.
-    counts = bool(feature.unit)
-    impute, normalize, over = _default_transform(role, "id" if counts else dtype, feature.shape, said)
+    default = _default_transform(role, "times" if feature.unit else dtype, feature.shape, said)
+    impute, normalize, over = default.impute, default.normalize, default.over
     # A loss of NaN ruins a training, so whoever wants NaN in labels has to say so.
     measured = dtype.startswith("float") and not said.missing and said.mask is None
     forbids_missing = said.impute == "forbid" or (said.impute is None and measured and role in ("label", "weight"))
@@ -72,6 +73,7 @@ def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tup
         row_axes=feature.row_axes,
         files=feature.files,
         source=said.source.model_dump() if isinstance(said.source, ConstantSource) else said.source,
+        why=f"{_why_role(chosen, said)}; {_why_steps(default, said)}",
     )
     _check_transform(resolved, said)
     last = resolved.values[-1]
@@ -107,30 +109,62 @@ def untransformed(config: DatasetConfig, names: Sequence[str]) -> DatasetConfig:
     return config.model_copy(update={"features": config.features | features})
 
 
-def _default_role(feature: Feature) -> Role:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Chosen:
+    """What is chosen where nothing is said, and why."""
+
+    why: str
+    role: Role = "input"
+    impute: Step | None = None
+    normalize: tuple[Step, ...] = ()
+    over: Over = "element"
+
+
+def _default_role(feature: Feature) -> _Chosen:
     """A feature whose name ends in a word such as `label` or `gt` is a label, whatever its dtype and shape."""
-    if feature.origin in ("index", "directory"):
-        return "id" if feature.origin == "index" else "label"
-    words = feature.name.lower().replace("-", "_").replace("/", "_").split("_")
-    return "label" if words[-1] in LABEL_NAMES else "input"
+    if feature.origin == "index":
+        return _Chosen(role="id", why="it is the row's number")
+    if feature.origin == "directory":
+        return _Chosen(role="label", why="it is the class that a directory names")
+    word = feature.name.lower().replace("-", "_").replace("/", "_").split("_")[-1]
+    if word in LABEL_NAMES:
+        return _Chosen(role="label", why=f"its name ends in {word!r}")
+    return _Chosen(role="input", why=f"its name ends in none of {', '.join(sorted(LABEL_NAMES))}")
 
 
-def _default_transform(
-    role: Role, dtype: str, shape: tuple[int | None, ...], said: FeatureConfig
-) -> tuple[Step | None, tuple[Step, ...], Over]:
+def _default_transform(role: Role, dtype: str, shape: tuple[int | None, ...], said: FeatureConfig) -> _Chosen:
     """The imputation, normalisation and grouping of a feature of which nothing is said.
 
     Floats are measurements. Integers of at most 16 bits with an axis are too (pixels, bands). Other integers are as
     likely to be classes, counts or identifiers, for which a z-score would be wrong, and are left alone.
     """
+    if role != "input":
+        keeps = ", and NaN is an error" if role != "id" and dtype.startswith("float") else ""
+        return _Chosen(why=f"{'an' if role == 'id' else 'a'} {role} is stored as it is{keeps}")
+    if dtype in ("float16", "float32", "float64"):
+        return _Chosen(impute=Mean(), normalize=(ZScore(),), why="floats are taken to be measurements")
     impute = Mean() if said.missing or said.mask else None
-    if role == "input" and dtype in ("float16", "float32", "float64"):
-        return Mean(), (ZScore(),), "element"
-    if role == "input" and dtype in ("int8", "uint8", "int16", "uint16") and shape:
+    if dtype in ("int8", "uint8", "int16", "uint16") and shape:
         if dtype == "uint8" and len(shape) == 3 and shape[-1] in IMAGE_CHANNELS:
-            return impute, (ZScore(),), "channel"
-        return impute, (ZScore(),), "all" if dtype == "uint8" and len(shape) >= 2 else "element"
-    return (impute if role == "input" else None), (), "element"
+            why = "uint8 with 1, 3 or 4 channels last is taken to be a picture"
+            return _Chosen(impute=impute, normalize=(ZScore(),), over="channel", why=why)
+        over: Over = "all" if dtype == "uint8" and len(shape) >= 2 else "element"
+        why = f"{dtype} along an axis is taken to be a measurement, such as pixels or bands"
+        return _Chosen(impute=impute, normalize=(ZScore(),), over=over, why=why)
+    if dtype.startswith(("int", "uint")):
+        number = "one a row" if not shape else "of more than 16 bits"
+        return _Chosen(impute=impute, why=f"integers, {number}, may be classes or numbers and are stored as they are")
+    return _Chosen(impute=impute, why=f"{dtype} is stored as it is")
+
+
+def _why_role(chosen: _Chosen, said: FeatureConfig) -> str:
+    return f"{said.role}, as it is said" if said.role else f"{chosen.role}, as {chosen.why}"
+
+
+def _why_steps(chosen: _Chosen, said: FeatureConfig) -> str:
+    keys = [key for key in ("impute", "normalize") if getattr(said, key) is not None]
+    rest = [chosen.why] if len(keys) < 2 else []
+    return ", ".join([*(f"{key} as it is said" for key in keys), *rest])
 
 
 def _check_name(name: str, said: FeatureConfig, dtype: str) -> None:

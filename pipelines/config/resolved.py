@@ -39,6 +39,7 @@ class ResolvedFeature:
         row_axes: How many leading axes of the arrays count rows.
         files: The patterns of its files, or None where they are found by name.
         source: What gives its values where no file does, as the user said it, or None.
+        why: Why it has its role and its steps, in words.
     """
 
     source_dtype: str
@@ -56,6 +57,7 @@ class ResolvedFeature:
     row_axes: int
     files: tuple[str, ...] | None
     source: Any = None
+    why: str = dataclasses.field(default="", compare=False)
 
     @property
     def name(self) -> str:
@@ -191,6 +193,7 @@ class ResolvedConfig:
         custom: The user's own function, which takes the place of all steps, or None.
         on_error: Whether files that are wrong end the build or are left out.
         max_bad_files: How many files may be left out.
+        why: Why the splits are what they are, and which is learned from, in words.
     """
 
     features: tuple[ResolvedFeature, ...]
@@ -203,6 +206,7 @@ class ResolvedConfig:
     custom: Custom | None = None
     on_error: Literal["fail", "skip"] = "fail"
     max_bad_files: int = 100
+    why: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self) -> None:
         """Checks what features say of one another.

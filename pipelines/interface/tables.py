@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -20,6 +20,7 @@ from pipelines.steps.methods import dump_impute, dump_normalize
 from pipelines.storage import files
 
 STAGES = ("split", "analyze", "profile", "write")
+SHOWN_NAMES = 4
 
 
 def of_sources(plan: Plan) -> list[Block]:
@@ -69,7 +70,16 @@ def of_steps(config: ResolvedConfig) -> list[Block]:
     rows = [
         (f.name, f.spec.role, show_steps(f), f"{f.spec.dtype}, {show_shape(f.spec.shape)}") for f in config.features
     ]
-    return ["", Table(columns=("feature", "role", "transform", "in a batch"), rows=tuple(rows))]
+    why: dict[str, list[str]] = {}
+    for f in config.features:
+        why.setdefault(f.why, []).append(f.name)
+    reasons = [f"  {_some(names)}: {reason}" for reason, names in why.items() if reason]
+    reasons += [f"  splits: {config.why}"] if config.why else []
+    return ["", Table(columns=("feature", "role", "transform", "in a batch"), rows=tuple(rows)), "\nWhy:", *reasons]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN_NAMES]) + (f" and {len(names) - SHOWN_NAMES} more" if names[SHOWN_NAMES:] else "")
 
 
 def show_steps(feature: ResolvedFeature) -> str:

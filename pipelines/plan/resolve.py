@@ -69,7 +69,33 @@ def resolve_config(
         custom=custom,
         on_error=config.on_error,
         max_bad_files=config.max_bad_files,
+        why=f"{_why_splits(config, table)}; {_why_training(config.training, splits, table)}",
     )
+
+
+def _why_splits(config: DatasetConfig, table: SourceTable) -> str:
+    if table.by_directory:
+        return "the directories name the splits"
+    if config.splits is not None:
+        return "the splits are as said"
+    shares = ", ".join(f"{name} {share:g}" for name, share in DEFAULT_SPLITS.items())
+    return f"nothing is said of splits, so they are {shares}, by a hash of each row's place"
+
+
+def _why_training(training: str | None, splits: str | Mapping[str, float] | Rule, table: SourceTable) -> str:
+    names = _split_names(splits, table)
+    if training is not None:
+        return f"statistics are learned from {training}, as said"
+    known = next((name for name in names if is_training(name)), None)
+    if known is None:
+        return f"statistics are learned from {names[0]}, the only split" if len(names) == 1 else ""
+    return f"statistics are learned from {known}, which is called so"
+
+
+def _split_names(splits: str | Mapping[str, float] | Rule, table: SourceTable) -> list[str]:
+    if isinstance(splits, str):
+        return sorted({str(part.split) for part in table.parts})
+    return list(splits.shares if isinstance(splits, Rule) else splits)
 
 
 def check_training(
@@ -86,10 +112,7 @@ def check_training(
     Raises:
         ConfigError: If there is no such split, or nobody can know which it is.
     """
-    if isinstance(splits, str):
-        names = sorted({str(part.split) for part in table.parts})
-    else:
-        names = list(splits.shares if isinstance(splits, Rule) else splits)
+    names = _split_names(splits, table)
     if training is not None and training not in names:
         raise ConfigError(f"training: expected a split, one of {', '.join(names)}; found {training}")
     known = training is not None or any(map(is_training, names)) or (len(names) == 1 and not table.by_directory)

@@ -1,5 +1,7 @@
 """What is chosen where nothing is said, and what does not fit the arrays."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,52 @@ def test_what_is_chosen_where_nothing_is_said(name, dtype, shape, expected):
     impute = "forbid" if found.forbids_missing else dump_impute(found.impute)
     chosen = (found.spec.role, impute, dump_normalize(found.normalize), found.over, found.spec.dtype)
     assert chosen == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "shape", "said", "why"),
+    [
+        ("y", "int64", (), {}, "label, as its name ends in 'y'; a label is stored as it is$"),
+        (
+            "site_gt",
+            "float32",
+            (),
+            {},
+            "label, as its name ends in 'gt'; a label is stored as it is, and NaN is an error",
+        ),
+        (
+            "x",
+            "float32",
+            (3,),
+            {},
+            "input, as its name ends in none of class, classes, gt, .*; floats are taken to be mea",
+        ),
+        ("x", "uint8", (8, 8, 3), {}, "uint8 with 1, 3 or 4 channels last is taken to be a picture"),
+        ("x", "uint8", (8, 8), {}, "uint8 along an axis is taken to be a measurement"),
+        ("x", "int16", (8,), {}, "int16 along an axis is taken to be a measurement"),
+        ("x", "int16", (), {}, "integers, one a row, may be classes or numbers and are stored as they are"),
+        (
+            "x",
+            "int64",
+            (8,),
+            {},
+            "integers, of more than 16 bits, may be classes or numbers and are stored as they are",
+        ),
+        ("x", "S3", (), {}, "string is stored as it is"),
+        ("x", "float32", (), {"role": "id"}, "id, as it is said; an id is stored as it is$"),
+        ("x", "float32", (), {"impute": "median"}, "; impute as it is said, floats are taken to be measurements"),
+        (
+            "x",
+            "float32",
+            (),
+            {"impute": "none", "normalize": "none"},
+            "; impute as it is said, normalize as it is said$",
+        ),
+    ],
+)
+def test_it_is_said_why(name, dtype, shape, said, why):
+    found = resolve_one(dtype, shape, name=name, **said).why
+    assert re.search(why, found), found
 
 
 def test_declared_missing_values_of_measurements_are_filled():

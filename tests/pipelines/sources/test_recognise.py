@@ -16,6 +16,7 @@ from sklearn import datasets
 from loaders import numpy
 from pipelines.config.schema import parse_config
 from pipelines.errors import SourceError
+from pipelines.interface.inspect import inspect
 from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.plan.units import Span
@@ -113,6 +114,24 @@ def test_one_image_a_file_and_the_labels_beside(tmp_path: pathlib.Path, name: st
     if columns["labels"].ndim == 2:
         columns["labels"] = columns["labels"][:, 1]
     assert pairs_of(columns, images, "labels") == PAIRS
+
+
+def test_what_was_recognised_is_shown_with_why_it_was_chosen(tmp_path: pathlib.Path) -> None:
+    root = write_files(tmp_path, numbered("images/{:04}.npy", TILES) | {"labels.npy": LABELS[:12]})
+    shown = str(inspect(root))
+    for line in (
+        "images: one row a file, as 12 files have the shape (32, 32, 3)",
+        "labels: labels.npy has the rows of 12 files, in the natural order of their names",
+        "images: input, as its name ends in none of class, classes, gt, label, labels, target, targets, y; ",
+        "labels: label, as its name ends in 'labels'; a label is stored as it is",
+        "splits: nothing is said of splits, so they are train 0.8, validation 0.1, test 0.1, by a hash of each row's ",
+    ):
+        assert f"\n  {line}" in shown
+    assert "; uint8 with 1, 3 or 4 channels last is taken to be a picture\n" in shown
+    assert "; statistics are learned from train, which is called so\n" in shown
+    shown = str(inspect(root, {"splits": {"fit": 0.5, "test": 0.5}, "training": "fit"}))
+    assert "splits: the splits are as said; statistics are learned from fit, as said" in shown
+    assert "statistics are learned from all, the only split" in str(inspect(root, {"splits": {"all": 1}}))
 
 
 def test_one_row_an_archive(tmp_path: pathlib.Path) -> None:
