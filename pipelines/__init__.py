@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loaders.format.manifest import ManifestError
-    from pipelines.beam import Ragged, ReadNpy, WriteDataset
+    from pipelines.beam import Analyze, Ragged, ReadNpy, Transform, WriteDataset
     from pipelines.config.schema import DatasetConfig
     from pipelines.errors import ConfigError, DataError, NpyflowError, Problem, SourceError, WorkerError
     from pipelines.interface.append import append
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from pipelines.output.directory import OutputError
 
 __all__ = [
-    "Appended", "Built", "ConfigError", "DataError", "DatasetConfig", "Diff", "Inspection", "Leaks", "ManifestError",
-    "NpyflowError", "OutputError", "Problem", "Ragged", "ReadNpy", "Report", "SourceError", "Status", "Thresholds",
-    "Validation", "Verified", "WorkerError", "WriteDataset", "append", "build", "diff", "inspect",
-    "leakage", "refit", "report", "status", "validate", "verify",
+    "Analyze", "Appended", "Built", "ConfigError", "DataError", "DatasetConfig", "Diff", "Inspection", "Leaks",
+    "ManifestError", "NpyflowError", "OutputError", "Problem", "Ragged", "ReadNpy", "Report", "SourceError", "Status",
+    "Thresholds", "Transform", "Validation", "Verified", "WorkerError", "WriteDataset", "append", "build", "diff",
+    "inspect", "leakage", "refit", "report", "status", "validate", "verify",
 ]  # fmt: skip
 
 _PLACES = {
     "loaders.format.manifest": "ManifestError",
-    "pipelines.beam": "Ragged ReadNpy WriteDataset",
+    "pipelines.beam": "Analyze Ragged ReadNpy Transform WriteDataset",
     "pipelines.config.schema": "DatasetConfig",
     "pipelines.errors": "ConfigError DataError NpyflowError Problem SourceError WorkerError",
     "pipelines.interface.append": "Appended append",

@@ -31,7 +31,7 @@ from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import ConfigError
 from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
-from pipelines.reading.batches import Ragged
+from pipelines.reading.batches import Columns, Ragged
 from pipelines.runners.failures import Recorded
 from pipelines.runners.handoff import Handoff
 from pipelines.storage import files
@@ -129,10 +129,15 @@ def export_transform(packed: npt.NDArray[np.float64], plan: Plan, output: Output
         output: Where the data set is written.
     """
     with _local_directory(output) as directory:
-        # In a thread of its own, as Beam and tf.transform keep in the thread what they are at.
-        with concurrent.futures.ThreadPoolExecutor(1) as thread:
-            thread.submit(_export_to, directory, packed, plan).result()
-        files.copy_tree(os.path.join(directory, "transform"), output.transform)
+        files.copy_tree(export_to(directory, packed, plan), output.transform)
+
+
+def export_to(directory: str, packed: npt.NDArray[np.float64], plan: Plan) -> str:
+    """Writes the SavedModel of the steps below a local directory, and says where."""
+    # In a thread of its own, as Beam and tf.transform keep in the thread what they are at.
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        thread.submit(_export_to, directory, packed, plan).result()
+    return os.path.join(directory, "transform")
 
 
 def _export_to(directory: str, packed: npt.NDArray[np.float64], plan: Plan) -> None:
@@ -175,11 +180,17 @@ def _local_directory(output: Output) -> Iterator[str]:
 
 def _put_transform(_: object, written: str, output: Output) -> None:
     """Copies a transform from where TensorFlow has written it to the output."""
-    for directory, _directories, names in tf.io.gfile.walk(written):
+    for name, data in read_written(written):
+        files.write_bytes(files.join(output.transform, name), data)
+
+
+def read_written(directory: str) -> Iterator[tuple[str, bytes]]:
+    """The files that TensorFlow has written below a directory, by their paths from there."""
+    for above, _directories, names in tf.io.gfile.walk(directory):
         for name in names:
-            path = os.path.join(directory, name)
+            path = os.path.join(above, name)
             with tf.io.gfile.GFile(path, "rb") as file:
-                files.write_bytes(files.join(output.transform, path[len(written) + 1 :]), file.read())
+                yield path[len(directory) + 1 :], file.read()
 
 
 class ReadRecordBatches(beam.PTransform):  # type: ignore[misc]
@@ -216,8 +227,12 @@ class _Distributed(beam.GroupByKey):  # type: ignore[misc]
 
 
 def read_record_batch(unit: int, plan: Plan, schema: pa.Schema) -> pa.RecordBatch:
-    """The training rows of a unit as flat lists, one list a row."""
-    columns = read_training_rows(unit, plan, names=schema.names)
+    """The training rows of a unit as `to_flat_lists` makes them."""
+    return to_flat_lists(read_training_rows(unit, plan, names=schema.names), schema)
+
+
+def to_flat_lists(columns: Columns, schema: pa.Schema) -> pa.RecordBatch:
+    """Rows as tf.transform takes them: flat lists, one list a row."""
     arrays = []
     for field in schema:
         column = columns[field.name]

@@ -42,8 +42,6 @@ def by_source(plan: Plan, numbers: npt.NDArray[np.int64]) -> Places:
     Raises:
         DataError: If there is no such row.
     """
-    if len(wrong := numbers[(numbers < 0) | (numbers >= plan.table.rows)]):
-        raise DataError(f"rows: expected keys below {plan.table.rows}, the number of rows; found {wrong[0]}")
     spans = _spans(plan, numbers)
     return Places(
         task=plan.owners(spans),
@@ -53,8 +51,20 @@ def by_source(plan: Plan, numbers: npt.NDArray[np.int64]) -> Places:
     )
 
 
+def are_training(plan: Plan, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which rows of its sources, known by their numbers among all, a build learns from; errors are of `by_source`."""
+    spans = _spans(plan, numbers)
+    parts = np.repeat([span.part for span in spans], [span.rows for span in spans])
+    group = next(group for group in plan.groups if plan.training_split in group.splits)
+    return np.asarray((assign(plan, spans) == plan.training_index) & np.isin(parts, group.parts))
+
+
 def _spans(plan: Plan, numbers: npt.NDArray[np.int64]) -> list[Span]:
     """Runs of consecutive rows."""
+    if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
+        raise DataError(f"rows: expected the keys that ReadNpy gave, int64; found {numbers.dtype}")
+    if len(wrong := numbers[(numbers < 0) | (numbers >= plan.table.rows)]):
+        raise DataError(f"rows: expected keys below {plan.table.rows}, the number of rows; found {wrong[0]}")
     first_rows = plan.table.first_rows
     parts = np.searchsorted(first_rows, numbers, side="right") - 1
     begins = np.flatnonzero(np.diff(numbers, prepend=-2) != 1)

@@ -15,9 +15,9 @@ import numpy as np
 
 from pipelines.analyze import fit, rounds
 from pipelines.analyze.accumulate import accumulate
-from pipelines.analyze.beam import write_fitted
 from pipelines.analyze.rounds import Accumulated
 from pipelines.beam.coder import Batch
+from pipelines.beam.learned import Learned
 from pipelines.beam.places import by_key, by_source
 from pipelines.beam.read import ReadNpy
 from pipelines.beam.rows import ToBatches, features_of, joined, source_feature
@@ -33,6 +33,7 @@ from pipelines.plan.resolve import resolve_config
 from pipelines.publish.manifest import publish
 from pipelines.reading.batches import Columns, Ragged, take, values_of
 from pipelines.runners.handoff import Handoff, hand_over
+from pipelines.runners.quiet import quick_imports
 from pipelines.sources.parts import Part
 from pipelines.sources.table import SourceTable
 from pipelines.storage import files
@@ -117,10 +118,15 @@ class WriteDataset(beam.PTransform):  # type: ignore[misc]
         if source is None:
             self._rows = Rows.declared(features or {}, key or "key", said)
         else:
-            self._rows = Rows.of_source(source, {"features": features, "key": key, **said})
-        if self._rows.has_transform != (transform is not None):
-            expected = "what Analyze has learned" if transform is None else "none, as there are no steps"
-            raise ConfigError(f"transform: expected {expected}; found {'none' if transform is None else 'one'}")
+            self._rows = Rows.of_source(
+                source, {"features": features, "key": key, **said}, transformed=transform is not None
+            )
+        if transform is None and self._rows.has_transform:
+            raise ConfigError(
+                "transform: expected what Analyze has learned, as the configuration has steps; found none"
+            )
+        if transform is not None and source is None:
+            raise ConfigError("transform: expected a source, from whose rows it was learned; found none")
 
     def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[str]:
         """Wires the writing.
@@ -147,7 +153,7 @@ class WriteDataset(beam.PTransform):  # type: ignore[misc]
             (placed, tasks)
             | "WithTasks" >> beam.Flatten()
             | "ToShards" >> beam.GroupByKey()
-            | "WriteShards" >> beam.Map(write_shards, self._output, here, describes=self._learned is None)
+            | "WriteShards" >> beam.Map(write_shards, self._output, here, transformed=self._learned is not None)
         )
         learned = () if self._learned is None else (beam.pvalue.AsSingleton(self._learned),)
         gathered = written | "Gather" >> beam.combiners.ToList()
@@ -181,7 +187,7 @@ class Rows:
         return self.plan is not None and self.plan.config.has_transform
 
     @classmethod
-    def of_source(cls, source: ReadNpy, said: Mapping[str, Any]) -> Rows:
+    def of_source(cls, source: ReadNpy, said: Mapping[str, Any], *, transformed: bool) -> Rows:
         """Rows that were read by a `ReadNpy`."""
         for name, value in said.items():
             if value is not None:
@@ -190,7 +196,7 @@ class Rows:
             raise ConfigError("source: expected ReadNpy(…, key=NAME), by which rows are known again; found no key")
         plan = source.plan
         features = plan.table.features
-        if plan.config.has_transform:
+        if transformed:
             features = tuple(map(source_feature, plan.specs))
         return cls(features=features, key=source.key, plan=plan)
 
@@ -281,9 +287,9 @@ def place(batch: Columns, is_source: bool, key: str, ready: Handoff[Plan]) -> It
 
 
 def write_shards(
-    element: tuple[int, Iterable[bytes]], output: Output, ready: Handoff[Plan], *, describes: bool
+    element: tuple[int, Iterable[bytes]], output: Output, ready: Handoff[Plan], *, transformed: bool
 ) -> tuple[Written, Accumulated | None]:
-    """Writes the shards of a task; with what its training rows add to the statistics, where those are asked for.
+    """Writes the shards of a task; with what its training rows add to the statistics, unless those are known.
 
     Raises:
         DataError: If two rows have one key, or a value cannot be stored.
@@ -301,14 +307,14 @@ def write_shards(
     order, tie = order[rows], tie[rows]
     if ((order[1:] == order[:-1]) & (tie[1:] == tie[:-1])).any():
         raise DataError("rows: expected a key of its own for each; found several rows of one key")
-    stored = _same if plan.config.has_transform else functools.partial(apply_transform, None, plan.config)
+    stored = _same if transformed else functools.partial(apply_transform, None, plan.config)
     digest = _digest(columns, rows, split)
     written = find_finished(task, plan, output, digest=digest)
     if written is None:
         written = write_rows(task, plan, output, columns, rows, split[rows], stored=stored, digest=digest)
     features, added = rounds.analyzed_features(plan), None
     group = plan.groups[task.group].splits
-    if describes and plan.training_split in group and (needs := rounds.schedule(features.values())):
+    if not transformed and plan.training_split in group and (needs := rounds.schedule(features.values())):
         training = take(columns, split == group.index(plan.training_split))
         added = accumulate(needs[0], features, fit.begin(features.values()), training)
     return written, added
@@ -333,7 +339,10 @@ def _digest(columns: Columns, rows: Any, split: Any) -> str:
 
 
 def _publish(
-    found: list[tuple[Written, Accumulated | None]], output: Output, ready: Handoff[Plan], learned: Any = None
+    found: list[tuple[Written, Accumulated | None]],
+    output: Output,
+    ready: Handoff[Plan],
+    learned: Learned | None = None,
 ) -> str:
     """Makes a data set of the shards; the manifest is written last."""
     if files.exists(output.manifest):  # the runner repeats this step, whose answer was lost
@@ -353,6 +362,9 @@ def _publish(
 
 def _describe(added: list[Accumulated], plan: Plan, output: Output) -> None:
     """Writes the statistics of the training rows."""
+    with quick_imports():
+        from pipelines.analyze.beam import write_fitted
+
     features = rounds.analyzed_features(plan)
     known = fit.begin(features.values())
     if rounds.schedule(features.values()):

@@ -187,12 +187,17 @@ def _without_masked(feature: ResolvedFeature, columns: Columns) -> Array:
     return np.where(masked_values(columns, feature.mask, values), values.dtype.type(0), values)
 
 
+def find_unusable(feature: ResolvedFeature, columns: Columns) -> tuple[int, ...] | None:
+    """The index of the first infinity that neither stands for a missing value nor is masked; or None."""
+    return find_infinite(_without_masked(feature, columns), allowed=feature.missing)
+
+
 def _check_finite(table: SourceTable, feature: ResolvedFeature, columns: Columns, spans: Sequence[Span]) -> None:
     """Looks for infinities in a whole column; which row holds one is found only where there is one."""
-    values, column = _without_masked(feature, columns), columns[feature.name]
-    index = find_infinite(values, allowed=feature.missing)
+    index = find_unusable(feature, columns)
     if index is not None:
-        found = f"{values[index]} in {{}}"
+        column = columns[feature.name]
+        found = f"{values_of(column)[index]} in {{}}"
         raise _at(table, feature, column, spans, index, expected="finite values or NaN", found=found)
 
 

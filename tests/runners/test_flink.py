@@ -295,3 +295,16 @@ def test_values_that_cannot_be_used_are_one_line_at_once(cluster, tmp_path):
 
 def test_status_shows_what_runs(cluster):
     assert json.loads(cluster.call("status").splitlines()[0])["taskmanagers"] == 2
+
+
+def test_a_pipeline_of_ones_own(cluster, tmp_path):
+    """Reads, filters and writes: a shuffle of rows, and still the bytes of one process."""
+    source = make_table(tmp_path / "src", 4000)
+    program = [sys.executable, str(flink.ROOT / "tests/support/own_pipeline.py"), str(source)]
+    done = subprocess.run([*program, str(tmp_path / "here")], env=cluster.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    where = ["--runner=FlinkRunner", f"--flink_master={cluster.master}", "--parallelism=2"]
+    process = flink.begin(cluster, [*program, str(tmp_path / "out"), *where])
+    shown = finish(process)
+    assert process.returncode == 0, shown
+    check(tmp_path / "out", contents(tmp_path / "here"))

@@ -1,0 +1,85 @@
+"""What was learned from rows, as a value that travels to where rows are transformed and a data set is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from loaders.format import names
+from pipelines.config.resolved import ResolvedConfig
+from pipelines.output.directory import Output
+from pipelines.storage import files
+
+_TRANSFORM, _STATISTICS = f"{names.TRANSFORM}/", "statistics/"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Learned:
+    """A transform, and the statistics of the rows that it was learned from.
+
+    Attributes:
+        config: The configuration.
+        files: The files of tf.transform's output below `transform/`, and of statistics below `statistics/`.
+    """
+
+    config: ResolvedConfig
+    files: Mapping[str, bytes] = dataclasses.field(repr=False)
+
+    @classmethod
+    def of(cls, config: ResolvedConfig, directory: str, written: Mapping[str, bytes]) -> Learned:
+        """What lies in a local directory, and files of tf.transform's output that were written elsewhere."""
+        root = pathlib.Path(directory)
+        kept = {names.TRANSFORM, "statistics"}
+        found = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
+        own = {name: path.read_bytes() for name, path in found.items() if name.split("/")[0] in kept}
+        return cls(config=config, files=own | {_TRANSFORM + name: data for name, data in written.items()})
+
+    def load(self) -> Any:
+        """The SavedModel, which a process loads once; None where nothing is transformed."""
+        return _load(_Model(self)) if self.config.has_transform else None
+
+    def put(self, output: Output) -> None:
+        """Writes the files to where publishing looks for them."""
+        for name, data in self.files.items():
+            folder, _, rest = name.partition("/")
+            root = output.transform if folder == names.TRANSFORM else output.statistics
+            files.write_bytes(files.join(root, rest), data)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """A digest of the files."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, data in sorted(self.files.items()):
+            digest.update(f"{name} {len(data)}\n".encode() + data)
+        return digest.hexdigest()
+
+
+class _Model:
+    """A key for the models that a process has loaded: equal where the files are."""
+
+    def __init__(self, learned: Learned) -> None:
+        self.learned = learned
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Model) and self.learned.digest == other.learned.digest
+
+    def __hash__(self) -> int:
+        return hash(self.learned.digest)
+
+
+@functools.lru_cache(maxsize=2)
+def _load(model: _Model) -> Any:
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory(prefix="npyflow-transform-") as directory:
+        for name, data in model.learned.files.items():
+            path = pathlib.Path(directory, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return tf.saved_model.load(os.path.join(directory, names.TRANSFORM, "transform_fn"))
