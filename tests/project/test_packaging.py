@@ -171,7 +171,9 @@ def test_a_wheel_from_an_sdist_holds_every_module(tmp_path: pathlib.Path) -> Non
     (wheel,) = tmp_path.glob("npyflow-*.whl")
     held = {name for name in zipfile.ZipFile(wheel).namelist() if name.split("/")[0] in PACKAGES}
     expected = {path.relative_to(ROOT).as_posix() for name in PACKAGES for path in _modules(name)}
-    assert held == expected | {f"{name}/py.typed" for name in PACKAGES}
+    page = {path.relative_to(ROOT).as_posix() for path in (ROOT / "pipelines" / "page").glob("page.*")}
+    assert len(page) == 2
+    assert held == expected | page | {f"{name}/py.typed" for name in PACKAGES}
 
 
 def _dockerfile(*names: str) -> list[tuple[str, str]]:
