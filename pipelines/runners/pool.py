@@ -255,8 +255,8 @@ class WorkerPool:
                 if seen - before > 2 * pause:  # this process was stopped, and its workers maybe with it
                     worker.used = -1.0
                 if worker.idle_seconds(seen) > self._timeout and not worker.stuck:
+                    counters.count(counters.STUCK)  # before others can do its work, and all be done
                     worker.give_up()
-                    counters.count(counters.STUCK)
 
     def _next(self, worker: _Worker) -> list[_Task] | None:
         """Takes as many tasks for a worker as it has room for, and waits until it has one; None where it gets none."""

@@ -69,7 +69,7 @@ def test_fractions_are_numbers():
 @pytest.mark.parametrize(
     ("text", "messages"),
     [
-        ("impute: modus", ["impute", "none, mean, median, most_frequent", "{constant: A NUMBER}", "found 'modus'"]),
+        ("impute: modus", ["impute", "none, forbid, mean, median", "{constant: A NUMBER}", "found 'modus'"]),
         ("impute: constant", ["impute", "constant: expected a value, as in {constant: A NUMBER}"]),
         ("impute: {constant: a}", ["impute", "constant: expected a number or a fraction", "found 'a'"]),
         ("impute: {constant: true}", ["impute", "constant: expected a number; found True"]),
@@ -77,7 +77,7 @@ def test_fractions_are_numbers():
         ("impute: {constant: {constant: 3}}", ["impute", "constant: expected a number; found {'constant': 3}"]),
         ("impute: {mean: 3}", ["impute", "mean takes no value; found 3"]),
         ("impute: {zero: 1}", ["impute", "zero takes no value; found 1"]),
-        ("impute: [mean]", ["impute", "expected none, mean", "found ['mean']"]),
+        ("impute: [mean]", ["impute", "expected none, forbid, mean", "found ['mean']"]),
         ("impute: {mean: , median: }", ["impute", "expected none", "found {'mean': None, 'median': None}"]),
         ("normalize: zsore", ["normalize", "none, zscore, minmax", "or a list of these", "found 'zsore'"]),
         ("normalize: [zscore, none]", ["normalize", "found 'none'"]),
