@@ -82,7 +82,7 @@ class DataSet:
         Raises:
             ManifestError: If the data set has no statistics.
         """
-        path = posixpath.join(self.root, names.STATISTICS)
+        path = posixpath.join(self.root, self.manifest.place(names.STATISTICS))
         arrays = read_arrays(path)
         if arrays is None:
             raise ManifestError(f"{path}: expected the statistics of the data set; found no file")

@@ -12,11 +12,13 @@ from loaders.format.names import REPORT
 from pipelines.analyze.accumulate import begin_first_round
 from pipelines.analyze.classes import check_names
 from pipelines.maintain.append import Addition, Appended
-from pipelines.maintain.commit import PROFILE, begin_append
+from pipelines.maintain.interrupted import begin_append
 from pipelines.maintain.reuse import Existing, copy_learned
-from pipelines.output.directory import Output, OutputError
+from pipelines.output.commit import finish, name_anew, prepare
+from pipelines.output.directory import Output, OutputError, read_manifest
+from pipelines.output.learned import has_learned
 from pipelines.output.lock import held
-from pipelines.output.state import check, prepare, write_description
+from pipelines.output.state import check, write_description
 from pipelines.plan.plan import Plan
 from pipelines.reading.sample import SourceSample, sample_sources
 from pipelines.runners.beam import check_runner, option_value, run_pipeline, runs_here, threads
@@ -38,6 +40,7 @@ class Build:
         overwrite: Whether a data set or an unfinished build in the output is replaced.
         transform: The data set whose transform is used, if none is learned.
         arrays: The sources, where they are arrays in memory: they become files once the output is this build's.
+        sync: Whether all of the data set is on the disk before its manifest is.
         beam_options: Command-line options of Beam; with no runner named, Beam's direct runner in this process.
         report: Whether a page that shows the data set is written beside it.
     """
@@ -47,6 +50,7 @@ class Build:
     overwrite: bool = False
     transform: Existing | None = None
     arrays: Arrays | None = None
+    sync: bool = True
     beam_options: Sequence[str] = ()
     report: bool = False
 
@@ -75,7 +79,7 @@ class Build:
             WorkerError: If a forked process was killed.
         """
         check_runner(workers, self.beam_options)
-        output = Output(files.absolute(self.root))
+        output = Output(files.absolute(self.root), self.sync)
         if self.transform is not None and _resolve_links(output.root) == _resolve_links(self.transform.root):
             expected = "expected another directory than that of the data set whose transform is used"
             raise OutputError(f"{self.root}: {expected}")
@@ -85,27 +89,30 @@ class Build:
             stop_earlier(self.beam_options, output.root)
             begin = prepare(output, self.plan, overwrite=self.overwrite, transform_from=transform_from)
             if begin == "finished":
-                return Manifest.loads(files.read_text(output.manifest))
+                return read_manifest(output.root)
             if self.arrays is not None:
                 self.arrays.write()
-            analyzed = begin == "resume" and files.exists(output.analysis_done)
+            analyzed = begin == "resume" and has_learned(output)
+            if not analyzed:
+                files.remove_tree(output.staged)
             if self.transform is not None and not analyzed:
                 copy_learned(self.transform, output)
                 analyzed = True
+            plan = name_anew(self.plan, output)
             if analyzed and self.transform is None:
-                check_names(self.plan, output)
-            plan = hand_over(self.plan, output.plan)
-            write_description(output, self.plan)
+                check_names(plan, output)
+            write_description(output, plan)
             return self._run_stages(plan, output, analyzed=analyzed, workers=workers)
 
-    def _run_stages(self, plan: Handoff[Plan], output: Output, *, analyzed: bool, workers: int) -> Manifest:
+    def _run_stages(self, made: Plan, output: Output, *, analyzed: bool, workers: int) -> Manifest:
         """Learns the transform, unless that is done, writes the shards and publishes the data set."""
+        plan = hand_over(made, output.plan)
         with ExitStack() as stack:
-            pool = stack.enter_context(WorkerPool(self.plan)) if workers > 1 else None
+            pool = stack.enter_context(WorkerPool(made)) if workers > 1 else None
             first_round = None
             if pool is not None and not analyzed:
                 # While this process imports TensorFlow and Beam, which takes seconds, others read the rows.
-                first_round = begin_first_round(self.plan, pool.start_early(workers - 1))
+                first_round = begin_first_round(made, pool.start_early(workers - 1))
             with quick_imports():
                 from pipelines.analyze.beam import Analyze
                 from pipelines.analyze.export import analysis_context
@@ -115,20 +122,21 @@ class Build:
             if pool is not None:
                 pool.start(workers)
             placed = self.beam_options
-            if pool is not None and self.plan.config.custom is not None and not analyzed:
+            if pool is not None and made.config.custom is not None and not analyzed:
                 placed = [*placed, *threads(workers)]
             with run_pipeline(placed, output=output.root, errors=output.errors) as pipeline:
                 ready = None
                 if not analyzed:
                     here, shared = runs_here(self.beam_options), option_value(self.beam_options, "--temp_location")
-                    stack.enter_context(analysis_context(self.plan, output, here=here, shared=shared))
+                    stack.enter_context(analysis_context(made, output, here=here, shared=shared))
                     ready = pipeline | "Analyze" >> Analyze(plan, output, workers=pool, first_round=first_round)
                 pipeline | "Write" >> WriteShards(plan=plan, output=output, transform_ready=ready, workers=pool)
             # Before sources that were arrays in memory go.
-            sample = sample_sources(self.plan) if self.report else None
-            manifest = publish(self.plan, output, transform_from=self._transform_from)
+            sample = sample_sources(made) if self.report else None
+            manifest = publish(made, output, transform_from=self._transform_from)
         if self.report:
-            _write_report(output, manifest, plan=self.plan, sample=sample)
+            _write_report(output, manifest, plan=made, sample=sample)
+        finish(output)
         return manifest
 
 
@@ -137,6 +145,7 @@ def run_append(
     existing: Existing,
     *,
     arrays: Arrays | None = None,
+    sync: bool = True,
     beam_options: Sequence[str] = (),
     workers: int = 1,
 ) -> Appended:
@@ -148,7 +157,7 @@ def run_append(
         The new manifest, and how far the rows have drifted.
     """
     check_runner(workers, beam_options)
-    output = Output(existing.root)
+    output = Output(existing.root, sync)
     with held(output):
         stop_earlier(beam_options, output.root)
         with quick_imports():
@@ -169,13 +178,17 @@ def run_append(
             run_pipeline(beam_options, output=output.root, errors=output.errors) as pipeline,
         ):
             if not profiled:
-                path, only = files.join(output.statistics, PROFILE), (plan.training_split,)
-                profile = WriteProfile(plan=reference, path=path, only=only, errors=output.errors, workers=pool)
+                only = (plan.training_split,)
+                profile = WriteProfile(
+                    plan=reference, path=output.profile, only=only, errors=output.errors, workers=pool
+                )
                 pipeline | "Profile" >> profile
             pipeline | "Write" >> WriteShards(plan=reference, output=output, workers=pool)
+        report = files.exists(output.path(REPORT))
         appended = publish_append(plan, existing, output)
-        if files.exists(output.path(REPORT)):
+        if report:
             _write_report(output, appended.manifest)
+        finish(output)
         return appended
 
 
@@ -184,7 +197,7 @@ def _write_report(
 ) -> None:
     from pipelines.page.write import write_report  # with the libraries that draw, which take a while to import
 
-    write_report(output.root, manifest, plan=plan, sample=sample)
+    write_report(output, manifest, plan=plan, sample=sample)
 
 
 def _resolve_links(root: str) -> str:

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -96,7 +96,8 @@ class Manifest:
             may hold fewer. None where all full records have one size.
         seed: The seed of the splits and of the order of rows.
         source_fingerprint: A digest of the sources' paths, sizes and layouts.
-        transform: The transform's directory from the root, or None where no feature is transformed.
+        transform: The transform's directory from the root, or None where no feature is transformed; `place` says when
+            it is not `transform`.
         transformed: The features of a row after the transform, sorted by name, where the shards hold one as it is in
             the sources; None where the shards hold every feature transformed.
         dropped: How many rows of the sources a filter has left out.
@@ -159,6 +160,31 @@ class Manifest:
             raise ValueError(
                 f"{shard.file}: expected {chunks} offsets that rise from 0 to below {shard.bytes}; found {found}"
             )
+
+    def place(self, name: str) -> str:
+        """Where a file beside the shards lies, from the root.
+
+        That is its name, but for the moments in which a data set takes the place of another: then what is new is read
+        where it was made.
+        """
+        return next((file.file for file in self.files if file.file == f"{names.STAGED}/{name}"), name)
+
+    @property
+    def staged(self) -> tuple[str, ...]:
+        """The names of the files beside the shards that are not in their places yet."""
+        inside = f"{names.STAGED}/"
+        return tuple(file.file.removeprefix(inside) for file in self.files if file.file.startswith(inside))
+
+    def with_staged(self, staged: Collection[str]) -> Manifest:
+        """The same with these files beside the shards, and no others, where they were made."""
+        named = [file.file.removeprefix(f"{names.STAGED}/") for file in self.files]
+        files = tuple(
+            dataclasses.replace(file, file=f"{names.STAGED}/{name}" if name in staged else name)
+            for file, name in zip(self.files, named, strict=True)
+        )
+        moved = any(name.startswith(f"{names.TRANSFORM}/") for name in staged)
+        transform = self.transform and (f"{names.STAGED}/{names.TRANSFORM}" if moved else names.TRANSFORM)
+        return dataclasses.replace(self, files=files, transform=transform)
 
     def rows(self, split: str) -> int:
         """The number of rows in a split.
@@ -266,7 +292,7 @@ class _Document(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     files: tuple[File, ...]
     seed: int
     source_fingerprint: str
-    transform: Literal["transform"] | None
+    transform: Literal["transform", "_build/publish/transform"] | None
     transformed: tuple[FeatureSpec, ...] | None = None
     dropped: Count = 0
     skipped: tuple[dict[str, Any], ...] = ()
@@ -310,12 +336,13 @@ def _check_split(name: str, split: _Split) -> None:
 
 def _check_files(files: Sequence[str]) -> None:
     """Checks that the other files are those that a data set can have."""
-    for file in files:
+    found = [file.removeprefix(f"{names.STAGED}/") for file in files]
+    for file in found:
         directory, *parts = file.split("/")
         inside = directory == names.TRANSFORM and parts and all(map(names.is_file_name, parts))
         if file not in (*names.ALWAYS, *names.OPTIONAL) and not inside:
             raise ValueError(f"files: expected a file that a data set has beside its shards; found {file!r}")
-    _check_once(files)
+    _check_once(found)
 
 
 def _check_once(files: Sequence[str]) -> None:

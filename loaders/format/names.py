@@ -47,6 +47,10 @@ BUILD = "_build"
 STATE = f"{BUILD}/state.json"
 """The file that says which build is at work, or has stopped."""
 
+STAGED = f"{BUILD}/publish"
+"""Where the files beside the shards are made. A manifest lists them there only while they take the places of those of
+another data set, or of fewer rows."""
+
 LOCK = "_lock"
 """The file that says who builds; it goes when the build ends, and one that is left is in nobody's way."""
 

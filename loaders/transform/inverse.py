@@ -125,8 +125,9 @@ def inverse(root: str | os.PathLike[str]) -> Inverse:
     Raises:
         ManifestError: If it is not a finished data set, or is of a format version that this reader does not know.
     """
-    fitted = read_arrays(posixpath.join(os.fspath(root), names.FITTED))
-    return Inverse(read_manifest(root).config, fitted or {})
+    manifest = read_manifest(root)
+    fitted = read_arrays(posixpath.join(os.fspath(root), manifest.place(names.FITTED)))
+    return Inverse(manifest.config, fitted or {})
 
 
 def _steps(normalize: Any) -> list[tuple[str, Any]]:

@@ -21,6 +21,7 @@ from pipelines.analyze.rounds import Accumulated
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import DataError
 from pipelines.output.directory import Output
+from pipelines.output.learned import mark_learned
 from pipelines.plan.plan import Plan
 from pipelines.runners.combine import Merge
 from pipelines.runners.distribute import Begun, Distribute
@@ -64,14 +65,14 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
         errors = self.output.errors
         fit_to_rows = Fit(self.plan, workers=self.workers, first_round=self.first_round, errors=errors)
         known = pipeline | "LearnFromRows" >> fit_to_rows
-        written = known | "KeepLearned" >> beam.Map(Recorded(write_fitted, errors), self.plan, self.output.statistics)
+        written = known | "KeepLearned" >> beam.Map(Recorded(write_fitted, errors), self.plan, self.output.staged)
         if self.plan.load().config.has_transform:
             written = written | "ExportTransform" >> Export(self.plan, self.output)
         return written | "MarkDone" >> beam.Map(Recorded(_mark_done, errors), self.plan, self.output)
 
 
 def _mark_done(_: object, plan: Plan, output: Output) -> None:
-    files.write_text(output.analysis_done, "")
+    mark_learned(output)
     check_names(plan, output)  # last, as nothing has to be learned again once the names are right
 
 

@@ -22,7 +22,7 @@ def check_names(plan: Plan, output: Output) -> None:
         DataError: If one has no name.
     """
     if any(feature.spec.class_names for feature in plan.config.features):
-        recorded = TrainingStatistics.load(files.read_bytes(files.join(output.statistics, STATISTICS)))
+        recorded = TrainingStatistics.load(files.read_bytes(files.join(output.staged, STATISTICS)))
         check_classes(plan, recorded.statistics)
 
 

@@ -129,7 +129,7 @@ def export_transform(packed: npt.NDArray[np.float64], plan: Plan, output: Output
         output: Where the data set is written.
     """
     with _local_directory(output) as directory:
-        files.copy_tree(export_to(directory, packed, plan), output.transform)
+        files.copy_tree(export_to(directory, packed, plan), output.new_transform)
 
 
 def export_to(directory: str, packed: npt.NDArray[np.float64], plan: Plan) -> str:
@@ -181,7 +181,7 @@ def _local_directory(output: Output) -> Iterator[str]:
 def _put_transform(_: object, written: str, output: Output) -> None:
     """Copies a transform from where TensorFlow has written it to the output."""
     for name, data in read_written(written):
-        files.write_bytes(files.join(output.transform, name), data)
+        files.write_bytes(files.join(output.new_transform, name), data)
 
 
 def read_written(directory: str) -> Iterator[tuple[str, bytes]]:

@@ -48,7 +48,7 @@ class Learned:
         """Writes the files to where publishing looks for them."""
         for name, data in self.files.items():
             folder, _, rest = name.partition("/")
-            root = output.transform if folder == names.TRANSFORM else output.statistics
+            root = output.new_transform if folder == names.TRANSFORM else output.staged
             files.write_bytes(files.join(root, rest), data)
 
     @functools.cached_property

@@ -25,8 +25,9 @@ from pipelines.config.feature import Feature
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.config.splits import StratifiedSplits
 from pipelines.errors import ConfigError, DataError
+from pipelines.output.commit import finish, name_anew, prepare
 from pipelines.output.directory import Output, OutputError
-from pipelines.output.state import prepare, write_description
+from pipelines.output.state import is_committed, read_state, write_description
 from pipelines.output.tasks import Written, write_shard_list
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
@@ -263,6 +264,7 @@ def _prepare(plan: Plan, output: Output, *, overwrite: bool) -> Handoff[Plan]:
     """Makes the directory ready; an unfinished data set of the same plan that is there goes on."""
     if prepare(output, plan, overwrite=overwrite) == "finished":
         prepare(output, plan, overwrite=True)
+    plan = name_anew(plan, output)
     write_description(output, plan)
     return hand_over(plan, output.plan)
 
@@ -345,7 +347,9 @@ def _publish(
     learned: Learned | None = None,
 ) -> str:
     """Makes a data set of the shards; the manifest is written last."""
-    if files.exists(output.manifest):  # the runner repeats this step, whose answer was lost
+    state = read_state(output)
+    if state is None or is_committed(output, state):  # the runner repeats this step, whose answer was lost
+        finish(output)
         return output.manifest
     plan = ready.load()
     written = [each for each, _ in found]
@@ -357,6 +361,7 @@ def _publish(
     else:
         _describe([added for _, added in found if added is not None], plan, output)
     publish(plan, output)
+    finish(output)
     return output.manifest
 
 
@@ -371,4 +376,4 @@ def _describe(added: list[Accumulated], plan: Plan, output: Output) -> None:
         if not added:
             raise DataError(f"rows: expected some of the split {plan.training_split}; found none")
         known = fit.update(features, known, functools.reduce(functools.partial(rounds.merge, features), added))
-    write_fitted(known, plan, output.statistics)
+    write_fitted(known, plan, output.staged)

@@ -29,6 +29,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             read_config(options.config, settings_of(options)),
             transform=options.transform or None,
             overwrite=options.overwrite,
+            sync=options.sync,
             report=not options.no_report,
             beam_options=options.beam_options,
         )

@@ -69,15 +69,21 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="FROM",
         help="use the transform of a data set as it is, with all that it says of features",
     )
-    build.add_argument("--overwrite", action="store_true", help="replace a data set that is there")
+    build.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace a data set that is there, which stays as it is until the new one is finished",
+    )
     build.add_argument(
         "--no_report", action="store_true", help="write no report.html, the page that shows the data set"
     )
+    _add_sync_option(build)
     build.add_argument("--dry_run", action="store_true", help="check, forecast, print the configuration; write nothing")
 
     append = _add_command(add, "append", "add new files to a data set; its transform stays as it is")
     append.add_argument("output", type=_path, metavar="OUT", help="the data set")
     _add_error_options(append)
+    _add_sync_option(append)
     append.add_argument("--refit", action="store_true", help="build all of OUT anew from SRC, with new statistics")
 
     validate = _add_command(add, "validate", "check ranges, missing values, classes and drift of arrays")
@@ -205,6 +211,15 @@ def _add_error_options(parser: argparse.ArgumentParser) -> None:
         "--on_error", choices=("fail", "skip"), help="whether a file that cannot be used is an error, or is left out"
     )
     parser.add_argument("--max_bad_files", type=int, metavar="N", help="how many files may be left out")
+
+
+def _add_sync_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no_sync",
+        action="store_false",
+        dest="sync",
+        help="do not wait until all is on the disk: for scratch, as a power cut may leave a data set of empty files",
+    )
 
 
 def _add_thresholds(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from pipelines.interface.arguments import Sources, count_workers, find_sources
 from pipelines.interface.build import rows_of
 from pipelines.interface.progress import Shown, following
 from pipelines.maintain.append import Appended, plan_append
-from pipelines.maintain.commit import clear_append, finish_append
+from pipelines.maintain.interrupted import clear_append, finish_append
 from pipelines.maintain.reuse import open_existing
 from pipelines.output.directory import Output
 from pipelines.run import run_append
@@ -25,6 +25,7 @@ def append(
     *,
     on_error: str = "fail",
     max_bad_files: int = 100,
+    sync: bool = True,
     workers: int | None = None,
     progress: Shown = None,
     storage_options: StorageOptions | None = None,
@@ -38,6 +39,7 @@ def append(
         output: The data set.
         on_error: "skip" to leave out files that cannot be used.
         max_bad_files: How many may be left out.
+        sync: As in `build`.
         workers: As in `build`.
         progress: As in `build`.
         storage_options: As in `refit`.
@@ -67,6 +69,7 @@ def append(
             plan,
             existing,
             arrays=arrays,
+            sync=sync,
             beam_options=beam_options,
             workers=count_workers(workers, plan, beam_options),
         )

@@ -23,7 +23,7 @@ SHOWN_CLASSES = 20
 
 def of_statistics(root: str, manifest: Manifest) -> list[Block]:
     """Of each feature the statistics of its columns, the most notable ones, or how often its classes occur."""
-    path = Output(root).path(STATISTICS)
+    path = Output(root).path(manifest.place(STATISTICS))
     if not files.exists(path):
         return []
     found = TrainingStatistics.load(files.read_bytes(path))

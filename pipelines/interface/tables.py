@@ -159,7 +159,7 @@ def of_left_out(manifest: Manifest) -> list[Block]:
 
 def of_unfinished(root: str, state: Mapping[str, Any]) -> str:
     """What an interrupted run has left in a directory."""
-    what = "an append" if "append_to" in state else "a build"
+    what = "an append" if state.get("work") == "append" else "a build"
     try:
         done = len(files.list_files(Output(root).tasks))
     except OSError:

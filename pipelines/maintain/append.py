@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +15,7 @@ from pipelines.analyze.custom import trace_configured
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import NpyflowError, Problem, SourceError
 from pipelines.maintain.reuse import Existing, check_against, open_existing
-from pipelines.output.directory import Output
-from pipelines.output.state import read_state
+from pipelines.output.directory import last_generation
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import is_training, resolve_config
 from pipelines.results import Block, Result, Table
@@ -25,13 +23,9 @@ from pipelines.sources.arrays import Arrays
 from pipelines.sources.headers import HeaderReader, read_here
 from pipelines.sources.provenance import changed_parts, source_settings
 from pipelines.sources.table import SourceTable, scan
-from pipelines.storage import files
 
 if TYPE_CHECKING:
     from pipelines.maintain.growth import FeatureDrift
-
-GENERATION = re.compile(r"-g(\d{3,})-\d{5,}-of-\d{5,}\.tfrecord")
-"""How the name of an added shard ends, after that of its split."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,14 +49,14 @@ class Addition(Plan):
     """The plan for the rows that are added; as for a build, but for what the data set has decided already.
 
     Attributes:
-        generation: How many times rows have been added, with this time.
         trained: The split whose rows are the training rows.
         chunks: The data set's `chunk_records`.
     """
 
-    generation: int
     trained: str
     chunks: int | None
+
+    adds_rows: ClassVar[bool] = True
 
     @property
     def training_split(self) -> str:
@@ -73,11 +67,6 @@ class Addition(Plan):
     def chunk_records(self) -> int:
         """The data set's, where it has any."""
         return super().chunk_records if self.chunks is None else self.chunks
-
-    def shard_file(self, split: str, index: int) -> str:
-        """The path of a shard, which names the generation too."""
-        count = self.shard_count(split)
-        return f"{split}/{split}-g{self.generation:03d}-{index:05d}-of-{count:05d}.tfrecord"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,31 +151,21 @@ def plan_append(
         raise NpyflowError(f"{existing.root}: expected the features of the data set; this version would store others")
     plan = make_plan(later, resolved)
     return Addition(
-        **{field.name: getattr(plan, field.name) for field in dataclasses.fields(plan)},
-        generation=_last_generation(manifest) + 1,
+        **{field.name: getattr(plan, field.name) for field in dataclasses.fields(plan) if field.name != "generation"},
+        generation=last_generation(manifest) + 1,
         trained=next((split for split in manifest.splits if is_training(split)), next(iter(manifest.splits))),
         chunks=manifest.chunk_records,
     )
 
 
-def _last_generation(manifest: Manifest) -> int:
-    shards = [(split, shard.file) for split, shards in manifest.splits.items() for shard in shards]
-    found = (GENERATION.fullmatch(file.removeprefix(f"{split}/{split}")) for split, file in shards)
-    return max((int(match[1]) for match in found if match), default=0)
-
-
 def plan_refit(source: str | Arrays, root: str, *, on_error: str = "fail", max_bad_files: int = 100) -> Plan:
-    """Plans a build of all rows anew, with the configuration of a data set, or of what is left of it.
+    """Plans a build of all rows anew, with the configuration of a data set.
 
     Raises:
         SourceError: Listing everything that is wrong with the sources, and the parts that are not there.
-        ConfigError: If there is neither a data set nor what is left of one.
+        ManifestError: If there is no data set.
     """
-    output = Output(files.absolute(root))
-    state, bad = read_state(output), {"on_error": on_error, "max_bad_files": max_bad_files}
-    if not files.exists(output.manifest) and state is not None and "config" in state:
-        return plan_sources(source, parse_config(state["config"] | bad))
-    existing = open_existing(root)
+    existing, bad = open_existing(root), {"on_error": on_error, "max_bad_files": max_bad_files}
     plan = plan_sources(source, parse_config({**existing.manifest.config, **bad}))
     there = {part.name for part in plan.table.parts}
     lost = [record.name for record in existing.provenance.parts if record.name not in there]

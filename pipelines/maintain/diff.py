@@ -129,7 +129,7 @@ def diff(first: Path, second: Path, *, storage_options: StorageOptions | None = 
     return Diff(
         roots=roots,
         features=tuple(_compare_features(*specs)),
-        statistics=tuple(_compare_statistics(_statistics(roots[0]), _statistics(roots[1]))),
+        statistics=tuple(_compare_statistics(*map(_statistics, roots, manifests))),
         splits={name: (rows[0].get(name, 0), rows[1].get(name, 0)) for name in names},
         compared=alike,
         shared=shared,
@@ -157,8 +157,8 @@ def _compare_features(one: Mapping[str, FeatureSpec], other: Mapping[str, Featur
                 yield Difference(feature=name, what=field, first=str(values[0]), second=str(values[1]))
 
 
-def _statistics(root: str) -> Mapping[str, Statistics]:
-    path = Output(root).path(STATISTICS)
+def _statistics(root: str, manifest: Manifest) -> Mapping[str, Statistics]:
+    path = Output(root).path(manifest.place(STATISTICS))
     return TrainingStatistics.load(files.read_bytes(path)).statistics if files.exists(path) else {}
 
 

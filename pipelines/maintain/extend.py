@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from loaders.format import names
 from loaders.format.manifest import Manifest, Shard
 from pipelines.maintain.append import Appended
-from pipelines.maintain.commit import PROFILE, commit
 from pipelines.maintain.growth import grow
 from pipelines.maintain.profile import read_profile
 from pipelines.maintain.reuse import Existing
+from pipelines.output.commit import commit
 from pipelines.output.directory import Output
 from pipelines.output.tasks import read_shard_list
 from pipelines.plan.plan import Plan
@@ -25,13 +25,10 @@ from pipelines.storage import files
 
 
 def publish_append(plan: Plan, existing: Existing, output: Output) -> Appended:
-    """Writes the new statistics and the new manifest where nobody looks, and puts them into their places.
-
-    What is half in its place is put there again by `finish_append`; nothing is added to what has been added already.
-    """
+    """Makes the new statistics where nobody looks, and commits them with the new shards; nothing is added twice."""
     tasks = read_shard_list(output)
     added = gather(plan, tasks)
-    profile = read_profile(files.join(output.statistics, PROFILE))
+    profile = read_profile(output.profile)
     training = {name: own for (split, name), own in profile.features.items() if split == plan.training_split}
     shards = _shards_of(existing, added, plan.training_split)
     growth = grow(plan, existing, training, rows=sum(shard.rows for shard in shards))
@@ -41,8 +38,7 @@ def publish_append(plan: Plan, existing: Existing, output: Output) -> Appended:
     for name, data in staged.items():
         files.write_bytes(files.join(output.staged, name), data)
     manifest = _new_manifest(plan, existing, added, staged, dropped=sum(task.dropped for task in tasks))
-    files.write_text(files.join(output.staged, names.MANIFEST), manifest.dumps())
-    commit(output)
+    commit(output, manifest, staged=staged)
     return Appended(before=existing.manifest, manifest=manifest, drifts=growth.drifts)
 
 

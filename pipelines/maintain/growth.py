@@ -5,9 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-import google_crc32c
-
-from loaders.format.manifest import ManifestError
 from loaders.format.names import MOMENTS, STATISTICS, STATISTICS_PROTO, TRANSFORM_MOMENTS
 from pipelines.analyze.classes import check_classes
 from pipelines.config.resolved import ResolvedFeature
@@ -19,7 +16,6 @@ from pipelines.statistics.drift import CHANCE, Drift, compare
 from pipelines.statistics.frequencies import Distinct
 from pipelines.statistics.recorded import TrainingStatistics, dump_moments, load_moments
 from pipelines.statistics.summary import Statistics, merge, summarize
-from pipelines.storage import files
 
 MAX_SHIFT = 0.25
 MAX_SPREAD = 1.5
@@ -71,10 +67,10 @@ def grow(plan: Plan, existing: Existing, added: Mapping[str, FeatureProfile], *,
     """
     if not added:
         return Growth(files={}, drifts={})
-    old = read_listed(existing, MOMENTS)
+    old = existing.read(MOMENTS)
     before = load_moments(old)
     kept = any(file.file == TRANSFORM_MOMENTS for file in existing.manifest.files)
-    learned = load_moments(read_listed(existing, TRANSFORM_MOMENTS)) if kept else before
+    learned = load_moments(existing.read(TRANSFORM_MOMENTS)) if kept else before
     new = {name: profile.moments for name, profile in added.items() if profile.moments is not None}
     total = {name: merge(moments, new[name]) for name, moments in before.items()}
     names = [f.name for f in plan.config.features if f.name in total and (f.transformed or plan.config.custom)]
@@ -84,7 +80,7 @@ def grow(plan: Plan, existing: Existing, added: Mapping[str, FeatureProfile], *,
     features = {feature.name: feature for feature in plan.config.features}
     described = {name: summarize(moments) for name, moments in total.items() if features[name].described}
     check_classes(plan, described)
-    classes = count_on(TrainingStatistics.load(read_listed(existing, STATISTICS)).classes, features, added)
+    classes = count_on(TrainingStatistics.load(existing.read(STATISTICS)).classes, features, added)
     grown = {
         MOMENTS: dump_moments(total),
         STATISTICS: TrainingStatistics(statistics=described, classes=classes).dump(),
@@ -98,22 +94,6 @@ def measure_drift(learned: Statistics, added: Statistics, total: Statistics) -> 
     return FeatureDrift(
         added=compare(learned, added), total=compare(learned, total), certain=compare(learned, total, errors=CHANCE)
     )
-
-
-def read_listed(existing: Existing, name: str) -> bytes:
-    """A file of a data set, which has to be as the manifest says: what is added twice would not be found later.
-
-    Raises:
-        ManifestError: If it is not.
-    """
-    data = files.read_bytes(files.join(existing.root, name))
-    listed = {file.file: (file.bytes, file.crc32c) for file in existing.manifest.files}
-    found = (len(data), f"{google_crc32c.value(data):08x}")
-    if listed.get(name) != found:
-        raise ManifestError(
-            f"{files.join(existing.root, name)}: expected {listed.get(name)} (bytes, CRC-32C); found {found}"
-        )
-    return data
 
 
 def count_on(

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pipelines import counters
 from pipelines.analyze.rounds import inputs_of, uses_moments
 from pipelines.config.resolved import ResolvedFeature
+from pipelines.errors import WorkerError
 from pipelines.plan.plan import Plan
 from pipelines.reading import missing
 from pipelines.reading.batches import Columns, take
@@ -28,7 +29,7 @@ from pipelines.runners.pool import WorkerPool
 from pipelines.statistics.frequencies import Classes, Distinct
 from pipelines.statistics.summary import Moments, as_columns, moments
 from pipelines.statistics.summary import merge as merge_moments
-from pipelines.storage import files
+from pipelines.storage.checked import read_checked, write_checked
 
 STAGE = "profile"
 MAX_CLASSES = 65_536
@@ -176,10 +177,17 @@ class WriteProfile(beam.PTransform):  # type: ignore[misc]
 
 def write_profile(profile: Profile, path: str) -> None:
     """Writes a profile to a file, for `read_profile`."""
-    files.write_bytes(path, pickle.dumps(profile))
+    write_checked(path, pickle.dumps(profile))
 
 
 def read_profile(path: str) -> Profile:
-    """Reads what `WriteProfile` wrote, as the driver does, which has the versions of its workers."""
-    profile: Profile = pickle.loads(files.read_bytes(path))
+    """Reads what `WriteProfile` wrote, as the driver does, which has the versions of its workers.
+
+    Raises:
+        WorkerError: If it is not whole.
+    """
+    data = read_checked(path)
+    if data is None:
+        raise WorkerError(f"{path}: expected the profile of the rows; found none that is whole")
+    profile: Profile = pickle.loads(data)
     return profile

@@ -7,12 +7,15 @@ import hashlib
 import json
 from typing import Any
 
-from loaders.format.manifest import File, Manifest
+import google_crc32c
+
+from loaders.format.manifest import File, Manifest, ManifestError
 from loaders.format.names import OF_TRAINING_ROWS, SOURCES, TRANSFORM
 from pipelines.config.resolved import Custom
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import ConfigError, Problem, SourceError
 from pipelines.output.directory import Output, read_manifest
+from pipelines.output.learned import mark_learned
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.sources.arrays import Arrays
@@ -41,8 +44,27 @@ class Existing:
     @property
     def learned(self) -> tuple[File, ...]:
         """The files of the transform, and of what is known of the rows that it was learned from."""
-        files_of = self.manifest.files
+        files_of = self.manifest.with_staged(()).files
         return tuple(f for f in files_of if f.file in OF_TRAINING_ROWS or f.file.startswith(f"{TRANSFORM}/"))
+
+    def read(self, name: str) -> bytes:
+        """A file beside the shards, which has to be as the manifest says: what is wrong would not be found later.
+
+        Raises:
+            ManifestError: If it is not.
+        """
+        place = self.manifest.place(name)
+        path = files.join(self.root, *place.split("/"))
+        listed = {file.file: (file.bytes, file.crc32c) for file in self.manifest.files}
+        expected = "{} bytes with CRC-32C {}".format(*listed[place]) if place in listed else "no such file"
+        try:
+            data = files.read_bytes(path)
+        except FileNotFoundError as error:
+            raise ManifestError(f"{path}: expected {expected}; found no file") from error
+        found = f"{len(data)} bytes with CRC-32C {google_crc32c.value(data):08x}"
+        if found != expected:
+            raise ManifestError(f"{path}: expected {expected}; found {found}")
+        return data
 
     @property
     def fingerprint(self) -> str:
@@ -65,7 +87,7 @@ def open_existing(root: str) -> Existing:
         ConfigError: If it was written by a version that kept nothing of its sources.
     """
     manifest = read_manifest(root)
-    path = Output(root).path(SOURCES)
+    path = Output(root).path(manifest.place(SOURCES))
     if not manifest.sources or not files.exists(path):
         raise ConfigError(
             f"{root}: expected a data set with {SOURCES}, which says what it was made of; found an older one"
@@ -146,9 +168,11 @@ def check_against(existing: Existing, table: SourceTable) -> SourceTable:
 
 
 def copy_learned(existing: Existing, output: Output) -> None:
-    """Copies the transform, and what is known of the rows that it was learned from, to where an analysis puts it."""
+    """Copies the transform, and what is known of the rows that it was learned from, to where an analysis puts it.
+
+    Raises:
+        ManifestError: If a file is not as the manifest of its data set says.
+    """
     for file in existing.learned:
-        directory = output.root if file.file.startswith(f"{TRANSFORM}/") else output.statistics
-        target = files.join(directory, *file.file.split("/"))
-        files.write_bytes(target, files.read_bytes(files.join(existing.root, file.file)))
-    files.write_text(output.analysis_done, "")
+        files.write_bytes(files.join(output.staged, *file.file.split("/")), existing.read(file.file))
+    mark_learned(output)

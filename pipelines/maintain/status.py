@@ -18,8 +18,8 @@ from loaders.format.manifest import Manifest
 from pipelines.errors import EXIT_BAD_INPUT, NpyflowError
 from pipelines.output.directory import Output, read_manifest
 from pipelines.output.lock import Holder
-from pipelines.output.state import read_state
-from pipelines.output.tasks import Written
+from pipelines.output.state import is_committed, read_state
+from pipelines.output.tasks import Written, read_record
 from pipelines.results import Block, Result, show_bytes, show_seconds
 from pipelines.storage import files
 from pipelines.storage.connections import StorageOptions, configure
@@ -104,7 +104,7 @@ class Watcher:
         """How far the build is now; errors are those of `status`."""
         output = self._output
         state = read_state(output)
-        if files.exists(output.manifest) and (state is None or "append_to" not in state):
+        if files.exists(output.manifest) and (state is None or is_committed(output, state)):
             return self._finished(read_manifest(output.root))
         if state is None:
             raise NoBuildError(f"{output.root}: expected a data set, finished or being built; found none")
@@ -139,7 +139,7 @@ class Watcher:
         left = None if rate is None or tasks is None else (tasks - len(done)) / rate
         return Status(
             root=output.root,
-            state="appending" if "append_to" in state else "building",
+            state="appending" if state.get("work") == "append" else "building",
             sources=about.get("sources"),
             analyzed="analysis.done" in found,
             tasks=tasks,
@@ -172,15 +172,20 @@ class Watcher:
         there = set(newest_first)
         self._records = {path: found for path, found in self._records.items() if path in there}
         for path in [path for path in newest_first if path not in self._records][:READ_RECORDS]:
-            record = self._read_json(files.join(self._output.build, path))
-            if record is not None:
-                written = Written.from_json(record)
+            written = self._read_record(files.join(self._output.build, path))
+            if written is not None:
                 self._records[path] = (written.rows, written.bytes, len(written.shards))
         if not self._records:
             return 0, 0, 0
         factor = len(newest_first) / len(self._records)
         rows, size, shards = (round(sum(column) * factor) for column in zip(*self._records.values(), strict=True))
         return rows, size, shards
+
+    def _read_record(self, path: str) -> Written | None:
+        """The record of a task, or None where it is not there, or no longer."""
+        with contextlib.suppress(OSError):
+            return read_record(path)
+        return None
 
     def _read_json(self, path: str) -> dict[str, Any] | None:
         """A file of the build, or None where it is not there, or no longer."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+import uuid
+from collections.abc import Collection
 from typing import Any
 
 from loaders.format import names
@@ -14,7 +15,8 @@ from pipelines.plan.plan import Task
 from pipelines.runners.failures import errors_beside
 from pipelines.storage import connections, files
 
-SHARD_NAME = re.compile(r"[^/]+-\d{5,}-of-\d{5,}\.tfrecord")
+SHARD_NAME = re.compile(r"(g(\d{3,})-)?\d{5,}-of-\d{5,}\.tfrecord")
+"""How the name of a shard ends, after that of its split; what was added, or has replaced others, has a generation."""
 
 
 class OutputError(NpyflowError):
@@ -42,41 +44,45 @@ class Output:
     Attributes:
         root: The directory.
         manifest: The manifest.
-        transform: The directory of the transform.
+        transform: The directory of the transform, when the data set is finished.
+        new_transform: The directory of the transform while it is built.
         lock: The file that says who builds.
         build: The directory of everything that is not part of the finished data set.
         state: The file that says which build this is.
         description: What is built, for those who ask how far it is: a plan may be large.
         plan: The plan, for the workers.
-        statistics: The directory for statistics that are not yet published.
-        analysis_done: A file that is there when the transform and the statistics are.
+        analysis_done: The file that lists what the analysis has made, with checksums, when all of it is there.
+        profile: What the new training rows of an append add to the statistics.
         tasks: The directory of the records of finished tasks.
         shard_list: The list of all shards, written when all are there.
         unfinished: The directory of what is being written.
-        staged: The directory of what an append is about to publish.
+        staged: The directory in which the files beside the shards are made.
         sources: The directory of sources that were arrays in memory.
+        synced: Whether what is published is on the disk before the manifest is.
     """
 
     root: str
+    synced: bool = True
 
     manifest = _Path(names.MANIFEST)
     transform = _Path(names.TRANSFORM)
+    new_transform = _Path(names.STAGED, names.TRANSFORM)
     lock = _Path(names.LOCK)
     build = _Path(names.BUILD)
     state = _Path(names.STATE)
     description = _Path(names.BUILD, "about.json")
     plan = _Path(names.BUILD, "plan.pickle")
-    statistics = _Path(names.BUILD, "statistics")
     analysis_done = _Path(names.BUILD, "analysis.done")
+    profile = _Path(names.BUILD, "profile")
     tasks = _Path(names.BUILD, "tasks")
     shard_list = _Path(names.BUILD, "shards.json")
     unfinished = _Path(names.BUILD, "tmp")
-    staged = _Path(names.BUILD, "publish")
+    staged = _Path(names.STAGED)
     sources = _Path(names.BUILD, "sources")
 
     def __reduce__(self) -> Any:
         """Pickles, with the root, how it is reached."""
-        return _restore, (self.root, connections.shared())
+        return _restore, (self.root, self.synced, connections.shared())
 
     def path(self, *parts: str) -> str:
         """The path of something in the directory."""
@@ -95,10 +101,14 @@ class Output:
         """A path for something unfinished."""
         return files.join(self.unfinished, name)
 
+    def put(self, name: str, data: bytes, *, synced: bool = False) -> None:
+        """Puts a file of the data set into its place: no reader sees half of it, a kill leaves nothing beside it."""
+        files.write_bytes(self.path(name), data, temporary=self.temporary(uuid.uuid4().hex), synced=synced)
 
-def _restore(root: str, options: dict[str, Any]) -> Output:
+
+def _restore(root: str, synced: bool, options: dict[str, Any]) -> Output:
     connections.adopt(options)
-    return Output(root)
+    return Output(root, synced)
 
 
 def read_manifest(root: str) -> Manifest:
@@ -113,15 +123,22 @@ def read_manifest(root: str) -> Manifest:
     return Manifest.loads(files.read_bytes(path), path=path)
 
 
-def remove_shards(output: Output, split: str, which: Callable[[str], object]) -> None:
-    """Removes those files of a split's directory whose names are such, and the directory, unless it holds others."""
+def last_generation(manifest: Manifest) -> int:
+    """How many times a data set was replaced, or added to, by the names of its shards."""
+    shards = [(split, shard.file) for split, shards in manifest.splits.items() for shard in shards]
+    found = (SHARD_NAME.fullmatch(file.removeprefix(f"{split}/{split}-")) for split, file in shards)
+    return max((int(match[2]) for match in found if match and match[2]), default=0)
+
+
+def remove_shards(output: Output, split: str, *, but: Collection[str]) -> None:
+    """Removes all shards of a split `but` those of such paths, and its directory, unless that holds others."""
     directory = output.path(split)
     try:
         found = files.list_files(directory)
     except OSError:
         return
     for file in found:
-        if which(file.path):
+        if SHARD_NAME.fullmatch(file.path.removeprefix(f"{split}-")) and f"{split}/{file.path}" not in but:
             files.remove(files.join(directory, file.path))
     if files.is_empty(directory):
         files.remove_tree(directory)

@@ -2,47 +2,72 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from typing import Any, Literal
 
 from loaders.format import names
 from loaders.format.manifest import Manifest, ManifestError
-from pipelines.output.directory import SHARD_NAME, Output, OutputError, read_manifest, remove_shards
+from pipelines.output.directory import Output, OutputError, read_manifest
 from pipelines.plan.plan import Plan
 from pipelines.runners.versions import versions
 from pipelines.storage import files
 
 FORMAT = "npyflow-build"
 
+OF_BEFORE = ("before", "splits")
+"""What of a state depends on the data set that is there when a build begins."""
+
+NEW_STATE = re.compile(r"\.state\.json\.[0-9a-f]{32}")
+"""The name that `files.write_bytes` gives to a state before it has its own."""
+
 Begin = Literal["fresh", "resume", "finished"]
 State = dict[str, Any]
 
 
-def state_of_build(plan: Plan, *, transform_from: str | None) -> State:
+def state_of_build(plan: Plan, output: Output, *, transform_from: str | None) -> State:
     """What two builds must have in common for one to go on where the other stopped, and what clearing up needs."""
     custom = plan.config.custom
     return _state(
         plan,
+        output,
+        work="build",
         config=plan.config.dump(),
         preprocessing_fn=custom.digest if custom else None,
         transform_from=transform_from,
     )
 
 
-def state_of_append(plan: Plan, *, manifest: str) -> State:
-    """The same for rows that are added to a data set, given the digest of its manifest."""
-    return _state(plan, append_to=manifest)
+def state_of_append(plan: Plan, output: Output) -> State:
+    """The same for rows that are added to a data set."""
+    return _state(plan, output, work="append")
 
 
-def _state(plan: Plan, **own: Any) -> State:
+def _state(plan: Plan, output: Output, **own: Any) -> State:
+    before = read_manifest(output.root).splits if files.exists(output.manifest) else ()
     state = {
         "format": FORMAT,
+        "before": manifest_digest(output),
         "sources": plan.table.fingerprint(modified=True),
         "versions": versions(),
         "plan": [plan.block_rows, plan.analysis_rows, *(group.tasks for group in plan.groups)],
-        "splits": list(plan.splits),
+        "splits": sorted({*plan.splits, *before}),
     }
     return dict(json.loads(json.dumps(state | own)))
+
+
+def manifest_digest(output: Output) -> str | None:
+    """A digest of the manifest that is there; None if there is none."""
+    if not files.exists(output.manifest):
+        return None
+    return hashlib.blake2b(files.read_bytes(output.manifest), digest_size=16).hexdigest()
+
+
+def is_committed(output: Output, state: State) -> bool:
+    """Whether what a state says has become the data set, and only clearing up is left."""
+    found = manifest_digest(output)
+    return found is not None and found != state.get("before")
 
 
 def read_state(output: Output) -> State | None:
@@ -66,8 +91,10 @@ def read_state(output: Output) -> State | None:
 
 
 def write_state(output: Output, state: State) -> None:
-    """Says which build is at work."""
-    files.write_text(output.state, json.dumps(state))
+    """Says which build is at work: by this the directory is known as npyflow's own before it has a manifest."""
+    files.write_bytes(output.state, json.dumps(state).encode(), synced=output.synced)
+    if output.synced:
+        files.sync(output.root)
 
 
 def write_description(output: Output, plan: Plan) -> None:
@@ -96,26 +123,24 @@ def check(output: Output, plan: Plan, *, overwrite: bool, transform_from: str | 
     if files.absolute(output.root) == plan.table.root:
         raise OutputError(f"{output.root}: expected another directory than that of the sources")
     manifest, state = _found_manifest(output), read_state(output)
-    if manifest is None and state is None and not _is_free(output.root):
+    if manifest is None and state is None and not _is_free(output):
         raise OutputError(
             f"{output.root}: expected an empty directory or an output of npyflow; found other files. "
             "Nothing was changed; name another directory"
         )
-    now = state_of_build(plan, transform_from=transform_from)
-    same = state == now
-    # also when overwriting: this is what an interrupted --overwrite has left
-    if manifest is None and state is not None and _of_shards(state) == _of_shards(now):
+    own = state_of_build(plan, output, transform_from=transform_from)
+    if state is not None and is_committed(output, state) and state | {key: own[key] for key in OF_BEFORE} == own:
+        return "finished"
+    if state is not None and _of_shards(state) == _of_shards(own) and (manifest is None or overwrite):
         return "resume"
     if overwrite or (manifest is None and state is None):
         return "fresh"
-    if manifest is not None and not same:
+    if manifest is not None:
         raise OutputError(f"{output.root}: holds a finished data set; --overwrite replaces it")
-    if not same:
-        raise OutputError(
-            f"{output.root}: holds an unfinished build of other sources, another configuration or other versions; "
-            "--overwrite starts again"
-        )
-    return "finished"
+    raise OutputError(
+        f"{output.root}: holds an unfinished build of other sources, another configuration or other versions; "
+        "--overwrite starts again"
+    )
 
 
 def _of_shards(state: State) -> State:
@@ -127,11 +152,16 @@ def _of_shards(state: State) -> State:
     return {**state, "config": {**config, "features": features}}
 
 
-def _is_free(root: str) -> bool:
+def _is_free(output: Output) -> bool:
     try:
-        return files.is_empty(root, but=names.LOCK)
+        return files.list_names(output.root) <= {names.LOCK, names.BUILD} and is_unused(output.build)
     except NotADirectoryError as error:
-        raise OutputError(f"{root}: expected a directory; found a file") from error
+        raise OutputError(f"{output.root}: expected a directory; found a file") from error
+
+
+def is_unused(build: str) -> bool:
+    """Whether nothing lies in `_build`, or only a state that a run was about to put there when it was killed."""
+    return all(map(NEW_STATE.fullmatch, files.list_names(build)))
 
 
 def _found_manifest(output: Output) -> Manifest | None:
@@ -141,38 +171,3 @@ def _found_manifest(output: Output) -> Manifest | None:
         return read_manifest(output.root)
     except ManifestError as error:
         raise OutputError(f"{error}. Nothing was changed; name another directory") from error
-
-
-def prepare(output: Output, plan: Plan, *, overwrite: bool, transform_from: str | None = None) -> Begin:
-    """Makes the directory ready for a build; arguments, result and errors are those of `check`."""
-    begin = check(output, plan, overwrite=overwrite, transform_from=transform_from)
-    if begin == "finished":
-        files.remove_tree(output.build)
-    elif begin == "resume":
-        files.remove_tree(output.unfinished)
-        write_state(output, state_of_build(plan, transform_from=transform_from))
-    else:
-        _clear(output, plan)
-        write_state(output, state_of_build(plan, transform_from=transform_from))
-    return begin
-
-
-def _clear(output: Output, plan: Plan) -> None:
-    """Removes a data set or an unfinished build: the manifest first, so that at no time half of one looks whole.
-
-    The state is there from before the manifest goes, so that clearing up that is interrupted can be begun again; so is
-    the configuration of what is built, which a data set that is built anew from itself has nowhere else.
-    """
-    manifest, state = _found_manifest(output), read_state(output)
-    if manifest is None and state is None:
-        return
-    splits = sorted({*(manifest.splits if manifest else ()), *(state["splits"] if state else ())})
-    write_state(output, {"format": FORMAT, "splits": splits, "config": plan.config.dump()})
-    for name in (names.MANIFEST, *names.OPTIONAL, *names.ALWAYS, names.REPORT):
-        files.remove(output.path(name))
-    for split in splits:
-        remove_shards(output, split, SHARD_NAME.fullmatch)
-    for path in (output.transform, output.tasks, output.unfinished, output.statistics):
-        files.remove_tree(path)
-    for path in (output.analysis_done, output.shard_list):
-        files.remove(path)

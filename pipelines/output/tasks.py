@@ -11,6 +11,7 @@ from loaders.format.manifest import Shard
 from pipelines import counters
 from pipelines.output.directory import Output
 from pipelines.storage import files
+from pipelines.storage.checked import read_checked, write_checked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,9 +70,15 @@ def read_shard_list(output: Output) -> list[Written]:
     return [Written.from_json(task) for task in json.loads(files.read_text(output.shard_list))]
 
 
-def read_record(path: str) -> Written:
-    """The record of one task."""
-    return Written.from_json(json.loads(files.read_text(path)))
+def write_record(written: Written, path: str) -> None:
+    """Writes the record of one task."""
+    write_checked(path, json.dumps(written.to_json()).encode())
+
+
+def read_record(path: str) -> Written | None:
+    """The record of one task; None where there is none that is whole."""
+    data = read_checked(path)
+    return None if data is None else Written.from_json(json.loads(data))
 
 
 class FinishedTasks:
@@ -86,7 +93,8 @@ class FinishedTasks:
         try:
             found = [file.path for file in files.list_files(self._directory)]
             for name in set(found) - set(self._rows):
-                self._rows[name] = read_record(files.join(self._directory, name)).rows
+                record = read_record(files.join(self._directory, name))
+                self._rows[name] = record.rows if record else 0
         except OSError:
             pass  # not there yet, or no longer
         return sum(self._rows.values())

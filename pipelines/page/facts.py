@@ -169,7 +169,7 @@ def of_data_set(
     """
     stored = {split: sample_shards(root, manifest, split) for split in manifest.splits}
     raw, places = ({}, {}) if plan is None else _by_split(plan, sample)
-    recorded = _recorded(root)
+    recorded = _recorded(root, manifest)
     sources = {spec.name: spec for spec in manifest.sources}
     batch = {spec.name: spec for spec in manifest.transformed or manifest.features}
     features = {}
@@ -229,8 +229,8 @@ def _as_is(manifest: Manifest, name: str) -> bool:
     return said.get("store") == "raw" or (said.get("impute") == "none" and said.get("normalize") in ("none", []))
 
 
-def _recorded(root: str) -> TrainingStatistics:
-    path = Output(root).path(STATISTICS)
+def _recorded(root: str, manifest: Manifest) -> TrainingStatistics:
+    path = Output(root).path(manifest.place(STATISTICS))
     if not files.exists(path):
         return TrainingStatistics(statistics={}, classes={})
     return TrainingStatistics.load(files.read_bytes(path))

@@ -15,15 +15,15 @@ from pipelines.storage import files
 
 
 def write_report(
-    root: str, manifest: Manifest, *, plan: Plan | None = None, sample: SourceSample | None = None
+    output: Output, manifest: Manifest, *, plan: Plan | None = None, sample: SourceSample | None = None
 ) -> None:
-    """Writes the page of a finished data set into it; arguments are those of `facts.of_data_set`.
+    """Writes the page of a data set into it, before the build ends; arguments are those of `facts.of_data_set`.
 
     A data set without a page is as good: an error is logged, and the page that was there is removed.
     """
-    path = Output(root).path(REPORT)
     try:
-        files.write_text(path, render(facts.of_data_set(root, manifest, plan=plan, sample=sample)))
+        output.put(REPORT, render(facts.of_data_set(output.root, manifest, plan=plan, sample=sample)).encode())
     except Exception:
+        path = output.path(REPORT)
         logging.getLogger("npyflow").warning("%s: the page could not be written", path, exc_info=True)
         files.remove(path)

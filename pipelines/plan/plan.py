@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +78,8 @@ class Plan:
         block_rows: How many rows a block holds, where its part is not compressed; the last block of a part may hold
             fewer.
         analysis_rows: How many rows are analysed together, likewise.
+        generation: 0 for a data set of its own; otherwise how many times, with this one, a data set has been replaced
+            or added to. Its shards have names that no shard of the data set before has, which stays whole.
     """
 
     table: SourceTable
@@ -84,6 +87,10 @@ class Plan:
     groups: tuple[Group, ...]
     block_rows: int
     analysis_rows: int
+    generation: int = dataclasses.field(default=0, kw_only=True)
+
+    adds_rows: ClassVar[bool] = False
+    """Whether the rows are added to a data set, with the transform that it has."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -140,7 +147,8 @@ class Plan:
 
     def shard_file(self, split: str, index: int) -> str:
         """The path of a shard from the data set's root."""
-        return f"{split}/{split}-{index:05d}-of-{self.shard_count(split):05d}.tfrecord"
+        generation = f"g{self.generation:03d}-" if self.generation else ""
+        return f"{split}/{split}-{generation}{index:05d}-of-{self.shard_count(split):05d}.tfrecord"
 
     def block_count(self, group: int) -> int:
         """How many blocks a group's rows are cut into."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import google_crc32c
 from google.protobuf import text_format
@@ -13,6 +12,7 @@ from loaders.format.frames import record_bytes
 from loaders.format.manifest import File, Manifest
 from loaders.format.spec import FeatureSpec, is_variable
 from pipelines.config.resolved import ResolvedFeature
+from pipelines.output.commit import commit
 from pipelines.output.directory import Output
 from pipelines.output.tasks import read_shard_list
 from pipelines.plan.plan import Plan
@@ -27,7 +27,7 @@ from pipelines.storage import files
 
 
 def publish(plan: Plan, output: Output, *, transform_from: str | None = None) -> Manifest:
-    """Makes a data set of the shards, transform and statistics that have been written; the manifest is written last.
+    """Makes a data set of the shards, transform and statistics that have been written; the manifest comes last.
 
     Args:
         plan: The plan.
@@ -39,16 +39,24 @@ def publish(plan: Plan, output: Output, *, transform_from: str | None = None) ->
     """
     tasks = read_shard_list(output)
     splits = gather(plan, tasks)
-    files.write_text(output.path(names.SCHEMA), text_format.MessageToString(make_schema(plan.specs)))
+    made = {
+        names.SCHEMA: text_format.MessageToString(make_schema(plan.specs)).encode(),
+        names.SOURCES: Provenance.of(plan.table).dumps().encode(),
+    }
     if transform_from is None:
-        _describe_rows(plan, output, rows=sum(shard.rows for shard in splits[plan.training_split]))
-    _publish_learned(plan, output)
-    files.write_text(output.path(names.SOURCES), Provenance.of(plan.table).dumps())
+        rows = sum(shard.rows for shard in splits[plan.training_split])
+        made[names.STATISTICS_PROTO] = _describe_rows(plan, output, rows=rows)
+    golden_is_there = transform_from is not None and files.exists(files.join(output.staged, names.GOLDEN))
+    if plan.config.has_transform and not golden_is_there:
+        made[names.GOLDEN] = make_golden(plan, output.new_transform)
+    for name, data in made.items():
+        files.write_bytes(files.join(output.staged, name), data)
+    staged = [file.path for file in files.list_files(output.staged)]
     variable = is_variable(plan.specs)
     manifest = Manifest(
         features=plan.specs,
         splits=splits,
-        files=tuple(_describe_files(plan, output)),
+        files=tuple(describe_file(name, files.read_bytes(files.join(output.staged, name))) for name in staged),
         rows_per_record=plan.rows_per_record,
         record_bytes=None if variable else record_bytes(plan.specs, plan.rows_per_record),
         chunk_records=plan.chunk_records if variable else None,
@@ -63,9 +71,7 @@ def publish(plan: Plan, output: Output, *, transform_from: str | None = None) ->
         sources=raw_specs(plan.table),
         transform_from=transform_from,
     )
-    files.write_text(output.manifest, manifest.dumps())
-    files.remove_tree(output.build)
-    files.remove_unfinished(output.root)
+    commit(output, manifest, staged=staged)
     return manifest
 
 
@@ -77,29 +83,10 @@ def transformed_specs(features: tuple[ResolvedFeature, ...]) -> tuple[FeatureSpe
     return tuple(sorted(specs, key=lambda spec: spec.name))
 
 
-def _describe_rows(plan: Plan, output: Output, *, rows: int) -> None:
-    """Writes the statistics of the training rows, of which there are so many."""
-    found = TrainingStatistics.load(files.read_bytes(files.join(output.statistics, names.STATISTICS))).statistics
-    described = make_statistics(plan, found, rows=rows)
-    files.write_bytes(files.join(output.statistics, names.STATISTICS_PROTO), described.SerializeToString())
-
-
-def _publish_learned(plan: Plan, output: Output) -> None:
-    """Puts what was learned beside the shards, and some rows that show what the transform does."""
-    for name in names.OF_TRAINING_ROWS:
-        path = files.join(output.statistics, name)
-        if files.exists(path):
-            files.write_bytes(output.path(name), files.read_bytes(path))
-    if plan.config.has_transform and not files.exists(files.join(output.statistics, names.GOLDEN)):
-        files.write_bytes(output.path(names.GOLDEN), make_golden(plan, output.transform))
-
-
-def _describe_files(plan: Plan, output: Output) -> Iterator[File]:
-    found = [*names.ALWAYS, *(name for name in names.OPTIONAL if files.exists(output.path(name)))]
-    if plan.config.has_transform:
-        found += [f"{names.TRANSFORM}/{file.path}" for file in files.list_files(output.transform)]
-    for name in sorted(found):
-        yield describe_file(name, files.read_bytes(output.path(name)))
+def _describe_rows(plan: Plan, output: Output, *, rows: int) -> bytes:
+    """The statistics of the training rows, of which there are so many, as other tools know them."""
+    found = TrainingStatistics.load(files.read_bytes(files.join(output.staged, names.STATISTICS))).statistics
+    return bytes(make_statistics(plan, found, rows=rows).SerializeToString())
 
 
 def describe_file(name: str, data: bytes) -> File:

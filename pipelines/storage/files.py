@@ -15,7 +15,7 @@ import shutil
 import stat
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Self, cast
 
 from pipelines import counters
 from pipelines.errors import naming_file
@@ -91,14 +91,17 @@ def list_files(root: str) -> list[FileInfo]:
     return sorted(found, key=lambda info: info.path)
 
 
+def list_names(path: str) -> set[str]:
+    """The names directly in a directory, hidden ones included; in what does not exist there is none."""
+    try:
+        return {*os.listdir(path)} if is_local(path) else _names_in(path.rstrip("/"))
+    except FileNotFoundError:
+        return set()
+
+
 def is_empty(path: str, *, but: str = "") -> bool:
     """Whether a directory holds nothing, hidden names included, `but` one; what does not exist holds nothing."""
-    try:
-        if is_local(path):
-            return not {*os.listdir(path)} - {but}
-        return not _names_in(path.rstrip("/")) - {but}
-    except FileNotFoundError:
-        return True
+    return not list_names(path) - {but}
 
 
 def _names_in(directory: str) -> set[str]:
@@ -172,12 +175,47 @@ def open_input(path: str, *, size: int | None = None) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(RemoteFile(path, size=size), FIRST_AHEAD_BYTES))
 
 
-def create(path: str) -> Writer:
-    """Opens a file for writing bytes, in place of any that is there; makes the directories above it."""
+class _SyncedFile:
+    """A local file that is being written, and is on the disk when it is closed."""
+
+    def __init__(self, path: str) -> None:
+        self._file = open(path, "wb")  # noqa: SIM115 - `close` closes it
+        self.write = self._file.write
+
+    def close(self) -> None:
+        """Ends the writing."""
+        if not self._file.closed:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.close() if kind is None else self._file.close()
+
+
+def create(path: str, *, synced: bool = False) -> Writer:
+    """Opens a file for writing bytes, in place of any that is there; makes the directories above it.
+
+    One that is `synced` is on the disk when it is closed; in an object store every object is.
+    """
     if is_local(path):
         make_directory(os.path.dirname(path) or ".")
-        return open(path, "wb")
+        return _SyncedFile(path) if synced else open(path, "wb")
     return RemoteWriter(path)
+
+
+def sync(path: str) -> None:
+    """Waits until what a local file holds is on the disk, or which names a local directory has."""
+    if is_local(path):
+        with naming_file(path):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
 def create_new(path: str, data: bytes) -> bool:
@@ -253,27 +291,40 @@ def remove(path: str) -> None:
             ask(path, lambda system, place: system.rm_file(place))
 
 
-def remove_tree(path: str) -> None:
-    """Removes a directory and all that is in it, hidden files too; one that does not exist is no error."""
+def remove_tree(path: str, *, last: str = "") -> None:
+    """Removes a directory and all that is in it, hidden files too, or a file; what does not exist is no error.
+
+    What is `last` of the names in a directory goes when all else has gone.
+    """
+    if last and not is_object_store(path):
+        for name in sorted(list_names(path) - {last}):
+            remove_tree(join(path, name))
     if is_local(path):
-        if os.path.lexists(path):
+        if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
+        elif os.path.lexists(path):
+            os.remove(path)
         return
     with contextlib.suppress(FileNotFoundError):
-        if is_object_store(path):
-            _remove_objects(path.rstrip("/"))
-        else:
-            ask(path.rstrip("/"), lambda system, place: system.rm(place, recursive=True))
+        try:
+            if is_object_store(path):
+                _remove_objects(path.rstrip("/"), last)
+            else:
+                ask(path.rstrip("/"), lambda system, place: system.rm(place, recursive=True))
+        except NotADirectoryError:
+            remove(path)
 
 
-def _remove_objects(root: str) -> None:
-    names = [info.path for info in _find(root)]
+def _remove_objects(root: str, last: str) -> None:
+    names = [info.path for info in _find(root) if info.path != last]
     # fsspec would take some for patterns; the others go many at a time.
     plain = [name for name in names if not set("*?[") & {*root, *name}]
     if plain:
         ask(root, lambda system, place: system.rm([f"{place}/{name}" for name in plain]))
     for name in set(names) - set(plain):
         remove(f"{root}/{name}")
+    if last:
+        remove(f"{root}/{last}")
 
 
 def remove_unfinished(root: str) -> None:
@@ -308,22 +359,31 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
-def write_bytes(path: str, data: bytes) -> None:
-    """Writes a file so that no reader sees half of it: under a hidden name first, where it would not appear whole."""
+def write_bytes(path: str, data: bytes, *, temporary: str | None = None, synced: bool = False) -> None:
+    """Writes a file so that no reader sees half of it.
+
+    Args:
+        path: The file.
+        data: What it is to hold.
+        temporary: Where it is written first, if it would not appear whole; a hidden name beside it if not given.
+        synced: Whether it is on the disk, by its name, when this returns.
+    """
     with naming_file(path):
         if writes_whole(path):
             with create(path) as file:
                 file.write(data)
             return
         directory, slash, name = path.rpartition("/")
-        temporary = f"{directory}{slash}.{name}.{uuid.uuid4().hex}"
+        first = temporary or f"{directory}{slash}.{name}.{uuid.uuid4().hex}"
 
         def write() -> None:
-            with create(temporary) as file:
+            with create(first, synced=synced) as file:
                 file.write(data)
 
         retrying(write)
-        rename(temporary, path)
+        rename(first, path)
+        if synced:
+            sync(directory or ".")
 
 
 def copy_tree(source: str, destination: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -22,7 +21,7 @@ from loaders.format.spec import is_variable
 from pipelines import counters
 from pipelines.errors import naming_file
 from pipelines.output.directory import Output
-from pipelines.output.tasks import Written, read_record, write_shard_list
+from pipelines.output.tasks import Written, read_record, write_record, write_shard_list
 from pipelines.plan.plan import Plan, Task
 from pipelines.reading import splits
 from pipelines.reading.batches import Columns, take
@@ -32,6 +31,7 @@ from pipelines.runners.failures import Recorded
 from pipelines.runners.handoff import Handoff
 from pipelines.runners.pool import WorkerPool
 from pipelines.storage import files
+from pipelines.storage.checked import file_checksum
 from pipelines.storage.retry import retrying
 from pipelines.write.transform import apply_transform, load_transform
 
@@ -99,7 +99,8 @@ def write_task(task: Task, plan: Plan, output: Output) -> Written:
     spans = plan.blocks(task)
     columns = read_columns(plan, spans, stage=STAGE)
     order = plan.row_order(spans)
-    transform = load_transform(output.transform) if plan.config.has_transform else None
+    place = output.transform if plan.adds_rows else output.new_transform
+    transform = load_transform(place) if plan.config.has_transform else None
     stored = functools.partial(apply_transform, transform, plan.config)
     return write_rows(task, plan, output, columns, order, splits.assign(plan, spans)[order], stored=stored)
 
@@ -146,7 +147,7 @@ def write_rows(
         for number, split in enumerate(plan.groups[task.group].splits)
     }
     written = Written(shards=shards, dropped=int(np.count_nonzero(split_of < 0)), digest=digest)
-    files.write_text(output.task_record(task), json.dumps(written.to_json()))
+    write_record(written, output.task_record(task))
     _advance(written, plan)
     written.count("")
     return written
@@ -168,13 +169,19 @@ def _advance(written: Written, plan: Plan) -> None:
 
 
 def _finished(record: str, output: Output) -> Written | None:
-    """What a record says, where all shards that it lists are still there in full."""
-    if not files.exists(record):
-        return None
+    """What a record says, where all shards that it lists are still there, byte for byte."""
     written = read_record(record)
-    paths = {output.path(shard.file): shard.bytes for shard in written.shards.values()}
-    complete = all(files.exists(path) and files.size(path) == size for path, size in paths.items())
-    return written if complete else None
+    if written is None:
+        return None
+    return written if all(_is_whole(output, shard) for shard in written.shards.values()) else None
+
+
+def _is_whole(output: Output, shard: Shard) -> bool:
+    """Whether a shard is there; an object store, which keeps all of an object or nothing, is asked for its size."""
+    path = output.path(shard.file)
+    if files.writes_whole(path):
+        return files.exists(path) and files.size(path) == shard.bytes
+    return file_checksum(path, synced=output.synced) == shard.crc32c
 
 
 def _write_shard(
@@ -194,7 +201,7 @@ def _write_shard(
     sizes = [np.zeros(0, dtype=np.int64)]
     with naming_file(path):
         try:
-            with files.create(temporary) as shard:
+            with files.create(temporary, synced=output.synced) as shard:
                 for count, frames in batches():
                     if chunk_records is not None:
                         sizes.append(np.array([len(frame) for frame in frames], dtype=np.int64))

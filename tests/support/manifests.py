@@ -14,6 +14,14 @@ def changed(text, change):
     return seal(json.dumps(document, indent=1))
 
 
+def stored(manifest):
+    """What the shards of each split hold, whatever they are called."""
+    return {
+        split: [(shard.rows, shard.bytes, shard.crc32c, shard.offsets) for shard in shards]
+        for split, shards in manifest.splits.items()
+    }
+
+
 def change_manifest(root, change):
     """Changes the manifest of a data set, as `changed` does."""
     path = root / names.MANIFEST

@@ -134,14 +134,14 @@ def test_the_steps_of_a_feature_are_one_line(source, capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_an_unfinished_build_is_inspected_as_such(source, tmp_path, capsys, monkeypatch):
-    write = files.write_text
+    write = files.write_bytes
 
-    def stop(path, text):
+    def stop(path, data, **options):
         if path.endswith("manifest.json"):
             raise OSError("no space")
-        write(path, text)
+        write(path, data, **options)
 
-    monkeypatch.setattr(files, "write_text", stop)
+    monkeypatch.setattr(files, "write_bytes", stop)
     assert run("build", source, tmp_path / "out") == 1
     capsys.readouterr()
     assert run("inspect", tmp_path / "out") == 0

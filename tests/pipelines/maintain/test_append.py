@@ -16,8 +16,8 @@ from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError, DataError, SourceError
 from pipelines.maintain import append
 from pipelines.maintain.append import LaterParts, plan_append
-from pipelines.maintain.commit import clear_append, finish_append
 from pipelines.maintain.growth import FeatureDrift
+from pipelines.maintain.interrupted import clear_append, finish_append
 from pipelines.maintain.reuse import open_existing
 from pipelines.maintain.verify import verify
 from pipelines.output.directory import Output, OutputError, read_manifest
@@ -30,6 +30,7 @@ from pipelines.storage import files
 from tests.support import builds
 from tests.support.arrays import RamFileSystem, empty_ram, write_files
 from tests.support.builds import build
+from tests.support.manifests import stored
 
 FEATURES = {
     "row": {"source": "index"},
@@ -179,14 +180,13 @@ class StopError(Exception):
 
 
 STOPS = {
-    "while shards are written": ("write_text", "_build/tasks/0-00001.json"),
-    "before the profile is kept": ("write_bytes", "profile.pickle"),
-    "before the list of shards": ("write_text", "shards.json"),
+    "while shards are written": ("write_bytes", "_build/tasks/0-00001.json"),
+    "before the profile is kept": ("write_bytes", "_build/profile"),
+    "before the list of shards": ("write_bytes", "shards.json"),
     "while it is staged": ("write_bytes", "publish/statistics.npz"),
-    "before the manifest is staged": ("write_text", "publish/manifest.json"),
+    "before the manifest": ("write_bytes", "out/manifest.json"),
     "before the moments are in place": ("write_bytes", "out/moments.npz"),
     "before the statistics are in place": ("write_bytes", "out/statistics.npz"),
-    "before the manifest": ("write_bytes", "out/manifest.json"),
     "before clearing up": ("remove_tree", "_build"),
 }
 
@@ -195,11 +195,11 @@ def stop_at(monkeypatch, name, path):
     """Lets a function of `files` stop the work just before it works on a path, once there is work to be stopped."""
     work = getattr(files, name)
 
-    def stop(target, *arguments):
+    def stop(target, *arguments, **options):
         begun = files.exists(target) if name == "remove_tree" else True
         if target.endswith(path) and begun:
             raise StopError(path)
-        return work(target, *arguments)
+        return work(target, *arguments, **options)
 
     monkeypatch.setattr(files, name, stop)
 
@@ -213,7 +213,10 @@ def test_an_append_that_was_killed_goes_on_and_doubles_nothing(when, base, datas
         with pytest.raises(Exception, match=STOPS[when][1]):
             builds.append(base / "later", dataset)
     now = read_manifest(str(dataset))
-    assert now.splits == (read_manifest(str(base / "grown")).splits if when == "before clearing up" else before.splits)
+    committed = when in [*STOPS][-3:]
+    assert now.splits == (read_manifest(str(base / "grown")).splits if committed else before.splits)
+    assert not verify(str(dataset)).problems, "the data set before, or the new one, is whole at every moment"
+    assert loaders.open(dataset).statistics["x"]["count"].sum() > 0
     assert len(read(dataset, "train")["row"]) == now.rows("train")
     builds.append(base / "later", dataset)
     assert read_manifest(str(dataset)) == read_manifest(str(base / "grown"))
@@ -334,7 +337,7 @@ def _whole(source, tmp_path):
 @pytest.mark.parametrize("names", [["../victim/train"], ["/victim"], "train"])
 def test_the_state_of_an_append_that_names_other_directories_is_refused(tmp_path, names):
     """What an append has left is cleared up in the splits that its state names."""
-    state = {"format": "npyflow-build", "splits": names, "append_to": "of another manifest"}
+    state = {"format": "npyflow-build", "splits": names, "work": "append", "before": "another manifest"}
     write_files(tmp_path / "out", {"manifest.json": b"{}", "_build/state.json": json.dumps(state).encode()})
     victim = tmp_path / "victim" / "train" / "train-g001-00000-of-00001.tfrecord"
     victim.parent.mkdir(parents=True)
@@ -346,15 +349,16 @@ def test_the_state_of_an_append_that_names_other_directories_is_refused(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", [("write_text", "out/manifest.json"), ("remove_tree", "out/transform")])
+@pytest.mark.parametrize("when", [("write_bytes", "out/manifest.json"), ("write_bytes", "out/golden.npz")])
 def test_a_refit_that_was_killed_goes_on(when, base, dataset, monkeypatch):
     with monkeypatch.context() as patch:
         stop_at(patch, *when)
         with pytest.raises(StopError):
             Build(plan=append.plan_refit(str(base / "src"), str(dataset)), root=str(dataset), overwrite=True).run()
-    assert not (dataset / "manifest.json").exists()
+    assert not verify(str(dataset)).problems
     Build(plan=append.plan_refit(str(base / "src"), str(dataset)), root=str(dataset), overwrite=True).run()
-    assert read_manifest(str(dataset)).splits == read_manifest(str(base / "out")).splits
+    assert stored(read_manifest(str(dataset))) == stored(read_manifest(str(base / "out")))
+    assert not verify(str(dataset)).problems
 
 
 @pytest.mark.slow
@@ -422,7 +426,7 @@ def test_large_drift_is_worth_a_warning(said, large):
 def test_nothing_to_finish(tmp_path):
     finish_append(str(tmp_path / "none"))
     (tmp_path / "_build").mkdir()
-    state = {"format": "npyflow-build", "splits": [], "append_to": "x"}
+    state = {"format": "npyflow-build", "splits": [], "work": "append", "before": "x"}
     (tmp_path / "_build" / "state.json").write_text(json.dumps(state))
     finish_append(str(tmp_path))
     assert read_state(Output(str(tmp_path))) is not None

@@ -68,15 +68,15 @@ def test_a_data_set_is_not_replaced_by_one_that_needs_its_transform(base, tmp_pa
 @pytest.mark.slow
 def test_an_interrupted_build_goes_on_unless_the_transform_changes(base, tmp_path, monkeypatch):
     source = pathlib.Path(shutil.copytree(base / "from", tmp_path / "from"))
-    write = files.write_text
+    write = files.write_bytes
 
-    def stop(path, text):
+    def stop(path, data, **options):
         if path.endswith("out/manifest.json"):
             raise KeyboardInterrupt
-        write(path, text)
+        write(path, data, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "write_text", stop)
+        patch.setattr(files, "write_bytes", stop)
         with pytest.raises(KeyboardInterrupt):
             build(base / "new", tmp_path / "out", transform=source)
     with pytest.raises(OutputError, match="an unfinished build of other sources"):

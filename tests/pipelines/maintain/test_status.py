@@ -52,15 +52,15 @@ def plan_of(source):
 def stopped(tmp_path_factory):
     """A build that stopped before its manifest, and its plan."""
     root = tmp_path_factory.mktemp("stopped")
-    plan, write = plan_of(write_numbers(root / "src")), files.write_text
+    plan, write = plan_of(write_numbers(root / "src")), files.write_bytes
 
-    def stop(path, text):
+    def stop(path, data, **options):
         if path.endswith("manifest.json"):
             raise KeyboardInterrupt
-        write(path, text)
+        write(path, data, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "write_text", stop)
+        patch.setattr(files, "write_bytes", stop)
         with pytest.raises(KeyboardInterrupt):
             Build(plan=plan, root=str(root / "out")).run()
     return plan, root / "out"

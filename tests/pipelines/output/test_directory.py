@@ -1,19 +1,22 @@
 """The output directory: what is ours is resumed or replaced, what is not is never touched."""
 
 import json
+import os
 import pathlib
 import shutil
 
+import google_crc32c
 import numpy as np
 import pytest
 
 from pipelines.config.schema import parse_config
+from pipelines.errors import DataError
 from pipelines.maintain.verify import verify
-from pipelines.output.directory import OutputError
+from pipelines.output.directory import OutputError, read_manifest
 from pipelines.storage import files
 from tests.support.arrays import write_files
 from tests.support.builds import build
-from tests.support.manifests import change_manifest
+from tests.support.manifests import change_manifest, stored
 
 
 @pytest.fixture(scope="module")
@@ -120,31 +123,87 @@ def stop_at(monkeypatch, name, path):
     """Lets a function of `files` stop the build, as a kill would, just before it works on a path."""
     work = getattr(files, name)
 
-    def stop(target, *arguments):
-        if target.endswith(path):
+    def stop(target, *arguments, **options):
+        begun = name == "write_bytes" or files.exists(target)
+        if target.endswith(path) and begun:
             raise KeyboardInterrupt
-        return work(target, *arguments)
+        return work(target, *arguments, **options)
 
     monkeypatch.setattr(files, name, stop)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "path"), [("remove", "manifest.json"), ("remove", "statistics.npz"), ("remove_tree", "transform")]
+    ("name", "path"),
+    [
+        ("write_bytes", "_build/state.json"),
+        ("write_bytes", "_build/tasks/0-00000.json"),
+        ("write_bytes", "out/manifest.json"),
+        ("write_bytes", "out/statistics.npz"),
+        ("remove", "train-00000-of-00001.tfrecord"),
+        ("remove_tree", "_build"),
+    ],
 )
-def test_clearing_that_was_interrupted_is_begun_again(built, dataset, monkeypatch, name, path):
+def test_a_data_set_is_whole_until_another_takes_its_place(built, dataset, monkeypatch, name, path):
+    """An `--overwrite` that is stopped anywhere leaves the old data set or the new one; the same command ends it."""
     with monkeypatch.context() as patch:
         stop_at(patch, name, path)
-        with pytest.raises(KeyboardInterrupt):
-            run(built[0] / "src", dataset, overwrite=True)
-    manifest = run(built[0] / "src", dataset, overwrite=True)
-    assert manifest.splits == built[1].splits
+        with pytest.raises(BaseException, match=r"^$|KeyboardInterrupt"):
+            run(built[0] / "src", dataset, seed=1, overwrite=True)
+    replaced = path not in ("_build/state.json", "_build/tasks/0-00000.json", "out/manifest.json")
+    assert read_manifest(str(dataset)).seed == replaced
+    assert not verify(str(dataset)).problems
+    assert run(built[0] / "src", dataset, seed=1, overwrite=True).seed == 1
+    assert not verify(str(dataset)).problems
+    listed = {shard.file for shards in read_manifest(str(dataset)).splits.values() for shard in shards}
+    listed |= {file.file for file in read_manifest(str(dataset)).files} | {"manifest.json"}
+    assert set(map(str, tree(dataset))) == listed
+
+
+@pytest.mark.slow
+def test_an_overwrite_that_fails_leaves_the_data_set_as_it_was(built, dataset, tmp_path):
+    before = tree(dataset)
+    write_files(tmp_path / "bad", {"labels.npy": np.arange(50), "x.npy": np.full(50, np.inf)})
+    with pytest.raises(DataError, match="found inf"):
+        run(tmp_path / "bad", dataset, overwrite=True)
+    assert {path: data for path, data in tree(dataset).items() if path.parts[0] != "_build"} == before
+    assert not verify(str(dataset)).problems
+    with pytest.raises(OutputError, match="holds a finished data set; --overwrite replaces it"):
+        run(tmp_path / "bad", dataset)
+    assert run(built[0] / "src", dataset, seed=2, overwrite=True).seed == 2  # another command than the one that failed
     assert not verify(str(dataset)).problems
 
 
 @pytest.mark.slow
+def test_a_reader_of_the_data_set_before_has_its_files_or_is_told_that_they_are_gone(built, dataset):
+    """Never rows of another data set, as sizes agree; files that are open stay."""
+    opened = next(iter(built[1].splits["train"]))
+    with (dataset / opened.file).open("rb") as file:
+        made = run(built[0] / "src", dataset, seed=1, overwrite=True)
+        assert f"{google_crc32c.value(file.read()):08x}" == opened.crc32c
+    assert not (dataset / opened.file).exists()
+    assert {shard.file for shard in made.splits["train"]}.isdisjoint({opened.file})
+    again = run(built[0] / "src", dataset, seed=1, overwrite=True)
+    assert stored(again) == stored(made)
+    assert {shard.file for shard in again.splits["train"]}.isdisjoint({shard.file for shard in made.splits["train"]})
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("contents", [(), (".state.json.0123456789abcdef0123456789abcdef",)])
+def test_what_a_run_that_ended_at_once_has_left_is_in_nobodys_way(built, tmp_path, contents, overwrite):
+    out = tmp_path / "out"
+    (out / "_build").mkdir(parents=True)
+    for name in contents:
+        (out / "_build" / name).write_text("")
+    (out / "_lock").write_text("")
+    assert run(built[0] / "src", out, overwrite=overwrite).splits == built[1].splits
+    assert not {"_build", "_lock"} & {*os.listdir(out)}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "path"), [("write_text", "schema.pbtxt"), ("write_text", "manifest.json"), ("remove_tree", "_build")]
+    ("name", "path"),
+    [("write_bytes", "publish/schema.pbtxt"), ("write_bytes", "out/manifest.json"), ("remove_tree", "_build")],
 )
 def test_publishing_that_was_interrupted_is_finished_by_the_same_command(built, tmp_path, monkeypatch, name, path):
     out = tmp_path / "out"
@@ -162,10 +221,10 @@ def test_publishing_that_was_interrupted_is_finished_by_the_same_command(built, 
 @pytest.mark.slow
 def test_overwriting_that_was_interrupted_goes_on(built, dataset, monkeypatch):
     with monkeypatch.context() as patch:
-        stop_at(patch, "write_text", "manifest.json")
+        stop_at(patch, "write_bytes", "manifest.json")
         with pytest.raises(KeyboardInterrupt):
             run(built[0] / "src", dataset, seed=1, overwrite=True)
-    written = {path: path.stat().st_mtime_ns for path in dataset.rglob("*.tfrecord")}
+    written = {path: path.stat().st_mtime_ns for path in dataset.rglob("*-g001-*.tfrecord")}
     assert run(built[0] / "src", dataset, seed=1, overwrite=True).seed == 1
     assert {path: path.stat().st_mtime_ns for path in dataset.rglob("*.tfrecord")} == written
 
@@ -174,7 +233,7 @@ def test_overwriting_that_was_interrupted_goes_on(built, dataset, monkeypatch):
 def test_a_state_of_other_versions_is_not_resumed(built, tmp_path, monkeypatch):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        stop_at(patch, "write_text", "manifest.json")
+        stop_at(patch, "write_bytes", "manifest.json")
         with pytest.raises(KeyboardInterrupt):
             run(built[0] / "src", out)
     monkeypatch.setattr("pipelines.runners.versions.VERSION", "0.0.9")
