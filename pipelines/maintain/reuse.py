@@ -108,9 +108,12 @@ def plan_reuse(source: str | Arrays, existing: Existing, config: DatasetConfig) 
     Raises:
         SourceError: Listing everything that is wrong with the sources, and how their features differ.
         ConfigError: If the other data set has no transform, or the user said something of features or a function.
+        ManifestError: If a file of the transform, or of what was learned with it, is not as its manifest says.
     """
     if existing.manifest.transform is None:
         raise ConfigError(f"{existing.root}: expected a data set with a transform; found one without")
+    for file in existing.learned:
+        existing.read(file.file)
     if config.preprocessing_fn is not None:
         raise ConfigError(
             f"preprocessing_fn: the transform is that of {existing.root}; found {config.preprocessing_fn}"

@@ -231,7 +231,7 @@ def _comparable(
 
 def _read_statistics(existing: Existing, names: Collection[str]) -> tuple[dict[str, Statistics], dict[str, Classes]]:
     """The statistics and the classes of the training rows of a data set; classes only where it has kept them."""
-    recorded = TrainingStatistics.load(existing.read(STATISTICS))
+    recorded = TrainingStatistics.load(files.read_bytes(files.join(existing.root, existing.manifest.place(STATISTICS))))
     statistics = {name: recorded.statistics[name] for name in names if name in recorded.statistics}
     classes = {name: own for name, own in recorded.classes.items() if name in names}
     return statistics, {name: (own.values, own.counts) for name, own in classes.items()}

@@ -1,15 +1,11 @@
 """Statistics that grow: counts of classes go on, and nothing is added to files that are not as they were listed."""
 
-import types
-
-import google_crc32c
 import numpy as np
 import pytest
 
-from loaders.format.manifest import File, ManifestError
 from pipelines.config.schema import parse_config
 from pipelines.maintain import growth, profile
-from pipelines.maintain.growth import measure_drift, read_listed
+from pipelines.maintain.growth import measure_drift
 from pipelines.maintain.profile import FeatureProfile, profile_columns
 from pipelines.plan.resolve import resolve_config
 from pipelines.sources.table import scan
@@ -50,16 +46,6 @@ def test_too_many_classes_are_no_longer_counted(tmp_path, monkeypatch):
     assert not growth.count_on(classes(np.arange(50)), {"labels": feature}, added)
     uncounted = {"labels": FeatureProfile(moments=None)}
     assert not growth.count_on(classes(np.arange(5)), {"labels": feature}, uncounted)
-
-
-def test_a_file_has_to_be_as_it_is_listed(tmp_path):
-    (tmp_path / "moments.npz").write_bytes(b"abc")
-    listed = File(file="moments.npz", bytes=3, crc32c=f"{google_crc32c.value(b'abc'):08x}")
-    existing = types.SimpleNamespace(root=str(tmp_path), manifest=types.SimpleNamespace(files=(listed,)))
-    assert read_listed(existing, "moments.npz") == b"abc"
-    (tmp_path / "moments.npz").write_bytes(b"abd")
-    with pytest.raises(ManifestError, match=r"moments\.npz: expected \(3, "):
-        read_listed(existing, "moments.npz")
 
 
 def test_drift_of_new_rows_and_of_all():

@@ -3,10 +3,12 @@
 import pathlib
 import shutil
 
+import google_crc32c
 import numpy as np
 import pytest
 
 import loaders
+from loaders.format.manifest import ManifestError
 from pipelines.cli import main
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError, SourceError
@@ -85,14 +87,41 @@ def test_an_interrupted_build_goes_on_unless_the_transform_changes(base, tmp_pat
     def other_constants(manifest):
         for file in manifest["files"]:
             if file["file"] == "fitted.npz":
-                file["crc32c"] = "00000000"
+                file["crc32c"] = f"{google_crc32c.value((source / 'fitted.npz').read_bytes()):08x}"
 
+    flip_bit(source / "fitted.npz")
     change_manifest(source, other_constants)
     with pytest.raises(OutputError, match="an unfinished build of other sources"):
         build(base / "new", tmp_path / "out", transform=source)
     shards = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.tfrecord")}
     build(base / "new", tmp_path / "out", transform=base / "from")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.tfrecord")} == shards
+
+
+def flip_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("harm", [flip_bit, pathlib.Path.unlink])
+@pytest.mark.parametrize("name", ["transform/transform_fn/saved_model.pb", "fitted.npz"])
+def test_a_transform_that_is_not_as_its_manifest_says_is_refused(base, tmp_path, harm, name):
+    source = pathlib.Path(shutil.copytree(base / "from", tmp_path / "from"))
+    harm(source / name)
+    with pytest.raises(ManifestError, match=rf"{name}: expected \d+ bytes with CRC-32C \w+; found "):
+        build(base / "new", tmp_path / "out", transform=source)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_transform_with_files_elsewhere_is_refused(base, tmp_path):
+    source = pathlib.Path(shutil.copytree(base / "from", tmp_path / "a" / "b" / "from"))
+    (tmp_path / "a" / "evil.txt").write_text("evil")
+    evil = {"file": "transform/../../evil.txt", "bytes": 4, "crc32c": f"{google_crc32c.value(b'evil'):08x}"}
+    change_manifest(source, lambda manifest: manifest["files"].append(evil))
+    with pytest.raises(ManifestError, match=r"expected a file that a data set has.*found 'transform/\.\./\.\./evil"):
+        build(base / "new", tmp_path / "out", transform=source)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
