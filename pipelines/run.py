@@ -11,6 +11,7 @@ from loaders.format.manifest import Manifest
 from loaders.format.names import REPORT
 from pipelines.analyze.accumulate import begin_first_round
 from pipelines.analyze.classes import check_names
+from pipelines.forecast.space import check_space
 from pipelines.maintain.append import Addition, Appended
 from pipelines.maintain.interrupted import begin_append
 from pipelines.maintain.reuse import Existing, copy_learned
@@ -59,12 +60,15 @@ class Build:
         return None if self.transform is None else self.transform.fingerprint
 
     def check(self) -> None:
-        """Checks that the output may be written to; `run` does it too.
+        """Checks that the output may be written to, and has room; `run` does it too.
 
         Raises:
             OutputError: If it may not.
         """
-        check(Output(self.root), self.plan, overwrite=self.overwrite, transform_from=self._transform_from)
+        output = Output(self.root)
+        begin = check(output, self.plan, overwrite=self.overwrite, transform_from=self._transform_from)
+        if begin != "finished":
+            check_space(self.plan, output, self.arrays)
 
     def run(self, *, workers: int = 1) -> Manifest:
         """Runs the build with so many processes of this machine; 1 is this process alone.
@@ -73,7 +77,7 @@ class Build:
             The manifest of the finished data set.
 
         Raises:
-            OutputError: If the output holds something that may not be replaced, or the transform.
+            OutputError: If the output holds something that may not be replaced, or the transform, or has no room.
             DataError: If the sources hold values that cannot be used.
             ConfigError: If Beam does not know an option or the runner, or workers are not possible.
             WorkerError: If a forked process was killed.
@@ -84,7 +88,7 @@ class Build:
             expected = "expected another directory than that of the data set whose transform is used"
             raise OutputError(f"{self.root}: {expected}")
         transform_from = self._transform_from
-        check(output, self.plan, overwrite=self.overwrite, transform_from=transform_from)  # before there is even a lock
+        self.check()  # before there is even a lock
         with held(output):
             stop_earlier(self.beam_options, output.root)
             begin = prepare(output, self.plan, overwrite=self.overwrite, transform_from=transform_from)
@@ -158,6 +162,7 @@ def run_append(
     """
     check_runner(workers, beam_options)
     output = Output(existing.root, sync)
+    check_space(plan, output, arrays)
     with held(output):
         stop_earlier(beam_options, output.root)
         with quick_imports():

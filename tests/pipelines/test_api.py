@@ -112,7 +112,7 @@ def test_a_mapped_file_is_read_from_where_it_is(tmp_path, arrays, monkeypatch):
     source = pathlib.Path(save(tmp_path / "src", arrays))
     mapped = {name: np.load(source / f"{name}.npy", mmap_mode="r") for name in arrays}
     written, write = [], files.create
-    monkeypatch.setattr(files, "create", lambda path: (written.append(path), write(path))[1])
+    monkeypatch.setattr(files, "create", lambda path, **said: (written.append(path), write(path, **said))[1])
     expected = pipelines.build(source, tmp_path / "files")
     built = pipelines.build(mapped, tmp_path / "mapped")
     assert not [path for path in written if "sources" in path.split("/")]

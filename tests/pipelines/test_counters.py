@@ -1,6 +1,6 @@
 """What a build counts is the same wherever its work runs, and is what the manifest says."""
 
-import os
+import shutil
 import subprocess
 import sys
 
@@ -140,7 +140,7 @@ def test_a_task_that_is_done_twice_in_a_process_counts_once_as_found(tmp_path):
     plan = plan_of(write_source(tmp_path / "src"))
     Build(plan=plan, root=str(tmp_path / "out")).run()
     output = Output(str(tmp_path / "again"))
-    os.symlink(tmp_path / "out/transform", (tmp_path / "again").mkdir() or tmp_path / "again/transform")
+    shutil.copytree(tmp_path / "out/transform", output.new_transform)
     with counters.counting() as counter:
         for _ in range(2):
             done = write_task(plan.task(1), plan, output)

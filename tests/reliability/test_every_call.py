@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 CONFIG = {"splits": {"train": 0.8, "test": 0.2}, "shard_bytes": 400}
 TRANSFORMED = {"features": {"x": {"normalize": "zscore"}}}
-SAMPLED = 4
+SAMPLED = 6
 """How many of the images of each kind the command is given for again, where not all are asked for."""
 
 ALL = bool(os.environ.get("NPYFLOW_EVERY_CALL"))

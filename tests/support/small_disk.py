@@ -10,8 +10,11 @@ FULL_THEN_ROOMY = """
 disk=$1
 size=$2
 shift 2
-mount -t tmpfs -o "size=$size" none "$disk" || exit 77
-"$@" >"$disk.full" 2>&1 && exit 1
+mount -t tmpfs -o size=400m none "$disk" || exit 77
+"$@" >"$disk.full" 2>&1 &
+while kill -0 $! && ! [ -e "$disk/out/_build/state.json" ]; do sleep 0.01; done  # there was room when it began
+mount -o "remount,size=$size" "$disk"
+wait $! && exit 1
 mount -o remount,size=400m "$disk"
 "$@" >"$disk.room" 2>&1 && cp -r "$disk/out" "$disk.finished"
 """
@@ -29,7 +32,7 @@ class Outcome:
 
 
 def run_twice(command, disk, *, size, file_bytes, environment=None):
-    """Runs a command that writes to `disk / "out"` where there is too little room for it, then with more.
+    """Runs a command that writes to `disk / "out"` where soon there is too little room for it, then with more.
 
     The file system is mounted for these processes alone; where none can be mounted, a limit on the size of files stands
     for it.

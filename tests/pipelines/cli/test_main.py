@@ -1,7 +1,10 @@
 """The command line as a person uses it: what it prints, and its exit codes."""
 
 import json
+import os
+import pathlib
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -501,3 +504,21 @@ def test_neither_help_nor_inspect_loads_heavy_packages(source, tmp_path, monkeyp
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "heavy:"
+
+
+@pytest.mark.parametrize("options", [[], ["--no_sync"]])
+def test_the_option_no_sync_waits_for_no_disk(source, tmp_path, monkeypatch, options):
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (synced.append(os.readlink(f"/proc/self/fd/{handle}")), fsync(handle))
+    )
+    plain = ["--workers=1", "--no_report", "--set=features.x={normalize: none, impute: none}"]
+    assert run("build", source, tmp_path / "out", *plain, *options) == 0
+    written = [path for path in synced if path.startswith(str(tmp_path / "out"))]
+    assert not written if options else str(tmp_path / "out") in written
+    (tmp_path / "later").mkdir()
+    for path in pathlib.Path(source).iterdir():
+        shutil.copy(path, tmp_path / "later" / f"{path.stem}-later.npy")
+    synced.clear()
+    assert run("append", tmp_path / "later", tmp_path / "out", "--workers=1", *options) == 0
+    assert bool([path for path in synced if path.startswith(str(tmp_path / "out"))]) == (not options)
