@@ -55,7 +55,7 @@ def sample_sources(plan: Plan) -> SourceSample:
     rows = sum(span.rows for span in spans)
     return SourceSample(
         columns=read_columns(plan, spans, stage=STAGE, finite=False),
-        splits=splits_of(plan, spans),
+        splits=splits_of(plan, spans, stage=STAGE),
         places=np.concatenate([*numbers, np.zeros(0)]) / max(plan.table.rows, 1),
         whole=rows == plan.table.rows,
     )

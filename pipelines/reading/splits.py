@@ -54,7 +54,7 @@ _OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
 Splits = npt.NDArray[np.intp]
 
 
-def assign(plan: Plan, spans: Sequence[Span]) -> Splits:
+def assign(plan: Plan, spans: Sequence[Span], *, stage: str = STAGE) -> Splits:
     """The split of each row of some spans, as numbers in the splits of the row's group.
 
     It is a function of the seed, the part's name, the row's index and the values that the rule reads (for classes:
@@ -71,8 +71,8 @@ def assign(plan: Plan, spans: Sequence[Span]) -> Splits:
     if not spans:
         return np.zeros(0, dtype=np.intp)
     if isinstance(rule, StratifiedSplits):
-        return np.concatenate([_stratified(plan, rule, span) for span in spans])
-    columns = _read(plan, spans)
+        return np.concatenate([_stratified(plan, rule, span, stage) for span in spans])
+    columns = _read(plan, spans, stage)
     numbers = by_values(plan, rule, columns) if isinstance(rule, Rule) else _by_hash(plan, spans)
     if plan.config.filter is not None:
         numbers[~_passes_filter(plan, columns)] = DROPPED
@@ -81,9 +81,9 @@ def assign(plan: Plan, spans: Sequence[Span]) -> Splits:
     return numbers
 
 
-def splits_of(plan: Plan, spans: Sequence[Span]) -> npt.NDArray[np.intp]:
-    """The split of each row as a number in `plan.splits`; -1 for a row that is dropped."""
-    numbers = assign(plan, spans)
+def splits_of(plan: Plan, spans: Sequence[Span], *, stage: str = STAGE) -> npt.NDArray[np.intp]:
+    """The split of each row as a number in `plan.splits`, -1 for one that is dropped; what is read counts for `stage`."""
+    numbers = assign(plan, spans, stage=stage)
     if not isinstance(plan.config.splits, str):
         return numbers
     splits = [plan.splits.index(str(plan.table.parts[span.part].split)) for span in spans]
@@ -101,10 +101,10 @@ def needed(plan: Plan) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _read(plan: Plan, spans: Sequence[Span]) -> Columns:
+def _read(plan: Plan, spans: Sequence[Span], stage: str) -> Columns:
     """The columns that splits and filter need."""
     names = needed(plan)
-    return read_columns(plan, spans, stage=STAGE, features=names) if names else {}
+    return read_columns(plan, spans, stage=stage, features=names) if names else {}
 
 
 def _passes_filter(plan: Plan, columns: Columns) -> npt.NDArray[np.bool_]:
@@ -179,13 +179,13 @@ def _no_split(plan: Plan, rule: object, columns: Columns, spans: Sequence[Span],
     return DataError(str(Problem(path=path, feature=rule.feature, expected=expected, found=f"{shown} in row {number}")))
 
 
-def _stratified(plan: Plan, rule: StratifiedSplits, span: Span) -> Splits:
+def _stratified(plan: Plan, rule: StratifiedSplits, span: Span, stage: str) -> Splits:
     """The split of each row of a span, from the answers of the segments that it lies in."""
     first, last = span.start // SEGMENT_ROWS, (span.stop - 1) // SEGMENT_ROWS
     pieces = [np.zeros(0, dtype=np.intp)]
     for segment in range(first, last + 1):
         offset = segment * SEGMENT_ROWS
-        answer = _segment(plan, rule, span.part, segment)
+        answer = _segment(plan, rule, span.part, segment, stage)
         pieces.append(answer[max(span.start - offset, 0) : span.stop - offset].astype(np.intp))
     return np.concatenate(pieces)
 
@@ -194,7 +194,7 @@ _segments: collections.OrderedDict[object, npt.NDArray[np.int16]] = collections.
 _segments_lock = threading.Lock()
 
 
-def _segment(plan: Plan, rule: StratifiedSplits, part: int, segment: int) -> npt.NDArray[np.int16]:
+def _segment(plan: Plan, rule: StratifiedSplits, part: int, segment: int, stage: str) -> npt.NDArray[np.int16]:
     """The answer of a segment, from those that this process has kept if it is there."""
     source = plan.table.parts[part]
     names = needed(plan)
@@ -207,7 +207,8 @@ def _segment(plan: Plan, rule: StratifiedSplits, part: int, segment: int) -> npt
             _segments.move_to_end(key)
             return _segments[key]
     start = segment * SEGMENT_ROWS
-    answer = _stratify(plan, rule, Span(part=part, start=start, stop=min(start + SEGMENT_ROWS, source.rows)), segment)
+    span = Span(part=part, start=start, stop=min(start + SEGMENT_ROWS, source.rows))
+    answer = _stratify(plan, rule, span, segment, stage)
     with _segments_lock:
         _segments[key] = answer
         if len(_segments) > CACHED_SEGMENTS:
@@ -215,13 +216,13 @@ def _segment(plan: Plan, rule: StratifiedSplits, part: int, segment: int) -> npt
     return answer
 
 
-def _stratify(plan: Plan, rule: StratifiedSplits, span: Span, segment: int) -> npt.NDArray[np.int16]:
+def _stratify(plan: Plan, rule: StratifiedSplits, span: Span, segment: int, stage: str) -> npt.NDArray[np.int16]:
     """Splits one segment: the j-th of the n rows of a class, by their hashes, stands at (j + u) / n.
 
     u is one hash for each class, so that a class of a few rows does not have the first of them in the same split
     everywhere.
     """
-    columns = _read(plan, [span])
+    columns = _read(plan, [span], stage)
     rows = np.arange(span.rows)
     if plan.config.filter is not None:
         rows = rows[_passes_filter(plan, columns)]

@@ -268,7 +268,7 @@ def test_a_function_of_the_users_and_more_files(cluster, tmp_path):
             path.rename(source / path.name.replace("-0", "-1"))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_client_that_is_told_to_stop_cancels_its_own_job(cluster, table, tmp_path, number, code):
     source, _ = table
     process = start(cluster, source, tmp_path / "out", MANY_TASKS)
