@@ -28,7 +28,7 @@ from pipelines.runners.handoff import Handoff, hand_over
 from pipelines.runners.pool import WorkerPool, started
 from pipelines.runners.quiet import quick_imports
 from pipelines.sources.arrays import Arrays
-from pipelines.storage import files
+from pipelines.storage import directories, files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ class Build:
                 self.arrays.write()
             analyzed = begin == "resume" and has_learned(output)
             if not analyzed:
-                files.remove_tree(output.staged)
+                directories.remove_tree(output.staged)
             if self.transform is not None and not analyzed:
                 copy_learned(self.transform, output)
                 analyzed = True

@@ -34,7 +34,7 @@ from pipelines.plan.plan import Plan
 from pipelines.reading.batches import Columns, Ragged
 from pipelines.runners.failures import Recorded
 from pipelines.runners.handoff import Handoff
-from pipelines.storage import files
+from pipelines.storage import directories, files
 
 
 class Export(beam.PTransform):  # type: ignore[misc]
@@ -129,7 +129,7 @@ def export_transform(packed: npt.NDArray[np.float64], plan: Plan, output: Output
         output: Where the data set is written.
     """
     with _local_directory(output) as directory:
-        files.copy_tree(export_to(directory, packed, plan), output.new_transform)
+        directories.copy_tree(export_to(directory, packed, plan), output.new_transform)
 
 
 def export_to(directory: str, packed: npt.NDArray[np.float64], plan: Plan) -> str:
@@ -175,7 +175,7 @@ def _local_directory(output: Output) -> Iterator[str]:
     try:
         yield directory
     finally:
-        files.remove_tree(directory)
+        directories.remove_tree(directory)
 
 
 def _put_transform(_: object, written: str, output: Output) -> None:

@@ -10,7 +10,7 @@ from pipelines.output.directory import Output, OutputError, read_manifest
 from pipelines.plan.plan import Plan
 from pipelines.results import show_bytes
 from pipelines.sources.arrays import Arrays
-from pipelines.storage import files
+from pipelines.storage import directories, files
 
 
 def check_space(plan: Plan, output: Output, arrays: Arrays | None) -> None:
@@ -59,6 +59,6 @@ def _left_bytes(plan: Plan, output: Output) -> int:
         file.size
         for prefix, directory in found
         if os.path.isdir(directory)
-        for file in files.list_files(directory)
+        for file in directories.list_files(directory)
         if prefix + file.path not in listed
     )

@@ -17,7 +17,7 @@ from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
 from pipelines.results import Block, Table, count_of, list_skipped, show_bytes
 from pipelines.steps.methods import dump_impute, dump_normalize
-from pipelines.storage import files
+from pipelines.storage import directories
 
 STAGES = ("split", "analyze", "profile", "write")
 SHOWN_NAMES = 4
@@ -161,7 +161,7 @@ def of_unfinished(root: str, state: Mapping[str, Any]) -> str:
     """What an interrupted run has left in a directory."""
     what = "an append" if state.get("work") == "append" else "a build"
     try:
-        done = len(files.list_files(Output(root).tasks))
+        done = len(directories.list_files(Output(root).tasks))
     except OSError:
         done = 0
     tasks = sum(state["plan"][2:]) if "plan" in state else 0

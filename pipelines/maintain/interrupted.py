@@ -7,7 +7,7 @@ from pipelines.output.commit import begin_anew, clear, finish
 from pipelines.output.directory import Output, OutputError
 from pipelines.output.lock import held
 from pipelines.output.state import is_unused, read_state, state_of_append
-from pipelines.storage import files
+from pipelines.storage import directories, files
 from pipelines.storage.checked import read_checked
 
 
@@ -35,7 +35,7 @@ def begin_append(plan: Addition, output: Output) -> bool:
     """
     state, found = state_of_append(plan, output), read_state(output)
     if found == state:
-        files.remove_tree(output.unfinished)
+        directories.remove_tree(output.unfinished)
         return read_checked(output.profile) is not None
     if found is None and not is_unused(output.build):
         raise OutputError(f"{output.build}: expected nothing, or what an interrupted run left; found other files")

@@ -21,7 +21,7 @@ from pipelines.output.lock import Holder
 from pipelines.output.state import is_committed, read_state
 from pipelines.output.tasks import Written, read_record
 from pipelines.results import Block, Result, show_bytes, show_seconds
-from pipelines.storage import files
+from pipelines.storage import directories, files
 from pipelines.storage.connections import StorageOptions, configure
 from pipelines.storage.files import Path
 
@@ -127,7 +127,7 @@ class Watcher:
     def _unfinished(self, state: Mapping[str, Any]) -> Status:
         output = self._output
         try:
-            found = {file.path: file.modified for file in files.list_files(output.build)}
+            found = {file.path: file.modified for file in directories.list_files(output.build)}
         except OSError:  # it has just been finished, or cleared
             found = {}
         about = self._read_json(output.description) or {}

@@ -30,7 +30,7 @@ from pipelines.sources.table import SourceTable, scan
 from pipelines.statistics.drift import CHANCE, Classes, compare, compare_classes
 from pipelines.statistics.recorded import TrainingStatistics
 from pipelines.statistics.summary import Statistics, summarize
-from pipelines.storage import files
+from pipelines.storage import directories, files
 from pipelines.storage.connections import configure
 
 SHOWN_CLASSES = 10
@@ -282,7 +282,7 @@ def _temporary(beam_options: Sequence[str]) -> Iterator[str]:
     try:
         yield directory
     finally:
-        files.remove_tree(directory)
+        directories.remove_tree(directory)
 
 
 def measure(planned: ValidationPlan, profile: Any, thresholds: Thresholds) -> Iterator[Measure]:

@@ -19,7 +19,7 @@ from pipelines.output.directory import Output, read_manifest
 from pipelines.output.state import is_unused, read_state
 from pipelines.publish.golden import check_golden
 from pipelines.results import Block, Result, Table, count_of, show_bytes
-from pipelines.storage import files
+from pipelines.storage import directories, files
 from pipelines.storage.connections import StorageOptions, configure
 from pipelines.storage.files import Path
 
@@ -107,13 +107,13 @@ def _check_files(root: str, manifest: Manifest) -> Iterator[Problem]:
         if (len(data), checksum) != (file.bytes, file.crc32c):
             yield Problem(path=path, expected=expected, found=f"{len(data)} bytes with {checksum}")
     output = Output(root)
-    begun = files.list_names(output.build)
+    begun = directories.list_names(output.build)
     if begun and (read_state(output) is not None or is_unused(output.build)):
         return  # what is being added, or is to take the place of this, lies between the shards
     if begun or files.exists(output.build):
         yield Problem(path=output.build, expected="nothing of the build to be left", found="its directory")
     known = {shard.file for shards in manifest.splits.values() for shard in shards}
-    for found in files.list_files(root):
+    for found in directories.list_files(root):
         if found.path.split("/")[0] in manifest.splits and found.path not in known:
             yield Problem(path=files.join(root, found.path), expected="only shards of the manifest", found="this file")
 

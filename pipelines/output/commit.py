@@ -11,7 +11,7 @@ from loaders.format.manifest import Manifest
 from pipelines.output.directory import Output, last_generation, read_manifest, remove_shards
 from pipelines.output.state import Begin, State, check, is_committed, read_state, state_of_build, write_state
 from pipelines.plan.plan import Plan
-from pipelines.storage import files
+from pipelines.storage import directories, files
 
 STATE_NAME = names.STATE.rpartition("/")[2]
 
@@ -23,7 +23,7 @@ def prepare(output: Output, plan: Plan, *, overwrite: bool, transform_from: str 
     """
     begin = check(output, plan, overwrite=overwrite, transform_from=transform_from)
     if begin == "resume":
-        files.remove_tree(output.unfinished)
+        directories.remove_tree(output.unfinished)
         write_state(output, state_of_build(plan, output, transform_from=transform_from))  # classes may have other names
         return begin
     finish(output)
@@ -54,10 +54,10 @@ def clear(output: Output, *, keep_state: bool = False) -> None:
     if state is not None:
         manifest = read_manifest(output.root) if files.exists(output.manifest) else None
         _remove_unlisted(output, state, manifest)
-    for name in sorted(files.list_names(output.build) - {STATE_NAME}):
-        files.remove_tree(files.join(output.build, name))
+    for name in sorted(directories.list_names(output.build) - {STATE_NAME}):
+        directories.remove_tree(files.join(output.build, name))
     if not keep_state:
-        files.remove_tree(output.build)
+        directories.remove_tree(output.build)
 
 
 def commit(output: Output, manifest: Manifest, *, staged: Collection[str]) -> None:
@@ -91,8 +91,8 @@ def finish(output: Output) -> None:
         manifest, staged = manifest.with_staged(()), manifest.staged
         _settle(output, manifest, staged)
     _remove_unlisted(output, state, manifest)
-    files.remove_tree(output.build, last=STATE_NAME)
-    files.remove_unfinished(output.root)
+    directories.remove_tree(output.build, last=STATE_NAME)
+    directories.remove_unfinished(output.root)
 
 
 def _settle(output: Output, manifest: Manifest, staged: Collection[str]) -> None:
@@ -128,7 +128,7 @@ def _remove_unlisted(output: Output, state: State, manifest: Manifest | None) ->
         files.remove(output.path(names.REPORT))
     kept = {name.removeprefix(f"{names.TRANSFORM}/") for name in beside if name.startswith(f"{names.TRANSFORM}/")}
     if not kept:
-        files.remove_tree(output.transform)
-    for file in files.list_files(output.transform) if kept else ():
+        directories.remove_tree(output.transform)
+    for file in directories.list_files(output.transform) if kept else ():
         if file.path not in kept:
             files.remove(files.join(output.transform, file.path))

@@ -13,7 +13,7 @@ from loaders.format.manifest import Manifest, ManifestError
 from pipelines.errors import EXIT_BAD_INPUT, NpyflowError
 from pipelines.plan.plan import Task
 from pipelines.runners.failures import errors_beside
-from pipelines.storage import connections, files
+from pipelines.storage import connections, directories, files
 
 SHARD_NAME = re.compile(r"(g(\d{3,})-)?\d{5,}-of-\d{5,}\.tfrecord")
 """How the name of a shard ends, after that of its split; what was added, or has replaced others, has a generation."""
@@ -134,11 +134,11 @@ def remove_shards(output: Output, split: str, *, but: Collection[str]) -> None:
     """Removes all shards of a split `but` those of such paths, and its directory, unless that holds others."""
     directory = output.path(split)
     try:
-        found = files.list_files(directory)
+        found = directories.list_files(directory)
     except OSError:
         return
     for file in found:
         if SHARD_NAME.fullmatch(file.path.removeprefix(f"{split}-")) and f"{split}/{file.path}" not in but:
             files.remove(files.join(directory, file.path))
-    if files.is_empty(directory):
-        files.remove_tree(directory)
+    if directories.is_empty(directory):
+        directories.remove_tree(directory)

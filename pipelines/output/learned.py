@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 
 from pipelines.output.directory import Output
-from pipelines.storage import files
+from pipelines.storage import directories, files
 from pipelines.storage.checked import file_checksum, read_checked, write_checked
 
 
 def mark_learned(output: Output) -> None:
     """Says that the transform and the statistics are there, each file with its checksum."""
-    found = {file.path: file_checksum(files.join(output.staged, file.path)) for file in files.list_files(output.staged)}
+    found = {
+        file.path: file_checksum(files.join(output.staged, file.path)) for file in directories.list_files(output.staged)
+    }
     write_checked(output.analysis_done, json.dumps(found).encode())
 
 

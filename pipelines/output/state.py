@@ -12,7 +12,7 @@ from loaders.format.manifest import Manifest, ManifestError
 from pipelines.output.directory import Output, OutputError, read_manifest
 from pipelines.plan.plan import Plan
 from pipelines.runners.versions import versions
-from pipelines.storage import files
+from pipelines.storage import directories, files
 
 FORMAT = "npyflow-build"
 
@@ -154,14 +154,14 @@ def _of_shards(state: State) -> State:
 
 def _is_free(output: Output) -> bool:
     try:
-        return files.list_names(output.root) <= {names.LOCK, names.BUILD} and is_unused(output.build)
+        return directories.list_names(output.root) <= {names.LOCK, names.BUILD} and is_unused(output.build)
     except NotADirectoryError as error:
         raise OutputError(f"{output.root}: expected a directory; found a file") from error
 
 
 def is_unused(build: str) -> bool:
     """Whether nothing lies in `_build`, or only a state that a run was about to put there when it was killed."""
-    return all(map(NEW_STATE.fullmatch, files.list_names(build)))
+    return all(map(NEW_STATE.fullmatch, directories.list_names(build)))
 
 
 def _found_manifest(output: Output) -> Manifest | None:

@@ -10,7 +10,7 @@ from typing import Any, Self
 from loaders.format.manifest import Shard
 from pipelines import counters
 from pipelines.output.directory import Output
-from pipelines.storage import files
+from pipelines.storage import directories, files
 from pipelines.storage.checked import read_checked, write_checked
 
 
@@ -91,7 +91,7 @@ class FinishedTasks:
     def rows(self) -> int:
         """How many rows have been written so far."""
         try:
-            found = [file.path for file in files.list_files(self._directory)]
+            found = [file.path for file in directories.list_files(self._directory)]
             for name in set(found) - set(self._rows):
                 record = read_record(files.join(self._directory, name))
                 self._rows[name] = record.rows if record else 0

@@ -23,7 +23,7 @@ from pipelines.publish.statistics import make_statistics
 from pipelines.runners.versions import versions
 from pipelines.sources.provenance import Provenance, raw_specs
 from pipelines.statistics.recorded import TrainingStatistics
-from pipelines.storage import files
+from pipelines.storage import directories, files
 
 
 def publish(plan: Plan, output: Output, *, transform_from: str | None = None) -> Manifest:
@@ -51,7 +51,7 @@ def publish(plan: Plan, output: Output, *, transform_from: str | None = None) ->
         made[names.GOLDEN] = make_golden(plan, output.new_transform)
     for name, data in made.items():
         files.write_bytes(files.join(output.staged, name), data)
-    staged = [file.path for file in files.list_files(output.staged)]
+    staged = [file.path for file in directories.list_files(output.staged)]
     variable = is_variable(plan.specs)
     manifest = Manifest(
         features=plan.specs,

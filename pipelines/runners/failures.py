@@ -13,7 +13,7 @@ from typing import Any
 
 from pipelines.errors import ClusterError, ConfigError, DataError, NpyflowError, WorkerError
 from pipelines.runners.handoff import loaded
-from pipelines.storage import files
+from pipelines.storage import directories, files
 
 _raised: dict[str, Exception] = {}
 """The last error of each directory that was raised in this process, also where no file can be written."""
@@ -70,7 +70,9 @@ def recorded(directory: str) -> Exception | None:
         known = isinstance(error, NpyflowError) or (isinstance(error, OSError) and error.filename is not None)
         return error if known else None
     try:
-        found = [json.loads(files.read_text(files.join(directory, file.path))) for file in files.list_files(directory)]
+        found = [
+            json.loads(files.read_text(files.join(directory, file.path))) for file in directories.list_files(directory)
+        ]
     except (OSError, ValueError):
         return None
     last: dict[str, Any] = max(found, key=lambda record: float(record["time"]), default={})
@@ -83,7 +85,7 @@ def recorded(directory: str) -> Exception | None:
 def forget(directory: str) -> None:
     """Removes what an earlier run has recorded."""
     _raised.pop(directory, None)
-    files.remove_tree(directory)
+    directories.remove_tree(directory)
 
 
 @contextmanager

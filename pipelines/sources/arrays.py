@@ -19,8 +19,8 @@ from pipelines.sources.formats.npy import Npy, read_header
 from pipelines.sources.formats.protocol import FormatError, Header, Member
 from pipelines.sources.headers import Chunk, FileHeaders
 from pipelines.sources.layout import place
-from pipelines.storage import files
-from pipelines.storage.files import FileInfo
+from pipelines.storage import directories, files
+from pipelines.storage.directories import FileInfo
 
 CHECKED_BYTES = 8 * 2**20
 """About how much of an array is made contiguous at a time for its checksum."""
@@ -133,7 +133,7 @@ class Arrays:
         Raises:
             OSError: If a file cannot be written.
         """
-        files.remove_tree(self.root)  # first of all: what is opened for writing must be no link to a user's file
+        directories.remove_tree(self.root)  # first of all: what is opened for writing must be no link to a user's file
         for file in self.files:
             path, seconds = files.join(self.root, file.info.path), file.info.modified
             with naming_file(path):

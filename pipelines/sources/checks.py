@@ -21,7 +21,7 @@ from pipelines.sources.formats.protocol import Member
 from pipelines.sources.headers import FileHeaders
 from pipelines.sources.layout import Entry
 from pipelines.sources.parts import Source
-from pipelines.storage.files import FileInfo
+from pipelines.storage.directories import FileInfo
 
 Kind = tuple[np.dtype[Any], str, tuple[int | None, ...]]
 """What all arrays of a feature have in common: dtype (of strings without their width), unit, and shape of a row."""

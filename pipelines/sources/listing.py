@@ -11,8 +11,8 @@ from pipelines.config.schema import DatasetConfig
 from pipelines.errors import Problem, SourceError
 from pipelines.sources.formats import container_of, is_container, is_table, shown_suffixes
 from pipelines.sources.layout import fixed_directory, match_pattern
-from pipelines.storage import files
-from pipelines.storage.files import FileInfo
+from pipelines.storage import directories, files
+from pipelines.storage.directories import FileInfo
 
 _OUTPUT_ARCHIVES = frozenset(name for name in RESERVED if name.endswith(".npz"))
 """What a data set keeps of its analysis, in archives that hold no sources."""
@@ -50,7 +50,7 @@ def list_sources(root: str, config: DatasetConfig, *, only: Sequence[str] = ()) 
 
 def _list_directory(directory: str) -> list[FileInfo]:
     try:
-        listing = files.list_files(directory)
+        listing = directories.list_files(directory)
         own = _own_archives(directory, {info.path for info in listing})
     except OSError as error:
         found = error.strerror or str(error)

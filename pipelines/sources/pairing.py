@@ -16,7 +16,7 @@ from pipelines.sources.formats import is_table, stem
 from pipelines.sources.formats.tabular import read_table
 from pipelines.sources.layout import NUMBER, Entry
 from pipelines.storage import files
-from pipelines.storage.files import FileInfo
+from pipelines.storage.directories import FileInfo
 
 Ranges = dict[str, tuple[int, int]]
 """For each part the first of its rows in an array, and how many there are."""

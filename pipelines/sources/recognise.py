@@ -23,7 +23,7 @@ from pipelines.sources.headers import FileHeaders
 from pipelines.sources.layout import Entry, match_pattern
 from pipelines.sources.pairing import match_names
 from pipelines.storage import files
-from pipelines.storage.files import FileInfo
+from pipelines.storage.directories import FileInfo
 
 MANY = 10
 """So many files of one shape that looks like a picture's are pictures, where nothing else says what they are."""

@@ -36,7 +36,7 @@ from pipelines.sources.pairing import share
 from pipelines.sources.parts import Part
 from pipelines.sources.recognise import Found, propose
 from pipelines.storage import files
-from pipelines.storage.files import FileInfo
+from pipelines.storage.directories import FileInfo
 
 _encode = json.JSONEncoder(sort_keys=True).encode
 """`json.dumps` makes an encoder for each call with options."""

@@ -12,7 +12,7 @@ from typing import Any
 import apache_beam as beam
 
 from pipelines.sources.headers import Chunk, FileHeaders, HeaderReader, read_headers, read_here
-from pipelines.storage import connections, files
+from pipelines.storage import connections, directories, files
 
 MIN_FILES = 10_000
 """For fewer files a job that reads their headers takes longer to start than they take to read."""
@@ -47,7 +47,7 @@ def _read(pipeline: Pipeline, temporary: str, root: str, chunks: Sequence[Chunk]
         for path in paths:
             yield pickle.loads(files.read_bytes(path))
     finally:
-        files.remove_tree(directory)
+        directories.remove_tree(directory)
 
 
 def write_headers(chunk: tuple[str, Chunk], root: str, options: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
 from pipelines.errors import DataError
 from pipelines.reading import missing
 from pipelines.reading.batches import Columns, Ragged, values_of, with_values
-from pipelines.storage import files
+from pipelines.storage import directories, files
 
 
 def load_transform(directory: str) -> Any:
@@ -35,7 +35,7 @@ def _load(directory: str, fingerprint: bytes) -> Any:
     if files.is_local(directory):
         return tf.saved_model.load(model)
     with tempfile.TemporaryDirectory(prefix="npyflow-transform-") as copied:
-        files.copy_tree(model, copied)
+        directories.copy_tree(model, copied)
         return tf.saved_model.load(copied)
 
 

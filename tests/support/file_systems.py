@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.storage import files
+from pipelines.storage import directories, files
 
 
 def put(path: str, data: bytes = b"abc") -> None:
@@ -13,7 +13,7 @@ def put(path: str, data: bytes = b"abc") -> None:
 
 
 def listed(root: str) -> list[str]:
-    return [info.path for info in files.list_files(root)]
+    return [info.path for info in directories.list_files(root)]
 
 
 def lists_files_at_any_depth_sorted_without_hidden_ones(root: str) -> None:
@@ -22,7 +22,7 @@ def lists_files_at_any_depth_sorted_without_hidden_ones(root: str) -> None:
     assert listed(root) == ["a-b.npy", "a/b/d.npy", "a/c.npy", "b.npy"]
     assert listed(root + "/") == listed(root)
     assert listed(files.join(root, "a")) == ["b/d.npy", "c.npy"]
-    assert {info.size for info in files.list_files(root)} == {3}
+    assert {info.size for info in directories.list_files(root)} == {3}
 
 
 def lists_below_a_directory_whose_name_looks_like_a_pattern(root: str) -> None:
@@ -33,10 +33,10 @@ def lists_below_a_directory_whose_name_looks_like_a_pattern(root: str) -> None:
 
 def a_root_that_is_absent_or_a_file(root: str) -> None:
     with pytest.raises(FileNotFoundError):
-        files.list_files(files.join(root, "absent"))
+        directories.list_files(files.join(root, "absent"))
     put(files.join(root, "file"))
     with pytest.raises(NotADirectoryError):
-        files.list_files(files.join(root, "file"))
+        directories.list_files(files.join(root, "file"))
 
 
 def writes_reads_renames_and_removes(root: str) -> None:
@@ -59,8 +59,8 @@ def writes_reads_renames_and_removes(root: str) -> None:
 def removes_a_tree_with_its_hidden_files_and_nothing_else(root: str) -> None:
     for path in ["out/a/x", "out/_tmp/y", "out/.z", "out2/x"]:
         put(files.join(root, *path.split("/")))
-    files.remove_tree(files.join(root, "out"))
-    files.remove_tree(files.join(root, "out"))
+    directories.remove_tree(files.join(root, "out"))
+    directories.remove_tree(files.join(root, "out"))
     assert listed(root) == ["out2/x"]
     assert not files.exists(files.join(root, "out", ".z"))
 

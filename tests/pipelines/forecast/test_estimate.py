@@ -20,7 +20,7 @@ from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.run import Build
 from pipelines.sources.table import scan
-from pipelines.storage import files
+from pipelines.storage import directories
 from tests.support.arrays import write_files
 
 ROWS = 6000
@@ -167,12 +167,12 @@ def test_nothing_is_left_of_a_sample(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     plan = plan_of(write_files(tmp_path / "src", arrays()), shard_bytes=60_000)
-    before = files.list_files(plan.table.root)
+    before = directories.list_files(plan.table.root)
     found = calibrate(plan)
     assert (found.rows_analyzed, len(found.rounds)) == (ROWS, 1)
     assert found.shard_row_bytes == pytest.approx(shard_row_bytes(plan), rel=0.3)
     assert list((tmp_path / "tmp").iterdir()) == []
-    assert files.list_files(plan.table.root) == before
+    assert directories.list_files(plan.table.root) == before
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import pytest
 from pipelines.output import lock
 from pipelines.output.directory import Output, OutputError
 from pipelines.output.lock import Holder, held
-from pipelines.storage import files
+from pipelines.storage import directories, files
 from tests.support.arrays import RamFileSystem, empty_ram
 
 FORK = """
@@ -76,7 +76,7 @@ def test_it_is_there_while_it_is_held_and_leaves_nothing(output: Output) -> None
         with pytest.raises(OutputError, match=rf"expected no other build.* process {os.getpid()}, since 2\d\d\d-"):
             hold(output)
         assert files.exists(output.lock)
-    assert files.is_empty(output.root)
+    assert directories.is_empty(output.root)
     assert not os.path.exists(output.root)
     with pytest.raises(ValueError, match="failed"), held(output):
         raise ValueError("failed")

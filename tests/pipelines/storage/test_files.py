@@ -12,7 +12,7 @@ import pytest
 from fsspec.implementations.arrow import ArrowFSWrapper
 from pyarrow.fs import LocalFileSystem
 
-from pipelines.storage import files
+from pipelines.storage import directories, files
 from tests.support.arrays import RamFileSystem, empty_ram, register
 from tests.support.file_systems import (
     CHECKS,
@@ -42,8 +42,8 @@ def root(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[str
 def test_a_local_path_needs_no_beam(tmp_path: pathlib.Path) -> None:
     (tmp_path / "x.npy").write_bytes(b"")
     program = (
-        "import sys; from pipelines.storage import files; from pipelines.sources import table;"
-        "from pipelines.reading import ranges; files.list_files(sys.argv[1]);"
+        "import sys; from pipelines.storage import directories; from pipelines.sources import table;"
+        "from pipelines.reading import ranges; directories.list_files(sys.argv[1]);"
         "print([name for name in sys.modules if name.split('.')[0] in ('apache_beam', 'tensorflow')])"
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
@@ -60,7 +60,7 @@ def test_it_does_what_every_file_system_does(check: Callable[[str], None], root:
 def test_lists_times_of_modification(tmp_path: pathlib.Path) -> None:
     (tmp_path / "x").write_bytes(b"")
     os.utime(tmp_path / "x", (5, 7.5))
-    assert [info.modified for info in files.list_files(str(tmp_path))] == [7.5]
+    assert [info.modified for info in directories.list_files(str(tmp_path))] == [7.5]
 
 
 def test_follows_links_but_not_in_circles(tmp_path: pathlib.Path) -> None:
@@ -72,7 +72,7 @@ def test_follows_links_but_not_in_circles(tmp_path: pathlib.Path) -> None:
     (data / "file.npy").symlink_to(data / "real" / "x.npy")
     (data / "nothing.npy").symlink_to(tmp_path / "absent")
     (data / "self.npy").symlink_to("self.npy")
-    sizes = {info.path: info.size for info in files.list_files(str(data))}
+    sizes = {info.path: info.size for info in directories.list_files(str(data))}
     assert sizes == {"real/x.npy": 4, "link/x.npy": 4, "file.npy": 4, "nothing.npy": 0, "self.npy": 0}
 
 
@@ -84,7 +84,7 @@ def test_leaves_out_what_is_no_file(tmp_path: pathlib.Path) -> None:
 
 def test_an_unknown_scheme_is_an_os_error() -> None:
     with pytest.raises(OSError, match="nosuch"):
-        files.list_files("nosuch://bucket/data")
+        directories.list_files("nosuch://bucket/data")
 
 
 @pytest.mark.parametrize("action", [files.open_input, files.size, files.read_text])
@@ -111,13 +111,13 @@ def test_of_several_who_create_a_file_one_does(root: str) -> None:
 
 
 def test_a_directory_is_empty_where_only_the_name_that_does_not_count_is_in_it(root: str) -> None:
-    assert files.is_empty(root)
+    assert directories.is_empty(root)
     put(files.join(root, "_lock"))
-    assert [files.is_empty(root, but="_lock"), files.is_empty(root)] == [True, False]
+    assert [directories.is_empty(root, but="_lock"), directories.is_empty(root)] == [True, False]
     put(files.join(root, ".hidden", "x"))
-    assert not files.is_empty(root, but="_lock")
+    assert not directories.is_empty(root, but="_lock")
     with pytest.raises(NotADirectoryError):
-        files.is_empty(files.join(root, "_lock"))
+        directories.is_empty(files.join(root, "_lock"))
 
 
 @register
@@ -148,8 +148,8 @@ def test_a_file_system_with_directories_that_writes_over_nothing() -> None:
     files.write_text(f"{root}/text", "two")
     assert files.read_text(f"{root}/text") == "two"
     with pytest.raises(NotADirectoryError):
-        files.list_files(f"{root}/d.npy")
-    files.remove_tree(f"{root}/a")
-    files.remove_tree(f"{root}/a")
+        directories.list_files(f"{root}/d.npy")
+    directories.remove_tree(f"{root}/a")
+    directories.remove_tree(f"{root}/a")
     assert listed(root) == ["d.npy", "text"]
     empty_ram()

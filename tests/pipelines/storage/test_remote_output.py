@@ -22,7 +22,7 @@ from pipelines.output.directory import Output, read_manifest
 from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.sources.table import scan
-from pipelines.storage import connections, files, retry
+from pipelines.storage import connections, directories, files, retry
 from pipelines.write.transform import load_transform
 from tests.support import builds
 from tests.support.arrays import RamFileSystem, empty_ram, register, write_files
@@ -137,7 +137,7 @@ def test_a_data_set_is_the_same_in_every_file_system(local: tuple[str, str]) -> 
 
 def test_a_transform_elsewhere_does_what_it_does_here(local: tuple[str, str]) -> None:
     source, out = local
-    files.copy_tree(out, "ram://bucket/copy")
+    directories.copy_tree(out, "ram://bucket/copy")
     rows = np.load(pathlib.Path(source) / "x-00.npy")
     given = {"x": rows}
     here, there = (load_transform(Output(root).transform) for root in (out, "ram://bucket/copy"))
@@ -148,7 +148,7 @@ def test_a_transform_elsewhere_does_what_it_does_here(local: tuple[str, str]) ->
 @pytest.mark.slow
 def test_sources_elsewhere_and_their_transform_used_again(local: tuple[str, str]) -> None:
     source, out = local
-    files.copy_tree(source, "ram://bucket/src")
+    directories.copy_tree(source, "ram://bucket/src")
     assert build("ram://bucket/src", "ram://bucket/out", parse_config(CONFIG)).splits == read_manifest(out).splits
     same = parse_config({"splits": read_manifest(out).config["splits"]})
     other = build("ram://bucket/src", "ram://bucket/other", same, transform="ram://bucket/out")
@@ -241,7 +241,7 @@ def test_an_analysis_of_the_users_own_needs_a_directory_for_tensorflow(
 
 
 def test_verify_finds_what_a_build_has_left_elsewhere(local: tuple[str, str]) -> None:
-    files.copy_tree(local[1], "ram://bucket/out")
+    directories.copy_tree(local[1], "ram://bucket/out")
     RamFileSystem.contents["ram://bucket/out/_build/tmp/half"] = b"x"
     RamFileSystem.contents["ram://bucket/out/train/train-00000-of-00099.tfrecord"] = b"x"
     assert len(verify("ram://bucket/out").problems) == 2

@@ -23,7 +23,7 @@ from pipelines.plan.resolve import resolve_config
 from pipelines.plan.units import Span
 from pipelines.reading.columns import read_columns
 from pipelines.sources.table import scan
-from pipelines.storage import connections, files, remote, retry
+from pipelines.storage import connections, directories, files, remote, retry
 from pipelines.storage.connections import configure, connect
 from tests.support.arrays import write_files
 from tests.support.builds import build
@@ -49,7 +49,7 @@ def _options(options: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     configure(storage_options(options))
     yield
     configure(storage_options(options))
-    files.remove_tree("s3://data")
+    directories.remove_tree("s3://data")
     connections._options = {}
 
 
@@ -85,7 +85,7 @@ def check_equal(remote: str, local: str) -> None:
     assert read_manifest(remote).splits == read_manifest(local).splits
     assert not verify(remote).problems
     with pytest.raises(FileNotFoundError):
-        files.list_files(files.join(remote, "_build"))
+        directories.list_files(files.join(remote, "_build"))
     assert not files.exists(Output(remote).lock)
 
 
@@ -113,11 +113,11 @@ def test_a_large_object_is_sent_in_parts_and_appears_whole(monkeypatch: pytest.M
     store, _ = connect("s3://data")
     assert [upload["Key"] for upload in store.list_multipart_uploads("data")] == ["abandoned"]
     del abandoned
-    files.remove_unfinished("s3://data/aband")  # no directory
+    directories.remove_unfinished("s3://data/aband")  # no directory
     assert len(store.list_multipart_uploads("data")) == 1
-    files.remove_unfinished("s3://data")
+    directories.remove_unfinished("s3://data")
     assert not store.list_multipart_uploads("data")
-    assert [file.path for file in files.list_files("s3://data")] == ["large"]
+    assert [file.path for file in directories.list_files("s3://data")] == ["large"]
 
 
 def test_a_range_takes_little_memory_but_its_own() -> None:
@@ -135,7 +135,7 @@ def test_a_range_takes_little_memory_but_its_own() -> None:
 def test_a_bucket_is_no_file() -> None:
     assert not files.exists("s3://data")
     with pytest.raises(FileNotFoundError):
-        files.list_files("s3://data")
+        directories.list_files("s3://data")
 
 
 def test_of_several_who_create_an_object_one_does() -> None:
@@ -145,7 +145,7 @@ def test_of_several_who_create_an_object_one_does() -> None:
 
 def test_workers_reach_the_store_as_the_program_does(local: tuple[str, str], options: list[str]) -> None:
     source, out = local
-    files.copy_tree(source, "s3://data/src")
+    directories.copy_tree(source, "s3://data/src")
     process = start("s3://data/src", "s3://data/out", [*options, "--workers=2"])
     shown, _ = process.communicate()
     assert process.returncode == 0, shown
@@ -154,7 +154,7 @@ def test_workers_reach_the_store_as_the_program_does(local: tuple[str, str], opt
 
 def test_requests_that_fail_are_made_again(local: tuple[str, str], options: list[str]) -> None:
     source, out = local
-    files.copy_tree(source, "s3://data/src")
+    directories.copy_tree(source, "s3://data/src")
 
     def faults(number: int, method: str) -> Fault | None:
         return {3: "error", 5: "busy", 7: "slow"}.get(number % 11) or (
@@ -218,7 +218,7 @@ print("read")
 
 
 def test_loaders_read_a_data_set_there(local: tuple[str, str], options: list[str]) -> None:
-    files.copy_tree(local[1], "s3://data/out")
+    directories.copy_tree(local[1], "s3://data/out")
     with Proxy(endpoint(options)) as proxy:
         done = subprocess.run(
             [sys.executable, "-c", LOADING, local[1], "s3://data/out"],

@@ -19,7 +19,7 @@ from pipelines.sources.formats.dtypes import check_dtype, record_text
 from pipelines.sources.formats.protocol import Format, FormatError, Header, Member
 from pipelines.sources.formats.selection import Selection
 from pipelines.sources.table import scan
-from pipelines.storage import files
+from pipelines.storage import directories, files
 from tests.support.arrays import RamFileSystem, empty_ram, npy_bytes, npz_bytes, values, write_files
 from tests.support.builds import make
 
@@ -49,7 +49,7 @@ class Group(Chunked):
     named = True
 
     def members(self, path: str, *, size: int) -> Sequence[Member]:
-        names = sorted({info.path.split("/")[0] for info in files.list_files(path)})
+        names = sorted({info.path.split("/")[0] for info in directories.list_files(path)})
         return [_member(name, files.join(path, name)) for name in names]
 
 
