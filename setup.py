@@ -62,6 +62,9 @@ setup(
             "tfx-bsl>=1.21,<1.22",
             "threadpoolctl>=3.8",
         ],
+        # For sources in HDF5 files and Zarr stores.
+        "hdf5": ["h5py>=3.10"],
+        "zarr": ["zarr>=3.1"],
         # For sources and data sets in `s3://`, `gs://`, and `abfs://`.
         "s3": ["s3fs>=2024.10"],
         "gcs": ["gcsfs>=2024.10"],

@@ -68,7 +68,7 @@ npyflow_find_python() {
 npyflow_install() {
   local log="$VENV/install.log" line packages=0
   "$VENV/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
-    --constraint "$ROOT/constraints.txt" --editable "$ROOT[pipelines,s3,gcs,demo,dev]" 2>&1 | tee "$log" |
+    --constraint "$ROOT/constraints.txt" --editable "$ROOT[pipelines,hdf5,zarr,s3,gcs,demo,dev]" 2>&1 | tee "$log" |
     while IFS= read -r line; do
       case "$line" in
         Collecting*)

@@ -244,8 +244,14 @@ class Plan:
 
 
 def _part_block_rows(table: SourceTable, block_rows: int) -> npt.NDArray[np.int64]:
-    """How many rows a block of each part holds; more where the middle of a source cannot be read alone."""
-    return np.where(table.part_compressed, max(COMPRESSED_BLOCK_BYTES // table.row_bytes, block_rows), block_rows)
+    """How many rows a block of each part holds; more where the middle of a source cannot be read alone.
+
+    Where rows are stored in chunks a block holds whole ones, so that each is decoded once, unless they are too large.
+    """
+    most = max(COMPRESSED_BLOCK_BYTES // table.row_bytes, block_rows)
+    rows = np.where(table.part_compressed, most, block_rows)
+    chunks = np.minimum(table.part_chunk_rows, most)
+    return -(-rows // chunks) * chunks
 
 
 def _block_starts(

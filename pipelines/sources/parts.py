@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ class Source:
         compressed: Whether the array has to be read forward.
         record: The structured dtype in the file, as `dtypes.record_dtype` reads it; empty for a plain dtype.
         field: The field of the structured dtype; the names of nested fields are joined by `.`.
+        chunk: How many indices of the first axis are stored together.
         start: The array's row that is the first of the part; not 0 where an array holds the rows of several parts.
     """
 
@@ -37,17 +39,23 @@ class Source:
     compressed: bool = False
     record: str = ""
     field: str = ""
+    chunk: int = 1
     start: int = 0
+
+    def chunk_rows(self, row_axes: int) -> int:
+        """How many rows are stored together, where so many leading axes count rows."""
+        return 1 if row_axes == 0 or self.chunk == 1 else max(1, self.chunk * math.prod(self.shape[1:row_axes]))
 
     def to_json(self) -> dict[str, Any]:
         """The attributes by their names; `dataclasses.asdict` copies each, which takes ten times as long.
 
-        The locator is called `offset`, and a start of 0 is left out: fingerprints of earlier data sets depend on that.
+        The locator is called `offset`, and what is usual is left out: fingerprints of earlier data sets depend on that.
         """
         own = {name: getattr(self, name) for name in self.__slots__}
         own["offset"] = own.pop("locator")
-        if not self.start:
-            del own["start"]
+        for name, usual in (("start", 0), ("chunk", 1)):
+            if own[name] == usual:
+                del own[name]
         return own
 
 

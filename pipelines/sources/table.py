@@ -63,7 +63,7 @@ class SourceTable:
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled: the parts packed, and what would take long to gather from these."""
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        gathered = {"part_rows": self.part_rows, "part_compressed": self.part_compressed}
+        gathered = {name: getattr(self, name) for name in ("part_rows", "part_compressed", "part_chunk_rows")}
         packed = self.parts if isinstance(self.parts, PackedParts) else PackedParts(self.parts)
         return own | gathered | {"parts": packed}
 
@@ -76,6 +76,15 @@ class SourceTable:
     def part_compressed(self) -> npt.NDArray[np.bool_]:
         """Whether a source of each part is compressed."""
         return np.array([any(source.compressed for source in part.sources.values()) for part in self.parts], bool)
+
+    @functools.cached_property
+    def part_chunk_rows(self) -> npt.NDArray[np.int64]:
+        """How many rows of each part its containers store together: in the source of which most are."""
+        axes = {feature.name: feature.row_axes for feature in self.features}
+        chunks = [
+            [source.chunk_rows(axes.get(name, 1)) for name, source in part.sources.items()] for part in self.parts
+        ]
+        return np.array([max(own, default=1) for own in chunks], np.int64)
 
     @property
     def rows(self) -> int:

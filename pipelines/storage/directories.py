@@ -18,6 +18,9 @@ from typing import Any
 from pipelines.storage.connections import ask, connect, is_object_store
 from pipelines.storage.files import COPIED_BYTES, create, exists, is_local, join, open_input, remove
 
+NEVER_HIDDEN = (".zarray", ".zgroup")
+"""The metadata of Zarr stores of version 2, all that there is where every value is the fill value."""
+
 CHANGED = ("LastModified", "last_modified", "mtime", "updated", "created")
 """How file systems of fsspec call the time of a file's last change."""
 
@@ -69,7 +72,7 @@ def _names_in(directory: str) -> set[str]:
 
 
 def _hidden(name: str) -> bool:
-    return name.startswith((".", "_"))
+    return name.startswith((".", "_")) and name not in NEVER_HIDDEN
 
 
 def _walk(directory: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[FileInfo]:

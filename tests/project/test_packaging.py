@@ -97,9 +97,13 @@ def test_loaders_import_base_requirements_only() -> None:
 
 def test_pipelines_import_what_the_extra_requires() -> None:
     declared = _requirements(None) | _requirements("pipelines")
-    # For who asks a result for its DataFrame.
-    assert _undeclared("pipelines", declared) == {"pipelines/results.py": {"pandas"}}
-    assert [_requirements(extra) for extra in ("s3", "gcs", "azure")] == [{"s3fs"}, {"gcsfs"}, {"adlfs"}]
+    assert _undeclared("pipelines", declared) == {
+        "pipelines/results.py": {"pandas"},  # for who asks a result for its DataFrame
+        "pipelines/sources/formats/hdf5.py": {"h5py"},
+        "pipelines/sources/formats/zarr.py": {"zarr"},
+    }
+    extras = ("hdf5", "zarr", "s3", "gcs", "azure")
+    assert [_requirements(extra) for extra in extras] == [{"h5py"}, {"zarr"}, {"s3fs"}, {"gcsfs"}, {"adlfs"}]
 
 
 def test_an_import_that_is_not_declared_is_found() -> None:
@@ -125,7 +129,7 @@ def test_constraints_are_sorted_pins_and_nothing_else() -> None:
 def test_every_requirement_is_pinned() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {_normal(match["name"]) for line in lines if (match := PIN.fullmatch(line))}
-    extras = (None, "tensorflow", "pipelines", "s3", "gcs", "azure", "torch", "jax", "demo", "dev")
+    extras = (None, "tensorflow", "pipelines", "hdf5", "zarr", "s3", "gcs", "azure", "torch", "jax", "demo", "dev")
     required = set().union(*map(_requirements, extras))
     assert required - pinned == set()
 
@@ -210,7 +214,8 @@ def test_the_image_has_the_tested_versions() -> None:
         ("FROM", "python:${PYTHON}-slim"),
     ]
     install, check = (command for _, command in _dockerfile("RUN"))
-    assert install == "pip install --no-cache-dir --constraint constraints.txt '.[pipelines,s3,gcs,azure]' && pip check"
+    extras = "pipelines,hdf5,zarr,s3,gcs,azure"
+    assert install == f"pip install --no-cache-dir --constraint constraints.txt '.[{extras}]' && pip check"
     assert check.startswith("python -c ")
     assert _dockerfile("ENTRYPOINT") == [("ENTRYPOINT", '["/opt/apache/beam/boot"]')]
     assert ("COPY", "--from=beam /opt/apache/beam /opt/apache/beam") in _dockerfile("COPY")

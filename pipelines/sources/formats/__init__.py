@@ -5,12 +5,14 @@ Nothing outside knows how a container is laid out. A new kind is a module here a
 
 from __future__ import annotations
 
+from pipelines.sources.formats.hdf5 import Hdf5
 from pipelines.sources.formats.npy import Npy
 from pipelines.sources.formats.npz import Npz
 from pipelines.sources.formats.protocol import Format
 from pipelines.sources.formats.tabular import Tabular
+from pipelines.sources.formats.zarr import Zarr
 
-FORMATS: dict[str, Format] = {known.suffix: known for known in (Npy(), Npz())}
+FORMATS: dict[str, Format] = {known.suffix: known for known in (Npy(), Npz(), Hdf5(".h5"), Hdf5(".hdf5"), Zarr())}
 """The formats by the suffix of their files."""
 
 TABLES: dict[str, Format] = {suffix: Tabular(suffix) for suffix in (".csv", ".parquet")}
@@ -57,4 +59,5 @@ def container_of(path: str) -> str | None:
 
 def shown_suffixes() -> str:
     """The suffixes of all formats, for messages."""
-    return " or ".join(FORMATS)
+    *others, last = FORMATS
+    return f"{', '.join(others)} or {last}"

@@ -42,6 +42,8 @@ class Header:
         compressed: Whether the middle of the array can only be read by way of what is before it; the plan then has
             larger blocks.
         locator: Where the array is found in its container: a number or text, for the format alone.
+        chunk: How many indices of the first axis are stored together, so that none is read alone; the plan then has
+            blocks of whole chunks.
     """
 
     dtype: np.dtype[Any]
@@ -49,6 +51,7 @@ class Header:
     fortran: bool = False
     compressed: bool = False
     locator: Any = None
+    chunk: int = 1
 
     @property
     def nbytes(self) -> int:

@@ -35,6 +35,9 @@ def table(root: pathlib.Path, contents: dict[str, Any], **config: Any) -> Source
     return scan(write_files(root, contents), parse_config(config))
 
 
+SUFFIXES = ".npy, .npz, .h5, .hdf5 or .zarr"
+
+
 def problems(root: pathlib.Path, contents: dict[str, Any], **config: Any) -> list[str]:
     """What is wrong, with the root taken out of the paths."""
     with pytest.raises(SourceError) as error:
@@ -198,7 +201,7 @@ def test_follows_links_to_files(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("contents", "config", "expected"),
     [
-        ({"notes.txt": b""}, {}, ["ROOT: expected at least one .npy or .npz file; found none"]),
+        ({"notes.txt": b""}, {}, [f"ROOT: expected at least one {SUFFIXES} file; found none"]),
         (
             {"x.npy": npy_bytes(X)[:-4]},
             {},
@@ -275,7 +278,7 @@ def test_follows_links_to_files(tmp_path: pathlib.Path) -> None:
         (
             {"x.npy": X},
             {"features": {"x": {"files": ["x.npy", "images/*.npy"]}}},
-            ["images/*.npy (feature x): expected at least one .npy or .npz file that matches the pattern; found none"],
+            [f"images/*.npy (feature x): expected at least one {SUFFIXES} file that matches the pattern; found none"],
         ),
         (
             {"train/x.npy": X, "x.npy": X},
@@ -314,7 +317,9 @@ def test_a_file_without_permission(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_root_that_is_absent_or_a_file(tmp_path: pathlib.Path) -> None:
-    assert problems(tmp_path / "file.npy", {})[0].startswith("ROOT: expected at least one .npy or .npz file")
+    assert problems(tmp_path / "file.npy", {})[0].startswith(
+        "ROOT: expected at least one .npy, .npz, .h5, .hdf5 or .zarr file"
+    )
     with pytest.raises(SourceError, match="absent: expected a directory that can be read; found No such file"):
         scan(str(tmp_path / "absent"), parse_config({}))
     (tmp_path / "x.npy").write_bytes(npy_bytes(X))

@@ -214,9 +214,8 @@ def test_patterns_and_messages_name_it(tmp_path: pathlib.Path) -> None:
     with pytest.raises(SourceError) as error:
         scan(root, config)
     found = [str(problem).replace(f"{root}/", "") for problem in error.value.problems]
-    assert (
-        "[a].chunks (feature x): expected at least one .npy or .npz or .chunks or .group file that matches" in found[0]
-    )
+    known = ".npy, .npz, .h5, .hdf5, .zarr, .chunks or .group"
+    assert f"[a].chunks (feature x): expected at least one {known} file that matches" in found[0]
     assert any(line.startswith("b.chunks (feature b): expected bool, an integer") for line in found)
     only = parse_config({"features": {"x": {"files": f"{root}/a.chunks"}}})
     assert scan(write_files(tmp_path / "empty", {}), only).parts[0].sources["x"].path == f"{root}/a.chunks"

@@ -1,0 +1,96 @@
+"""Zarr stores (versions 2 and 3) in directories, read by `zarr`: an array, or a group of arrays under their paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pipelines.errors import DataError, Problem
+from pipelines.sources.formats import sliced
+from pipelines.sources.formats.protocol import Format, FormatError, Member
+from pipelines.sources.formats.selection import Selection
+from pipelines.storage import files
+from pipelines.storage.connections import connect, naming_path
+from pipelines.storage.retry import is_transient, retrying
+
+INSTALL = "pip install 'npyflow[zarr]'"
+
+T = TypeVar("T")
+
+
+class Zarr(Format):
+    """A directory of chunks. A chunk that is not there has the fill value in it, as Zarr means it.
+
+    The library refuses codecs that unpickle (a store of version 2 may name one) for all dtypes that can be read.
+    """
+
+    suffix = ".zarr"
+    directory = True
+
+    def members(self, path: str, *, size: int) -> Sequence[Member]:
+        """Reads the metadata of all arrays; see `Format`."""
+        found = _with_arrays(path, _members)
+        if not found:
+            raise FormatError(expected="at least one array", found="none")
+        return found
+
+    def read(self, path: str, selections: Sequence[Selection]) -> None:
+        """Reads rows of arrays; see `Format`."""
+
+        def copy(arrays: Mapping[str, Any]) -> None:
+            for selection in selections:
+                name = selection.source.member
+                if name not in arrays:
+                    raise FormatError(expected=f"array {name!r}", found=", ".join(map(repr, arrays)) or "none")
+                sliced.copy(arrays[name], path, selection)
+
+        try:
+            _with_arrays(path, copy)
+        except FormatError as error:
+            raise DataError(str(Problem(path=path, expected=error.expected, found=error.found))) from None
+
+
+def _members(arrays: Mapping[str, Any]) -> list[Member]:
+    return [sliced.member(name, array, array.shards or array.chunks) for name, array in arrays.items()]
+
+
+def _with_arrays(path: str, use: Callable[[Mapping[str, Any]], T]) -> T:
+    """Calls a function with the arrays of a store by their names, as often as reading fails for a reason that passes.
+
+    Raises:
+        FormatError: If it is no store, or cannot be decoded, or `zarr` is not installed.
+        OSError: If it cannot be read.
+    """
+    try:
+        import zarr  # only here: it takes half a second, and most sources are no such store
+    except ImportError:
+        raise FormatError(expected="the package zarr", found=f"none ({INSTALL})") from None
+
+    def attempt() -> T:
+        node = zarr.open(_store(path), mode="r")
+        if isinstance(node, zarr.Array):
+            return use({"": node})
+        below = sorted(node.members(max_depth=None))
+        return use({name: array for name, array in below if isinstance(array, zarr.Array)})
+
+    try:
+        return attempt() if files.is_local(path) else retrying(attempt)
+    except (FormatError, DataError):
+        raise
+    except Exception as error:  # of zarr, of its codecs, of JSON: there is no common class
+        if is_transient(error) or (isinstance(error, OSError) and error.errno is not None):
+            with naming_path(path):
+                raise
+        expected = "a Zarr array, or a group of arrays, that can be read"
+        raise FormatError(expected=expected, found=" ".join(f"{type(error).__name__}: {error}".split())) from None
+
+
+def _store(path: str) -> Any:
+    """What `zarr` opens."""
+    if files.is_local(path):
+        return path
+    import fsspec
+    from zarr.storage import FsspecStore
+
+    system, place = connect(path)
+    return FsspecStore.from_mapper(fsspec.FSMap(place, system), read_only=True)
