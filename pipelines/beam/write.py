@@ -23,7 +23,7 @@ from pipelines.beam.read import ReadNpy
 from pipelines.beam.rows import ToBatches, features_of, joined, source_feature
 from pipelines.config.feature import Feature
 from pipelines.config.schema import DatasetConfig, parse_config
-from pipelines.config.splits import StratifiedSplits
+from pipelines.config.splits import BlockSplits, StratifiedSplits
 from pipelines.errors import ConfigError, DataError
 from pipelines.output.commit import finish, name_anew, prepare
 from pipelines.output.directory import Output, OutputError
@@ -216,7 +216,7 @@ class Rows:
             for spec in specs
         }
         config = parse_config({**said, "features": of_features})
-        if config.splits == "directory" or isinstance(config.splits, StratifiedSplits):
+        if config.splits == "directory" or isinstance(config.splits, StratifiedSplits | BlockSplits):
             raise ConfigError(f"splits: expected fractions, group, column or time; found {said['splits']!r}")
         rows = cls(features=tuple(map(source_feature, specs)), key=key, config=config)
         plan_rows([1, *(1 for _ in rows.features)], rows)  # what does not fit is said before anything runs

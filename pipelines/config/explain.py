@@ -52,7 +52,7 @@ def explain(error: pydantic.ValidationError, keys_of: Mapping[str, type[pydantic
         keys = [str(part) for part in problem["loc"]]
         if problem["type"] == "extra_forbidden":
             model = keys_of["features" if keys[0] == "features" and len(keys) == 3 else ""]
-            model = next((found for name, found in keys_of.items() if name in keys[:-1] and len(keys) > 3), model)
+            model = next((keys_of[key] for key in reversed(keys[2:-1]) if key in keys_of), model)
             known = model.model_fields
             message = f"unknown key; the keys are {', '.join(known)}{suggest(keys[-1], known)}"
         else:
@@ -72,6 +72,8 @@ def _say(problem: Any) -> str:
     if kind == "literal_error":
         known = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         return f"expected {context['expected']}; found {found!r}{suggest(found, known)}"
+    if kind == "missing":
+        return f"expected the key {problem['loc'][-1]}; found {', '.join(map(str, found)) or 'none'}"
     if kind in BOUNDS:
         return f"expected {BOUNDS[kind].format(**context)}; found {found!r}"
     said = str(problem["msg"]).removeprefix("Input should be ")

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pipelines.config.patch import Patch
+
 Origin = Literal["files", "index", "directory", "constant"]
 
 
@@ -20,6 +22,7 @@ class Feature:
         dtype: The dtype in this machine's byte order; of strings the widest, `S` or `U`; of times int64.
         shape: The shape of one row; the first axis is None where each row has its own length.
         row_axes: How many leading axes of an array count rows; 0 where each array is one row.
+        patch: The neighbours that a row has with it, in the first axes of its shape; None where it stands alone.
         unit: What an integer counts, such as `datetime64[ns]`; or "".
         origin: Where the values come from: `files`, or the row's `index`, its `directory`, or a `constant`.
         constant: The constant.
@@ -38,6 +41,7 @@ class Feature:
     average_bytes: float | None = None
     files: tuple[str, ...] | None = None
     why: str = ""
+    patch: Patch | None = None
 
     @property
     def kind_name(self) -> str:

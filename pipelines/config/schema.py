@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, ConfigDict, Fiel
 from loaders.format.spec import DTYPES, Role
 from pipelines.config.explain import explain
 from pipelines.config.filter import Filter
+from pipelines.config.patch import Patch
 from pipelines.config.splits import SplitName, Splits
 from pipelines.config.yaml_text import read_yaml
 from pipelines.errors import ConfigError
@@ -70,6 +71,7 @@ class FeatureConfig(_Model):
         source: Where the values come from, if not from files: the row's number among all rows, the class of the
             directory that holds the row's files, or one constant.
         row_axes: How many leading axes of its arrays count rows; 0 makes each file one row.
+        patch: The neighbours of each row, along the axes that count rows, that are to be in the row, too.
         ragged: Whether each file is one row whose first axis has a length of its own.
         missing: Values that stand for a missing one, besides NaN.
         mask: A feature that is true (or not 0) where this one is missing.
@@ -87,6 +89,7 @@ class FeatureConfig(_Model):
     role: Role | None = None
     source: Literal["index", "directory"] | ConstantSource | None = None
     row_axes: Annotated[int, Field(ge=0, strict=True)] | None = None
+    patch: Patch | None = None
     ragged: bool = False
     missing: Annotated[tuple[SpecialNumber, ...], BeforeValidator(_as_list)] = ()
     mask: str | None = None
@@ -110,6 +113,8 @@ class FeatureConfig(_Model):
                 "ragged means that each file is one row, so row_axes is 0 and there is no source; "
                 f"found row_axes {self.row_axes} and source {self.source!r}"
             )
+        if self.patch is not None and (self.ragged or self.source is not None):
+            raise ValueError(f"patches are cut from arrays; found ragged {self.ragged} and source {self.source!r}")
         return self
 
 
@@ -171,6 +176,7 @@ def parse_config(value: Mapping[str, Any]) -> DatasetConfig:
         keys_of: dict[str, type[pydantic.BaseModel]] = {
             "": DatasetConfig,
             "features": FeatureConfig,
+            "patch": Patch,
             "ConstantSource": ConstantSource,
         }
         raise ConfigError(explain(error, keys_of)) from error

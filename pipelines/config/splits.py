@@ -193,12 +193,37 @@ class TimeSplits(Rule):
         return dict.fromkeys((*self.until, self.rest))
 
 
+class BlockSplits(Rule):
+    """Rows are split by blocks of the axes that count them, so that patches of different splits share no row.
+
+    A block's split is a hash of its place. Rows are dropped whose patches reach into a block of another split.
+
+    Attributes:
+        blocks: The feature whose rows are meant: pixels of an image, say.
+        size: How many rows a block has along each axis that counts rows.
+        fractions: The fraction of the blocks of each split.
+    """
+
+    KEY: ClassVar[str] = "blocks"
+
+    blocks: str
+    size: Annotated[tuple[Annotated[int, Field(ge=1, strict=True)], ...], Field(min_length=1, max_length=2)]
+    fractions: Fractions
+
+    @property
+    def shares(self) -> Mapping[str, float | None]:
+        """The fractions."""
+        return dict(self.fractions)
+
+
 def _check_unique(names: tuple[str, ...]) -> None:
     if len(set(names)) < len(names):
         raise ValueError(f"each split is named once; found {', '.join(names)}")
 
 
-RULES: Mapping[str, type[Rule]] = {rule.KEY: rule for rule in (GroupSplits, StratifiedSplits, ColumnSplits, TimeSplits)}
+RULES: Mapping[str, type[Rule]] = {
+    rule.KEY: rule for rule in (GroupSplits, StratifiedSplits, ColumnSplits, TimeSplits, BlockSplits)
+}
 
 
 def _kind(value: object) -> str:
@@ -226,7 +251,8 @@ Splits = Annotated[
     | Annotated[GroupSplits, Tag("group")]
     | Annotated[StratifiedSplits, Tag("stratify")]
     | Annotated[ColumnSplits, Tag("column")]
-    | Annotated[TimeSplits, Tag("time")],
+    | Annotated[TimeSplits, Tag("time")]
+    | Annotated[BlockSplits, Tag("blocks")],
     Discriminator(_kind),
 ]
 """`directory`, fractions by name, or a rule."""
@@ -239,6 +265,9 @@ def check_rule(rule: Rule, features: Mapping[str, FeatureSpec]) -> None:
         ConfigError: If it does not.
     """
     key = f"splits.{rule.KEY}"
+    if isinstance(rule, BlockSplits):
+        _feature(key, rule.feature, features)
+        return
     if not isinstance(rule, ColumnSplits | TimeSplits):
         spec = _feature(key, rule.feature, features)
         if spec.ragged:

@@ -8,7 +8,7 @@ from typing import Any
 from loaders.format.frames import record_layout
 from pipelines.analyze import rounds
 from pipelines.config.resolved import ResolvedConfig
-from pipelines.config.splits import ColumnSplits, GroupSplits, StratifiedSplits, TimeSplits
+from pipelines.config.splits import BlockSplits, ColumnSplits, GroupSplits, StratifiedSplits, TimeSplits
 from pipelines.plan.plan import Plan, split_groups
 from pipelines.plan.resolve import stored_row_bytes
 from pipelines.reading.splits import needed
@@ -150,6 +150,8 @@ def _forecast_note(config: ResolvedConfig) -> str:
             note = f"expected; the split of each group of equal {feature} is drawn by its hash"
         case StratifiedSplits(stratify=feature):
             note = f"expected; every class of {feature} has the same fractions"
+        case BlockSplits(blocks=feature):
+            note = f"expected; blocks of {feature} are split, and rows dropped whose patches reach into two splits"
         case ColumnSplits(column=feature) | TimeSplits(time=feature):
             note = f"the values of {feature} tell each row's split"
         case _:

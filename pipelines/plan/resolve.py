@@ -9,7 +9,7 @@ from pipelines.config.defaults import resolve_feature, untransformed
 from pipelines.config.filter import check_filter
 from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature
 from pipelines.config.schema import DEFAULT_SPLITS, DatasetConfig
-from pipelines.config.splits import Rule, check_rule
+from pipelines.config.splits import BlockSplits, Rule, check_rule
 from pipelines.errors import ConfigError
 from pipelines.sources.provenance import raw_specs
 from pipelines.sources.table import SourceTable
@@ -46,6 +46,8 @@ def resolve_config(
     sources = {spec.name: spec for spec in raw_specs(table)}
     if isinstance(splits, Rule):
         check_rule(splits, sources)
+    if isinstance(splits, BlockSplits):
+        _check_blocks(splits, table)
     check_training(config.training, splits, table, learns=learns)
     if config.filter is not None:
         check_filter(config.filter, sources)
@@ -71,6 +73,24 @@ def resolve_config(
         max_bad_files=config.max_bad_files,
         why=f"{_why_splits(config, table)}; {_why_training(config.training, splits, table)}",
     )
+
+
+def _check_blocks(rule: BlockSplits, table: SourceTable) -> None:
+    """Checks that blocks can be cut, and that a patch reaches into its neighbours' at most.
+
+    Raises:
+        ConfigError: If not.
+    """
+    feature = next(feature for feature in table.features if feature.name == rule.blocks)
+    if feature.origin != "files" or feature.row_axes != len(rule.size):
+        axes = f"{feature.row_axes} such axes" if feature.origin == "files" else "no array"
+        raise ConfigError(
+            f"splits.size: expected a number for each axis that counts rows of {rule.blocks}; found "
+            f"{len(rule.size)}, and {axes}"
+        )
+    patch = (1,) * len(rule.size) if feature.patch is None else feature.patch.size
+    if any(block < size for block, size in zip(rule.size, patch, strict=True)):
+        raise ConfigError(f"splits.size: expected blocks as large as a patch, {patch}, or larger; found {rule.size}")
 
 
 def _why_splits(config: DatasetConfig, table: SourceTable) -> str:

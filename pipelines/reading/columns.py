@@ -19,6 +19,7 @@ from pipelines.plan.units import Span
 from pipelines.reading.batches import Columns, Ragged, masked_values, values_of
 from pipelines.reading.finite import find_infinite
 from pipelines.reading.generated import generate
+from pipelines.reading.patches import Surroundings
 from pipelines.reading.ranges import Wanted, read_files, value_dtype
 from pipelines.sources.table import SourceTable
 from pipelines.storage import files
@@ -77,13 +78,21 @@ def _read(table: SourceTable, features: Sequence[Feature], spans: Sequence[Span]
     runs = [(span.part, span.start, span.stop) for span in spans]
     from_files = [feature for feature in features if feature.origin == "files"]
     targets = {feature.name: _allocate(table, feature, spans) for feature in from_files}
-    wanted = []
+    wanted: list[Wanted] = []
+    around: list[tuple[Surroundings, Array, Array]] = []
     for number, span in enumerate(spans):
         for feature in from_files:
             source, out = table.parts[span.part].sources[feature.name], targets[feature.name].pieces[number]
             start = source.start + span.start
-            wanted.append(Wanted(source=source, row_axes=feature.row_axes, start=start, out=out))
+            if feature.patch is None:
+                wanted.append(Wanted(source=source, row_axes=feature.row_axes, start=start, out=out))
+            elif span.rows:
+                near = Surroundings(source=source, patch=feature.patch, start=start, stop=start + span.rows)
+                around.append((near, near.allocate(), out))
+                wanted += near.wanted(around[-1][1])
     read_files(table.root, wanted)
+    for near, values, out in around:
+        near.cut(values, out)
     return {
         feature.name: _finish(table, feature, spans, targets.pop(feature.name))
         if feature.origin == "files"

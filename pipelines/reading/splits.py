@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import itertools
 import operator
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from loaders.order import hashing
 from pipelines.config.filter import filter_operand, parse_filter
 from pipelines.config.splits import (
+    BlockSplits,
     ColumnSplits,
     GroupSplits,
     Rule,
@@ -38,7 +40,7 @@ CACHED_SEGMENTS = 256
 """Segments whose answer a process keeps, 128 KiB each: a task's blocks come from everywhere, several from a segment."""
 
 # The second words of keys derived for `order.SPLIT`; those of single rows have the key of the part's name there.
-_GROUPS, _CLASSES, _FIRST_RANKS = range(1, 4)
+_GROUPS, _CLASSES, _FIRST_RANKS, _BLOCKS = range(1, 5)
 
 _NAT = np.iinfo(np.int64).min
 
@@ -73,7 +75,13 @@ def assign(plan: Plan, spans: Sequence[Span], *, stage: str = STAGE) -> Splits:
     if isinstance(rule, StratifiedSplits):
         return np.concatenate([_stratified(plan, rule, span, stage) for span in spans])
     columns = _read(plan, spans, stage)
-    numbers = by_values(plan, rule, columns) if isinstance(rule, Rule) else _by_hash(plan, spans)
+    match rule:
+        case BlockSplits():
+            numbers = np.concatenate([_by_block(plan, rule, span) for span in spans])
+        case Rule():
+            numbers = by_values(plan, rule, columns)
+        case _:
+            numbers = _by_hash(plan, spans)
     if plan.config.filter is not None:
         numbers[~_passes_filter(plan, columns)] = DROPPED
     if (wrong := numbers < DROPPED).any():
@@ -94,7 +102,7 @@ def splits_of(plan: Plan, spans: Sequence[Span], *, stage: str = STAGE) -> npt.N
 def needed(plan: Plan) -> tuple[str, ...]:
     """The features that splits and filter need."""
     names = set()
-    if isinstance(plan.config.splits, Rule):
+    if isinstance(plan.config.splits, Rule) and not isinstance(plan.config.splits, BlockSplits):
         names.add(plan.config.splits.feature)
     if plan.config.filter is not None:
         names.add(parse_filter(plan.config.filter).feature)
@@ -156,6 +164,27 @@ def by_values(plan: Plan, rule: Rule, columns: Columns) -> Splits:
         case TimeSplits():
             return _by_time(plan, rule, values.reshape(-1))
     raise AssertionError(f"a rule without a way to follow it: {rule!r}")
+
+
+def _by_block(plan: Plan, rule: BlockSplits, span: Span) -> Splits:
+    """The split of the block that each row lies in; dropped where its patch reaches one of another split."""
+    feature = next(feature for feature in plan.table.features if feature.name == rule.blocks)
+    part = plan.table.parts[span.part]
+    grid = part.sources[rule.blocks].shape[: feature.row_axes]
+    key = hashing.derive(plan.config.seed, hashing.SPLIT, _BLOCKS, hashing.text_key(part.name))
+    places = np.unravel_index(np.arange(span.start, span.stop), grid)
+    counts = [-(-length // size) for length, size in zip(grid, rule.size, strict=True)]
+
+    def split_at(shifts: Sequence[int]) -> Splits:
+        near = [np.clip(p + shift, 0, length - 1) for p, shift, length in zip(places, shifts, grid, strict=True)]
+        blocks = [place // size for place, size in zip(near, rule.size, strict=True)]
+        return cut(hashing.unit(hashing.stream(key, np.ravel_multi_index(blocks, counts))), rule.fractions)
+
+    numbers = split_at([0] * len(grid))
+    margins = feature.patch.margins if feature.patch is not None else ()
+    for shifts in itertools.product(*((-margin, margin) for margin in margins)):  # the corners of the patch
+        numbers[split_at(shifts) != numbers] = DROPPED
+    return numbers
 
 
 def _by_time(plan: Plan, rule: TimeSplits, values: npt.NDArray[Any]) -> Splits:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.config.patch import Patch
 from pipelines.config.schema import LABEL_NAMES, SPLIT_DIRECTORIES, DatasetConfig
 from pipelines.errors import Problem
 from pipelines.sources.formats import format_of, stem, suffix_of
@@ -36,6 +37,7 @@ class Located:
         feature: The feature that the array holds.
         source: The array.
         row_axes: How many leading axes count rows.
+        patch: The neighbours that each row has with it, or None.
         ragged: Whether the first axis of a row has a length of its own.
         count: How many of the array's rows, from the source's start, are those of the part; None for all.
     """
@@ -45,6 +47,7 @@ class Located:
     source: Source
     row_axes: int
     ragged: bool
+    patch: Patch | None = None
     count: int | None = None
 
     @property
@@ -66,7 +69,9 @@ class Located:
     def row_shape(self) -> tuple[int | None, ...]:
         """The shape of one row; the first axis is None where it varies."""
         shape = self.source.shape[self.row_axes :]
-        return (None, *shape[1:]) if self.ragged else shape
+        if self.ragged:
+            return (None, *shape[1:])
+        return shape if self.patch is None else (*self.patch.size, *shape)
 
     @property
     def nbytes(self) -> int:
@@ -170,16 +175,32 @@ def _locate_array(
         field=leaf.name,
         chunk=header.chunk,
     )
-    array = Located(entry=entry, feature=feature, source=source, row_axes=axes, ragged=ragged)
+    patch = None if said is None else said.patch
+    array = Located(entry=entry, feature=feature, source=source, row_axes=axes, ragged=ragged, patch=patch)
     found = f"shape {source.shape}"
     if len(header.shape) < axes:
         hint = "1 axis to count rows (`row_axes: 0` makes each file a row)"
         return array.problem(f"at least {hint if axes == 1 else f'{axes} axes to count rows'}", found)
     if ragged and not source.shape:
         return array.problem("at least 1 axis, whose length varies", found)
+    if patch is not None and (expected := _unfit(patch, array)):
+        return array.problem(expected, f"{array.dtype.name}, {found}")
     if 0 in array.row_shape:
         return array.problem("a row of at least 1 element", found)
     return array
+
+
+def _unfit(patch: Patch, array: Located) -> str:
+    """What an array is expected to be for its patches to be cut, if it is not; or ""."""
+    if array.dtype.kind in "SU":
+        return "values, of which patches are cut"
+    if len(patch.size) != array.row_axes:
+        return f"as many axes that count rows (row_axes) as patch.size has numbers, {len(patch.size)}"
+    if patch.pad == "reflect" and any(
+        0 < length <= margin for length, margin in zip(array.row_axes_shape, patch.margins, strict=True)
+    ):
+        return f"more than {patch.margins} rows along the axes that count them, to be mirrored (or pad: edge)"
+    return ""
 
 
 @functools.lru_cache(maxsize=1024)

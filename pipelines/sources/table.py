@@ -357,6 +357,7 @@ def _feature(name: str, arrays: Sequence[Located], found: _Aligned) -> Feature:
         dtype=dtype,
         shape=shape,
         row_axes=any_array.row_axes,
+        patch=any_array.patch,
         unit=unit,
         average_bytes=average,
         files=found.config.features.get(name, FeatureConfig()).files,
