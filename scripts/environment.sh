@@ -67,7 +67,8 @@ npyflow_find_python() {
 # pip's output goes to a log; a person sees that it moves on.
 npyflow_install() {
   local log="$VENV/install.log" line packages=0
-  "$VENV/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
+  # Not compiled: that takes as long as all else, and most of what TensorFlow brings along is never imported.
+  "$VENV/bin/python" -m pip install --disable-pip-version-check --progress-bar off --no-compile \
     --constraint "$ROOT/constraints.txt" --editable "$ROOT[pipelines,hdf5,zarr,s3,gcs,demo,dev]" 2>&1 | tee "$log" |
     while IFS= read -r line; do
       case "$line" in

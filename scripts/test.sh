@@ -19,9 +19,9 @@ on_each_core() {
 }
 # Runs of neighbours go to a process, and who is done takes some of another's.
 quick() { on_each_core "not slow" 0 --dist worksteal; }
-# A file stays together, as it has a cluster or a build for all its tests. Two processes more, as some wait: for a cluster, or
-# for what they have killed.
-slow() { on_each_core slow 2 --dist loadfile; }
+# A file stays together, as it has a cluster or a build for all its tests; tests/conftest.py says which come first. Two
+# processes more, as some wait: for a cluster, or for what they have killed.
+slow() { on_each_core slow 2 --dist loadfile --no-loadscope-reorder; }
 
 case "$*" in
   "" | --quick)

@@ -17,9 +17,32 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, prin
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+LONGEST = (
+    "runners/test_flink.py",
+    "reliability/test_kills.py",
+    "pipelines/maintain/test_append.py",
+    "docs/test_loading.py",
+    "pipelines/test_api.py",
+    "project/test_benchmark.py",
+    "pipelines/test_build.py",
+    "project/test_gpu_check.py",
+    "pipelines/analyze/test_custom.py",
+    "docs/test_readme.py",
+    "runners/test_dataflow.py",
+    "pipelines/storage/test_s3.py",
+)
+"""The files of slow tests that take longest, and so begin first, as each stays with one process."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts slow tests last, each half in its own order, so that a broken piece shows early."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Puts slow tests last, each half in its own order, so that a broken piece shows early; the longest ones first."""
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        slow = item.get_closest_marker("slow") is not None
+        long = (number for number, name in enumerate(LONGEST) if item.path.as_posix().endswith(f"/tests/{name}"))
+        return slow, next(long, len(LONGEST)) if slow else 0
+
+    items.sort(key=place)
 
 
 @pytest.fixture
