@@ -26,7 +26,7 @@ from pipelines.run import Build
 from pipelines.sources.provenance import PartRecord, Provenance, changed_parts
 from pipelines.sources.table import scan
 from pipelines.statistics.drift import Drift
-from pipelines.storage import files
+from pipelines.storage import directories, files
 from tests.support import builds
 from tests.support.arrays import RamFileSystem, empty_ram, write_files
 from tests.support.builds import build
@@ -192,8 +192,9 @@ STOPS = {
 
 
 def stop_at(monkeypatch, name, path):
-    """Lets a function of `files` stop the work just before it works on a path, once there is work to be stopped."""
-    work = getattr(files, name)
+    """Lets a function of `storage` stop the work just before it works on a path, once there is work to be stopped."""
+    module = directories if name == "remove_tree" else files
+    work = getattr(module, name)
 
     def stop(target, *arguments, **options):
         begun = files.exists(target) if name == "remove_tree" else True
@@ -201,7 +202,7 @@ def stop_at(monkeypatch, name, path):
             raise StopError(path)
         return work(target, *arguments, **options)
 
-    monkeypatch.setattr(files, name, stop)
+    monkeypatch.setattr(module, name, stop)
 
 
 @pytest.mark.slow

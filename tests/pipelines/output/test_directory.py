@@ -13,7 +13,7 @@ from pipelines.config.schema import parse_config
 from pipelines.errors import DataError
 from pipelines.maintain.verify import verify
 from pipelines.output.directory import OutputError, read_manifest
-from pipelines.storage import files
+from pipelines.storage import directories, files
 from tests.support.arrays import write_files
 from tests.support.builds import build
 from tests.support.manifests import change_manifest, stored
@@ -120,8 +120,9 @@ def test_overwriting_leaves_what_was_put_beside(built, dataset):
 
 
 def stop_at(monkeypatch, name, path):
-    """Lets a function of `files` stop the build, as a kill would, just before it works on a path."""
-    work = getattr(files, name)
+    """Lets a function of `storage` stop the build, as a kill would, just before it works on a path."""
+    module = directories if name == "remove_tree" else files
+    work = getattr(module, name)
 
     def stop(target, *arguments, **options):
         begun = name == "write_bytes" or files.exists(target)
@@ -129,7 +130,7 @@ def stop_at(monkeypatch, name, path):
             raise KeyboardInterrupt
         return work(target, *arguments, **options)
 
-    monkeypatch.setattr(files, name, stop)
+    monkeypatch.setattr(module, name, stop)
 
 
 @pytest.mark.slow
