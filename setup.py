@@ -80,6 +80,7 @@ setup(
         "dev": [
             "hypothesis>=6.100",
             "import-linter>=2.5",
+            "jsonschema>=4",
             "mypy>=1.11",
             "pandas>=2.2",
             "pytest>=8",

@@ -18,11 +18,11 @@ PROGRAM = """
 import contextlib, io, json, sys
 from pipelines.cli import main
 
-shown = []
+shown, names = [], {"__name__": "__main__"}
 for kind, step in json.load(sys.stdin):
     with contextlib.redirect_stdout(io.StringIO()) as said:
         if kind == "python":
-            exec(compile(step, step, "exec"), {"__name__": "__main__"})
+            exec(compile(step, step, "exec"), names)
         elif code := main.main(step):
             sys.exit(f"npyflow {' '.join(step)}: {code}")
     shown.append(said.getvalue())
