@@ -132,6 +132,7 @@ class ReadNpy(beam.PTransform):  # type: ignore[misc]
         )
         spread = pipeline | "ListRuns" >> beam.Create(runs) | "Spread" >> beam.Reshuffle()
         batches = spread | "Read" >> beam.ParDo(read).with_output_types(Batch)
+        batches.element_type = Batch  # also where Beam infers no types: else it measures each batch by pickling it
         if self._form == "arrow":
             to_arrow = beam.Map(forms.to_record_batch, self.schema)
             return batches | "ToArrow" >> to_arrow.with_output_types(pa.RecordBatch)

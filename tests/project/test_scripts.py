@@ -109,3 +109,9 @@ def test_the_demo_writes_the_arrays_that_the_packages_carry(tmp_path: pathlib.Pa
     digits = np.concatenate([np.load(path) for path in sorted((tmp_path / "mnist").glob("labels-*.npy"))])
     assert [(part.shape, part.dtype) for part in images] == [((1000, 28, 28, 1), np.uint8)] * 5
     assert digits.tolist() == np.repeat(np.arange(10), 500).tolist()
+
+
+def test_the_files_that_begin_first_are_there() -> None:
+    from tests.conftest import LONGEST  # which the slow tests are ordered by
+
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).exists()] == []
