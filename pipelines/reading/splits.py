@@ -181,9 +181,9 @@ def _by_block(plan: Plan, rule: BlockSplits, span: Span) -> Splits:
         return cut(hashing.unit(hashing.stream(key, np.ravel_multi_index(blocks, counts))), rule.fractions)
 
     numbers = split_at([0] * len(grid))
-    margins = feature.patch.margins if feature.patch is not None else ()
-    for shifts in itertools.product(*((-margin, margin) for margin in margins)):  # the corners of the patch
-        numbers[split_at(shifts) != numbers] = DROPPED
+    if feature.patch is not None:
+        for corner in itertools.product(*((-margin, margin) for margin in feature.patch.margins)):
+            numbers[split_at(corner) != numbers] = DROPPED
     return numbers
 
 

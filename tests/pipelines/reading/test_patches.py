@@ -126,12 +126,13 @@ def test_what_does_not_fit_is_said(tmp_path: pathlib.Path) -> None:
         assert message in str(error.value)
 
 
-@pytest.mark.parametrize("patch", [(1, 1), (3, 5)])
-def test_patches_of_two_splits_share_no_row(tmp_path: pathlib.Path, patch: tuple[int, int]) -> None:
+@pytest.mark.parametrize("said", [None, (1, 1), (3, 5)])
+def test_patches_of_two_splits_share_no_row(tmp_path: pathlib.Path, said: tuple[int, int] | None) -> None:
+    patch = said or (1, 1)
     shape = (60, 45)
     root = write_files(tmp_path, {"x-0.npy": np.zeros(shape), "x-1.npy": np.zeros(shape)})
     rule = {"blocks": "x", "size": [10, 15], "fractions": {"train": 0.5, "test": 0.5}}
-    plan = plan_of(root, row_axes=2, features={"x": {"patch": {"size": list(patch)}}}, splits=rule)
+    plan = plan_of(root, row_axes=2, features={"x": {"patch": {"size": list(said)}} if said else {}}, splits=rule)
     rows, dropped = np.prod(shape), 0
     for part in (0, 1):
         splits = assign(plan, [Span(part=part, start=0, stop=int(rows))])
