@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SHOWN_ROWS = 5
 
+ARROW_BYTES = 8 * 2**20
+
 
 class Rows:
     """The rows of a split by their number: row i is the i-th one that is stored, or the i-th one of a view.
@@ -122,6 +124,22 @@ class Rows:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[row] for row in range(len(self)))
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The rows as a stream of Arrow record batches, by the PyCapsule interface of Arrow.
+
+        So `pyarrow.table(rows)`, `polars.DataFrame(rows)`, DuckDB and others take them as they are; `pyarrow` has to be
+        installed. One batch of about `ARROW_BYTES` is in memory at a time. `loaders.format.arrow.schema` says what the
+        columns are.
+        """
+        from loaders.format import arrow  # only here: it needs pyarrow
+
+        rows, stored = len(self), self.view.manifest.splits[self.view.split]
+        row_bytes = sum(shard.bytes for shard in stored) / max(sum(shard.rows for shard in stored), 1)
+        step = max(1, int(ARROW_BYTES / max(row_bytes, 1)))
+        starts = range(0, rows, step)
+        batches = (self.columns(self.view.stored(np.arange(start, min(start + step, rows)))) for start in starts)
+        return arrow.stream(self._shards.features, batches).__arrow_c_stream__(requested_schema)
 
     def _checked(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         rows = len(self)

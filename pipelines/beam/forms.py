@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from apache_beam.typehints.row_type import RowTypeConstraint
 
+from loaders.format import arrow
 from pipelines.config.feature import Feature
 from pipelines.errors import ConfigError
 from pipelines.reading.batches import Columns, Ragged, values_of
@@ -35,9 +36,7 @@ def _field(feature: Feature) -> pa.Field:
         raise ConfigError(f"features.{feature.name}: Arrow has no complex numbers; found {feature.dtype}")
     strings = {"S": pa.binary(), "U": pa.string()}
     kind = strings.get(feature.dtype.kind) or pa.from_numpy_dtype(feature.dtype)
-    for size in reversed(feature.inner_shape):
-        kind = pa.list_(kind, size)
-    kind = pa.large_list(kind) if feature.ragged else kind
+    kind = arrow.list_type(kind, feature.inner_shape, ragged=feature.ragged)
     return pa.field(feature.name, kind, nullable=False, metadata={"unit": feature.unit} if feature.unit else None)
 
 
@@ -47,19 +46,13 @@ def to_record_batch(columns: Columns, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _array(column: npt.NDArray[Any] | Ragged, field: pa.Field) -> pa.Array:
-    kind, values = field.type, values_of(column)
-    kinds = [kind.value_type] if isinstance(column, Ragged) else [kind]
-    while pa.types.is_fixed_size_list(kinds[-1]):
-        kinds.append(kinds[-1].value_type)
-    flat = np.ascontiguousarray(values).reshape(-1)
+    flat = np.ascontiguousarray(values_of(column)).reshape(-1)
+    value = field.type.value_type if isinstance(column, Ragged) else field.type
+    while pa.types.is_fixed_size_list(value):
+        value = value.value_type
     # From NumPy's bytes there is no way to Arrow's text but through its bytes.
-    found = pa.array(flat, pa.binary()).cast(pa.string()) if kinds[-1] == pa.string() else pa.array(flat, kinds[-1])
-    for outer in reversed(kinds[:-1]):
-        found = pa.FixedSizeListArray.from_arrays(found, type=outer)
-    if isinstance(column, Ragged):
-        offsets = np.concatenate([[0], np.cumsum(column.lengths)]).astype(np.int64)
-        found = pa.LargeListArray.from_arrays(offsets, found, type=kind)
-    return found
+    found = pa.array(flat, pa.binary()).cast(pa.string()) if value == pa.string() else pa.array(flat, value)
+    return arrow.to_lists(found, field.type, column.lengths if isinstance(column, Ragged) else None)
 
 
 def row_type(features: Sequence[Feature]) -> RowTypeConstraint:
