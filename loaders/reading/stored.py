@@ -99,7 +99,7 @@ class HeldRows:
 
     def __init__(self, reader: RowReader, view: View, chunks: ViewChunks) -> None:
         shards, buffers = reader.shards, Buffers()
-        self._ranges = np.array(view.ranges, dtype=np.int64).reshape(-1, 2)
+        self._ranges = view.ranges
         self._columns = shards.empty(view.rows, buffers)
         lengths = self._ranges[:, 1] - self._ranges[:, 0]
         # How many rows of the split are left out before each range.
