@@ -11,13 +11,14 @@ import numpy as np
 
 from loaders.augment import augmentation
 from loaders.format.spec import FeatureSpec
-from loaders.options import Keywords, Options, check_shard, shows
+from loaders.options import Keywords, Options, check_local, check_shard, shows
 from loaders.order import hashing, splits, state
 from loaders.order.epoch import Position, ShardOptions
 from loaders.order.position import IterationSpan, make_cursor
 from loaders.order.splits import ViewChunks
 from loaders.reading import columns
 from loaders.reading.buffers import Buffers
+from loaders.reading.choosing import rows_where
 from loaders.reading.loader import ResumableLoader
 from loaders.reading.prefetch import AUTOTUNE, Prefetcher
 from loaders.reading.stored import HeldRows, RowReader
@@ -64,20 +65,23 @@ class Loader(ResumableLoader):
         self._options = chosen = Options(**options)
         check_shard(chosen.shard)
         path, manifest = os.fspath(root), read_manifest(root)
-        self._view = view = splits.resolve(manifest, split)
+        check_local(path, chosen)
+        cache = make_cache(chosen.cache_dir, chosen.cache_bytes)
+        self._skipped = damage.make_skipped(chosen.on_corrupt, remainder=chosen.remainder)
+        view = splits.resolve(manifest, split)
+        self._view = view = rows_where(path, view, chosen.where, cache=cache, skipped=self._skipped)
         self._cursor = make_cursor(manifest, view, **chosen.of_order())
         features = columns.choose(manifest.features, chosen.features)
         padded = chosen.remainder == "pad"
         columns.check_names(features, mask=padded)
         self._arrange = ToSupervised(features, mask=padded) if chosen.as_supervised else None
         names = self._arrange.needed if self._arrange else tuple(feature.name for feature in features)
-        self._skipped = damage.make_skipped(chosen.on_corrupt, remainder=chosen.remainder)
         self._shards = Shards(
             path,
             view.manifest,
             view.split,
             names=names,
-            cache=make_cache(chosen.cache_dir, chosen.cache_bytes),
+            cache=cache,
             data_set=self._cursor.identity.fingerprint,
         )
         self._chunks = ViewChunks.of(self._shards.chunks, view.ranges)
@@ -136,7 +140,7 @@ class Loader(ResumableLoader):
         rows = RowReader(self._shards, self._skipped)
         if self._options.in_memory and self._held is None:
             self._held = HeldRows(rows, self._view, self._chunks)
-        reader = BatchReader(rows, self._chunks, deal, identity, self._buffers, held=self._held)
+        reader = BatchReader(rows, self._view, self._chunks, deal, identity, self._buffers, held=self._held)
         number = first
         while (at := deal.advance(span.start, number, end=span.end)) is not None:
             yield Position(epoch=at.epoch, rows=at.rows + deal.stream_batch), self._finish(reader.batch(at))

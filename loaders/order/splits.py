@@ -69,7 +69,7 @@ class View:
         """Some of the rows.
 
         Args:
-            chosen: Which of them, bool of shape [rows].
+            chosen: Which of them, at least one, bool of shape [rows].
         """
         if chosen.all():
             return self
@@ -274,8 +274,7 @@ class ViewChunks:
 
         def chunk(row: I64) -> I64:
             shard = np.searchsorted(shard_ends, row, side="right")
-            found: I64 = chunks.starts[shard] + (row - shard_starts[shard]) // full
-            return found
+            return chunks.holding(shard, row - shard_starts[shard])
 
         low, high = chunk(bounds[:, 0]), chunk(bounds[:, 1] - 1)
         # Two ranges may share a chunk.

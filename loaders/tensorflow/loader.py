@@ -11,12 +11,13 @@ from typing import Any, Unpack
 import tensorflow as tf
 
 from loaders.format.manifest import Manifest, ManifestError
-from loaders.options import TensorFlowKeywords, TensorFlowOptions, shows
+from loaders.options import TensorFlowKeywords, TensorFlowOptions, check_local, shows
 from loaders.order import hashing, splits, state
 from loaders.order.position import IterationSpan, make_cursor, position_after
 from loaders.order.splits import ViewChunks
 from loaders.reading import columns
 from loaders.reading.buffers import Buffers
+from loaders.reading.choosing import rows_where
 from loaders.reading.loader import ResumableLoader
 from loaders.reading.stored import HeldRows, RowReader
 from loaders.reading.windows import BatchReader
@@ -56,14 +57,16 @@ class Loader(ResumableLoader):
         self._options = TensorFlowOptions(**options)
         check_device(self._options.device)
         self._root, self._manifest = os.fspath(root), read_manifest(root)
-        try:
-            self._view = splits.resolve(self._manifest, split)
-        except ManifestError as error:
-            raise ManifestError(f"{self._root}: {error}") from error
-        self._cursor = make_cursor(self._manifest, self._view, **self._options.of_order())
+        check_local(self._root, self._options)
         remainder = self._options.remainder
         self._skipped = damage.make_skipped(self._options.on_corrupt, remainder=remainder)
         self._cache = make_cache(self._options.cache_dir, self._options.cache_bytes)
+        try:
+            view = splits.resolve(self._manifest, split)
+        except ManifestError as error:
+            raise ManifestError(f"{self._root}: {error}") from error
+        self._view = rows_where(self._root, view, self._options.where, cache=self._cache, skipped=self._skipped)
+        self._cursor = make_cursor(self._manifest, self._view, **self._options.of_order())
         self._assembly = self._make_assembly()
         if remainder == "pad":
             _check_mask(self._manifest, self._options)
@@ -190,6 +193,7 @@ class Loader(ResumableLoader):
             deal = dataclasses.replace(deal, remainder="keep")
         return BatchReader(
             rows,
+            view,
             chunks,
             deal,
             identity,

@@ -121,9 +121,7 @@ def test_pieces_by_percent_are_disjoint_and_complete(percents, rows):
     assert splits.resolve(manifest, "+".join(pieces)).name == "s"
     for low, high, piece in zip(bounds[:-1], bounds[1:], pieces, strict=True):
         if rows * low // 100 < rows * high // 100:
-            assert splits.resolve(manifest, piece).ranges.tolist() == [
-                [rows * low // 100, rows * high // 100]
-            ]
+            assert splits.resolve(manifest, piece).ranges.tolist() == [[rows * low // 100, rows * high // 100]]
 
 
 @given(folds=st.integers(2, 60), rows=st.integers(60, 500))
