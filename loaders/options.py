@@ -88,7 +88,7 @@ class Options:
             known. The rows come in the order that a part of the split has which names them; a state has their digest.
         augment: Functions that change batches, one after the other, such as those of `loaders.augment`: each takes a
             dict of arrays and a `loaders.augment.Random` and returns a dict. They see no row that pads a batch.
-            TensorFlow's loader tries them on some rows first, and runs them in several threads at once.
+            A pipeline of TensorFlow tries them on some rows first, and runs them in several threads at once.
         prefetch: How many batches to keep ready; `AUTOTUNE` (-1) lets the loader choose, 0 keeps none. No batch and no
             state depends on it.
         on_corrupt: What becomes of a record that is damaged, or whose shard is missing: "error" raises a `ShardError`;
