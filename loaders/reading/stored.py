@@ -69,7 +69,7 @@ class RowReader:
         Args:
             numbers: Their numbers in the split as it is stored, int64 of shape [n].
             target: Columns of n rows to read into.
-            rows: As in `read`.
+            rows: As in `read`; it may be `numbers`.
 
         Raises:
             ShardError: As in `read`.

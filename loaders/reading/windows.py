@@ -69,6 +69,9 @@ AHEAD_WINDOWS = 2
 together twice the bytes of a window of one."""
 
 
+ROWS_BESIDE = 8
+"""The first batch is read by itself where the chunks that hold its rows have so many times as many."""
+
 PERMUTED_PARTS = 16
 """Where all rows are permuted, so many windows are read for one: a shard is still asked for many rows at once."""
 
@@ -112,6 +115,8 @@ class BatchReader:
         self._windows: dict[int, dict[tuple[int, int], Window]] = {stream: {} for stream in deal.own}
         self._sequences: dict[int, RowSequence] = {}
         self._lock = threading.Lock()
+        # Rows that are shuffled lie in all chunks of a window, of which the first batch waits for its own rows alone.
+        self.is_begun = self._seed is None or held is not None or not reader.shards.store.is_mapped
 
     def batch(self, at: Position) -> RawBatch:
         """The batch at a position; rows that could not be read are not in it."""
@@ -250,7 +255,12 @@ class Window:
 
     def rows(self, start: int, stop: int) -> tuple[Columns, I64]:
         """The columns of rows `start` up to `stop` of the window's order, and their numbers in the split."""
-        reader, places = self._reader, self._read(start, stop)
+        reader = self._reader
+        if not reader.is_begun:
+            reader.is_begun = True
+            if (alone := self._rows_alone(start, stop)) is not None:
+                return alone
+        places = self._read(start, stop)
         if reader._held is not None:
             return reader._held.take(self._numbers[places], reader._buffers)
         # The rows of large features are at their places, and so is what is not shuffled.
@@ -260,6 +270,21 @@ class Window:
             for name, values in self._columns.items()
         }
         return found, self._numbers[places]
+
+    def _rows_alone(self, start: int, stop: int) -> tuple[Columns, I64] | None:
+        """As `rows`, without what lies beside them in their chunks; None where that is little."""
+        reader = self._reader._reader
+        with self._lock:
+            if self._runs is None:
+                self._runs = self._prepare()
+            places = self._places[start:stop]
+            wanted = self._runs[self._wanted(places)]
+            if (wanted.stop - wanted.start).sum() < ROWS_BESIDE * len(places):
+                return None
+        numbers = self._numbers[places]
+        columns = reader.shards.empty(len(numbers), self._reader._buffers)
+        reader.take(numbers, columns, numbers)
+        return columns, numbers
 
     def load(self) -> None:
         """Reads all rows that have not been read. What fails is tried again, and raised, when it is asked for."""
@@ -331,6 +356,6 @@ class PermutedWindow(Window):
                 self._numbers = reader._view.stored(rows)
                 if reader._held is None:
                     self._columns = reader._reader.shards.empty(len(rows), reader._buffers)
-                    reader._reader.take(self._numbers.copy(), self._columns, self._numbers)
+                    reader._reader.take(self._numbers, self._columns, self._numbers)
                 self._is_read = True
             return self._numbers

@@ -316,7 +316,8 @@ class Shards:
         left = numbers if good is None else numbers[~good[numbers + first]]
         for start in range(0, len(left), step):
             some = left[start : start + step]
-            self._check(shard, first + some, frames[some], layout)
+            consecutive = int(some[-1]) - int(some[0]) + 1 == len(some)  # a view then, and no copy
+            self._check(shard, first + some, frames[some[0] : some[-1] + 1] if consecutive else frames[some], layout)
 
     def _frames(self, shard: int, record: int, end: int, rows: int) -> tuple[npt.NDArray[np.uint8], RecordLayout]:
         """The frames of records of `rows` rows each, a view of the file, and their layout."""

@@ -125,3 +125,13 @@ def test_windows_use_their_memory_again(large, monkeypatch):
     for _ in Loader(large, "train", batch_size=100, epochs=20).dataset():
         pass
     assert sum(size > REUSED_BYTES for size in made) <= MOST_BUFFERS  # of 80 windows
+
+
+@pytest.mark.parametrize("kind", [Loader, numpy_loader.Loader])
+def test_the_first_batch_waits_for_its_own_rows_alone(large, monkeypatch, kind):
+    def first():
+        return np.asarray(next(iter(kind(large, "train", batch_size=20, prefetch=0)))["n"]).tolist()
+
+    expected = first()
+    monkeypatch.setattr("loaders.storage.shards.Shards.read_runs", lambda *given: pytest.fail("chunks were read"))
+    assert first() == expected
