@@ -261,9 +261,7 @@ class Schedule:
             raise ValueError(f"weights that change are as many from each batch on; found {weights!r}")
         values = np.array([weights[start] for start in starts], dtype=np.float64)
         if not ((values >= 0) & np.isfinite(values)).all() or not values.any(axis=1).all():
-            raise ValueError(
-                f"weights that change are at least 0, and of each list one is above it; found {weights!r}"
-            )
+            raise ValueError(f"weights that change are at least 0, and of each list one is above it; found {weights!r}")
         self._starts, self._shares = np.array(starts), values / values.sum(axis=1, keepdims=True)
         self.shape = values.shape[1:]
 
