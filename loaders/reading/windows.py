@@ -115,8 +115,10 @@ class BatchReader:
         self._windows: dict[int, dict[tuple[int, int], Window]] = {stream: {} for stream in deal.own}
         self._sequences: dict[int, RowSequence] = {}
         self._lock = threading.Lock()
-        # Rows that are shuffled lie in all chunks of a window, of which the first batch waits for its own rows alone.
-        self.is_begun = self._seed is None or held is not None or not reader.shards.store.is_mapped
+        # Rows that are shuffled lie in all chunks of a window, of which the first batch waits for its own rows alone:
+        # but not where each would be a request, or have its whole record parsed.
+        found = reader.shards.store.is_mapped and reader.shards.chunks.record_bytes is not None
+        self.is_begun = self._seed is None or held is not None or not found
 
     def batch(self, at: Position) -> RawBatch:
         """The batch at a position; rows that could not be read are not in it."""
