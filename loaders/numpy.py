@@ -5,27 +5,32 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from loaders.augment import augmentation
 from loaders.format.spec import FeatureSpec
-from loaders.options import Keywords, Options, check_shard, shows
+from loaders.options import Keywords, Options, check_local, check_shard, shows
 from loaders.order import hashing, splits, state
 from loaders.order.epoch import Position, ShardOptions
-from loaders.order.position import IterationSpan, make_cursor
-from loaders.order.splits import ViewChunks
+from loaders.order.position import Cursor, IterationSpan, make_cursor
+from loaders.order.splits import View, ViewChunks
 from loaders.reading import columns
 from loaders.reading.buffers import Buffers
+from loaders.reading.choosing import rows_where
 from loaders.reading.loader import ResumableLoader
 from loaders.reading.prefetch import AUTOTUNE, Prefetcher
 from loaders.reading.stored import HeldRows, RowReader
 from loaders.reading.windows import BatchReader, RawBatch
 from loaders.storage import damage
+from loaders.storage.damage import SkippedRecords
 from loaders.storage.files import read_manifest
 from loaders.storage.shards import Shards
 from loaders.storage.store import make_cache
+
+if TYPE_CHECKING:
+    from loaders.storage.cache import Cache
 
 __all__ = ["Loader", "ShardOptions"]
 
@@ -64,34 +69,22 @@ class Loader(ResumableLoader):
         self._options = chosen = Options(**options)
         check_shard(chosen.shard)
         path, manifest = os.fspath(root), read_manifest(root)
-        self._view = view = splits.resolve(manifest, split)
-        self._cursor = make_cursor(manifest, view, **chosen.of_order())
-        features = columns.choose(manifest.features, chosen.features)
-        padded = chosen.remainder == "pad"
-        columns.check_names(features, mask=padded)
-        self._arrange = ToSupervised(features, mask=padded) if chosen.as_supervised else None
-        names = self._arrange.needed if self._arrange else tuple(feature.name for feature in features)
+        check_local(path, chosen)
+        cache = make_cache(chosen.cache_dir, chosen.cache_bytes)
         self._skipped = damage.make_skipped(chosen.on_corrupt, remainder=chosen.remainder)
-        self._shards = Shards(
-            path,
-            view.manifest,
-            view.split,
-            names=names,
-            cache=make_cache(chosen.cache_dir, chosen.cache_bytes),
-            data_set=self._cursor.identity.fingerprint,
-        )
-        self._chunks = ViewChunks.of(self._shards.chunks, view.ranges)
-        self._buffers = Buffers()
-        self._held: HeldRows | None = None
+        view = splits.resolve(manifest, split)
+        view = rows_where(path, view, chosen.where, cache=cache, skipped=self._skipped)
+        self._cursor = make_cursor(manifest, view, **chosen.of_order())
+        self._arrays = ArrayBatches(path, view, self._cursor, chosen, cache=cache, skipped=self._skipped)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy goes on where this one is, and then its own way.
-        return self.__dict__ | {"_cursor": copy.copy(self._cursor), "_held": None}
+        return self.__dict__ | {"_cursor": copy.copy(self._cursor)}
 
     @property
     def features(self) -> tuple[FeatureSpec, ...]:
         """The features that are read, sorted by name, as the shards hold them."""
-        return self._shards.features
+        return self._arrays.features
 
     def next_epoch(self, epoch: int) -> int:
         """The first epoch of the iteration after the one that has an epoch."""
@@ -112,15 +105,8 @@ class Loader(ResumableLoader):
         """
         check_shard(self._options.shard)  # the processes may have met since the loader was made
         span, iteration = self._cursor.begin()
-        batches = self._batches(span, first, stride)
-        depth = self._depth(self._options.prefetch if prefetch is None else prefetch)
-        return self._run(span, iteration, Prefetcher(batches, depth=depth) if depth else batches)
-
-    def _depth(self, prefetch: int) -> int:
-        if prefetch != AUTOTUNE:
-            return prefetch
-        own = self._cursor.deal.stream_batch * len(self._cursor.deal.own)
-        return min(MOST_AHEAD, max(1, self._cursor.identity.window_rows // own))
+        depth = self._options.prefetch if prefetch is None else prefetch
+        return self._run(span, iteration, self._arrays.ahead(span, first, stride, prefetch=depth))
 
     def _run(
         self, span: IterationSpan, iteration: object, batches: Iterator[tuple[Position, Any]]
@@ -130,13 +116,81 @@ class Loader(ResumableLoader):
             yield state.dump(self._cursor.identity, after), batch
         self._cursor.close(span, iteration)
 
+
+class ArrayBatches:
+    """The batches of a loader from any position on, as NumPy arrays. It can be pickled.
+
+    Args:
+        root: Where the data set is.
+        view: The rows.
+        cursor: What the order depends on.
+        options: What a batch has.
+        cache: Where copies of the shards are kept, or None.
+        skipped: Where rows are noted that cannot be read; None if they are an error.
+
+    Attributes:
+        features: The features that are read, sorted by name.
+
+    Raises:
+        ValueError: If the features do not fit the options.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        view: View,
+        cursor: Cursor,
+        options: Options,
+        *,
+        cache: Cache | None,
+        skipped: SkippedRecords | None,
+    ) -> None:
+        self._view, self._deal, self._identity = view, cursor.deal, cursor.identity
+        self._options, self._skipped = options, skipped
+        features = columns.choose(view.manifest.features, options.features)
+        padded = options.remainder == "pad"
+        columns.check_names(features, mask=padded)
+        self._arrange = ToSupervised(features, mask=padded) if options.as_supervised else None
+        names = self._arrange.needed if self._arrange else tuple(feature.name for feature in features)
+        self._shards = Shards(
+            root, view.manifest, view.split, names=names, cache=cache, data_set=cursor.identity.fingerprint
+        )
+        self.features = self._shards.features
+        self._chunks = ViewChunks.of(self._shards.chunks, view.ranges)
+        self._buffers = Buffers()
+        self._held: HeldRows | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_held": None}
+
+    def ahead(
+        self, span: IterationSpan, first: int = 0, stride: int = 1, *, prefetch: int
+    ) -> Iterator[tuple[Position, Any]]:
+        """The batches of an iteration, some of which a thread makes before they are asked for.
+
+        Args:
+            span: What it reads.
+            first: The number of the first batch.
+            stride: How many batches to go on from one to the next.
+            prefetch: As in the loader.
+
+        Returns:
+            Pairs of the position after a batch, and the batch.
+        """
+        batches, depth = self._batches(span, first, stride), self._depth(prefetch)
+        return Prefetcher(batches, depth=depth) if depth else batches
+
+    def _depth(self, prefetch: int) -> int:
+        if prefetch != AUTOTUNE:
+            return prefetch
+        own = self._deal.stream_batch * len(self._deal.own)
+        return min(MOST_AHEAD, max(1, self._identity.window_rows // own))
+
     def _batches(self, span: IterationSpan, first: int, stride: int) -> Iterator[tuple[Position, Any]]:
-        """The batches of an iteration, each with the position after it; a thread may run it."""
-        deal, identity = self._cursor.deal, self._cursor.identity
-        rows = RowReader(self._shards, self._skipped)
+        deal, rows = self._deal, RowReader(self._shards, self._skipped)
         if self._options.in_memory and self._held is None:
             self._held = HeldRows(rows, self._view, self._chunks)
-        reader = BatchReader(rows, self._chunks, deal, identity, self._buffers, held=self._held)
+        reader = BatchReader(rows, self._view, self._chunks, deal, self._identity, self._buffers, held=self._held)
         number = first
         while (at := deal.advance(span.start, number, end=span.end)) is not None:
             yield Position(epoch=at.epoch, rows=at.rows + deal.stream_batch), self._finish(reader.batch(at))

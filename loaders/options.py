@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, Required, TypedDict, TypeVar
 
 from loaders.augment.augmentation import Augmentation
-from loaders.order.epoch import REMAINDERS, Remainder, ShardOptions
+from loaders.order.epoch import REMAINDERS, Remainder, ShardOptions, Shuffle
+from loaders.order.where import parse_filter
 from loaders.reading.prefetch import AUTOTUNE
 from loaders.storage.damage import ON_CORRUPT, OnCorrupt
+from loaders.storage.remote import is_remote
 
 RaggedOutput = Literal["padded", "ragged"]
 RAGGED_OUTPUTS: tuple[RaggedOutput, ...] = ("padded", "ragged")
@@ -25,7 +27,7 @@ class Keywords(TypedDict, total=False):
     """`Options` as keywords, for type checkers."""
 
     batch_size: Required[int]
-    shuffle: bool
+    shuffle: Shuffle
     seed: int
     epochs: int | None
     drop_remainder: bool
@@ -34,6 +36,7 @@ class Keywords(TypedDict, total=False):
     streams: int
     as_supervised: bool
     features: Sequence[str] | None
+    where: str | None
     augment: Sequence[Augmentation]
     prefetch: int
     on_corrupt: OnCorrupt
@@ -59,7 +62,9 @@ class Options:
 
     Attributes:
         batch_size: The rows of a batch of all hosts together; a multiple of `streams`. No batch has rows of two epochs.
-        shuffle: Whether each epoch has its own order; otherwise rows come as they are stored.
+        shuffle: Whether each epoch has its own order; otherwise rows come as they are stored. True permutes chunks of a
+            MiB, and rows within windows of 32 MiB. "global" makes of every epoch a permutation of all rows, which are
+            read one by one: it costs time, and needs local shards, a `cache_dir`, or `in_memory`.
         seed: The seed of the order.
         epochs: How many epochs one iteration has; None has no end.
         drop_remainder: The short form of `remainder="drop"`.
@@ -76,10 +81,14 @@ class Options:
         as_supervised: Whether to yield `(inputs, labels)`, or `(inputs, labels, weights)` where a feature has the role
             of a weight, by the features' roles. Each is an array where one feature has the role, a dict of them where
             many have. An id is left out.
-        features: The names of the features to yield; None for all.
+        features: The names of the features to yield; None for all. No other is read from a record.
+        where: Which rows there are, as a build's filter says it: a feature of one value a row, which is then true or
+            not 0, or a comparison, such as "label != 3" or "site == 'north'", with what the shards hold of the feature.
+            The values of all rows are read when the loader is made, once a process, so the number of batches is
+            known. The rows come in the order that a part of the split has which names them; a state has their digest.
         augment: Functions that change batches, one after the other, such as those of `loaders.augment`: each takes a
             dict of arrays and a `loaders.augment.Random` and returns a dict. They see no row that pads a batch.
-            TensorFlow's loader tries them on some rows first, and runs them in several threads at once.
+            A pipeline of TensorFlow tries them on some rows first, and runs them in several threads at once.
         prefetch: How many batches to keep ready; `AUTOTUNE` (-1) lets the loader choose, 0 keeps none. No batch and no
             state depends on it.
         on_corrupt: What becomes of a record that is damaged, or whose shard is missing: "error" raises a `ShardError`;
@@ -97,7 +106,7 @@ class Options:
     """
 
     batch_size: int
-    shuffle: bool = True
+    shuffle: Shuffle = True
     seed: int = 0
     epochs: int | None = 1
     drop_remainder: bool = False
@@ -106,6 +115,7 @@ class Options:
     streams: int = 1
     as_supervised: bool = False
     features: Sequence[str] | None = None
+    where: str | None = None
     augment: Sequence[Augmentation] = ()
     prefetch: int = AUTOTUNE
     on_corrupt: OnCorrupt = "error"
@@ -120,7 +130,10 @@ class Options:
             if getattr(self, name) is not None:
                 self._set(name, as_integer(name, getattr(self, name), "or None"))
         for name in ("shuffle", "drop_remainder", "as_supervised", "in_memory"):
-            check_bool(name, getattr(self, name))
+            if (name, self.shuffle) != ("shuffle", "global"):
+                check_bool(name, getattr(self, name), *(["or 'global'"] * (name == "shuffle")))
+        if self.where is not None:
+            check_where(self.where)
         if self.shard is not None and not isinstance(self.shard, ShardOptions):
             raise TypeError(f"shard is a loaders.ShardOptions, or None; found {self.shard!r}")
         if callable(self.augment) or not all(map(callable, self.augment)):
@@ -228,10 +241,38 @@ def as_integer(name: str, value: Any, *others: str) -> int:
     raise TypeError(f"{' '.join([name, 'is an integer', *others])}; found {value!r}")
 
 
-def check_bool(name: str, value: Any) -> None:
+def check_bool(name: str, value: Any, *others: str) -> None:
     """Raises a TypeError unless a value is True or False."""
     if type(value).__name__ not in ("bool", "bool_"):
-        raise TypeError(f"{name} is True or False; found {value!r}")
+        raise TypeError(f"{' '.join([name, 'is True or False', *others])}; found {value!r}")
+
+
+def check_where(text: Any) -> None:
+    """Checks that a text is a row filter.
+
+    Raises:
+        TypeError: If it is no text.
+        ValueError: If it is none.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"where is a row filter such as 'label != 3', or None; found {text!r}")
+    try:
+        parse_filter(text)
+    except ValueError as error:
+        raise ValueError(f"where is {error}") from error
+
+
+def check_local(root: str, options: Options) -> None:
+    """Checks that no row costs a request by itself.
+
+    Raises:
+        ValueError: If all rows are permuted, and each is read where it is, in a remote data set.
+    """
+    if options.shuffle == "global" and is_remote(root) and options.cache_dir is None and not options.in_memory:
+        raise ValueError(
+            "shuffle='global' reads rows one by one: expected a local data set, a cache_dir, or in_memory=True; found "
+            f"{root}"
+        )
 
 
 def check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:

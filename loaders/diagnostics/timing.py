@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from loaders.format.manifest import Manifest
 from loaders.format.records import Columns
-from loaders.numpy import Loader
+from loaders.numpy import ArrayBatches, Loader
+from loaders.order import splits
 from loaders.order.epoch import Runs
 from loaders.storage.shards import Shards
 
@@ -186,8 +187,17 @@ class TimedLoader(Loader):
 
     def __init__(self, root: str, manifest: Manifest, split: str, *, batch_size: int, seed: int, clock: Clock) -> None:
         super().__init__(root, split, batch_size=batch_size, seed=seed, epochs=None, prefetch=0)
-        self._shards = TimedShards(root, manifest, split, clock=clock)
-        self._clock = clock
+        view = splits.resolve(manifest, split)
+        self._arrays = TimedBatches(root, view, self._cursor, self._options, cache=None, skipped=None)
+        self._arrays.clock(clock, TimedShards(root, manifest, split, clock=clock))
+
+
+class TimedBatches(ArrayBatches):
+    """Batches that tell a clock how long it takes to arrange them."""
+
+    def clock(self, clock: Clock, shards: TimedShards) -> None:
+        """Tells a clock, also what shards do."""
+        self._clock, self._shards = clock, shards
 
     def _finish(self, raw: Any) -> Any:
         with self._clock.stage(ARRANGE):

@@ -81,6 +81,10 @@ class Chunks:
         in_shard = -(-self.rows[shard] // self.rows_per_record)
         return shard, first, np.minimum(self.records, in_shard - first)
 
+    def holding(self, shard: I64, row: I64) -> I64:
+        """The numbers of the chunks that hold rows, by their shards and their numbers in these: int64, any shape."""
+        return self.starts[shard] + row // (self.records * self.rows_per_record)
+
 
 def chunk_records(manifest: Manifest) -> int:
     """How many records a chunk holds, but for the last one of a shard."""

@@ -19,6 +19,7 @@ from loaders.order.splits import ViewChunks
 I64 = npt.NDArray[np.int64]
 Remainder = Literal["keep", "drop", "pad"]
 REMAINDERS: tuple[Remainder, ...] = ("keep", "drop", "pad")
+Shuffle = bool | Literal["global"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -288,3 +289,22 @@ def window(deal: Deal, stream: int, number: int, *, rows: int, seed: int | None,
         return Window(start=start, stop=stop, places=np.arange(stop - start))
     key = hashing.derive(seed, hashing.WINDOW_ROWS, epoch, number * deal.streams + stream)
     return Window(start=start, stop=stop, places=hashing.shuffled(key, stop - start))
+
+
+def permuted_rows(deal: Deal, stream: int, start: int, stop: int, *, seed: int, epoch: int) -> I64:
+    """Rows of a stream where every epoch is a permutation of all rows.
+
+    Args:
+        deal: How rows are dealt to streams.
+        stream: The number of the stream.
+        start: The first place in the stream.
+        stop: The place after the last one; the stream may end before.
+        seed: The seed of the order.
+        epoch: The number of the epoch.
+
+    Returns:
+        The numbers of the rows in the view: int64 of shape [rows].
+    """
+    first, end = deal.bounds(stream)
+    places = np.arange(first + start, min(end, first + stop))
+    return hashing.permute(hashing.derive(seed, hashing.ALL_ROWS, epoch), places, deal.rows)

@@ -23,6 +23,8 @@ PERMUTE_ROUNDS = 32
 
 # The purposes that a seed is derived for; each gives an independent stream.
 SPLIT, DEAL, SHARD_ROWS, CHUNKS, WINDOW_ROWS = range(1, 6)
+ALL_ROWS = 8
+"""6 and 7 are those of `loaders.augment.random` and `loaders.sampling.weighted`."""
 
 
 def mix64(x: U64) -> U64:

@@ -9,7 +9,7 @@ from typing import Any
 from loaders.format.manifest import Manifest
 from loaders.order import hashing, state
 from loaders.order.chunks import chunk_records, window_rows
-from loaders.order.epoch import Deal, Position, Remainder, ShardOptions
+from loaders.order.epoch import Deal, Position, Remainder, ShardOptions, Shuffle
 from loaders.order.splits import View
 
 
@@ -144,7 +144,7 @@ def make_cursor(
     view: View,
     *,
     batch_size: int,
-    shuffle: bool,
+    shuffle: Shuffle,
     seed: int,
     epochs: int | None,
     remainder: Remainder,
@@ -160,7 +160,7 @@ def make_cursor(
     identity = state.Identity(
         fingerprint=state.fingerprint(manifest),
         split=view.name,
-        shuffle=bool(shuffle),
+        shuffle=shuffle if shuffle == "global" else bool(shuffle),
         seed=seed & hashing.MASK if shuffle else 0,
         streams=streams,
         chunk_records=chunk_records(view.manifest),

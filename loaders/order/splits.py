@@ -26,28 +26,30 @@ BOUND = re.compile(r"(?P<sign>-?)(?P<number>[0-9]+)(?:(?P<percent>%)|/(?P<parts>
 NAME_LENGTH = 200
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class View:
     """Rows of a data set.
 
     Attributes:
         name: A text for them, which is the same for all texts that mean the same rows: the name of a split that is
             meant as a whole, or `split[start:stop]` for each range, joined by `+`; a digest of that where it is long.
+            Where a filter chose the rows, their digest comes after it.
         manifest: The data set, in which `split` has the shards of all splits that are named, in the manifest's order.
         split: The name of that split.
         ranges: The rows that are meant, by their numbers from 0 over these shards as they are stored: the first and
-            the one after the last of each range, ascending, with rows left out between one range and the next.
+            the one after the last of each range, ascending, with rows left out between one range and the next: int64
+            of shape [ranges, 2].
     """
 
     name: str
     manifest: Manifest
     split: str
-    ranges: tuple[Range, ...]
+    ranges: I64
 
     @property
     def rows(self) -> int:
         """How many rows there are."""
-        return sum(stop - start for start, stop in self.ranges)
+        return int((self.ranges[:, 1] - self.ranges[:, 0]).sum())
 
     def stored(self, index: I64) -> I64:
         """The numbers, over the shards as they are stored, of rows of the view.
@@ -58,10 +60,24 @@ class View:
         Returns:
             int64, the shape of `index`.
         """
-        starts = np.array([start for start, _ in self.ranges], dtype=np.int64)
-        ends = np.cumsum([stop - start for start, stop in self.ranges], dtype=np.int64)
-        shifts = starts - np.concatenate([[0], ends])[: len(starts)]
+        starts, stops = self.ranges.T
+        ends = np.cumsum(stops - starts)
+        shifts = stops - ends
         return index + shifts[np.searchsorted(ends, index, side="right")] if index.size else index
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> View:
+        """Some of the rows.
+
+        Args:
+            chosen: Which of them, at least one, bool of shape [rows].
+        """
+        if chosen.all():
+            return self
+        rows = self.stored(np.flatnonzero(chosen))
+        gaps = np.flatnonzero(np.diff(rows) > 1) + 1
+        ranges = np.stack([rows[np.append(0, gaps)], rows[np.append(gaps, len(rows)) - 1] + 1], axis=1)
+        digest = hashlib.blake2b(ranges.astype("<i8").tobytes(), digest_size=16).hexdigest()
+        return dataclasses.replace(self, name=f"{self.name} where {digest}", ranges=ranges)
 
 
 def resolve(manifest: Manifest, text: str) -> View:
@@ -82,7 +98,7 @@ def resolve(manifest: Manifest, text: str) -> View:
     """
     if text in manifest.splits:
         rows = manifest.rows(text)
-        return View(name=text, manifest=manifest, split=text, ranges=((0, rows),) if rows else ())
+        return View(name=text, manifest=manifest, split=text, ranges=_as_ranges([(0, rows)] if rows else []))
     meant: dict[str, list[Range]] = {}
     for term in text.split("+"):
         found = TERM.fullmatch(term.strip())
@@ -130,16 +146,19 @@ def _view(manifest: Manifest, text: str, meant: Mapping[str, Iterable[Range]]) -
     if len(name) > NAME_LENGTH:
         name = f"{'+'.join(meant)}[{hashlib.blake2b(name.encode(), digest_size=16).hexdigest()}]"[-NAME_LENGTH:]
     if len(meant) == 1:
-        return View(name=name, manifest=manifest, split=next(iter(meant)), ranges=tuple(ranges))
+        return View(name=name, manifest=manifest, split=next(iter(meant)), ranges=_as_ranges(ranges))
     joined = "+".join(meant)
     shards = tuple(shard for split in meant for shard in manifest.shards(split))
-    merged_ranges = tuple(_merge(text, ranges))
     return View(
         name=name,
         manifest=dataclasses.replace(manifest, splits={joined: shards}),
         split=joined,
-        ranges=merged_ranges,
+        ranges=_as_ranges(_merge(text, ranges)),
     )
+
+
+def _as_ranges(ranges: Iterable[Range]) -> I64:
+    return np.array(list(ranges), dtype=np.int64).reshape(-1, 2)
 
 
 def _merge(text: str, ranges: Iterable[Range]) -> list[Range]:
@@ -188,15 +207,20 @@ class ViewChunks:
         short: The numbers in the view, ascending, of the chunks of which it has fewer rows than a full one: int64 of
             shape [n].
         rows: How many rows of these it has, int64 of shape [n].
-        parts: For each chunk that the view has only in part, by its number in the split, the rows of the shard that it
-            has: the first and the one after the last of each range.
+        cut: The numbers in the split, ascending, of the chunks that the view has only in part: int64 of shape [cut].
+        cut_starts: Where the parts of each of them begin in `parts`, and last the count of all: int64 of shape
+            [cut + 1].
+        parts: The rows of the shard that it has of them, ascending: the first and the one after the last of each range,
+            int64 of shape [parts, 2].
     """
 
     numbers: I64
     starts: I64
     short: I64
     rows: I64
-    parts: Mapping[int, tuple[Range, ...]]
+    cut: I64
+    cut_starts: I64
+    parts: I64
 
     @property
     def size(self) -> int:
@@ -220,62 +244,80 @@ class ViewChunks:
             one chunk after those of the one before.
         """
         shard, begin, end = chunk_rows(chunks, numbers)
-        cut = np.isin(numbers, list(self.parts))
-        if not cut.any():
+        if not len(self.cut):
             return shard, begin, end
-        parts = [self.parts[number] for number in numbers[cut].tolist()]
-        counts = np.ones(len(numbers), np.int64)
-        counts[cut] = [len(ranges) for ranges in parts]
-        shard, begin, end = (np.repeat(values, counts) for values in (shard, begin, end))
-        cut = np.repeat(cut, counts)
-        begin[cut], end[cut] = np.array([bounds for ranges in parts for bounds in ranges], np.int64).T
+        place = np.searchsorted(self.cut, numbers, side="right") - 1
+        cut = self.cut[place] == numbers
+        counts = np.where(cut, np.diff(self.cut_starts)[place], 1)
+        shard, begin, end, cut, first = (
+            np.repeat(values, counts) for values in (shard, begin, end, cut, self.cut_starts[place])
+        )
+        rank = np.arange(len(shard)) - np.repeat(np.cumsum(counts) - counts, counts)
+        begin[cut], end[cut] = self.parts[(first + rank)[cut]].T
         return shard, begin, end
 
     @classmethod
-    def of(cls, chunks: Chunks, ranges: Iterable[Range] | None = None) -> ViewChunks:
+    def of(cls, chunks: Chunks, ranges: I64 | None = None) -> ViewChunks:
         """The chunks of a view.
 
         In time proportional to the shards and the ranges, whatever the number of chunks.
 
         Args:
             chunks: The chunks of the split.
-            ranges: Those of the view; None for the whole split.
+            ranges: Those of the view, int64 of shape [ranges, 2]; None for the whole split.
         """
         shard_ends = np.cumsum(chunks.rows, dtype=np.int64)
         rows = int(shard_ends[-1]) if len(shard_ends) else 0
-        bounds = np.array([(0, rows)] if ranges is None else list(ranges), dtype=np.int64).reshape(-1, 2)
+        bounds = _as_ranges([(0, rows)]) if ranges is None else ranges
         bounds = bounds[bounds[:, 0] < bounds[:, 1]]
         shard_starts, full = shard_ends - chunks.rows, chunks.records * chunks.rows_per_record
 
         def chunk(row: I64) -> I64:
             shard = np.searchsorted(shard_ends, row, side="right")
-            found: I64 = chunks.starts[shard] + (row - shard_starts[shard]) // full
-            return found
+            return chunks.holding(shard, row - shard_starts[shard])
 
         low, high = chunk(bounds[:, 0]), chunk(bounds[:, 1] - 1)
         # Two ranges may share a chunk.
         begins = np.concatenate([np.ones(min(1, len(low)), np.bool_), low[1:] > high[:-1]])
         numbers, last = low[begins], high[np.concatenate([begins[1:], np.ones(min(1, len(low)), np.bool_)])]
         starts = np.concatenate([[0], np.cumsum(last - numbers + 1)]).astype(np.int64)
-        parts = {}
-        for number in np.unique(np.concatenate([low, high])).tolist():
-            shard, start, stop = (int(value[0]) for value in chunk_rows(chunks, np.array([number])))
-            first = int(shard_starts[shard])
-            held = bounds[(bounds[:, 1] > first + start) & (bounds[:, 0] < first + stop)] - first
-            found = tuple((low, high) for low, high in np.clip(held, start, stop).tolist())
-            if found != ((start, stop),):
-                parts[number] = found
-        ends = chunks.starts[1:][chunks.rows % full != 0] - 1
-        short = np.unique(np.concatenate([ends, np.array(sorted(parts), dtype=np.int64)]))
+        cut, cut_starts, parts = _cut(chunks, bounds, np.stack([low, high], axis=1), shard_starts)
+        short = np.union1d(chunks.starts[1:][chunks.rows % full != 0] - 1, cut)
         run = np.searchsorted(numbers, short, side="right") - 1
         inside = run >= 0
         inside[inside] = short[inside] <= last[run[inside]]
         short, run = short[inside], run[inside]
         _, begin, end = chunk_rows(chunks, short)
-        counts = end - begin
-        for number, ranges_of in parts.items():
-            counts[np.searchsorted(short, number)] = sum(stop - start for start, stop in ranges_of)
-        return cls(numbers=numbers, starts=starts, short=starts[run] + short - numbers[run], rows=counts, parts=parts)
+        held_rows = end - begin
+        held_until = np.concatenate([[0], np.cumsum(parts[:, 1] - parts[:, 0])])
+        held_rows[np.searchsorted(short, cut)] = np.diff(held_until[cut_starts])
+        return cls(
+            numbers=numbers,
+            starts=starts,
+            short=starts[run] + short - numbers[run],
+            rows=held_rows,
+            cut=cut,
+            cut_starts=cut_starts,
+            parts=parts,
+        )
+
+
+def _cut(chunks: Chunks, bounds: I64, edges: I64, shard_starts: I64) -> tuple[I64, I64, I64]:
+    """The chunks that a view has only in part: `cut`, `cut_starts` and `parts` of `ViewChunks`.
+
+    Args:
+        chunks: The chunks of the split.
+        bounds: The ranges of the view.
+        edges: The numbers of the chunks in which each begins and ends; of those between it has all.
+        shard_starts: The number of each shard's first row.
+    """
+    shard, begin, end = chunk_rows(chunks, edges)
+    held = bounds[:, np.newaxis] - shard_starts[shard][..., np.newaxis]
+    held = np.clip(held, begin[..., np.newaxis], end[..., np.newaxis])
+    is_part = (held[..., 0] > begin) | (held[..., 1] < end)
+    is_part[:, 1] &= edges[:, 0] < edges[:, 1]
+    cut, counts = np.unique(edges[is_part], return_counts=True)
+    return cut, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), held[is_part]
 
 
 def chunk_rows(chunks: Chunks, index: I64) -> tuple[I64, I64, I64]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from loaders.format.manifest import Manifest
-from loaders.order.epoch import Position
+from loaders.order.epoch import Position, Shuffle
 
 STATE_VERSION = 2
 
@@ -27,7 +27,7 @@ class Identity:
     Attributes:
         fingerprint: A digest of the data set; see `fingerprint`.
         split: The name of the split, or of the rows of it; see `loaders.order.splits.View`.
-        shuffle: Whether each epoch has its own order.
+        shuffle: Whether each epoch has its own order; "global" for a permutation of all rows.
         seed: The seed of the order; 0 where there is none.
         streams: How many streams there are.
         chunk_records: How many records a chunk holds.
@@ -36,7 +36,7 @@ class Identity:
 
     fingerprint: str
     split: str
-    shuffle: bool
+    shuffle: Shuffle
     seed: int
     streams: int
     chunk_records: int

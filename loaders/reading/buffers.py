@@ -35,12 +35,10 @@ class Buffers:
         return Buffers, ()
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """An array whose values are not said; that of `REUSED_BYTES` or more is aligned to `ALIGNMENT`."""
+        """An array whose values are not said, aligned to `ALIGNMENT` unless it is empty."""
         size = math.prod(shape) * dtype.itemsize
-        if size < REUSED_BYTES:
-            return np.empty(shape, dtype)
-        owner = self._free(size)
-        first = -owner.ctypes.data % ALIGNMENT
+        owner = _owner(size) if size < REUSED_BYTES else self._free(size)
+        first = -owner.__array_interface__["data"][0] % ALIGNMENT
         return owner[first : first + size].view(dtype).reshape(shape)
 
     def _free(self, size: int) -> npt.NDArray[np.uint8]:

@@ -13,6 +13,7 @@ from loaders import notebook
 from loaders.format.manifest import Manifest
 from loaders.order import splits, state
 from loaders.reading import columns
+from loaders.reading.stored import RowReader
 from loaders.storage.shards import Shards
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Rows:
             cache=cache,
             data_set="" if cache is None else state.fingerprint(manifest),
         )
-        self._ends = np.cumsum(self._shards.chunks.rows)
+        self._reader = RowReader(self._shards, None)
         self._split = split
 
     def __len__(self) -> int:
@@ -154,9 +155,5 @@ class Rows:
     def columns(self, index: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
         """The columns of rows by their numbers over the shards as they are stored, in this order."""
         found = self._shards.empty(len(index))
-        shard = np.searchsorted(self._ends, index, side="right")
-        for number in np.unique(shard).tolist():
-            places = np.flatnonzero(shard == number)
-            rows = index[places] - (self._ends[number] - self._shards.chunks.rows[number])
-            self._shards.take(number, rows, found, places)
+        self._reader.take(index, found, index)
         return found

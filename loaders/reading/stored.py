@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ LOST = -1
 """The number of a row that could not be read."""
 
 HELD_CHUNKS = 8
-"""How many chunks are read at a time to hold them."""
+"""How many chunks are read at a time where all rows are."""
 
 
 class RowReader:
@@ -38,7 +39,8 @@ class RowReader:
 
     def __init__(self, shards: Shards, skipped: SkippedRecords | None) -> None:
         self.shards, self._skipped = shards, skipped
-        self.firsts: I64 = np.cumsum(shards.chunks.rows) - shards.chunks.rows
+        self._ends: I64 = np.cumsum(shards.chunks.rows)
+        self.firsts: I64 = self._ends - shards.chunks.rows
 
     def read(self, runs: Runs, target: Columns, at: I64, order: I64 | None, rows: I64) -> None:
         """Reads runs.
@@ -60,6 +62,28 @@ class RowReader:
                 raise
             for number in np.arange(len(runs))[:, np.newaxis]:
                 self._read_or_skip(runs[number], target, at[number], order, rows, self._skipped)
+
+    def take(self, numbers: I64, target: Columns, rows: I64) -> None:
+        """Reads any rows.
+
+        Args:
+            numbers: Their numbers in the split as it is stored, int64 of shape [n].
+            target: Columns of n rows to read into.
+            rows: As in `read`; it may be `numbers`.
+
+        Raises:
+            ShardError: As in `read`.
+        """
+        shard, places = np.searchsorted(self._ends, numbers, side="right"), np.arange(len(numbers))
+        start = numbers - self.firsts[shard]
+        try:
+            self.shards.take(shard, start, target, places)
+        except ShardError:
+            if self._skipped is None:
+                raise
+            for one in places[:, np.newaxis]:
+                run = Runs(shard=shard[one], start=start[one], stop=start[one] + 1)
+                self._read_or_skip(run, target, one, None, rows, self._skipped)
 
     def _read_or_skip(
         self, run: Runs, target: Columns, at: I64, order: I64 | None, rows: I64, skipped: SkippedRecords
@@ -88,6 +112,14 @@ class RowReader:
                 skipped.note(found, record=record, rows=held)
 
 
+def stored_steps(shards: Shards, chunks: ViewChunks, rows: int) -> Iterator[tuple[int, Runs]]:
+    """All rows of a view as they are stored, a few chunks at a time: the number of the first, and the runs."""
+    sequence = RowSequence(shards.chunks, None, view=chunks)
+    step = max(1, HELD_CHUNKS * shards.chunks.records * shards.chunks.rows_per_record)
+    for start in range(0, rows, step):
+        yield start, sequence.runs(start, min(start + step, rows))
+
+
 class HeldRows:
     """All rows of a view in memory, as they are stored: an epoch then reads no file.
 
@@ -99,16 +131,13 @@ class HeldRows:
 
     def __init__(self, reader: RowReader, view: View, chunks: ViewChunks) -> None:
         shards, buffers = reader.shards, Buffers()
-        self._ranges = np.array(view.ranges, dtype=np.int64).reshape(-1, 2)
+        self._ranges = view.ranges
         self._columns = shards.empty(view.rows, buffers)
         lengths = self._ranges[:, 1] - self._ranges[:, 0]
         # How many rows of the split are left out before each range.
         self._left_out = self._ranges[:, 0] - np.cumsum(lengths) + lengths
         self._rows = np.arange(view.rows)
-        sequence = RowSequence(shards.chunks, None, view=chunks)
-        step = max(1, HELD_CHUNKS * shards.chunks.records * shards.chunks.rows_per_record)
-        for start in range(0, view.rows, step):
-            runs = sequence.runs(start, min(start + step, view.rows))
+        for start, runs in stored_steps(shards, chunks, view.rows):
             sizes = runs.stop - runs.start
             reader.read(runs, self._columns, start + np.cumsum(sizes) - sizes, None, self._rows)
 

@@ -14,7 +14,7 @@ from loaders.format.records import Columns
 from loaders.order import epoch as order
 from loaders.order import hashing, state
 from loaders.order.epoch import Deal, Position, RowSequence, Runs
-from loaders.order.splits import ViewChunks
+from loaders.order.splits import View, ViewChunks
 from loaders.reading.buffers import Buffers
 from loaders.reading.stored import LOST, HeldRows, RowReader, gather
 
@@ -69,6 +69,13 @@ AHEAD_WINDOWS = 2
 together twice the bytes of a window of one."""
 
 
+ROWS_BESIDE = 8
+"""The first batch is read by itself where the chunks that hold its rows have so many times as many."""
+
+PERMUTED_PARTS = 16
+"""Where all rows are permuted, so many windows are read for one: a shard is still asked for many rows at once."""
+
+
 class BatchReader:
     """Reads the rows of batches; threads may share it. It holds the last window of each of the host's streams.
 
@@ -77,7 +84,8 @@ class BatchReader:
 
     Args:
         reader: What reads rows.
-        chunks: The chunks of the view that is read.
+        view: The rows that are read.
+        chunks: Their chunks.
         deal: How rows are dealt to batches.
         identity: What the order depends on.
         buffers: Where windows and batches lie.
@@ -87,6 +95,7 @@ class BatchReader:
     def __init__(
         self,
         reader: RowReader,
+        view: View,
         chunks: ViewChunks,
         deal: Deal,
         identity: state.Identity,
@@ -94,14 +103,22 @@ class BatchReader:
         *,
         held: HeldRows | None = None,
     ) -> None:
-        self._reader, self._chunks, self._deal, self._held = reader, chunks, deal, held
+        self._reader, self._view, self._chunks, self._deal, self._held = reader, view, chunks, deal, held
         self._size = max(1, identity.window_rows // deal.streams)
+        self._window_of: type[Window] = Window
+        if identity.shuffle == "global":
+            self._window_of = PermutedWindow
+            self._size = max(1, self._size // PERMUTED_PARTS // deal.stream_batch) * deal.stream_batch
         self._rows, self._buffers = identity.window_rows, buffers
         self._seed = identity.seed if identity.shuffle else None
         self._ahead = 0 if reader.shards.store.is_mapped or held is not None else AHEAD_WINDOWS
         self._windows: dict[int, dict[tuple[int, int], Window]] = {stream: {} for stream in deal.own}
         self._sequences: dict[int, RowSequence] = {}
         self._lock = threading.Lock()
+        # Rows that are shuffled lie in all chunks of a window, of which the first batch waits for its own rows alone:
+        # but not where each would be a request, or have its whole record parsed.
+        found = reader.shards.store.is_mapped and reader.shards.chunks.record_bytes is not None
+        self.is_begun = self._seed is None or held is not None or not found
 
     def batch(self, at: Position) -> RawBatch:
         """The batch at a position; rows that could not be read are not in it."""
@@ -162,7 +179,7 @@ class BatchReader:
         with self._lock:
             windows, name = self._windows[stream], (epoch, number)
             if name not in windows or (self._seed is None and windows[name].first > start):
-                windows[name] = Window(self, epoch, stream, number, start if self._seed is None else 0)
+                windows[name] = self._window_of(self, epoch, stream, number, start if self._seed is None else 0)
             # Threads may be in two windows, and what was asked for is not asked for again.
             first = (epoch, number - (self._ahead > 0))
             self._windows[stream] = {
@@ -179,7 +196,7 @@ class BatchReader:
             windows = self._windows[stream]
             for name in ((epoch, found) for found in range(number, last + 1)):
                 if name not in windows:
-                    windows[name] = Window(self, epoch, stream, name[1], 0)
+                    windows[name] = self._window_of(self, epoch, stream, name[1], 0)
                 if not windows[name].is_asked:
                     windows[name].is_asked = True
                     wanted.append(windows[name])
@@ -236,10 +253,16 @@ class Window:
         self._reader, self._stream = reader, stream
         self._lock = threading.Lock()
         self._runs: Runs | None = None
+        self._is_read = False
 
     def rows(self, start: int, stop: int) -> tuple[Columns, I64]:
         """The columns of rows `start` up to `stop` of the window's order, and their numbers in the split."""
-        reader, places = self._reader, self._read(start, stop)
+        reader = self._reader
+        if not reader.is_begun:
+            reader.is_begun = True
+            if (alone := self._rows_alone(start, stop)) is not None:
+                return alone
+        places = self._read(start, stop)
         if reader._held is not None:
             return reader._held.take(self._numbers[places], reader._buffers)
         # The rows of large features are at their places, and so is what is not shuffled.
@@ -249,6 +272,21 @@ class Window:
             for name, values in self._columns.items()
         }
         return found, self._numbers[places]
+
+    def _rows_alone(self, start: int, stop: int) -> tuple[Columns, I64] | None:
+        """As `rows`, without what lies beside them in their chunks; None where that is little."""
+        reader = self._reader._reader
+        with self._lock:
+            if self._runs is None:
+                self._runs = self._prepare()
+            places = self._places[start:stop]
+            wanted = self._runs[self._wanted(places)]
+            if (wanted.stop - wanted.start).sum() < ROWS_BESIDE * len(places):
+                return None
+        numbers = self._numbers[places]
+        columns = reader.shards.empty(len(numbers), self._reader._buffers)
+        reader.take(numbers, columns, numbers)
+        return columns, numbers
 
     def load(self) -> None:
         """Reads all rows that have not been read. What fails is tried again, and raised, when it is asked for."""
@@ -275,6 +313,8 @@ class Window:
         runs = reader._sequence(epoch).runs(found.start + first, found.stop)
         sizes = runs.stop - runs.start
         self._places, self._begins = found.places, first + np.cumsum(sizes) - sizes
+        chunk = shards.chunks.holding(runs.shard, runs.start)
+        self._chunk = np.cumsum(np.diff(chunk, prepend=-1) != 0) - 1
         self._left = np.ones(len(runs), np.bool_)
         shifts = np.repeat(reader._reader.firsts[runs.shard] + runs.start - self._begins, sizes)
         self._numbers = np.concatenate([np.zeros(first, np.int64), shifts + np.arange(first, first + len(shifts))])
@@ -288,9 +328,36 @@ class Window:
         return runs
 
     def _wanted(self, places: I64) -> npt.NDArray[np.bool_]:
-        """Which runs hold these rows of the window and have not been read: bool of shape [runs]."""
+        """Which runs of the chunks that hold these rows have not been read: bool of shape [runs]."""
         if len(places) == len(self._places) or not self._left.any():
             return self._left.copy()
         wanted = np.zeros(len(self._left), np.bool_)
-        wanted[np.searchsorted(self._begins, places, side="right") - 1] = True
-        return wanted & self._left
+        wanted[self._chunk[np.searchsorted(self._begins, places, side="right") - 1]] = True
+        chosen: npt.NDArray[np.bool_] = wanted[self._chunk] & self._left
+        return chosen
+
+
+class PermutedWindow(Window):
+    """Rows of a stream of which every epoch is a permutation of all rows: they are read one by one, in their order."""
+
+    def rows(self, start: int, stop: int) -> tuple[Columns, I64]:
+        """As `Window.rows`."""
+        numbers = self._read(0, None)
+        if self._reader._held is not None:
+            return self._reader._held.take(numbers[start:stop], self._reader._buffers)
+        return {name: values[start:stop] for name, values in self._columns.items()}, numbers[start:stop]
+
+    def _read(self, start: int, stop: int | None) -> I64:
+        """Reads all rows, and returns their numbers in the split."""
+        with self._lock:
+            if not self._is_read:
+                reader, (epoch, number) = self._reader, self.name
+                assert reader._seed is not None, "rows that are not shuffled are read as they are stored"
+                first, end = number * reader._size, (number + 1) * reader._size
+                rows = order.permuted_rows(reader._deal, self._stream, first, end, seed=reader._seed, epoch=epoch)
+                self._numbers = reader._view.stored(rows)
+                if reader._held is None:
+                    self._columns = reader._reader.shards.empty(len(rows), reader._buffers)
+                    reader._reader.take(self._numbers, self._columns, self._numbers)
+                self._is_read = True
+            return self._numbers

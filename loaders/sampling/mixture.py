@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from loaders.numpy import Loader
 from loaders.order.state import StateError
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 VERSION = 3
 DIGEST_BYTES = 4
 
+Weights = npt.NDArray[np.float64]
+
 PLACE = ("epoch", "rows")
 """What a loader's state has beside what the order depends on."""
 
@@ -36,19 +39,25 @@ class Mixture:
     With weights every batch is one loader's, and after n batches each has given its share of n to within less than the
     number of loaders. Which one is next is a function of the weights and the number of the step alone, so that hosts
     agree on it: that for which `(batches + 1/2) / weight` is least, the first of several (Webster's apportionment).
+    Weights may change during a training: the next one is then that of those with a weight that is furthest behind the
+    sum of its shares of all batches up to the next.
 
     Args:
         loaders: The loaders, all of `loaders.Loader` or all of `loaders.numpy.Loader`, with `epochs=None` and, if there
             is one, this host's `shard`. Without weights their batches have the same features, dtypes and shapes, and
             `remainder="drop"` or `"pad"` gives all of one size.
-        weights: A number above 0 for each loader.
+        weights: A number above 0 for each loader; or, where they change, such lists by the number of the batch, of all
+            that are yielded, from which on they count, such as `{0: [1, 0], 1000: [3, 1]}`, in which some may be 0.
 
     Raises:
-        ValueError: If there is no loader, one ends, or the weights are not one above 0 for each.
+        ValueError: If there is no loader, one ends, or the weights are not as described.
     """
 
     def __init__(
-        self, loaders: Sequence[Loader] | Sequence[TensorLoader], *, weights: Sequence[float] | None = None
+        self,
+        loaders: Sequence[Loader] | Sequence[TensorLoader],
+        *,
+        weights: Sequence[float] | Mapping[int, Sequence[float]] | None = None,
     ) -> None:
         self._loaders: tuple[Any, ...] = tuple(loaders)
         if not self._loaders or any(loader.epochs is not None for loader in self._loaders):
@@ -56,11 +65,7 @@ class Mixture:
                 "a mixture is of loaders with epochs=None; found epochs "
                 f"{', '.join(str(loader.epochs) for loader in self._loaders)}"
             )
-        self._weights = None if weights is None else np.array(weights, dtype=np.float64)
-        if self._weights is not None and (
-            self._weights.shape != (len(self._loaders),) or not (self._weights > 0).all()
-        ):
-            raise ValueError(f"weights is a number above 0 for each of {len(self._loaders)} loaders; found {weights!r}")
+        self._weights = None if weights is None else _check(weights, len(self._loaders))
         self._states = [loader.state_dict() for loader in self._loaders]
         self._batches = [0] * len(self._loaders)
         self._iteration: object = None
@@ -221,11 +226,65 @@ def _digest(state: Mapping[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
-def next_source(batches: Sequence[int], weights: np.ndarray[Any, np.dtype[np.float64]]) -> int:
+def _check(weights: Sequence[float] | Mapping[int, Sequence[float]], count: int) -> Weights | Schedule:
+    """Weights of so many loaders; an error where they are of others, or where one that stays is not above 0."""
+    found: Weights | Schedule
+    if isinstance(weights, Mapping):
+        found, above = Schedule(weights), True
+    else:
+        found = np.array(weights, dtype=np.float64)
+        above = bool((found > 0).all())
+    if found.shape != (count,) or not above:
+        raise ValueError(f"weights is a number above 0 for each of {count} loaders; found {weights!r}")
+    return found
+
+
+class Schedule:
+    """Weights that change.
+
+    Args:
+        weights: The weights of all sources, by the number of the batch from which on they count; the first is 0.
+
+    Attributes:
+        shape: `(sources,)`.
+
+    Raises:
+        ValueError: If none counts from the beginning, or they are not numbers of at least 0, some above it, as many
+            each time.
+    """
+
+    def __init__(self, weights: Mapping[int, Sequence[float]]) -> None:
+        starts = sorted(operator.index(start) for start in weights)
+        if not starts or starts[0] != 0:
+            raise ValueError(f"weights that change begin with batch 0; found {weights!r}")
+        if len({len(weights[start]) for start in starts}) > 1:
+            raise ValueError(f"weights that change are as many from each batch on; found {weights!r}")
+        values = np.array([weights[start] for start in starts], dtype=np.float64)
+        if not ((values >= 0) & np.isfinite(values)).all() or not values.any(axis=1).all():
+            raise ValueError(f"weights that change are at least 0, and of each list one is above it; found {weights!r}")
+        self._starts, self._shares = np.array(starts), values / values.sum(axis=1, keepdims=True)
+        self.shape = values.shape[1:]
+
+    def due(self, batches: int) -> Weights:
+        """How many of the first batches each source has by its weights, a fraction: float64 of shape [sources]."""
+        lengths = np.diff(np.minimum(np.append(self._starts, batches), batches))
+        shares: Weights = lengths @ self._shares
+        return shares
+
+    def next_source(self, batches: Sequence[int]) -> int:
+        """Which source gives the next batch, by how many each has given."""
+        count = sum(batches)
+        share = self._shares[np.searchsorted(self._starts, count, side="right") - 1]
+        return int(np.argmax(np.where(share > 0, self.due(count + 1) - np.array(batches), -np.inf)))
+
+
+def next_source(batches: Sequence[int], weights: Weights | Schedule) -> int:
     """Which source gives the next batch.
 
     Args:
         batches: How many each has given.
-        weights: The weight of each, float64 of shape [sources].
+        weights: The weight of each, float64 of shape [sources]; or weights that change.
     """
+    if isinstance(weights, Schedule):
+        return weights.next_source([int(count) for count in batches])
     return int(np.argmin((np.array(batches) + 0.5) / weights))

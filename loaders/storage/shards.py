@@ -5,8 +5,8 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import threading
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from loaders.format.records import Columns, RecordError
 from loaders.format.spec import FeatureSpec
 from loaders.order.chunks import CHUNK_BYTES, Chunks
 from loaders.order.epoch import Run, Runs
+from loaders.storage.pieces import Piece, runs_of
 from loaders.storage.store import ShardError, Store
 
 if TYPE_CHECKING:
@@ -115,18 +116,33 @@ class Shards:
             ShardError: If a shard is missing, or a record is damaged: the first one of the runs. Rows of the runs after
                 it may be read or not.
         """
+        if self._are_short(runs):
+            sizes = runs.stop - runs.start
+            ranks = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+            shard, start, place = (np.repeat(values, sizes) for values in (runs.shard, runs.start, at))
+            self.take(shard, start + ranks, target, place + ranks, order)
+            return
         # Records that differ in size are parsed one by one.
         row_bytes = TOGETHER_BYTES if self.chunks.record_bytes is None else self.chunks.record_bytes / self._full
         group = (np.cumsum(runs.stop - runs.start) * row_bytes).astype(np.int64) // TOGETHER_BYTES
         if not self.store.is_mapped:  # each waits for its first byte, or for a copy
             group = np.arange(len(runs), dtype=np.int64)
         parts = np.split(np.arange(len(runs)), np.flatnonzero(group[1:] != group[:-1]) + 1)
+        self._each(lambda part: self._read_group(runs[part], target, at[part], order), parts)
+
+    def _are_short(self, runs: Runs) -> bool:
+        """Whether most runs are of the chunk that the one before is of: one by one they would take long."""
+        chunk = self.chunks.holding(runs.shard, runs.start)
+        return 2 * int((chunk[1:] == chunk[:-1]).sum()) > len(runs)
+
+    def _each(self, read: Callable[[npt.NDArray[np.int64]], None], parts: Sequence[npt.NDArray[np.int64]]) -> None:
+        """Reads parts, several at once where reading waits for a request."""
         if self.store.is_mapped or len(parts) == 1:
             for part in parts:
-                self._read_group(runs[part], target, at[part], order)
+                read(part)
             return
         with concurrent.futures.ThreadPoolExecutor(min(len(parts), READS_AT_ONCE)) as threads:
-            for _ in threads.map(lambda part: self._read_group(runs[part], target, at[part], order), parts):
+            for _ in threads.map(read, parts):
                 pass
 
     def _read_group(
@@ -171,7 +187,7 @@ class Shards:
                     else:
                         records.put(values, spec, target[spec.name][place : place + count])
 
-    def _pieces(self, run: Run, at: int) -> Iterator[_Piece]:
+    def _pieces(self, run: Run, at: int) -> Iterator[Piece]:
         """The rows of a run in full records, and those in the shorter one at the end of the shard."""
         full, rows = self._full, int(self.chunks.rows[run.shard])
         tail = rows // full * full
@@ -183,7 +199,7 @@ class Shards:
                 first = start // full
                 frames, layout = self._frames(run.shard, first, -(-stop // full), count)
                 low = start - first * full
-                yield _Piece(run.shard, first, frames, layout, low, low + stop - start, at + start - run.start)
+                yield Piece(run.shard, first, frames, layout, low, low + stop - start, at + start - run.start)
 
     def _read_parsed(
         self, runs: Runs, target: Columns, at: npt.NDArray[np.int64], order: npt.NDArray[np.int64] | None
@@ -203,58 +219,87 @@ class Shards:
         """The layout of a record of so many rows."""
         return record_layout(self._all, rows=rows, rows_per_record=self._full)
 
-    def take(self, shard: int, rows: npt.NDArray[np.int64], target: Columns, places: npt.NDArray[np.int64]) -> None:
+    def take(
+        self,
+        shard: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.int64],
+        target: Columns,
+        places: npt.NDArray[np.int64],
+        order: npt.NDArray[np.int64] | None = None,
+    ) -> None:
         """Reads any rows; the checksum of a record is compared when it is first taken from.
 
         Args:
-            shard: The number of a shard.
-            rows: Its rows to read, int64 of shape [n].
+            shard: The number of the shard of each row, int64 of shape [n].
+            rows: The number of each row in it, int64 of shape [n].
             target: Columns to read into.
             places: The rows of `target` where they go, int64 of shape [n].
+            order: As in `read_runs`.
 
         Raises:
-            ShardError: If the shard is missing, or a record is damaged.
+            ShardError: If a shard is missing, or a record is damaged.
         """
+        group = shard if self.store.has_files else self.chunks.holding(shard, rows)
+        by_group = np.argsort(group, kind="stable")
+        starts = np.flatnonzero(np.diff(group[by_group], prepend=-1))
+        # What is taken is copied once more, so a little at a time.
+        step = max(1, TOGETHER_BYTES // max(1, sum(spec.row_bytes for spec in self.features if not spec.variable)))
+        rank = np.arange(len(group)) - np.repeat(starts, np.diff(starts, append=len(group)))
+        parts = np.split(by_group, np.flatnonzero(rank % step == 0))[1:]
+        self._each(lambda part: self._take_again(int(shard[part[0]]), rows[part], target, places[part], order), parts)
+
+    def _take_again(self, shard: int, *given: Any) -> None:
         try:
-            self._take(shard, rows, target, places)
+            self._take(shard, *given)
         except ShardError:
             if not self.store.discard(shard):
                 raise
-            self._take(shard, rows, target, places)
+            self._take(shard, *given)
 
-    def _take(self, shard: int, rows: npt.NDArray[np.int64], target: Columns, places: npt.NDArray[np.int64]) -> None:
+    def _take(
+        self,
+        shard: int,
+        rows: npt.NDArray[np.int64],
+        target: Columns,
+        places: npt.NDArray[np.int64],
+        order: npt.NDArray[np.int64] | None,
+    ) -> None:
         record, row = np.divmod(rows, self._full)
+        numbers = np.unique(record)
         if self.chunks.record_bytes is None:
-            for number in np.unique(record).tolist():
-                held = record == number
-                columns = self._record(shard, number)
-                for name, values in columns.items():
-                    target[name][places[held]] = values[row[held]]
+            for first, end in runs_of(numbers):
+                for number, columns in self._parsed_again(shard, first, end):
+                    held = record == number
+                    for name, values in columns.items():
+                        target[name][self._there(name, places[held], order)] = values[row[held]]
             return
         tail, rest = divmod(int(self.chunks.rows[shard]), self._full)
-        for count, held in ((self._full, record < tail), (rest, record == tail)):
-            if not held.any():
-                continue
-            numbers = np.unique(record[held])
-            # All from one view of the file, or a request for each record.
-            runs = [(int(numbers[0]), int(numbers[-1]) + 1)]
-            if not self.store.is_local(shard):
-                runs = [(number, number + 1) for number in numbers.tolist()]
-            for first, end in runs:
-                inside = held & (record >= first) & (record < end)
+        for count, some in ((self._full, numbers[numbers < tail]), (rest, numbers[numbers == tail])):
+            # All from one view of the file, or a request for each run of records.
+            together = [(int(some[0]), int(some[-1]) + 1)] if len(some) and self.store.is_local(shard) else None
+            for first, end in together or runs_of(some):
+                inside = (record >= first) & (record < end)
                 frames, layout = self._frames(shard, first, end, count)
-                self._check_some(shard, first, frames, layout, numbers[(numbers >= first) & (numbers < end)] - first)
+                self._check_some(shard, first, frames, layout, some[(some >= first) & (some < end)] - first)
                 for spec in self.features:
                     found = records.values(frames, layout, spec)[record[inside] - first, row[inside]]
-                    target[spec.name][places[inside]] = records.decoded(found, spec)
+                    there = self._there(spec.name, places[inside], order)
+                    target[spec.name][there] = records.decoded(found, spec)
 
-    def _record(self, shard: int, number: int) -> Columns:
-        """The columns of a record whose rows differ in size; the last one is kept, as the next row is often its."""
+    def _there(
+        self, name: str, places: npt.NDArray[np.int64], order: npt.NDArray[np.int64] | None
+    ) -> npt.NDArray[np.int64]:
+        """Where rows of a feature go."""
+        return places if order is None or name not in self.scattered else order[places]
+
+    def _parsed_again(self, shard: int, first: int, end: int) -> Sequence[tuple[int, Columns]]:
+        """The columns of records whose rows differ in size; the last one is kept, as the next row is often its."""
         last = self._last
-        if last[:2] != (shard, number):
-            ((_, columns),) = self._parsed(shard, number, number + 1)
-            self._last = last = (shard, number, columns)
-        return last[2]
+        if last[:2] == (shard, first) and end - first == 1:
+            return [last[1:]]
+        found = self._parsed(shard, first, end)
+        self._last = (shard, *found[-1])
+        return found
 
     def _check_some(
         self,
@@ -271,7 +316,8 @@ class Shards:
         left = numbers if good is None else numbers[~good[numbers + first]]
         for start in range(0, len(left), step):
             some = left[start : start + step]
-            self._check(shard, first + some, frames[some], layout)
+            consecutive = int(some[-1]) - int(some[0]) + 1 == len(some)  # a view then, and no copy
+            self._check(shard, first + some, frames[some[0] : some[-1] + 1] if consecutive else frames[some], layout)
 
     def _frames(self, shard: int, record: int, end: int, rows: int) -> tuple[npt.NDArray[np.uint8], RecordLayout]:
         """The frames of records of `rows` rows each, a view of the file, and their layout."""
@@ -286,9 +332,9 @@ class Shards:
         """Some bytes of a shard, fewer where it ends."""
         return self.store.read(shard, begin, end)
 
-    def _check_pieces(self, pieces: Sequence[_Piece]) -> None:
+    def _check_pieces(self, pieces: Sequence[Piece]) -> None:
         """Checks the frames that this process has not checked yet."""
-        left: dict[int, list[tuple[_Piece, npt.NDArray[np.int64], npt.NDArray[np.uint8]]]] = {}
+        left: dict[int, list[tuple[Piece, npt.NDArray[np.int64], npt.NDArray[np.uint8]]]] = {}
         for piece in pieces:
             good, numbers, frames = self._good(piece.shard), piece.numbers(), piece.frames
             if good is not None and good[numbers].any():
@@ -347,50 +393,6 @@ class Shards:
         except RecordError as error:
             raise self.store.error(shard, record, str(error)) from error
         return result
-
-
-@dataclasses.dataclass(frozen=True)
-class _Piece:
-    """Rows `low` up to `high` of frames of one layout, the first of which is record `first` of a shard.
-
-    They go to the target from its row `at` on.
-    """
-
-    shard: int
-    first: int
-    frames: npt.NDArray[np.uint8]
-    layout: RecordLayout
-    low: int
-    high: int
-    at: int
-
-    def numbers(self) -> npt.NDArray[np.int64]:
-        """The numbers of the records."""
-        return np.arange(self.first, self.first + len(self.frames))
-
-    def blocks(self) -> Iterator[tuple[_Block, int]]:
-        """The same as blocks of the same rows of each frame, at most three, and the row of the target of each."""
-        rows, at = self.layout.rows, self.at
-        first, head = divmod(self.low, rows)
-        last, tail = divmod(self.high, rows)
-        blocks = [_Block(first, first + 1, head, min(rows, self.high - first * rows))] if head or first == last else []
-        first += bool(blocks)
-        if first < last:
-            blocks.append(_Block(first, last, 0, rows))
-        if tail and first <= last:
-            blocks.append(_Block(last, last + 1, 0, tail))
-        for block in blocks:
-            yield block, at
-            at += (block.stop - block.start) * (block.high - block.low)
-
-
-class _Block(NamedTuple):
-    """Rows `low` up to `high` of each of the frames `start` up to `stop`."""
-
-    start: int
-    stop: int
-    low: int
-    high: int
 
 
 def empty_column(spec: FeatureSpec, rows: int, memory: Memory = np) -> npt.NDArray[Any]:

@@ -121,6 +121,11 @@ class Store:
         """Whether shards are local files that are mapped where they are."""
         return self._cache is None and not is_remote(self._root)
 
+    @property
+    def has_files(self) -> bool:
+        """Whether shards are local files or have copies, so that many readings of one cost one map."""
+        return self._cache is not None or not is_remote(self._root)
+
     def file(self, shard: int) -> tuple[int, ...] | None:
         """Numbers that tell the local file that a shard was last read from from all others; None if there was none."""
         return self._found.get(shard)

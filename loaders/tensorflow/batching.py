@@ -64,7 +64,10 @@ def make_assembly(root: str, manifest: Manifest, options: TensorFlowOptions, *, 
     needed, arrange = arranger(yielded, as_supervised=options.as_supervised, lengths=lengths)
     if transform is None and not any(feature.ragged for feature in needed) and buckets is None and not beside:
         return Assembly(features=needed, arrange=arrange, finish=None, buckets=None)
-    names = {feature.name for feature in needed} | (transform.inputs if transform else frozenset())
+    names = {feature.name for feature in needed}
+    if transform is not None:
+        transform = transform.only(names)
+        names |= transform.inputs
     if buckets:
         names.add(buckets.feature.name)
     read = tuple(feature for feature in features if feature.name in names)

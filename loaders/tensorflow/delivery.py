@@ -10,6 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from loaders.reading.buffers import ALIGNMENT
+
 GPU = "/gpu:0"
 
 QUIET_SECONDS = 0.02
@@ -24,13 +26,30 @@ def deliver(
         dataset = dataset.map(map_fn, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     if prefetch:
         dataset = dataset.prefetch(prefetch)
-    dataset = untuned(dataset)
-    if device == "auto":
-        device = GPU if tf.config.list_physical_devices("GPU") else None
-    if not device:
+    dataset, device = untuned(dataset), device_of(device)
+    if device is None:
         return dataset
     # It must be the last step. The copy is behind a generator, of which tf.data does not know that it keeps the number.
     return with_cardinality(dataset.apply(tf.data.experimental.prefetch_to_device(device)), dataset.cardinality())
+
+
+def device_of(device: str | None) -> str | None:
+    """The device that batches are copied to; None where they stay in the host's memory."""
+    if device == "auto":
+        return GPU if tf.config.list_physical_devices("GPU") else None
+    return device or None
+
+
+def tensors(batch: Any) -> Any:
+    """A batch of NumPy arrays as tensors: of their memory, where it is aligned for TensorFlow, and else of a copy."""
+    if isinstance(batch, dict):
+        return {name: tensors(values) for name, values in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(tensors(values) for values in batch)
+    aligned = batch.__array_interface__["data"][0] % ALIGNMENT == 0
+    if batch.dtype == object or not (aligned and batch.flags.c_contiguous and batch.flags.writeable):
+        return tf.convert_to_tensor(batch)
+    return tf.experimental.dlpack.from_dlpack(batch.__dlpack__())
 
 
 def check_device(device: str | None) -> None:

@@ -11,12 +11,15 @@ from typing import Any, Unpack
 import tensorflow as tf
 
 from loaders.format.manifest import Manifest, ManifestError
-from loaders.options import TensorFlowKeywords, TensorFlowOptions, shows
+from loaders.numpy import ArrayBatches
+from loaders.options import TensorFlowKeywords, TensorFlowOptions, check_local, shows
 from loaders.order import hashing, splits, state
+from loaders.order.epoch import Position
 from loaders.order.position import IterationSpan, make_cursor, position_after
 from loaders.order.splits import ViewChunks
 from loaders.reading import columns
 from loaders.reading.buffers import Buffers
+from loaders.reading.choosing import rows_where
 from loaders.reading.loader import ResumableLoader
 from loaders.reading.stored import HeldRows, RowReader
 from loaders.reading.windows import BatchReader
@@ -27,7 +30,7 @@ from loaders.storage.store import make_cache
 from loaders.tensorflow import pipeline
 from loaders.tensorflow.augmenter import Augmenter, sample_batch
 from loaders.tensorflow.batching import LOST, ROWS, Assembly, make_assembly
-from loaders.tensorflow.delivery import check_device, deliver, with_cardinality
+from loaders.tensorflow.delivery import check_device, deliver, device_of, tensors, with_cardinality
 from loaders.tensorflow.pipeline import StreamReader
 
 
@@ -56,19 +59,22 @@ class Loader(ResumableLoader):
         self._options = TensorFlowOptions(**options)
         check_device(self._options.device)
         self._root, self._manifest = os.fspath(root), read_manifest(root)
-        try:
-            self._view = splits.resolve(self._manifest, split)
-        except ManifestError as error:
-            raise ManifestError(f"{self._root}: {error}") from error
-        self._cursor = make_cursor(self._manifest, self._view, **self._options.of_order())
+        check_local(self._root, self._options)
         remainder = self._options.remainder
         self._skipped = damage.make_skipped(self._options.on_corrupt, remainder=remainder)
         self._cache = make_cache(self._options.cache_dir, self._options.cache_bytes)
+        try:
+            view = splits.resolve(self._manifest, split)
+        except ManifestError as error:
+            raise ManifestError(f"{self._root}: {error}") from error
+        self._view = rows_where(self._root, view, self._options.where, cache=self._cache, skipped=self._skipped)
+        self._cursor = make_cursor(self._manifest, self._view, **self._options.of_order())
         self._assembly = self._make_assembly()
         if remainder == "pad":
             _check_mask(self._manifest, self._options)
         if self._assembly.buckets:
             self._check_buckets(split)
+        self._arrays = self._make_arrays()
         self._reader: StreamReader | None = None
         self._whole = False
         self._built: tuple[tf.data.Dataset, tf.Variable] | None = None
@@ -126,15 +132,31 @@ class Loader(ResumableLoader):
         beside = [ROWS] * bool(self._options.augment) + [LOST] * (self._skipped is not None)
         return make_assembly(self._root, self._manifest, self._options, beside=beside)
 
+    def _make_arrays(self) -> ArrayBatches | None:
+        """The batches as arrays, where tensors of their memory are what the pipeline yields; otherwise None."""
+        options = self._options
+        transforms = options.transform and self._manifest.transformed is not None
+        ragged = options.ragged == "ragged" and any(feature.ragged for feature in self._assembly.features)
+        if transforms or ragged or options.map_fn is not None or device_of(options.device):
+            return None
+        return ArrayBatches(self._root, self._view, self._cursor, options, cache=self._cache, skipped=self._skipped)
+
     def _run(self, span: IterationSpan, iteration: object) -> Iterator[tuple[dict[str, Any], Any]]:
-        if self._cursor.deal.advance(span.start, 0, end=span.end) is not None:
+        for position, batch in self._placed(span):
+            self._cursor.consume(position, iteration)
+            yield state.dump(self._cursor.identity, position), batch
+        self._cursor.close(span, iteration)
+
+    def _placed(self, span: IterationSpan) -> Iterator[tuple[Position, Any]]:
+        """The batches of an iteration, each with the position after it."""
+        if self._arrays is not None:
+            for position, batch in self._arrays.ahead(span, prefetch=self._options.prefetch):
+                yield position, tensors(batch)
+        elif self._cursor.deal.advance(span.start, 0, end=span.end) is not None:
             dataset, variable = self._pipeline()
             pipeline.set_start(variable, span)
             for number, batch in enumerate(self._named(dataset)):
-                position = position_after(self._cursor.deal, span.start, number)
-                self._cursor.consume(position, iteration)
-                yield state.dump(self._cursor.identity, position), batch
-        self._cursor.close(span, iteration)
+                yield position_after(self._cursor.deal, span.start, number), batch
 
     def _named(self, dataset: tf.data.Dataset) -> Iterator[Any]:
         """The elements of the pipeline; where a shard cannot be read, the error of it and not TensorFlow's."""
@@ -190,6 +212,7 @@ class Loader(ResumableLoader):
             deal = dataclasses.replace(deal, remainder="keep")
         return BatchReader(
             rows,
+            view,
             chunks,
             deal,
             identity,

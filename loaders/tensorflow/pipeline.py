@@ -170,7 +170,9 @@ def build(
         variable.assign(tf.stack([*after, tf.zeros_like(rows)]))
         # For ever nothing would never yield.
         numbers = tf.data.Dataset.range(epoch, end if deal.batches() else epoch)
-        return numbers.map(lambda number: (number, tf.where(number == epoch, rows, tf.zeros_like(rows))))
+        # A function more, for a map, would take a tenth of the time to the first batch.
+        later = tf.data.Dataset.from_tensors(tf.zeros_like(rows)).repeat()
+        return tf.data.Dataset.zip(numbers, tf.data.Dataset.from_tensors(rows).concatenate(later))
 
     def epoch_batches(epoch: tf.Tensor, start: tf.Tensor) -> tf.data.Dataset:
         batches = reader.batches(epoch, start)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import posixpath
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 try:
@@ -39,7 +40,7 @@ class Transform:
 
     Attributes:
         features: The features of a transformed batch, sorted by name.
-        inputs: The names of the features that the SavedModel takes.
+        inputs: The names of the features that the SavedModel takes, and needs.
     """
 
     def __init__(self, root: str, manifest: Manifest) -> None:
@@ -64,6 +65,16 @@ class Transform:
             self._signature = _input_signature(self._model.transform_fn)
         self.inputs = frozenset(self._signature)
 
+    def only(self, names: Collection[str]) -> Transform:
+        """The transform of these features alone, which takes what they are made of."""
+        chosen = copy.copy(self)
+        chosen.features = tuple(feature for feature in self.features if feature.name in names)
+        if self._model is not None:
+            made = {name for name in names if name in self._raw or name not in self._stored}
+            made |= {name + FLOAT64_SUFFIX for name in made}
+            chosen.inputs = _inputs_of(self._model.transform_fn, made)
+        return chosen
+
     def __call__(self, batch: Mapping[str, Any]) -> Tensors:
         """Transforms a batch.
 
@@ -75,7 +86,7 @@ class Transform:
             pass by.
         """
         outputs = {}
-        if self._model is not None:
+        if self._model is not None and self.inputs:
             rows = _rows(next(iter(batch.values())))
             outputs = self._model.transform_fn(
                 {name: self._input(name, spec, batch, rows) for name, spec in self._signature.items()}
@@ -89,7 +100,7 @@ class Transform:
         return result
 
     def _input(self, name: str, spec: tf.TensorSpec, batch: Mapping[str, Any], rows: tf.Tensor) -> tf.Tensor:
-        """The raw values of a feature; zeros where the shards hold it transformed, as nothing that is used needs it."""
+        """The raw values of a feature; zeros where they are not there, as nothing that is used needs them."""
         stored = self._stored.get(name)
         if name in batch and stored is not None:
             values = _flat(name, batch) if stored.ragged else batch[name]
@@ -128,11 +139,29 @@ def on_device(transform: Transform) -> Callable[[Mapping[str, Any]], Tensors]:
     return run
 
 
+def _concrete(function: Any) -> Any:
+    return function if hasattr(function, "structured_input_signature") else function.concrete_functions[0]
+
+
 def _input_signature(function: Any) -> dict[str, tf.TensorSpec]:
     """The names and specs that the one argument of a loaded function has, a dict."""
-    concrete = function if hasattr(function, "structured_input_signature") else function.concrete_functions[0]
-    (inputs,), _ = concrete.structured_input_signature
+    (inputs,), _ = _concrete(function).structured_input_signature
     return dict(inputs)
+
+
+def _inputs_of(function: Any, names: Collection[str]) -> frozenset[str]:
+    """The names of the inputs that outputs of a loaded function are made of. TensorFlow sorts dicts by name."""
+    concrete = _concrete(function)
+    inputs = dict(zip((tensor.op.name for tensor in concrete.inputs), sorted(_input_signature(function)), strict=False))
+    outputs = zip(sorted(concrete.structured_outputs), concrete.outputs, strict=True)
+    left = [tensor.op for name, tensor in outputs if name in names]
+    seen: set[str] = set()
+    while left:
+        operation = left.pop()
+        if operation.name not in seen:
+            seen.add(operation.name)
+            left += [*(tensor.op for tensor in operation.inputs), *operation.control_inputs]
+    return frozenset(name for operation, name in inputs.items() if operation in seen)
 
 
 def _source(name: str, batch: Mapping[str, Any]) -> str:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import collections
 import functools
 import itertools
-import operator
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from loaders.order import hashing
-from pipelines.config.filter import filter_operand, parse_filter
+from loaders.order.where import parse_filter, passes
 from pipelines.config.splits import (
     BlockSplits,
     ColumnSplits,
@@ -43,15 +42,6 @@ CACHED_SEGMENTS = 256
 _GROUPS, _CLASSES, _FIRST_RANKS, _BLOCKS = range(1, 5)
 
 _NAT = np.iinfo(np.int64).min
-
-_OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
 
 Splits = npt.NDArray[np.intp]
 
@@ -116,14 +106,10 @@ def _read(plan: Plan, spans: Sequence[Span], stage: str) -> Columns:
 
 
 def _passes_filter(plan: Plan, columns: Columns) -> npt.NDArray[np.bool_]:
-    """Which rows the filter keeps. Values are compared as NumPy does it: NaN equals nothing."""
+    """Which rows the filter keeps."""
     assert plan.config.filter is not None, "asked only where there is a filter"
     row_filter = parse_filter(plan.config.filter)
-    values = columns[row_filter.feature].reshape(-1)
-    if not row_filter.operator:
-        return np.asarray(values != 0)
-    operand = filter_operand(row_filter, "string" if values.dtype.kind == "S" else values.dtype.name)
-    return np.asarray(_OPERATORS[row_filter.operator](values, operand))
+    return passes(row_filter, columns[row_filter.feature])
 
 
 def _by_hash(plan: Plan, spans: Sequence[Span]) -> Splits:

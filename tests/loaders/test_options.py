@@ -57,7 +57,7 @@ def test_type_checkers_know_the_same_keywords(options, keywords):
         ({"prefetch": None}, TypeError, "prefetch is an integer; found None"),
         ({"epochs": "2"}, TypeError, "epochs is an integer or None; found '2'"),
         ({"cache_bytes": 0.5}, TypeError, r"cache_bytes is an integer or None; found 0\.5"),
-        ({"shuffle": "no"}, TypeError, "shuffle is True or False; found 'no'"),
+        ({"shuffle": "no"}, TypeError, "shuffle is True or False or 'global'; found 'no'"),
         ({"as_supervised": 1}, TypeError, "as_supervised is True or False; found 1"),
         ({"in_memory": None}, TypeError, "in_memory is True or False; found None"),
         ({"shard": (0, 2)}, TypeError, r"shard is a loaders.ShardOptions, or None; found \(0, 2\)"),

@@ -9,7 +9,7 @@ import pytest
 from loaders.numpy import Loader as NumpyLoader
 from loaders.order.state import StateError
 from loaders.sampling.weighted import WeightedLoader
-from tests.support import ragged
+from tests.support import ragged, scripts
 from tests.support.bits import any_bits
 from tests.support.numbered import small_chunks, write_numbered
 
@@ -208,3 +208,10 @@ def test_another_number_of_workers_is_refused(root):
         list(DataLoader(loader, batch_size=None, num_workers=2))
     with pytest.raises(ValueError, match="expected a state of no workers; found one of 3"):
         iter(loader)
+
+
+def test_the_script_of_slow_functions(tmp_path):
+    done = scripts.run(scripts.script("workers"), tmp_path / "run")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "processes 2 False\n"

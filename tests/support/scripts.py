@@ -14,12 +14,12 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/loading.md").read_t
 # Ends the process, or a worker of it, where the n-th batch would be made.
 KILL = """
 import os
-from loaders.numpy import Loader as _Loader
-_finish, _left = _Loader._finish, [{batches}]
+from loaders.numpy import ArrayBatches as _Batches
+_finish, _left = _Batches._finish, [{batches}]
 def _kill(self, columns):
     _left[0] -= 1
     return _finish(self, columns) if _left[0] else os._exit(9)
-_Loader._finish = _kill
+_Batches._finish = _kill
 """
 
 
@@ -28,11 +28,13 @@ KILL_TENSORFLOW = """
 import os
 from loaders.order import position as _cursor
 from loaders.tensorflow import loader as _loader
-_after, _left = _cursor.position_after, [{batches}]
-def _kill(*args):
-    _left[0] -= 1
-    return _after(*args) if _left[0] else os._exit(9)
-_cursor.position_after = _loader.position_after = _kill
+_left = [{batches}]
+def _killing(function):
+    def kill(*args):
+        _left[0] -= 1
+        return function(*args) if _left[0] else os._exit(9)
+    return kill
+_cursor.position_after, _loader.tensors = _killing(_cursor.position_after), _killing(_loader.tensors)
 """
 
 

@@ -100,9 +100,9 @@ def test_a_state_counts_what_was_yielded(root):
 
 def test_the_default_is_batches_of_a_window(root, monkeypatch):
     # A window has 12 rows.
-    assert [Loader(root, "train", batch_size=rows)._depth(-1) for rows in (1, 3, 6, 12, 50)] == [12, 4, 2, 1, 1]
+    assert [Loader(root, "train", batch_size=rows)._arrays._depth(-1) for rows in (1, 3, 6, 12, 50)] == [12, 4, 2, 1, 1]
     monkeypatch.setattr(numpy_loader, "MOST_AHEAD", 5)
-    assert Loader(root, "train", batch_size=1)._depth(-1) == 5
+    assert Loader(root, "train", batch_size=1)._arrays._depth(-1) == 5
     with pytest.raises(ValueError, match=r"prefetch is a number of batches, or AUTOTUNE \(-1\); found -2"):
         Loader(root, "train", batch_size=1, prefetch=-2)
     with pytest.raises(TypeError):
@@ -157,7 +157,7 @@ def test_a_forked_process_reads_on_its_own(root):
     loader = Loader(root, "train", batch_size=5, epochs=2, prefetch=4)
     iterator = iter(loader)
     first = next(iterator)
-    with loader._shards.store._lock:
+    with loader._arrays._shards.store._lock:
         queue = context.Queue()
         child = context.Process(target=consume, args=(pickle_copy(loader), queue))
         shared = context.Process(target=consume_shared, args=(loader, iterator, queue))
@@ -220,7 +220,7 @@ def test_workers_of_pytorch_have_no_thread_and_take_no_lock(root):
     whole = Loader(root, "train", batch_size=5, epochs=2)
     here = iter(loader)
     assert next(here)["threads"].all()
-    with loader._loader._shards.store._lock:
+    with loader._loader._arrays._shards.store._lock:
         loader.load_state_dict(loader.state_dict() | {"epoch": 0, "rows": 0})
         found = list(data.DataLoader(loader, batch_size=None, num_workers=2))
 

@@ -15,7 +15,7 @@ from loaders.numpy import Loader, ShardOptions
 from loaders.order.state import StateError
 from loaders.reading.columns import concatenate_batches
 from loaders.sampling import mixture as mixture_module
-from loaders.sampling.mixture import Mixture, next_source
+from loaders.sampling.mixture import Mixture, Schedule, next_source
 from loaders.tensorflow import keras
 from tests.support.batches import arrays, assert_same, assert_same_batch
 from tests.support.numbered import numbers, small_chunks, write_numbered
@@ -76,7 +76,7 @@ def test_shares_are_kept_to_within_the_number_of_sources(weights, steps):
         assert np.abs(np.array(batches) - expected).max() < max(1.0001, len(weights))
 
 
-@pytest.mark.parametrize("weights", [None, [2.5, 1]])
+@pytest.mark.parametrize("weights", [None, [2.5, 1], {0: [1, 0], 5: [1, 3], 21: [2, 1]}])
 def test_a_state_at_every_step(roots, weights):
     whole = take(make(roots, weights), 40)
     mixture = make(roots, weights)
@@ -88,6 +88,51 @@ def test_a_state_at_every_step(roots, weights):
         restored.load_state_dict(saved)
         assert restored.state_dict() == saved
         assert_same(take(restored, 40 - step), whole[step:])
+
+
+CHANGING = {0: [1, 0], 5: [1, 3], 21: [0.5, 0.25]}
+
+
+def test_weights_may_change(roots):
+    sources = [len(batch["n"]) == 2 for batch in take(make(roots, weights=CHANGING), 60)]
+    given = np.cumsum(sources)
+
+    assert not any(sources[:5])
+    shares = np.cumsum([0] * 5 + [0.75] * 16 + [1 / 3] * 39)
+    assert np.abs(given - shares).max() <= 1
+    assert sources == [len(batch["n"]) == 2 for batch in take(make(roots, weights={20: [1, 3]} | CHANGING), 60)]
+
+
+@given(
+    pieces=st.lists(
+        st.tuples(st.integers(1, 40), st.lists(st.floats(0, 10), min_size=4, max_size=4).filter(any)), min_size=1
+    )
+)
+def test_changing_shares_are_kept_to_within_the_number_of_sources(pieces):
+    starts = np.cumsum([0, *(length for length, _ in pieces)]).tolist()
+    schedule, counts = Schedule(dict(zip(starts, (weights for _, weights in pieces), strict=False))), [0] * 4
+    for step in range(starts[-1]):
+        source = next_source(counts, schedule)
+        counts[source] += 1
+        assert pieces[np.searchsorted(starts, step, side="right") - 1][1][source] > 0
+        assert schedule.due(step + 1).sum() == pytest.approx(step + 1)
+    assert (np.abs(schedule.due(starts[-1]) - counts) < 4 * len(pieces)).all()
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({}, "weights that change begin with batch 0; found {}"),
+        ({5: [1, 2]}, "weights that change begin with batch 0; found"),
+        ({0: [1, 2], 5: [1]}, "weights that change are as many from each batch on; found"),
+        ({0: [0, 0]}, "weights that change are at least 0, and of each list one is above it; found"),
+        ({0: [-1, 2]}, "weights that change are at least 0"),
+        ({0: [1, 2, 3]}, "weights is a number above 0 for each of 2 loaders; found"),
+    ],
+)
+def test_changing_weights_that_are_none(roots, weights, message):
+    with pytest.raises(ValueError, match=message):
+        make(roots, weights=weights)
 
 
 def test_an_iteration_goes_on_with_the_next_batch(roots):
@@ -107,7 +152,7 @@ def test_an_iteration_goes_on_with_the_next_batch(roots):
 
 
 def test_hosts_agree(roots):
-    for weights in (None, [1, 2]):
+    for weights in (None, [1, 2], CHANGING):
         alone = take(make(roots, weights, streams=2), 20)
         shares = [take(make(roots, weights, streams=2, shard=ShardOptions(index=i, count=2)), 20) for i in range(2)]
         for whole, *parts in zip(alone, *shares, strict=True):
@@ -169,7 +214,7 @@ def tensors(roots, weights=None, **options):
     return Mixture(loaders, weights=weights)
 
 
-@pytest.mark.parametrize("weights", [None, [2.5, 1]])
+@pytest.mark.parametrize("weights", [None, [2.5, 1], {0: [1, 0], 5: [1, 3], 21: [2, 1]}])
 def test_mixtures_of_tensors_are_those_of_arrays(roots, weights):
     mixture, other = tensors(roots, weights), make(roots, weights)
     assert_same(arrays(take(mixture, 25)), take(other, 25))

@@ -1,5 +1,6 @@
 """`loaders.Loader` against the other loaders; its states; TensorFlow's and Keras's checkpoints."""
 
+import functools
 import json
 import pickle
 
@@ -16,6 +17,7 @@ from loaders import numpy as numpy_loader
 from loaders.format.manifest import ManifestError
 from loaders.order.state import StateError
 from loaders.storage.store import ShardError
+from loaders.tensorflow import delivery
 from loaders.tensorflow import keras as training
 from tests.support import examples, shards
 from tests.support.batches import arrays, assert_same
@@ -386,3 +388,49 @@ def test_keras_executes_several_steps_at_once(root, tmp_path):
     model.compile(keras.optimizers.Adam(gradient_accumulation_steps=2), "mse")
     with pytest.raises(ValueError, match="optimizer: expected a step for each of 6 batches; found 3 steps"):
         model.fit(loader.dataset(), callbacks=[callback], verbose=0)
+
+
+def halved(batch, random):
+    return batch | {"half": batch["n"] / 2}
+
+
+@pytest.mark.parametrize("options", [{}, {"remainder": "pad", "as_supervised": True}, {"augment": [halved]}])
+def test_tensors_are_what_the_pipeline_yields(root, ragged_root, monkeypatch, options):
+    """The same elements in the same structure, of the memory of the arrays and without a pipeline."""
+    for data in (root, ragged_root) if "as_supervised" not in options else (ragged_root,):
+        make = functools.partial(loaders.Loader, data, "train", batch_size=8, epochs=2, **options)
+        expected = list(make().dataset())
+        loader = make()
+        with monkeypatch.context() as patch:
+            patch.setattr(loader, "_pipeline", lambda: pytest.fail("a pipeline was made"))
+            found = list(loader)
+
+        tf.nest.map_structure(lambda one, other: None, found, expected)
+        assert all(list(one) == list(other) for one, other in zip(found, expected, strict=True) if type(one) is dict)
+        assert all(isinstance(values, tf.Tensor) for values in tf.nest.flatten(found))
+        assert_same(arrays(found), arrays(expected))
+
+
+def test_tensors_have_the_memory_of_large_rows(tmp_path):
+    rows = {"x": np.arange(64 * 1024, dtype=np.float32).reshape(64, 1024)}
+    shards.write(tmp_path / "out", {"train": [rows]}, rows_per_record=4, features=shards.specs(rows))
+    loader = loaders.Loader(tmp_path / "out", "train", batch_size=16, shuffle=False)
+    made = loader._arrays.ahead(loader._cursor.next(), prefetch=0)
+    _, batch = next(made)
+
+    found = delivery.tensors(batch)["x"]
+    batch["x"][0, 0] = -1
+    assert found[0, 0] == -1
+    odd = np.zeros(100, np.uint8)[1:]  # not aligned, for which TensorFlow would end the process
+    copied = delivery.tensors(odd)
+    odd[0] = 1
+    assert copied[0] == 0
+
+
+@pytest.mark.parametrize("options", [{"map_fn": lambda batch: batch["n"] + 1}, {"ragged": "ragged"}])
+def test_what_tensorflow_makes_comes_from_the_pipeline(ragged_root, options):
+    make = functools.partial(loaders.Loader, ragged_root, "train", batch_size=8, **options)
+
+    assert make()._arrays is None
+    for found, expected in zip(make(), make().dataset(), strict=True):
+        tf.nest.map_structure(lambda one, other: tf.debugging.assert_equal(one, other), found, expected)

@@ -148,3 +148,15 @@ def test_an_indicator_is_padded_as_what_it_tells_of(tmp_path, raw):
     for batch in loaders.load(tmp_path, "train", batch_size=2, bucket_boundaries=[2, 5], bucket_by="steps"):
         assert batch["steps"].shape[1] in (2, 5)
         assert batch["steps_missing"].shape == batch["steps"].shape
+
+
+@pytest.mark.parametrize("name", ["done", "half", "half_missing", "image", "label", "plain", "wide", "words"])
+def test_one_feature_is_made_of_its_own_source_alone(tmp_path, name):
+    write(tmp_path, FIXED + VARIABLE)
+    whole = loaders.load(tmp_path, "train", batch_size=4, shuffle=False)
+    loader = loaders.Loader(tmp_path, "train", batch_size=4, shuffle=False, features=[name])
+
+    assert [feature.name for feature in loader._assembly.features] == [name.removesuffix("_missing")]
+    for found, expected in zip(loader, whole, strict=True):
+        assert set(found) == {name}
+        assert_same_bits(found[name].numpy(), expected[name].numpy())

@@ -1,0 +1,65 @@
+"""Rows in the frames of a shard, as pieces that are copied at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders.format.frames import RecordLayout
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """Rows `low` up to `high` of frames of one layout, the first of which is record `first` of a shard.
+
+    They go to the target from its row `at` on.
+    """
+
+    shard: int
+    first: int
+    frames: npt.NDArray[np.uint8]
+    layout: RecordLayout
+    low: int
+    high: int
+    at: int
+
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """The numbers of the records."""
+        return np.arange(self.first, self.first + len(self.frames))
+
+    def blocks(self) -> Iterator[tuple[Block, int]]:
+        """The same as blocks of the same rows of each frame, at most three, and the row of the target of each."""
+        rows, at = self.layout.rows, self.at
+        first, head = divmod(self.low, rows)
+        last, tail = divmod(self.high, rows)
+        blocks = [Block(first, first + 1, head, min(rows, self.high - first * rows))] if head or first == last else []
+        first += bool(blocks)
+        if first < last:
+            blocks.append(Block(first, last, 0, rows))
+        if tail and first <= last:
+            blocks.append(Block(last, last + 1, 0, tail))
+        for block in blocks:
+            yield block, at
+            at += (block.stop - block.start) * (block.high - block.low)
+
+
+class Block(NamedTuple):
+    """Rows `low` up to `high` of each of the frames `start` up to `stop`."""
+
+    start: int
+    stop: int
+    low: int
+    high: int
+
+
+def runs_of(numbers: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Runs of consecutive numbers among ascending ones: the first of each, and the one after its last."""
+    if not len(numbers):
+        return []
+    gaps = np.flatnonzero(np.diff(numbers) > 1)
+    first, last = numbers[np.append(0, gaps + 1)], numbers[np.append(gaps, -1)]
+    return list(zip(first.tolist(), (last + 1).tolist(), strict=True))
