@@ -1,5 +1,7 @@
 """The command line: it reads the options, runs a command and reports what went wrong."""
 
+# PYTHON_ARGCOMPLETE_OK: shells may run it to complete what is typed.
+
 from __future__ import annotations
 
 import importlib
@@ -9,6 +11,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from loaders.format.manifest import ManifestError
+from pipelines.cli.completion import complete
 from pipelines.cli.options import make_parser
 from pipelines.errors import (
     EXIT_BAD_INPUT,
@@ -35,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code, as the epilog of `--help` lists them.
     """
     parser = make_parser()
+    complete(parser)
     options, rest = parser.parse_known_args(arguments)
     refused = _refused(options.command, rest)
     if refused:

@@ -34,7 +34,7 @@ def of_sources(plan: Plan) -> list[Block]:
             (
                 feature.name,
                 len({source.path for source in sources}),
-                endian + _dtype(feature.kind_name, feature.unit),
+                endian + show_dtype(feature.kind_name, feature.unit),
                 show_shape(feature.shape),
                 " and ".join(sorted(orders)),
                 round(feature.row_bytes * table.rows) if sources else 0,
@@ -52,7 +52,8 @@ def _origin(feature: Feature) -> str:
     return f"the constant {feature.constant}" if feature.origin == "constant" else f"the {feature.origin}"
 
 
-def _dtype(dtype: str, unit: str) -> str:
+def show_dtype(dtype: str, unit: str) -> str:
+    """The dtype of a feature for people."""
     return f"{dtype} ({unit})" if unit else dtype
 
 
@@ -125,7 +126,7 @@ def dump_config(config: ResolvedConfig) -> str:
 
 def of_specs(specs: Iterable[FeatureSpec], *, title: str = "") -> Table:
     """The features of a row."""
-    rows = ((spec.name, spec.role, _dtype(spec.dtype, spec.unit), show_shape(spec.shape)) for spec in specs)
+    rows = ((spec.name, spec.role, show_dtype(spec.dtype, spec.unit), show_shape(spec.shape)) for spec in specs)
     return Table(columns=("feature", "role", "dtype", "shape of a row"), rows=tuple(rows), title=title)
 
 
