@@ -11,11 +11,13 @@ from loaders.format.manifest import Manifest
 from loaders.format.spec import FeatureSpec
 from pipelines.config.feature import Feature
 from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
+from pipelines.config.schema import setting_of
 from pipelines.forecast.estimate import describe
 from pipelines.interface.statistics import of_statistics
 from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
 from pipelines.results import Block, Table, count_of, list_skipped, show_bytes
+from pipelines.sources.checks import directory_of
 from pipelines.steps.methods import dump_impute, dump_normalize
 from pipelines.storage import files
 
@@ -45,7 +47,18 @@ def of_sources(plan: Plan) -> list[Block]:
     total = f"\n{table.rows:,} rows in {count_of(len(table.parts), 'part')}, {show_bytes(table.nbytes)}"
     why = [f"  {feature.name}: {feature.why}" for feature in table.features if feature.why]
     recognised = ["\nRecognised, as nothing was said:", *why] if why else []
-    return [Table(columns=columns, rows=tuple(rows)), total, *recognised, *list_skipped(map(str, table.skipped))]
+    skipped = list_skipped(map(str, table.skipped))
+    return [Table(columns=columns, rows=tuple(rows)), total, *recognised, *_of_directories(plan), *skipped]
+
+
+def _of_directories(plan: Plan) -> list[Block]:
+    """What the directories may be that only tell parts apart, where there is no label."""
+    sources = [source for part in plan.table.parts for source in part.sources.values()]
+    found = {directory_of(source.path) for source in sources} - {None, *(f.name for f in plan.table.features)}
+    if len(found) < 2 or any(feature.spec.role == "label" for feature in plan.config.features):
+        return []
+    option = setting_of("label", ".source=directory")
+    return [f"\nThere is no label. If the directories {_some(sorted(map(str, found)))} name classes: {option}"]
 
 
 def _origin(feature: Feature) -> str:

@@ -243,7 +243,7 @@ def test_what_may_be_rows_or_parts_is_a_question(
     tmp_path: pathlib.Path, contents: dict[str, Any], config: dict[str, Any]
 ) -> None:
     found = question(tmp_path, contents)
-    assert "expected to be told what a file holds" in found
+    assert "expected an option that says whether a file holds one row" in found
     assert dump_like(config) in found
     assert table(tmp_path, {}, features=config).rows == sum(path != "y.npy" for path in contents)
     assert table(tmp_path, {}, row_axes=1).rows > 0
@@ -252,7 +252,7 @@ def test_what_may_be_rows_or_parts_is_a_question(
 def dump_like(config: dict[str, Any]) -> str:
     ((name, said),) = config.items()
     files = f'files: "{said["files"]}", ' if "files" in said else ""
-    return f"features: {{{name}: {{{files}row_axes: {said['row_axes']}}}}}"
+    return f"--set 'features.{name}={{{files}row_axes: {said['row_axes']}}}'"
 
 
 @pytest.mark.parametrize(
