@@ -21,7 +21,10 @@ EPILOG = """exit codes:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command line; what it does not know is left to Beam."""
+    """The parser of the command line; what it does not know is left to Beam.
+
+    What it finds has a function `usage` beside the options, whose text names those that the command has.
+    """
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the stack trace of an error")
     common.add_argument("--quiet", action="store_true", help="print errors alone")
@@ -141,6 +144,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     bench = add("bench", help="measure how fast a data set feeds a training, and what would change it")
     _add_bench_options(bench)
+    for command in commands.choices.values():
+        command.set_defaults(usage=command.format_usage)
     return parser
 
 
