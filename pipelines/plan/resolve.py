@@ -69,7 +69,7 @@ def resolve_config(
         custom=custom,
         on_error=config.on_error,
         max_bad_files=config.max_bad_files,
-        why=f"{_why_splits(config, table)}; {_why_training(config.training, splits, table)}",
+        why=_why_splits(config, table) + (f"; {_why_training(config.training, splits, table)}" if learns else ""),
     )
 
 
