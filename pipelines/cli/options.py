@@ -12,11 +12,14 @@ from pipelines.cli.completion import with_splits
 
 EPILOG = """exit codes:
   0    done
-  1    the work failed: values that cannot be used, a data set that does not verify or whose splits share rows, data
-       sets that differ, rows that do not pass validation, epochs that do not mix the classes, a runner that failed
-  2    nothing was begun: bad sources, configuration, options or output directory
+  1    the work failed: values that cannot be used, a data set that does not
+       verify or whose splits share rows, data sets that differ, rows that do
+       not pass validation, epochs that do not mix the classes, a runner that
+       failed
+  2    nothing was begun: bad sources, configuration, options or output
   3    status: the build, or the append, is not finished
-  130  interrupted by Ctrl-C, 143 by SIGTERM; the same command goes on where it stopped
+  130  interrupted by Ctrl-C, 143 by SIGTERM; the same command goes on where it
+       stopped
 """
 
 
@@ -205,7 +208,7 @@ def _add_command(add: Callable[..., argparse.ArgumentParser], name: str, says: s
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=_count,
         metavar="N",
         help="processes of this machine that share the work; one for each core if not given, where Beam has no runner",
     )

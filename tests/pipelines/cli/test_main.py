@@ -290,6 +290,7 @@ def test_bench_shows_and_writes_what_it_measured(tmp_path, capsys):
         (["build", "SRC", "OUT", "--transform", "SRC"], ["expected a finished data set"]),
         (["build", "SRC", "OUT", "--preprocessing_fn", "none.py:f"], ["expected FILE.py:FUNCTION"]),
         (["build", "SRC", "OUT", "--on_error", "ignore"], ["--on_error", "'ignore'"]),
+        (["build", "SRC", "OUT", "--workers", "0"], ["--workers: expected a whole number of at least 1; found '0'"]),
         (["build", "SRC", "OUT", "--max_bad_files", "-1"], ["max_bad_files"]),
         (["validate", "SRC", "--against", "OUT"], ["expected a finished data set"]),
         (["validate", "SRC", "--max_drift", "much"], ["--max_drift", "'much'"]),
@@ -497,11 +498,13 @@ def test_debug_shows_where(source):
         run("build", source, source, "--debug")
 
 
-def test_help_names_the_exit_codes(capsys):
+def test_help_names_the_exit_codes(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as exit:
         run("--help")
     assert exit.value.code == 0
     shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
     for text in ("exit codes", "inspect", "build", "append", "validate", "status", "verify", "leakage", "bench", "130"):
         assert text in shown
 
