@@ -43,6 +43,7 @@ setup(
         # What a machine that builds data sets needs. tensorflow-transform pins TensorFlow to one minor version.
         "pipelines": [
             "apache-beam>=2.77,<3",
+            "argcomplete>=3.3",
             "filelock>=4",
             "grpcio>=1.65",
             "Jinja2>=3.1",

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from loaders.format import checksum, wire
 from loaders.format.frames import FOOTER_BYTES, HEADER_BYTES, RecordLayout, element_bytes, masked_crc32c
-from loaders.format.spec import FeatureSpec
+from loaders.format.spec import Encoding, FeatureSpec
 
 U8 = npt.NDArray[np.uint8]
 Columns = dict[str, npt.NDArray[Any]]
@@ -49,7 +49,8 @@ def check_frames(frames: U8, layout: RecordLayout, *, first: int = 0) -> None:
         first: The number of the first frame.
 
     Raises:
-        RecordError: If a frame is another one, or is damaged; its `record` is the number of the first such frame.
+        RecordError: If a frame is another one, is damaged, or holds what is no value; its `record` is the number of the
+            first such frame.
     """
     wrong = np.zeros(len(frames), dtype=np.bool_)
     for offset, piece in layout.fixed:
@@ -59,12 +60,42 @@ def check_frames(frames: U8, layout: RecordLayout, *, first: int = 0) -> None:
     crcs = checksum.masked(checksum.crc32c(frames[:count, HEADER_BYTES:-FOOTER_BYTES]))
     stored = np.ascontiguousarray(frames[:count, -FOOTER_BYTES:]).view("<u4")[:, 0]
     damaged = crcs != stored
-    if damaged.any():
-        record = int(damaged.argmax())
+    record = int(damaged.argmax()) if damaged.any() else count
+    _check_values(frames[:record], layout, first=first)
+    if record < count:
         raise RecordError(f"checksum {stored[record]:08x}", f"{crcs[record]:08x}", record=first + record)
     if count < len(frames):
         expected = f"a record of {layout.rows} rows in {layout.frame_bytes} bytes, laid out as the manifest says"
         raise RecordError(expected, "other bytes", record=first + count)
+
+
+def _check_values(frames: U8, layout: RecordLayout, *, first: int) -> None:
+    """Compares frames, whose checksums are right, with what can be written into them."""
+    strange = []
+    for spec in layout.features:
+        encoding = spec.encoding(layout.rows_per_record)
+        if allowed := _allowed(spec, encoding):
+            wrong = _strange(values(frames, layout, spec), encoding)
+            if wrong.any():
+                strange.append((int(wrong.argmax()), f"{allowed} in feature {spec.name}"))
+    if strange:
+        record, expected = min(strange)
+        raise RecordError(expected, "other bytes", record=first + record)
+
+
+def _allowed(spec: FeatureSpec, encoding: Encoding) -> str:
+    """Which bytes alone are values of a feature; "" where all are."""
+    return "varints of ten bytes" if encoding == "int64_list" else "bools of 0 or 1" if spec.dtype == "bool" else ""
+
+
+def _strange(encoded: U8, encoding: Encoding) -> npt.NDArray[np.bool_]:
+    """Which records hold other bytes: uint8 of shape [records, ...] to [records]."""
+    wrong = encoded > 1
+    if encoding == "int64_list":
+        size = wire.VARINT64_BYTES
+        groups = encoded.reshape(*encoded.shape[:-1], encoded.shape[-1] // size, size)
+        wrong = (groups[..., :-1] < 0x80).any(axis=-1) | (groups[..., -1] > 1)
+    return np.asarray(wrong.any(axis=tuple(range(1, wrong.ndim))))
 
 
 def values(frames: U8, layout: RecordLayout, spec: FeatureSpec) -> U8:
@@ -226,6 +257,8 @@ def _values(
         if end - begin != elements * element_bytes(spec, encoding):
             raise RecordError(f"{elements} values", f"{end - begin} bytes")
         raw = np.frombuffer(data, np.uint8, end - begin, begin)
+        if (allowed := _allowed(spec, encoding)) and _strange(raw[np.newaxis], encoding).any():
+            raise RecordError(allowed, "other bytes")
         flat = varints(raw) if encoding == "int64_list" else raw.view(spec.numpy_dtype)
         return flat.reshape(rows, *spec.inner_shape)
     strings = np.empty(rows if spec.ragged else elements, dtype=object)
@@ -240,6 +273,8 @@ def _values(
     step = spec.row_elements * spec.numpy_dtype.itemsize
     if odd := [len(row) for row in strings if len(row) % step]:
         raise RecordError(f"rows of steps of {step} bytes", f"one of {odd[0]} bytes")
+    if spec.dtype == "bool" and any(row.translate(None, b"\0\1") for row in strings):
+        raise RecordError(_allowed(spec, encoding), "other bytes")
     return strings
 
 

@@ -142,8 +142,12 @@ class BatchReader:
             parts += self._take(epoch, stream, start, min(stop, end - first))
             groups.append(max(0, min(stop, end - first) - start))
         if not parts:
-            parts = [(self._reader.shards.empty(0), np.arange(0))]
+            return self.no_rows()
         return (*(parts[0] if len(parts) == 1 else self._joined(parts)), tuple(groups))
+
+    def no_rows(self) -> tuple[Columns, I64, tuple[int, ...]]:
+        """What `rows` returns where there are none."""
+        return self._reader.shards.empty(0), np.arange(0), (0,) * len(self._deal.own)
 
     def plan(self, start: int) -> I64:
         """How an epoch is read, from row `start` of each stream on, to have batches cut from it.

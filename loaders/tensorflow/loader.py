@@ -161,12 +161,12 @@ class Loader(ResumableLoader):
     def _named(self, dataset: tf.data.Dataset) -> Iterator[Any]:
         """The elements of the pipeline; where a shard cannot be read, the error of it and not TensorFlow's."""
         assert self._reader is not None
-        self._reader.error = None
+        self._reader.errors.clear()
         try:
             yield from dataset
         except Exception:
-            if self._reader.error is not None:
-                raise self._reader.error from None
+            if self._reader.errors:
+                raise self._reader.errors.pop() from None
             raise
 
     def _moved(self) -> None:

@@ -41,12 +41,13 @@ class StreamReader:
 
     Attributes:
         assembly: As given.
-        error: The last error, which TensorFlow passes on as a text.
+        errors: What was wrong with shards, which TensorFlow passes on as a text. Whoever raises one takes it out: with
+            its traceback it would hold the iterator, and the thread that drops it would wait for itself to end.
     """
 
     def __init__(self, reader: BatchReader, assembly: Assembly, deal: Deal) -> None:
         self._reader, self.assembly, self._deal = reader, assembly, deal
-        self.error: ShardError | None = None
+        self.errors: list[ShardError] = []
         beside = {ROWS: tf.int64, LOST: tf.bool}
         self._specs = {spec.name: _spec(spec) for spec in assembly.features}
         self._specs |= {name: tf.TensorSpec([None], beside[name]) for name in assembly.beside}
@@ -78,21 +79,26 @@ class StreamReader:
 
     def _rows(self, epoch: tf.Tensor, part: tf.Tensor) -> Any:
         types = [spec.dtype for spec in self._specs.values()]
-        found = tf.numpy_function(called(self._read), [epoch, part], types)
+        *found, wrong = tf.numpy_function(called(self._read), [epoch, part], [*types, tf.string])
+        with tf.control_dependencies([tf.debugging.Assert(tf.equal(wrong, ""), [wrong])]):
+            found = list(map(tf.identity, found))
         tensors = zip(self._specs.items(), found, strict=True)
         return self.assembly.arrange({name: tf.ensure_shape(values, spec.shape) for (name, spec), values in tensors})
 
     def _read(self, epoch: Any, part: Any) -> list[Any]:
-        """The rows of a part of the plan. TensorFlow takes arrays that are aligned as they are."""
+        """The rows of a part of the plan, and last what is wrong with a shard, or "".
+
+        TensorFlow takes arrays that are aligned as they are. Of an exception it would make a text of thirty lines.
+        """
+        wrong = ""
         try:
             found, numbers, _ = self._reader.rows(int(epoch), int(part[0]), int(part[1]))
         except ShardError as error:
-            self.error = error
-            # TensorFlow's message has the whole traceback, of which the cause would be half.
-            raise ShardError(error.file, error.record, error.message, error.passing) from None
-        return [found[spec.name] for spec in self.assembly.features] + [
-            numbers if name == ROWS else numbers == LOST_ROW for name in self.assembly.beside
-        ]
+            self.errors.append(ShardError(error.file, error.record, error.message, error.passing))
+            wrong, (found, numbers, _) = str(error), self._reader.no_rows()
+        columns = [found[spec.name] for spec in self.assembly.features]
+        beside = [numbers if name == ROWS else numbers == LOST_ROW for name in self.assembly.beside]
+        return [*columns, *beside, wrong]
 
     def padded(self, batch: Any, consumed: tf.Tensor, good: tf.Tensor | None = None) -> tuple[Any, tf.Tensor]:
         """A batch filled up to its full size, and the mask of what was there.

@@ -38,7 +38,15 @@ def write_report(path: str | None, value: Any) -> None:
     """
     if not path:
         return
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a file, or to the standard output where it is called "-"; no directory is made for it.
+
+    Raises:
+        NpyflowError: If the file cannot be written.
+    """
     if path == "-":
         sys.stdout.write(text)
         return

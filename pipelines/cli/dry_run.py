@@ -14,7 +14,7 @@ from pipelines.forecast.calibrate import calibrate
 from pipelines.forecast.estimate import Calibration, memory, read_bytes, seconds
 from pipelines.interface import tables
 from pipelines.plan.plan import Plan
-from pipelines.results import Table, print_blocks, show_bytes, show_seconds
+from pipelines.results import Table, count_of, print_blocks, show_bytes, show_seconds
 from pipelines.run import Build
 from pipelines.runners.beam import runs_here
 
@@ -30,7 +30,7 @@ def show_dry_run(options: argparse.Namespace, console: Console, planned: Build, 
     seconds_to_plan = time.monotonic() - begun
     learns, forked = existing is None, runs_here(options.beam_options)
     read = " and ".join(f"{show_bytes(size)} to {stage}" for stage, size in read_bytes(plan, learns=learns).items())
-    units = f"{len(plan.training_units):,} units of analysis, " if learns else ""
+    units = f"{count_of(len(plan.training_units), 'unit')} of analysis, " if learns else ""
     measured: Calibration | str = "a preprocessing_fn has an analysis of its own"
     if plan.config.custom is None or existing is not None:
         with quiet_work(debug=options.debug):
@@ -38,7 +38,7 @@ def show_dry_run(options: argparse.Namespace, console: Console, planned: Build, 
                 measured = calibrate(plan, existing)
             except NpyflowError as error:
                 measured = str(error)
-    print_blocks(aside, [f"It reads {read}: {units}{plan.task_count:,} tasks"])
+    print_blocks(aside, [f"It reads {read}: {units}{count_of(plan.task_count, 'task')}"])
     if isinstance(measured, str):
         print_blocks(aside, [f"\nTime and memory are not forecast: {measured}"])
     else:

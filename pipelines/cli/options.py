@@ -8,19 +8,26 @@ import math
 from collections.abc import Callable
 
 from loaders.version import VERSION
+from pipelines.cli.completion import with_splits
 
 EPILOG = """exit codes:
   0    done
-  1    the work failed: values that cannot be used, a data set that does not verify or whose splits share rows, data
-       sets that differ, rows that do not pass validation, epochs that do not mix the classes, a runner that failed
-  2    nothing was begun: bad sources, configuration, options or output directory
+  1    the work failed: values that cannot be used, a data set that does not
+       verify or whose splits share rows, data sets that differ, rows that do
+       not pass validation, epochs that do not mix the classes, a runner that
+       failed
+  2    nothing was begun: bad sources, configuration, options or output
   3    status: the build, or the append, is not finished
-  130  interrupted by Ctrl-C, 143 by SIGTERM; the same command goes on where it stopped
+  130  interrupted by Ctrl-C, 143 by SIGTERM; the same command goes on where it
+       stopped
 """
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command line; what it does not know is left to Beam."""
+    """The parser of the command line; what it does not know is left to Beam.
+
+    What it finds has a function `usage` beside the options, whose text names those that the command has.
+    """
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the stack trace of an error")
     common.add_argument("--quiet", action="store_true", help="print errors alone")
@@ -61,6 +68,19 @@ def make_parser() -> argparse.ArgumentParser:
     inspect.add_argument("--batch_size", type=_count, metavar="N", help="with --shuffle: the rows of a batch (256)")
     _add_config_options(inspect)
 
+    init = add("init", help="write a commented configuration of what is chosen for a directory of arrays")
+    init.add_argument("path", type=_path, metavar="SRC", help="a directory of .npy files")
+    init.add_argument(
+        "-o",
+        "--output",
+        type=_path,
+        default="dataset.yaml",
+        metavar="FILE",
+        help="the configuration (dataset.yaml); - is the standard output",
+    )
+    init.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    _add_config_options(init)
+
     build = _add_command(add, "build", "build a data set from a directory of arrays")
     build.add_argument("output", type=_path, metavar="OUT", help="the directory for the data set")
     _add_config_options(build)
@@ -99,7 +119,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     view = add("view", help="show rows of a data set, or of a directory of arrays")
     view.add_argument("path", metavar="PATH", help="a directory of .npy files, or a data set")
-    view.add_argument("split", metavar="SPLIT", nargs="?", help="the split; that of the training rows if not given")
+    with_splits(
+        view.add_argument("split", metavar="SPLIT", nargs="?", help="the split; that of the training rows if not given")
+    )
     view.add_argument("rows", metavar="ROWS", nargs="?", help="how many rows, or which: 20, or 100:120 (10)")
     view.add_argument("--png", metavar="FILE", help="draw images, cubes or curves of the rows (64) into a file")
     _add_config_options(view)
@@ -125,12 +147,14 @@ def make_parser() -> argparse.ArgumentParser:
 
     bench = add("bench", help="measure how fast a data set feeds a training, and what would change it")
     _add_bench_options(bench)
+    for command in commands.choices.values():
+        command.set_defaults(usage=command.format_usage)
     return parser
 
 
 def _add_bench_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=_path, metavar="OUT", help="a data set")
-    parser.add_argument("--split", default="train", metavar="NAME", help="the split that is read (train)")
+    with_splits(parser.add_argument("--split", default="train", metavar="NAME", help="the split that is read (train)"))
     parser.add_argument("--batch_size", type=_count, default=256, metavar="N", help="the rows of a batch (256)")
     parser.add_argument(
         "--step_ms",
@@ -184,7 +208,7 @@ def _add_command(add: Callable[..., argparse.ArgumentParser], name: str, says: s
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=_count,
         metavar="N",
         help="processes of this machine that share the work; one for each core if not given, where Beam has no runner",
     )

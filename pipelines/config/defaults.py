@@ -26,6 +26,8 @@ from pipelines.steps.methods import dump_impute, dump_normalize
 from pipelines.steps.scaling import ZScore
 from pipelines.steps.step import Step, Value
 
+SHOWN_CLASSES = 3
+
 
 def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tuple[str, ...] = ()) -> ResolvedFeature:
     """Makes every choice that the user left open for one feature, whose classes may have names.
@@ -36,7 +38,7 @@ def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tup
     name, dtype = feature.name, feature.kind_name
     said = config.features.get(name, FeatureConfig())
     _check_name(name, said, dtype)
-    chosen = _default_role(feature)
+    chosen = _default_role(feature, said.class_names or class_names)
     role = said.role or chosen.role
     # A number that counts something, such as nanoseconds since 1970, is no measurement.
     default = _default_transform(role, "times" if feature.unit else dtype, feature.shape, said)
@@ -123,12 +125,15 @@ class _Chosen:
     over: Over = "element"
 
 
-def _default_role(feature: Feature) -> _Chosen:
+def _default_role(feature: Feature, class_names: tuple[str, ...]) -> _Chosen:
     """A feature whose name ends in a word such as `label` or `gt` is a label, whatever its dtype and shape."""
     if feature.origin == "index":
         return _Chosen(role="id", why="it is the row's number")
     if feature.origin == "directory":
-        return _Chosen(role="label", why="it is the class that a directory names")
+        # Directories are numbered in the order of their names, in which 10 comes before 2.
+        shown = ", ".join(f"{number} is {name}" for number, name in enumerate(class_names[:SHOWN_CLASSES]))
+        more = f" and {len(class_names) - SHOWN_CLASSES} more" if class_names[SHOWN_CLASSES:] else ""
+        return _Chosen(role="label", why=f"it is the class that a directory names: {shown}{more}")
     word = feature.name.lower().replace("-", "_").replace("/", "_").split("_")[-1]
     if word in LABEL_NAMES:
         return _Chosen(role="label", why=f"its name ends in {word!r}")

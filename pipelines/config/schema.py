@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -199,6 +200,12 @@ def load_config(text: str, overrides: Sequence[str] = (), *, path: str = "the co
     for override in overrides:
         _override(value, override)
     return parse_config(value)
+
+
+def setting_of(feature: str, said: str) -> str:
+    """What a command is given to say something of a feature, `.source=directory` or `={row_axes: 0}`, for messages."""
+    name = f'"{feature}"' if "." in feature else feature
+    return f"--set {shlex.quote(f'features.{name}{said}')}"
 
 
 def _override(value: dict[str, Any], setting: str) -> None:

@@ -44,7 +44,14 @@ def read_yaml(text: str, where: str) -> Any:
         _check_size(text, where)
         return yaml.load(text, _Loader)  # as safe as SafeLoader
     except (yaml.YAMLError, ValueError) as error:  # a ValueError for dates that there are not
-        raise ConfigError(f"{where}: expected YAML; found {error}") from error
+        raise ConfigError(f"{where}: expected YAML; {_describe(error)}") from error
+
+
+def _describe(error: Exception) -> str:
+    """What was found, and where, in one line."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return f"found {' '.join(str(error).split())}"
+    return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}"
 
 
 def _check_size(text: str, where: str) -> None:

@@ -12,6 +12,7 @@ from pipelines.errors import ConfigError
 from pipelines.interface import tables
 from pipelines.interface.arguments import Config, Sources, find_sources, read_config
 from pipelines.interface.as_function import as_function
+from pipelines.interface.as_yaml import as_yaml
 from pipelines.maintain.append import plan_sources
 from pipelines.output.directory import Output, read_manifest
 from pipelines.output.state import read_state
@@ -52,11 +53,26 @@ class Inspection(Result):
         Raises:
             ConfigError: If there are no sources, or the configuration names a function already.
         """
+        plan = self._planned()
+        if plan.config.custom is not None:
+            raise ConfigError(f"preprocessing_fn: expected declared features; found {plan.config.custom.place}")
+        return as_function(plan.config)
+
+    def as_yaml(self) -> str:
+        """The configuration of the build that would be, as a file with comments that say why, to be changed.
+
+        Raises:
+            ConfigError: If there are no sources.
+        """
+        return as_yaml(self._planned(), self.root)
+
+    def _planned(self) -> Plan:
         if self.plan is None:
-            raise ConfigError(f"{self.root}: expected sources, for which a configuration means something; found none")
-        if self.plan.config.custom is not None:
-            raise ConfigError(f"preprocessing_fn: expected declared features; found {self.plan.config.custom.place}")
-        return as_function(self.plan.config)
+            found = "a data set" if self.manifest is not None else "none"
+            raise ConfigError(
+                f"{self.root}: expected sources, for which a configuration means something; found {found}"
+            )
+        return self.plan
 
     def to_json(self) -> dict[str, Any]:
         """The features, the splits of a data set, and the configuration in full."""

@@ -11,11 +11,13 @@ from loaders.format.manifest import Manifest
 from loaders.format.spec import FeatureSpec
 from pipelines.config.feature import Feature
 from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
+from pipelines.config.schema import setting_of
 from pipelines.forecast.estimate import describe
 from pipelines.interface.statistics import of_statistics
 from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
 from pipelines.results import Block, Table, count_of, list_skipped, show_bytes
+from pipelines.sources.checks import directory_of
 from pipelines.steps.methods import dump_impute, dump_normalize
 from pipelines.storage import directories
 
@@ -34,7 +36,7 @@ def of_sources(plan: Plan) -> list[Block]:
             (
                 feature.name,
                 len({source.path for source in sources}),
-                endian + _dtype(feature.kind_name, feature.unit),
+                endian + show_dtype(feature.kind_name, feature.unit),
                 show_shape(feature.shape),
                 " and ".join(sorted(orders)),
                 round(feature.row_bytes * table.rows) if sources else 0,
@@ -45,14 +47,26 @@ def of_sources(plan: Plan) -> list[Block]:
     total = f"\n{table.rows:,} rows in {count_of(len(table.parts), 'part')}, {show_bytes(table.nbytes)}"
     why = [f"  {feature.name}: {feature.why}" for feature in table.features if feature.why]
     recognised = ["\nRecognised, as nothing was said:", *why] if why else []
-    return [Table(columns=columns, rows=tuple(rows)), total, *recognised, *list_skipped(map(str, table.skipped))]
+    skipped = list_skipped(map(str, table.skipped))
+    return [Table(columns=columns, rows=tuple(rows)), total, *recognised, *_of_directories(plan), *skipped]
+
+
+def _of_directories(plan: Plan) -> list[Block]:
+    """What the directories may be that only tell parts apart, where there is no label."""
+    sources = [source for part in plan.table.parts for source in part.sources.values()]
+    found = {directory_of(source.path) for source in sources} - {None, *(f.name for f in plan.table.features)}
+    if len(found) < 2 or any(feature.spec.role == "label" for feature in plan.config.features):
+        return []
+    option = setting_of("label", ".source=directory")
+    return [f"\nThere is no label. If the directories {_some(sorted(map(str, found)))} name classes: {option}"]
 
 
 def _origin(feature: Feature) -> str:
     return f"the constant {feature.constant}" if feature.origin == "constant" else f"the {feature.origin}"
 
 
-def _dtype(dtype: str, unit: str) -> str:
+def show_dtype(dtype: str, unit: str) -> str:
+    """The dtype of a feature for people."""
     return f"{dtype} ({unit})" if unit else dtype
 
 
@@ -125,7 +139,7 @@ def dump_config(config: ResolvedConfig) -> str:
 
 def of_specs(specs: Iterable[FeatureSpec], *, title: str = "") -> Table:
     """The features of a row."""
-    rows = ((spec.name, spec.role, _dtype(spec.dtype, spec.unit), show_shape(spec.shape)) for spec in specs)
+    rows = ((spec.name, spec.role, show_dtype(spec.dtype, spec.unit), show_shape(spec.shape)) for spec in specs)
     return Table(columns=("feature", "role", "dtype", "shape of a row"), rows=tuple(rows), title=title)
 
 

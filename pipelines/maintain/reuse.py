@@ -125,7 +125,13 @@ def plan_reuse(source: str | Arrays, existing: Existing, config: DatasetConfig) 
     if config.splits is None:
         combined["splits"] = "directory" if table.by_directory else {ALL_ROWS: 1.0}
         combined["training"] = config.training
-    return make_plan(table, resolve_config(parse_config(combined), table, learns=False, custom=existing.custom))
+    resolved = resolve_config(parse_config(combined), table, learns=False, custom=existing.custom)
+    why = resolved.why
+    if config.splits is None and not table.by_directory:
+        why = "nothing is said of splits, and nothing is learned, so all rows are one"
+    of_feature = f"as in {existing.root}, whose transform is used"
+    features = tuple(dataclasses.replace(feature, why=of_feature) for feature in resolved.features)
+    return make_plan(table, dataclasses.replace(resolved, features=features, why=why))
 
 
 def combine(existing: Existing, config: DatasetConfig) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pipelines.config.defaults import resolve_feature, untransformed
 from pipelines.config.filter import check_filter
 from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature
-from pipelines.config.schema import DEFAULT_SPLITS, DatasetConfig
+from pipelines.config.schema import DEFAULT_SPLITS, SPLIT_DIRECTORIES, DatasetConfig
 from pipelines.config.splits import BlockSplits, Rule, check_rule
 from pipelines.errors import ConfigError
 from pipelines.sources.provenance import raw_specs
@@ -71,7 +71,7 @@ def resolve_config(
         custom=custom,
         on_error=config.on_error,
         max_bad_files=config.max_bad_files,
-        why=f"{_why_splits(config, table)}; {_why_training(config.training, splits, table)}",
+        why=_why_splits(config, table) + (f"; {_why_training(config.training, splits, table)}" if learns else ""),
     )
 
 
@@ -137,9 +137,10 @@ def check_training(
         raise ConfigError(f"training: expected a split, one of {', '.join(names)}; found {training}")
     known = training is not None or any(map(is_training, names)) or (len(names) == 1 and not table.by_directory)
     if learns and not known:
+        likely = next((name for name in names if name.lower() not in SPLIT_DIRECTORIES), names[0])
         raise ConfigError(
             f"splits: statistics are learned from the split called {' or '.join(TRAINING_NAMES)}; found "
-            f"{', '.join(names)}. Rename one, or say which it is: training: {names[0]}"
+            f"{', '.join(names)}. Rename one, or say which it is: training: {likely}"
         )
 
 

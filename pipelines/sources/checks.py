@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.config.patch import Patch
-from pipelines.config.schema import LABEL_NAMES, SPLIT_DIRECTORIES, DatasetConfig
+from pipelines.config.schema import LABEL_NAMES, SPLIT_DIRECTORIES, DatasetConfig, setting_of
 from pipelines.errors import Problem
 from pipelines.sources.formats import format_of, stem, suffix_of
 from pipelines.sources.formats.dtypes import Leaf, leaves, record_text
@@ -302,34 +302,35 @@ def check_class_tree(arrays: Sequence[Located], *, paired: bool) -> list[Problem
         of axes and no pattern claims them, and either the parts do not pair, or only directories name the features and
         all arrays have the same shape of a row.
     """
-    directories = {_directory(array.entry.path) for array in arrays} - {None}
+    directories = {directory_of(array.entry.path) for array in arrays} - {None}
     if len(directories) < 2 or len({array.feature for array in arrays}) < 2:
         return []
-    if any(_directory(array.entry.path) is None or array.entry.claimed or array.source.member for array in arrays):
+    if any(directory_of(array.entry.path) is None or array.entry.claimed or array.source.member for array in arrays):
         return []
     if len({(array.kind[:2], len(array.source.shape), array.source.field) for array in arrays}) > 1:
         return []
     if any((directory or "").lower() in LABEL_NAMES for directory in directories):  # inputs and targets of one shape
         return []
-    named = all(array.feature == _directory(array.entry.path) for array in arrays)
+    named = all(array.feature == directory_of(array.entry.path) for array in arrays)
     if paired and not (named and len({array.row_shape for array in arrays}) == 1 and _only_numbers(arrays)):
         return []
     depths = {array.entry.path.count("/") for array in arrays}
     pattern = ("*/" * depths.pop() if len(depths) == 1 else "**/") + "*"
     example = arrays[0]
     suffix = suffix_of(example.entry.path)
+    rows = ", row_axes: 0" if len({array.source.shape for array in arrays}) == 1 else ""
+    image = setting_of("image", f'={{files: "{pattern}{suffix}"{rows}}}')
+    feature = setting_of(example.feature, f'.files="{example.feature}/*{suffix}"')
     expected = (
-        "to be told whether a directory names a class or a feature. A class: write "
-        f'features: {{image: {{files: "{pattern}{suffix}", row_axes: 0}}, label: {{source: directory}}}}. '
-        f'A feature: name its files, as in features: {{{example.feature}: {{files: "{example.feature}/*{suffix}"}}, '
-        "...}"
+        f"an option that says whether a directory names a class ({image} {setting_of('label', '.source=directory')}) "
+        f"or a feature ({feature} and so on)"
     )
     some = _some(sorted(directory for directory in directories if directory), 3)
     found = f"{len(directories)} directories ({some}) of arrays of one dtype, as in {example.entry.path}"
     return [Problem(path="", expected=expected, found=found)]
 
 
-def _directory(path: str) -> str | None:
+def directory_of(path: str) -> str | None:
     """The last directory of a path that is not one of the usual names of splits."""
     names = [name for name in path.split("/")[:-1] if name.lower() not in SPLIT_DIRECTORIES]
     return names[-1] if names else None

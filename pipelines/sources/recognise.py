@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipelines.config.schema import IMAGE_CHANNELS, SPLIT_DIRECTORIES, DatasetConfig, FeatureConfig
+from pipelines.config.schema import IMAGE_CHANNELS, SPLIT_DIRECTORIES, DatasetConfig, FeatureConfig, setting_of
 from pipelines.errors import Problem
 from pipelines.sources.checks import Located
 from pipelines.sources.formats import format_of, is_table, stem, suffix_of
@@ -126,10 +126,10 @@ class _Series:
     def question(self) -> Problem:
         """What the user is asked where nobody can know what the files are."""
         pattern = "" if self.pattern is None else f'files: "{self.pattern}", '
-        each = f"features: {{{self.feature}: {{{pattern}row_axes: 0}}}}"
-        parts = f"features: {{{self.feature}: {{{pattern}row_axes: 1}}}}"
-        named = "" if self.pattern is None else ", and with a feature for each file row_axes: 1"
-        expected = f"to be told what a file holds. One row: write {each}; rows along the first axis: {parts}{named}"
+        each, parts = (setting_of(self.feature, f"={{{pattern}row_axes: {axes}}}") for axes in (0, 1))
+        ways = [f"one row ({each})", f"many rows ({parts})"]
+        ways += ["a feature of its own (--set row_axes=1)"] if self.pattern is not None else []
+        expected = f"an option that says whether a file holds {', '.join(ways[:-1])} or {ways[-1]}"
         found = f"{len(self.entries):,} files of shape {self.shape}, such as {self.entries[0].path}"
         return Problem(path="", feature=self.feature, expected=expected, found=found)
 

@@ -115,9 +115,9 @@ def test_without_it_they_are_errors(out, kind):
 
 def test_the_errors_of_a_data_set_name_them_too(out):
     message = r"train-00001.tfrecord: record 3: expected checksum"
-    with pytest.raises(tf.errors.UnknownError, match=message):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         list(Loader(out, "train", batch_size=8).dataset())
-    with pytest.raises(tf.errors.UnknownError, match=message):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         list(loaders.load(out, "train", batch_size=8))
 
 

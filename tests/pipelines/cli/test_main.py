@@ -15,6 +15,7 @@ import yaml
 
 import loaders
 from pipelines.cli import main
+from pipelines.errors import NpyflowError
 from pipelines.storage import files
 from tests.support import shards
 from tests.support.arrays import write_files
@@ -275,7 +276,8 @@ def test_bench_shows_and_writes_what_it_measured(tmp_path, capsys):
         (["inspect", "SRC/none"], ["SRC/none"]),
         (["build", "SRC", "OUT", "--set", "bogus=1"], ["bogus: unknown key; the keys are features"]),
         (["build", "SRC", "OUT", "--config", "SRC/none.yaml"], ["none.yaml"]),
-        (["build", "SRC", "OUT", "--sed=3"], ["unknown option --sed=3"]),
+        (["build", "SRC", "OUT", "--sed=3"], ["unknown option --sed=3", "; did you mean --seed?"]),
+        (["build", "SRC", "OUT", "--owerwrite"], ["unknown option --owerwrite", "; did you mean --overwrite?"]),
         (["build", "SRC", "OUT", "--sed=3", "--dry_run"], ["unknown option --sed=3"]),
         (["build", "--direct_num_workers", "2", "SRC", "OUT"], ["expected --direct_num_workers=VALUE"]),
         (["build", "SRC", "OUT", "--runner=FlinkRunnr"], ["--runner", "'FlinkRunnr'"]),
@@ -288,6 +290,7 @@ def test_bench_shows_and_writes_what_it_measured(tmp_path, capsys):
         (["build", "SRC", "OUT", "--transform", "SRC"], ["expected a finished data set"]),
         (["build", "SRC", "OUT", "--preprocessing_fn", "none.py:f"], ["expected FILE.py:FUNCTION"]),
         (["build", "SRC", "OUT", "--on_error", "ignore"], ["--on_error", "'ignore'"]),
+        (["build", "SRC", "OUT", "--workers", "0"], ["--workers: expected a whole number of at least 1; found '0'"]),
         (["build", "SRC", "OUT", "--max_bad_files", "-1"], ["max_bad_files"]),
         (["validate", "SRC", "--against", "OUT"], ["expected a finished data set"]),
         (["validate", "SRC", "--max_drift", "much"], ["--max_drift", "'much'"]),
@@ -299,7 +302,7 @@ def test_bench_shows_and_writes_what_it_measured(tmp_path, capsys):
         (["bench", "SRC", "--loader", "torch"], ["--loader", "'torch'"]),
         (["bench", "gs://bucket/out", "--loader", "numpy"], ["expected a local directory"]),
         (["status", "SRC"], ["expected a data set, finished or being built; found none"]),
-        (["status", "SRC", "--wach"], ["--wach"]),
+        (["status", "SRC", "--wach"], ["unknown argument --wach; did you mean --watch?"]),
         (["status", "SRC", "--runner=FlinkRunner"], ["unknown argument --runner=FlinkRunner; ", "of file systems"]),
         (["inspect", "SRC", "--s3_endpoint=x"], ["--s3_endpoint: ", "write --storage_option s3.NAME=VALUE"]),
         (
@@ -463,6 +466,21 @@ def test_what_has_not_begun_does_not_go_on(number, code, tmp_path):
         state.write_text("{}")
 
 
+def test_ctrl_c_while_the_program_is_imported_is_one_line():
+    program = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'numpy':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from pipelines.cli import main\n"
+        "sys.exit(main.main(['--help']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "npyflow: interrupted\n")
+
+
 def test_without_the_extra_the_message_says_what_to_install(source):
     program = (
         "import sys\n"
@@ -476,15 +494,17 @@ def test_without_the_extra_the_message_says_what_to_install(source):
 
 
 def test_debug_shows_where(source):
-    with pytest.raises(main.NpyflowError):
+    with pytest.raises(NpyflowError):
         run("build", source, source, "--debug")
 
 
-def test_help_names_the_exit_codes(capsys):
+def test_help_names_the_exit_codes(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as exit:
         run("--help")
     assert exit.value.code == 0
     shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
     for text in ("exit codes", "inspect", "build", "append", "validate", "status", "verify", "leakage", "bench", "130"):
         assert text in shown
 

@@ -31,7 +31,12 @@ from pipelines.steps.scaling import MinMax
         ("shard_bytes: 3 QiB", ["shard_bytes", "QiB"]),
         ("rows_per_record: 0", ["rows_per_record", "at least 1"]),
         ("- a", ["expected a mapping of keys to values; found list"]),
-        ("a: [", ["expected YAML"]),
+        ("a: [", ["the configuration: expected YAML; line 1, column 5: expected the node content"]),
+        (
+            "seed: 1\n\tsplits: 2",
+            ["the configuration: expected YAML; line 2, column 1: found character '\\t' that cannot"],
+        ),
+        ("a: 2020-13-01", ["the configuration: expected YAML; found month must be in 1..12"]),
     ],
 )
 def test_a_mistake_is_named_with_what_is_allowed(text, messages):

@@ -173,8 +173,10 @@ def test_rows_that_are_served_are_one_split(base, tmp_path):
     existing = open_existing(str(tmp_path / "from"))
     served = plan_reuse(str(tmp_path / "src"), existing, parse_config({}))
     assert (served.splits, served.config.dump()["splits"], served.training_split) == (("all",), {"all": 1.0}, "all")
+    assert served.config.why == "nothing is said of splits, and nothing is learned, so all rows are one"
+    assert {f.why for f in served.config.features} == {f"as in {tmp_path / 'from'}, whose transform is used"}
     said = plan_reuse(str(tmp_path / "src"), existing, parse_config({"splits": {"test": 1}}))
-    assert said.splits == ("test",)
+    assert (said.splits, said.config.why) == (("test",), "the splits are as said")
     write_files(
         tmp_path / "parts", {f"{name}/{file}": array for name in ("test", "valid") for file, array in arrays(2).items()}
     )

@@ -122,7 +122,9 @@ def test_only_the_directory_of_training_is_analyzed():
 )
 def test_statistics_come_from_no_split_that_nobody_called_training(splits):
     table = make_table([5], shape=(), dtype="int64")
-    with pytest.raises(ConfigError, match=r"from the split called train or training; found .* training: [a-z0-9]+$"):
+    with pytest.raises(
+        ConfigError, match=r"from the split called train or training; found .* training: (fit|fold0|a)$"
+    ):
         plan_of(table, splits=splits)
     name = list(splits.get("fractions", splits.get("names", splits)))[1]
     plan = plan_of(table, splits=splits, training=name)

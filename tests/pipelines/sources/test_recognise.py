@@ -134,6 +134,13 @@ def test_what_was_recognised_is_shown_with_why_it_was_chosen(tmp_path: pathlib.P
     assert "statistics are learned from all, the only split" in str(inspect(root, {"splits": {"all": 1}}))
 
 
+def test_the_numbers_of_classes_are_shown(tmp_path: pathlib.Path) -> None:
+    """They follow the order of the directories' names, as in other tools, and not that of numbers in them."""
+    root = write_files(tmp_path, {f"{n}/x.npy": np.ones((3, 2)) for n in range(12)})
+    shown = str(inspect(root, {"features": {"label": {"source": "directory"}}}))
+    assert "label: label, as it is the class that a directory names: 0 is 0, 1 is 1, 2 is 10 and 9 more; a " in shown
+
+
 def test_one_row_an_archive(tmp_path: pathlib.Path) -> None:
     contents = {
         f"{n:03}.npz": npz_bytes({"image": image, "label": label})
@@ -243,7 +250,7 @@ def test_what_may_be_rows_or_parts_is_a_question(
     tmp_path: pathlib.Path, contents: dict[str, Any], config: dict[str, Any]
 ) -> None:
     found = question(tmp_path, contents)
-    assert "expected to be told what a file holds" in found
+    assert "expected an option that says whether a file holds one row" in found
     assert dump_like(config) in found
     assert table(tmp_path, {}, features=config).rows == sum(path != "y.npy" for path in contents)
     assert table(tmp_path, {}, row_axes=1).rows > 0
@@ -252,7 +259,7 @@ def test_what_may_be_rows_or_parts_is_a_question(
 def dump_like(config: dict[str, Any]) -> str:
     ((name, said),) = config.items()
     files = f'files: "{said["files"]}", ' if "files" in said else ""
-    return f"features: {{{name}: {{{files}row_axes: {said['row_axes']}}}}}"
+    return f"--set 'features.{name}={{{files}row_axes: {said['row_axes']}}}'"
 
 
 @pytest.mark.parametrize(

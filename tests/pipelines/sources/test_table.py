@@ -575,7 +575,7 @@ def test_a_tree_of_classes_without_any_option(tmp_path: pathlib.Path, even: bool
     if not even:
         del contents["cat/001.npy"]
     (found,) = problems(tmp_path, contents)
-    assert 'write features: {image: {files: "*/*.npy", row_axes: 0}, label: {source: directory}}' in found
+    assert """--set 'features.image={files: "*/*.npy", row_axes: 0}' --set features.label.source=directory""" in found
     assert "found 2 directories (cat, dog) of arrays of one dtype, as in cat/000.npy" in found
     # What is suggested works.
     features = {"image": {"files": "*/*.npy", "row_axes": 0}, "label": {"source": "directory"}}
