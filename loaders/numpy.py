@@ -73,7 +73,7 @@ class Loader(ResumableLoader):
         cache = make_cache(chosen.cache_dir, chosen.cache_bytes)
         self._skipped = damage.make_skipped(chosen.on_corrupt, remainder=chosen.remainder)
         view = splits.resolve(manifest, split)
-        view = rows_where(path, view, chosen.where, cache=cache, skipped=self._skipped)
+        view = rows_where(path, manifest, view, chosen.where, cache=cache, skipped=self._skipped)
         self._cursor = make_cursor(manifest, view, **chosen.of_order())
         self._arrays = ArrayBatches(path, view, self._cursor, chosen, cache=cache, skipped=self._skipped)
 

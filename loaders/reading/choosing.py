@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loaders.format.manifest import Manifest
 from loaders.order import state
 from loaders.order.splits import View, ViewChunks
 from loaders.order.where import RowFilter, expected_of_filter, parse_filter, passes
@@ -23,11 +24,14 @@ _HELD: dict[tuple[str, str, str, RowFilter], View] = {}
 """The rows that were found, by data set, view and filter: a program makes several loaders of them."""
 
 
-def rows_where(root: str, view: View, text: str | None, *, cache: Cache | None, skipped: SkippedRecords | None) -> View:
+def rows_where(
+    root: str, manifest: Manifest, view: View, text: str | None, *, cache: Cache | None, skipped: SkippedRecords | None
+) -> View:
     """The rows of a view that a filter keeps; all for None.
 
     Args:
         root: Where the data set is.
+        manifest: What it holds.
         view: The rows.
         text: The filter, of a feature that the shards hold.
         cache: Where copies of the shards are kept, or None.
@@ -39,7 +43,7 @@ def rows_where(root: str, view: View, text: str | None, *, cache: Cache | None, 
     """
     if text is None:
         return view
-    row_filter, fingerprint = parse_filter(text), state.fingerprint(view.manifest)
+    row_filter, fingerprint = parse_filter(text), state.fingerprint(manifest)
     name = (root, fingerprint, view.name, row_filter)
     if name not in _HELD:
         feature = _check(view, row_filter, text)

@@ -1,15 +1,16 @@
-"""Rows in the frames of a shard, as pieces that are copied at once."""
+"""Rows in the frames of a shard, as pieces that are copied at once, and the columns that they are copied to."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from loaders.format.frames import RecordLayout
+from loaders.format.spec import FeatureSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,3 +64,17 @@ def runs_of(numbers: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
     gaps = np.flatnonzero(np.diff(numbers) > 1)
     first, last = numbers[np.append(0, gaps + 1)], numbers[np.append(gaps, -1)]
     return list(zip(first.tolist(), (last + 1).tolist(), strict=True))
+
+
+class Memory(Protocol):
+    """What makes arrays, as NumPy does."""
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any], /) -> npt.NDArray[Any]:
+        """An array whose values are not said."""
+
+
+def empty_column(spec: FeatureSpec, rows: int, memory: Memory = np) -> npt.NDArray[Any]:
+    """A column of rows without values: what is in it is not said, but that strings are empty."""
+    if spec.variable:
+        return np.full((rows, *(() if spec.ragged else spec.inner_shape)), b"", dtype=object)
+    return memory.empty((rows, *spec.inner_shape), spec.numpy_dtype)

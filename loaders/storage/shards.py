@@ -6,7 +6,7 @@ import concurrent.futures
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,9 @@ from loaders.format import records
 from loaders.format.frames import RecordLayout, record_layout
 from loaders.format.manifest import Manifest
 from loaders.format.records import Columns, RecordError
-from loaders.format.spec import FeatureSpec
 from loaders.order.chunks import CHUNK_BYTES, Chunks
 from loaders.order.epoch import Run, Runs
-from loaders.storage.pieces import Piece, runs_of
+from loaders.storage.pieces import Memory, Piece, empty_column, runs_of
 from loaders.storage.store import ShardError, Store
 
 if TYPE_CHECKING:
@@ -40,13 +39,6 @@ _CHECKED: dict[tuple[Any, ...], npt.NDArray[np.bool_]] = {}
 
 
 _MENDING = threading.Lock()
-
-
-class Memory(Protocol):
-    """What makes arrays, as NumPy does."""
-
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any], /) -> npt.NDArray[Any]:
-        """An array whose values are not said."""
 
 
 class Shards:
@@ -157,14 +149,18 @@ class Shards:
                 for number in np.arange(len(runs))[:, np.newaxis]:
                     self._read_group(runs[number], target, at[number], order)
                 return
-            with _MENDING:
-                try:
-                    read(runs, target, at, order)  # another thread may have made the copy anew
-                except ShardError:
-                    # A copy that is damaged is made anew.
-                    if not self.store.discard(int(runs.shard[0])):
-                        raise
-                    read(runs, target, at, order)
+            self._mend(int(runs.shard[0]), lambda: read(runs, target, at, order))
+
+    def _mend(self, shard: int, read: Callable[[], None]) -> None:
+        """Reads again what could not be read of a shard."""
+        with _MENDING:
+            try:
+                read()  # another thread may have made the copy anew
+            except ShardError:
+                # A copy that is damaged is made anew.
+                if not self.store.discard(shard):
+                    raise
+                read()
 
     def _read_fixed(
         self, runs: Runs, target: Columns, at: npt.NDArray[np.int64], order: npt.NDArray[np.int64] | None
@@ -252,9 +248,7 @@ class Shards:
         try:
             self._take(shard, *given)
         except ShardError:
-            if not self.store.discard(shard):
-                raise
-            self._take(shard, *given)
+            self._mend(shard, lambda: self._take(shard, *given))
 
     def _take(
         self,
@@ -393,10 +387,3 @@ class Shards:
         except RecordError as error:
             raise self.store.error(shard, record, str(error)) from error
         return result
-
-
-def empty_column(spec: FeatureSpec, rows: int, memory: Memory = np) -> npt.NDArray[Any]:
-    """A column of rows without values: what is in it is not said, but that strings are empty."""
-    if spec.variable:
-        return np.full((rows, *(() if spec.ragged else spec.inner_shape)), b"", dtype=object)
-    return memory.empty((rows, *spec.inner_shape), spec.numpy_dtype)

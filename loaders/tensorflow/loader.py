@@ -67,14 +67,16 @@ class Loader(ResumableLoader):
             view = splits.resolve(self._manifest, split)
         except ManifestError as error:
             raise ManifestError(f"{self._root}: {error}") from error
-        self._view = rows_where(self._root, view, self._options.where, cache=self._cache, skipped=self._skipped)
+        self._view = rows_where(
+            self._root, self._manifest, view, self._options.where, cache=self._cache, skipped=self._skipped
+        )
         self._cursor = make_cursor(self._manifest, self._view, **self._options.of_order())
         self._assembly = self._make_assembly()
         if remainder == "pad":
             _check_mask(self._manifest, self._options)
         if self._assembly.buckets:
             self._check_buckets(split)
-        self._arrays = self._make_arrays()
+        self._arrays: ArrayBatches | None = None
         self._reader: StreamReader | None = None
         self._whole = False
         self._built: tuple[tf.data.Dataset, tf.Variable] | None = None
@@ -132,14 +134,12 @@ class Loader(ResumableLoader):
         beside = [ROWS] * bool(self._options.augment) + [LOST] * (self._skipped is not None)
         return make_assembly(self._root, self._manifest, self._options, beside=beside)
 
-    def _make_arrays(self) -> ArrayBatches | None:
-        """The batches as arrays, where tensors of their memory are what the pipeline yields; otherwise None."""
+    def _yields_arrays(self) -> bool:
+        """Whether a loop is given tensors of the memory of arrays: they are what the pipeline yields."""
         options = self._options
         transforms = options.transform and self._manifest.transformed is not None
         ragged = options.ragged == "ragged" and any(feature.ragged for feature in self._assembly.features)
-        if transforms or ragged or options.map_fn is not None or device_of(options.device):
-            return None
-        return ArrayBatches(self._root, self._view, self._cursor, options, cache=self._cache, skipped=self._skipped)
+        return not (transforms or ragged or options.map_fn is not None or device_of(options.device))
 
     def _run(self, span: IterationSpan, iteration: object) -> Iterator[tuple[dict[str, Any], Any]]:
         for position, batch in self._placed(span):
@@ -149,7 +149,10 @@ class Loader(ResumableLoader):
 
     def _placed(self, span: IterationSpan) -> Iterator[tuple[Position, Any]]:
         """The batches of an iteration, each with the position after it."""
-        if self._arrays is not None:
+        if self._yields_arrays():
+            self._arrays = self._arrays or ArrayBatches(
+                self._root, self._view, self._cursor, self._options, cache=self._cache, skipped=self._skipped
+            )
             for position, batch in self._arrays.ahead(span, prefetch=self._options.prefetch):
                 yield position, tensors(batch)
         elif self._cursor.deal.advance(span.start, 0, end=span.end) is not None:

@@ -15,6 +15,8 @@ import loaders
 from loaders import Loader, ShardOptions
 from loaders import numpy as numpy_loader
 from loaders.format.manifest import ManifestError
+from loaders.order.epoch import Position
+from loaders.order.position import IterationSpan
 from loaders.order.state import StateError
 from loaders.storage.store import ShardError
 from loaders.tensorflow import delivery
@@ -415,8 +417,8 @@ def test_tensors_have_the_memory_of_large_rows(tmp_path):
     rows = {"x": np.arange(64 * 1024, dtype=np.float32).reshape(64, 1024)}
     shards.write(tmp_path / "out", {"train": [rows]}, rows_per_record=4, features=shards.specs(rows))
     loader = loaders.Loader(tmp_path / "out", "train", batch_size=16, shuffle=False)
-    made = loader._arrays.ahead(loader._cursor.next(), prefetch=0)
-    _, batch = next(made)
+    next(iter(loader))
+    _, batch = next(loader._arrays.ahead(IterationSpan(start=Position(), end=1), prefetch=0))
 
     found = delivery.tensors(batch)["x"]
     batch["x"][0, 0] = -1
@@ -431,6 +433,8 @@ def test_tensors_have_the_memory_of_large_rows(tmp_path):
 def test_what_tensorflow_makes_comes_from_the_pipeline(ragged_root, options):
     make = functools.partial(loaders.Loader, ragged_root, "train", batch_size=8, **options)
 
-    assert make()._arrays is None
+    loader = make()
+    next(iter(loader))
+    assert loader._arrays is None
     for found, expected in zip(make(), make().dataset(), strict=True):
         tf.nest.map_structure(lambda one, other: tf.debugging.assert_equal(one, other), found, expected)
