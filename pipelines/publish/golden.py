@@ -48,7 +48,7 @@ def _first_rows(plan: Plan) -> Columns:
         training = np.flatnonzero(assign(plan, spans) == plan.training_index)[:ROWS]
         if len(training):
             first, last = int(training[0]), int(training[-1])
-            columns = read_columns(plan, _within(spans, first, last + 1), stage=STAGE, features=names)
+            columns = read_columns(plan, _within(spans, first, last + 1), stage=STAGE, features=names, strict=False)
             return take(columns, training - first)
     return read_columns(plan, [], stage=STAGE, features=names)
 

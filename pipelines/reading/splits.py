@@ -82,7 +82,7 @@ def assign(plan: Plan, spans: Sequence[Span], *, stage: str = STAGE) -> Splits:
 
 
 def splits_of(plan: Plan, spans: Sequence[Span], *, stage: str = STAGE) -> npt.NDArray[np.intp]:
-    """The split of each row as a number in `plan.splits`, -1 for one that is dropped; what is read counts for `stage`."""
+    """The split of each row as a number in `plan.splits`, -1 for one that is dropped; reading counts for `stage`."""
     numbers = assign(plan, spans, stage=stage)
     if not isinstance(plan.config.splits, str):
         return numbers

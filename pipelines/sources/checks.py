@@ -168,6 +168,7 @@ def _locate_array(
         compressed=header.compressed,
         record=record_text(header.dtype),
         field=leaf.name,
+        checksum=header.checksum,
     )
     array = Located(entry=entry, feature=feature, source=source, row_axes=axes, ragged=ragged)
     found = f"shape {source.shape}"

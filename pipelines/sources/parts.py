@@ -24,6 +24,7 @@ class Source:
         record: The structured dtype in the file, as `dtypes.record_dtype` reads it; empty for a plain dtype.
         field: The field of the structured dtype; the names of nested fields are joined by `.`.
         start: The array's row that is the first of the part; not 0 where an array holds the rows of several parts.
+        checksum: What the values are compared with; for the container's format alone.
     """
 
     path: str
@@ -38,14 +39,17 @@ class Source:
     record: str = ""
     field: str = ""
     start: int = 0
+    checksum: Any = None
 
     def to_json(self) -> dict[str, Any]:
         """The attributes by their names; `dataclasses.asdict` copies each, which takes ten times as long.
 
-        The locator is called `offset`, and a start of 0 is left out: fingerprints of earlier data sets depend on that.
+        The locator is called `offset`, a start of 0 is left out, and so is the checksum: fingerprints of earlier data
+        sets depend on that.
         """
         own = {name: getattr(self, name) for name in self.__slots__}
         own["offset"] = own.pop("locator")
+        del own["checksum"]
         if not self.start:
             del own["start"]
         return own

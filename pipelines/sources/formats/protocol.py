@@ -42,6 +42,7 @@ class Header:
         compressed: Whether the middle of the array can only be read by way of what is before it; the plan then has
             larger blocks.
         locator: Where the array is found in its container: a number or text, for the format alone.
+        checksum: What `Format.check` compares the values with, for the format alone; None where there is nothing.
     """
 
     dtype: np.dtype[Any]
@@ -49,6 +50,7 @@ class Header:
     fortran: bool = False
     compressed: bool = False
     locator: Any = None
+    checksum: Any = None
 
     @property
     def nbytes(self) -> int:
@@ -110,6 +112,18 @@ class Format(abc.ABC):
 
         Raises:
             DataError: If the container has changed since its headers were read, or cannot be unpacked.
+            OSError: If it cannot be read.
+        """
+
+    def check(self, path: str, selections: Sequence[Selection]) -> None:  # noqa: B027  # most have nothing to compare
+        """Compares whole arrays with the checksums that the container has of them, where `read` does not.
+
+        Args:
+            path: The container.
+            selections: Some rows of each array.
+
+        Raises:
+            DataError: If one differs, or the container has changed since its headers were read.
             OSError: If it cannot be read.
         """
 
