@@ -6,8 +6,6 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from loaders.format.manifest import ManifestError
 from pipelines.cli.options import make_parser
 from pipelines.errors import (
@@ -18,7 +16,9 @@ from pipelines.errors import (
     ConfigError,
     NpyflowError,
     SourceError,
+    plain,
 )
+from pipelines.results import PlainConsole
 from pipelines.storage.connections import configure, refuse_replaced
 
 RUN_BY_BEAM = ("build", "append", "validate")
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if refused:
         parser.error(refused)
     options.beam_options = rest
-    console = Console(quiet=options.quiet or options.json == "-", soft_wrap=True, markup=False, emoji=False)
+    console = PlainConsole(quiet=options.quiet or options.json == "-", soft_wrap=True, markup=False, emoji=False)
     try:
         _reach_file_systems(options.storage_option)
         _check_beam_options(options.beam_options)
@@ -118,4 +118,4 @@ def _describe(error: Exception, *, goes_on: bool) -> str:
 
 
 def _complain(message: str) -> None:
-    print(f"npyflow: {message}", file=sys.stderr)
+    print(plain(f"npyflow: {message}"), file=sys.stderr)

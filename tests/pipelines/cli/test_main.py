@@ -39,6 +39,21 @@ def test_inspect_shows_the_arrays_and_the_configuration(source, capsys):
         assert text in shown
 
 
+@pytest.mark.parametrize("name", ["a\x1b[2Jb", "a\rb", "a\u202eb", "a\udcffb", "a\nb"], ids=ascii)
+def test_what_a_file_name_would_tell_a_terminal_is_shown(name, tmp_path, capsys):
+    write_files(tmp_path / name, {"x-0.npy": np.zeros((3, 2)), "x-1.npy": b"no array"})
+    for command in ("inspect", "validate", "view"):
+        run(command, tmp_path / name)
+    run("verify", tmp_path / name)
+    run("inspect", tmp_path / name, "--on_error=skip")
+    found = capsys.readouterr()
+    shown = name.encode("unicode_escape").decode()
+    for text in (found.out, found.err):
+        assert shown in text
+        assert text.replace("\n", "").isprintable()
+        assert name not in text or name == "a\nb", "a text of several lines may be one that npyflow wrote"
+
+
 def test_build_inspect_verify(source, tmp_path, capsys):
     out = tmp_path / "out"
     report = tmp_path / "built.json"
