@@ -95,7 +95,8 @@ def _refused(command: str, rest: Sequence[str]) -> str | None:
         return str(error)
     if command in RUN_BY_BEAM or not rest:
         return None
-    return f"unknown argument {rest[0]}; options of file systems are given with --storage_option"
+    name = rest[0].partition("=")[0]  # what comes after it may be a secret
+    return f"unknown argument {name}; options of file systems are given with --storage_option"
 
 
 def _has_begun(output: str) -> bool:
