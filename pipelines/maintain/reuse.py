@@ -19,6 +19,7 @@ from pipelines.output.directory import Output, read_manifest
 from pipelines.output.learned import mark_learned
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
+from pipelines.runners.quiet import quick_imports
 from pipelines.sources.arrays import Arrays
 from pipelines.sources.provenance import Provenance, schema_differences, source_settings
 from pipelines.sources.table import SourceTable, scan
@@ -76,7 +77,8 @@ class Existing:
         """
         for file in self.learned:
             self.read(file.file)
-        read_model(self.manifest, self._read_place, root=self.root, trust=trust)
+        with quick_imports():  # TensorFlow says what a SavedModel holds
+            read_model(self.manifest, self._read_place, root=self.root, trust=trust)
         listed = {file.file for file in self.manifest.files}
         for found in files.list_files(files.join(self.root, str(self.manifest.transform))):
             if (place := f"{self.manifest.transform}/{found.path}") not in listed:
