@@ -203,7 +203,7 @@ def _override(value: dict[str, Any], setting: str) -> None:
     if not separator or not keys:
         raise ConfigError(
             "a setting is KEY=VALUE, such as features.images.normalize=none, or features.'a.b'.normalize=none for a "
-            f"feature with a dot in its name; found {'another of storage_options' if secret else repr(setting)}"
+            f"feature with a dot in its name; found {'a storage option of another form' if secret else repr(setting)}"
         )
     *parents, last = keys
     for parent in parents:
