@@ -53,10 +53,12 @@ class DataSet:
     Attributes:
         root: Its directory.
         manifest: What its manifest says.
+        trust: Whether its transform may do more than compute.
     """
 
     root: str
     manifest: Manifest
+    trust: bool = False
 
     @property
     def features(self) -> dict[str, FeatureSpec]:
@@ -100,17 +102,19 @@ class DataSet:
         transformed there. The SavedModel is loaded at the first use.
 
         Raises:
-            ManifestError: If the shards hold no feature as it is in the sources.
+            ManifestError: If the shards hold no feature as it is in the sources, or the SavedModel is not as the
+                manifest lists it, or does more than compute and the data set was not opened with `trust`.
         """
         from loaders.transform.applying import Transform, on_device  # with TensorFlow, which only this needs
 
-        return on_device(Transform(self.root, self.manifest))
+        return on_device(Transform(self.root, self.manifest, trust=self.trust))
 
     @shows(TensorFlowOptions)
     def load(self, split: str, **options: Unpack[TensorFlowKeywords]) -> tf.data.Dataset:
         """`loaders.load` of a split of this data set, with the same options."""
         from loaders.tensorflow.dataset import load  # with TensorFlow, which only this needs
 
+        options.setdefault("trust", self.trust)
         return load(self.root, split, **options)
 
     def __getitem__(self, split: str) -> Rows:
@@ -142,11 +146,12 @@ class DataSet:
         return "\n".join(tables)
 
 
-def open(root: str | os.PathLike[str]) -> DataSet:
+def open(root: str | os.PathLike[str], *, trust: bool = False) -> DataSet:
     """Reads what a data set holds, without its rows.
 
     Args:
         root: The directory of a finished build, in any file system that fsspec reads.
+        trust: Whether its transform, which is a program, may do more than compute; as in `loaders.load`.
 
     Returns:
         The facts: `features`, `splits`, `class_names`, `statistics`, `manifest`; its `load` is `loaders.load`.
@@ -154,4 +159,4 @@ def open(root: str | os.PathLike[str]) -> DataSet:
     Raises:
         ManifestError: If it is not a finished data set, or is of a format version that this reader does not know.
     """
-    return DataSet(root=os.fspath(root), manifest=read_manifest(root))
+    return DataSet(root=os.fspath(root), manifest=read_manifest(root), trust=trust)

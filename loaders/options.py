@@ -54,6 +54,7 @@ class TensorFlowKeywords(Keywords, total=False):
     bucket_boundaries: Sequence[int] | None
     bucket_by: str | None
     transform: bool
+    trust: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -185,6 +186,9 @@ class TensorFlowOptions(Options):
         bucket_by: The feature whose lengths are meant, where several differ in length.
         transform: Whether features that the shards hold as they are in the sources (`store: raw`) are transformed;
             otherwise they are yielded as they are, for `loaders.open(root).transform`.
+        trust: Whether the transform may do more than compute. It is a TensorFlow SavedModel, and so a program: one with
+            operations that no step of npyflow has, such as those that write files, is refused unless the data set is
+            trusted as a program is.
     """
 
     map_fn: Callable[..., Any] | None = None
@@ -193,10 +197,12 @@ class TensorFlowOptions(Options):
     bucket_boundaries: Sequence[int] | None = None
     bucket_by: str | None = None
     transform: bool = True
+    trust: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_bool("transform", self.transform)
+        for name in ("transform", "trust"):
+            check_bool(name, getattr(self, name))
         check_choice("ragged", self.ragged, RAGGED_OUTPUTS)
         if self.map_fn is not None and not callable(self.map_fn):
             raise TypeError(f"map_fn is a function, or None; found {self.map_fn!r}")

@@ -20,6 +20,15 @@ GOES_ON = "The same command goes on where it stopped"
 """Ends the message of an error that may not come again."""
 
 
+def plain(text: str, *, keep: str = "\n") -> str:
+    """Text that a terminal only shows: control characters and the like, which file names may have, as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in keep else each.encode("unicode_escape").decode() for each in text
+    )
+
+
 def suggest(found: object, known: Iterable[str]) -> str:
     """What somebody may have meant, for the end of a message; "" where nothing known is near."""
     plain = {name.casefold().replace("-", "").replace("_", ""): name for name in known}
@@ -81,7 +90,7 @@ class Problem:
 
     def __str__(self) -> str:
         feature = f" (feature {self.feature})" if self.feature else ""
-        return f"{self.path}{feature}: expected {self.expected}; found {self.found}"
+        return plain(f"{self.path}{feature}: expected {self.expected}; found {self.found}", keep="")
 
 
 @contextmanager

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich import table as rich_table
 from rich.console import Console
+from rich.text import Text
 
 from loaders import notebook
+from pipelines.errors import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,6 +117,14 @@ def print_blocks(console: Console, blocks: Iterable[Block]) -> None:
         console.print(shown)
 
 
+class PlainConsole(Console):
+    """A console that shows what it is given: names from files may hold what a terminal would obey."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text as it is shown."""
+        return super().render_str(plain(text), **options)
+
+
 class Result:
     """What a function has found or done; frozen dataclasses are made of it."""
 
@@ -139,7 +149,7 @@ class Result:
 
     def __str__(self) -> str:
         out = io.StringIO()
-        print_blocks(Console(file=out, width=TEXT_WIDTH, soft_wrap=True, markup=False, emoji=False), self.blocks())
+        print_blocks(PlainConsole(file=out, width=TEXT_WIDTH, soft_wrap=True, markup=False, emoji=False), self.blocks())
         return out.getvalue().strip()
 
     def _repr_html_(self) -> str:

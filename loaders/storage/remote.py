@@ -41,16 +41,6 @@ def size(path: str) -> int:
     return int(system.info(place)["size"])
 
 
-def copy_directory(path: str, directory: str) -> None:
-    """Copies all files below a directory to a local one; errors are those of `read_file`."""
-    system, place = _connect(path)
-    for name in system.find(place):
-        target = os.path.join(directory, *name[len(place) :].strip("/").split("/"))
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        with open(target, "wb") as file:
-            file.write(system.cat_file(name))
-
-
 def _connect(path: str) -> tuple[Any, str]:
     scheme, _, rest = path.partition("://")
     # A connection must not be shared with a process that is forked, but threads share it.

@@ -53,7 +53,9 @@ def make_assembly(root: str, manifest: Manifest, options: TensorFlowOptions, *, 
     """
     features = manifest.features
     buckets = ragged.make_buckets(features, options.bucket_boundaries, by=options.bucket_by)
-    transform = Transform(root, manifest) if options.transform and manifest.transformed is not None else None
+    transform = None
+    if options.transform and manifest.transformed is not None:
+        transform = Transform(root, manifest, trust=options.trust)
     yielded = columns.choose(features if transform is None else transform.features, options.features)
     lengths = {feature.name for feature in yielded if feature.ragged and options.ragged == "padded"}
     for feature in yielded:

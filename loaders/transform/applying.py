@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import posixpath
-import tempfile
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -14,9 +13,10 @@ except ImportError as error:
     raise ImportError("the transform of a data set needs TensorFlow: pip install 'npyflow[tensorflow]'") from error
 
 from loaders.format.manifest import Manifest, ManifestError
+from loaders.format.savedmodel import load_model, read_model
 from loaders.format.spec import FeatureSpec
 from loaders.reading.columns import LENGTH_SUFFIX
-from loaders.storage import remote
+from loaders.storage.files import read_bytes
 
 Tensors = dict[str, Any]
 
@@ -27,14 +27,6 @@ INDICATOR_SUFFIX = "_missing"
 """The end of the name of a feature that tells which values of another were missing."""
 
 
-def _load(directory: str) -> Any:
-    if not remote.is_remote(directory):
-        return tf.saved_model.load(directory)
-    with tempfile.TemporaryDirectory(prefix="npyflow-transform-") as copied:
-        remote.copy_directory(directory, copied)
-        return tf.saved_model.load(copied)
-
-
 class Transform:
     """A function from batches of what the shards hold to batches of transformed features.
 
@@ -43,15 +35,17 @@ class Transform:
         inputs: The names of the features that the SavedModel takes, and needs.
     """
 
-    def __init__(self, root: str, manifest: Manifest) -> None:
+    def __init__(self, root: str, manifest: Manifest, *, trust: bool = False) -> None:
         """Loads the SavedModel.
 
         Args:
             root: Where the data set is.
             manifest: What it holds.
+            trust: Whether the SavedModel may do more than compute.
 
         Raises:
-            ManifestError: If the data set holds no feature as it is in the sources.
+            ManifestError: If the data set holds no feature as it is in the sources, or its SavedModel is not as the
+                manifest lists it, or does more than compute.
         """
         if manifest.transformed is None:
             raise ManifestError(f"{root}: expected a data set with a feature of `store: raw`; found none")
@@ -61,7 +55,10 @@ class Transform:
         self._raw = {name for name in self._stored if config.get(name, {}).get("store") == "raw"}
         self._model, self._signature = None, {}
         if manifest.transform is not None:
-            self._model = _load(posixpath.join(root, manifest.transform, "transform_fn"))
+            contents = read_model(
+                manifest, lambda name: read_bytes(posixpath.join(root, name)) or b"", root=root, trust=trust
+            )
+            self._model = load_model(contents)
             self._signature = _input_signature(self._model.transform_fn)
         self.inputs = frozenset(self._signature)
 

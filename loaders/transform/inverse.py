@@ -158,13 +158,14 @@ def _quantile(y: Any, constants: Constants, argument: Any) -> Any:
     count, shape = quantiles.shape[1], tuple(quantiles.shape[2:])
     size = math.prod(shape)
     place = xp.where(y == y, xp.clip(y, 0.0, 1.0), y) * (count - 1)  # clipping may lose NaN
-    below = xp.clip(xp.floor(xp.where(place == place, place, 0.0)), 0.0, count - 2.0)
+    below = xp.clip(xp.floor(xp.where(place == place, place, 0.0)), 0.0, max(count - 2.0, 0.0))
     part = place - below
     # The quantiles of one statistic stand `size` apart, and those of one row of the batch `count * size`.
     first = xp.reshape(ops.rows(quantiles) * (count * size), [-1, *[1] * len(shape)])
     at = first + xp.asarray(below, np.int64) * size + np.arange(size).reshape(shape)
     flat = xp.reshape(quantiles, [-1])
-    return (1.0 - part) * xp.take(flat, at) + part * xp.take(flat, at + size)
+    above = at + size if count > 1 else at
+    return (1.0 - part) * xp.take(flat, at) + part * xp.take(flat, above)
 
 
 def _projection(y: Any, constants: Constants, _: Any) -> Any:

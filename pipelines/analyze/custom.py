@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import pathlib
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from pipelines.runners.pool import WorkerPool
 from pipelines.runners.quiet import quick_imports
 from pipelines.runners.worker import can_fork
 from pipelines.sources.table import SourceTable
+from pipelines.storage.temporary import temporary_directory
 
 PreprocessingFn = Callable[[dict[str, Any]], Mapping[str, Any]]
 
@@ -139,7 +139,7 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
 
     function, beside = _load(place)
     specs = {f.name: _tensor_spec(f) for f in features if f.takes_part}
-    with tempfile.TemporaryDirectory() as directory:
+    with temporary_directory("trace") as directory:
         try:
             graph, inputs, outputs = impl_helper.trace_preprocessing_function(
                 function, specs, use_tf_compat_v1=False, base_temp_dir=directory

@@ -6,7 +6,6 @@ import concurrent.futures
 import contextlib
 import math
 import os
-import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -35,6 +34,7 @@ from pipelines.reading.batches import Columns, Ragged
 from pipelines.runners.failures import Recorded
 from pipelines.runners.handoff import Handoff
 from pipelines.storage import directories, files
+from pipelines.storage.temporary import temporary_directory
 
 
 class Export(beam.PTransform):  # type: ignore[misc]
@@ -167,7 +167,7 @@ def _export_to(directory: str, packed: npt.NDArray[np.float64], plan: Plan) -> N
 def _local_directory(output: Output) -> Iterator[str]:
     """A directory of this machine for what is unfinished; in the output, where that is local."""
     if not files.is_local(output.root):
-        with tempfile.TemporaryDirectory(prefix="npyflow-export-") as directory:
+        with temporary_directory("export") as directory:
             yield directory
         return
     directory = files.join(output.temporary("transform"), uuid.uuid4().hex)

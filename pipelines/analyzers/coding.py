@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import io
 import pickle
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow_transform as tft
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+from pipelines.storage.pickled import load_statistics
 
-ARRAYS = ("_frombuffer", "_reconstruct", "dtype", "ndarray", "scalar")
-"""What NumPy's arrays are pickled as."""
+Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def dump(value: Any) -> bytes:
@@ -29,21 +26,7 @@ def load(data: bytes) -> Any:
     Raises:
         pickle.UnpicklingError: If there is something else in it than arrays and their dataclasses.
     """
-    return _Reader(io.BytesIO(data)).load()
-
-
-class _Reader(pickle.Unpickler):
-    """Reads arrays and the dataclasses that hold them, and nothing else: a cache is a file that others may write."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """A class of NumPy's arrays, or a dataclass of the statistics."""
-        if module.split(".")[0] == "numpy" and name in ARRAYS:
-            return super().find_class(module, name)
-        if module.startswith(("pipelines.statistics.", "pipelines.analyzers.")) and "." not in name:
-            found = super().find_class(module, name)
-            if isinstance(found, type) and dataclasses.is_dataclass(found):
-                return found
-        raise pickle.UnpicklingError(f"expected accumulators of npyflow; found {module}.{name}")
+    return load_statistics(data)
 
 
 class CacheCoder(tft.experimental.PTransformAnalyzerCacheCoder):  # type: ignore[misc]

@@ -152,8 +152,8 @@ def quantile_transform(
 ) -> Any:
     """The place of a value among all values in [0, 1], or as a normal deviate: scikit-learn's QuantileTransformer.
 
-    Linear between 1,000 exact quantiles; an often repeated value has the middle of its places. `tft.scale_to_gaussian`
-    fits a Tukey HH distribution instead.
+    Linear between 1,000 exact quantiles, or as many as there are values; an often repeated value has the middle of its
+    places. `tft.scale_to_gaussian` fits a Tukey HH distribution instead.
 
     Args:
         x: As in `scale_to_z_score`; NaN stays NaN.

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import os
 import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from loaders.format import names
 from pipelines.config.resolved import ResolvedConfig
 from pipelines.output.directory import Output
 from pipelines.storage import files
+from pipelines.storage.temporary import temporary_directory
 
 _TRANSFORM, _STATISTICS = f"{names.TRANSFORM}/", "statistics/"
 
@@ -77,7 +77,7 @@ class _Model:
 def _load(model: _Model) -> Any:
     import tensorflow as tf
 
-    with tempfile.TemporaryDirectory(prefix="npyflow-transform-") as directory:
+    with temporary_directory("transform") as directory:
         for name, data in model.learned.files.items():
             path = pathlib.Path(directory, name)
             path.parent.mkdir(parents=True, exist_ok=True)

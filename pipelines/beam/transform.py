@@ -27,6 +27,7 @@ from pipelines.reading.batches import Columns, take, values_of
 from pipelines.reading.columns import find_unusable
 from pipelines.runners.combine import Merge
 from pipelines.runners.quiet import quick_imports
+from pipelines.storage.temporary import temporary_directory
 from pipelines.write.transform import apply_transform
 
 
@@ -149,7 +150,7 @@ def export(known: Known, plan: Plan, written: Mapping[str, bytes] | None = None)
         from pipelines.analyze.beam import write_fitted
         from pipelines.analyze.export import export_to
 
-    with tempfile.TemporaryDirectory(prefix="npyflow-learned-") as directory:
+    with temporary_directory("learned") as directory:
         packed = write_fitted(known, plan, os.path.join(directory, "statistics"))
         if plan.config.has_transform and plan.config.custom is None:
             export_to(directory, packed, plan)

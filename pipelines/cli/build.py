@@ -30,6 +30,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             transform=options.transform or None,
             overwrite=options.overwrite,
             sync=options.sync,
+            trust=options.trust,
             report=not options.no_report,
             beam_options=options.beam_options,
         )

@@ -8,8 +8,6 @@ import re
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from loaders.format.manifest import ManifestError
 from pipelines.cli.completion import complete
 from pipelines.cli.options import make_parser
@@ -20,8 +18,10 @@ from pipelines.errors import (
     ConfigError,
     NpyflowError,
     SourceError,
+    plain,
     suggest,
 )
+from pipelines.results import PlainConsole
 from pipelines.storage.connections import configure, refuse_replaced
 
 RUN_BY_BEAM = ("build", "append", "validate")
@@ -37,7 +37,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if refused:
         parser.error(refused)
     options.beam_options = rest
-    console = Console(quiet=options.quiet or options.json == "-", soft_wrap=True, markup=False, emoji=False)
+    console = PlainConsole(quiet=options.quiet or options.json == "-", soft_wrap=True, markup=False, emoji=False)
     try:
         _reach_file_systems(options.storage_option)
         _check_beam_options(options)
@@ -100,7 +100,8 @@ def _refused(options: argparse.Namespace, rest: Sequence[str]) -> str | None:
     if options.command in RUN_BY_BEAM or not rest:
         return None
     meant = _suggest(options, rest[0]) or "; options of file systems are given with --storage_option"
-    return f"unknown argument {rest[0]}{meant}"
+    name = rest[0].partition("=")[0]  # what comes after it may be a secret
+    return f"unknown argument {name}{meant}"
 
 
 def _has_begun(output: str) -> bool:
@@ -123,4 +124,4 @@ def _describe(error: Exception, *, goes_on: bool) -> str:
 
 
 def _complain(message: str) -> None:
-    print(f"npyflow: {message}", file=sys.stderr)
+    print(plain(f"npyflow: {message}"), file=sys.stderr)

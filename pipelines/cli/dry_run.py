@@ -14,7 +14,7 @@ from pipelines.forecast.calibrate import calibrate
 from pipelines.forecast.estimate import Calibration, memory, read_bytes, seconds
 from pipelines.interface import tables
 from pipelines.plan.plan import Plan
-from pipelines.results import Table, count_of, print_blocks, show_bytes, show_seconds
+from pipelines.results import PlainConsole, Table, count_of, print_blocks, show_bytes, show_seconds
 from pipelines.run import Build
 from pipelines.runners.beam import runs_here
 
@@ -24,7 +24,7 @@ def show_dry_run(options: argparse.Namespace, console: Console, planned: Build, 
 
     The configuration alone goes to the standard output, so that it can be sent to a file.
     """
-    aside = Console(stderr=True, soft_wrap=True, markup=False, emoji=False)
+    aside = PlainConsole(stderr=True, soft_wrap=True, markup=False, emoji=False)
     plan, existing = planned.plan, planned.transform
     print_blocks(aside, [*tables.of_sources(plan), *tables.of_steps(plan.config), *tables.of_forecast(plan)])
     seconds_to_plan = time.monotonic() - begun

@@ -98,12 +98,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--no_report", action="store_true", help="write no report.html, the page that shows the data set"
     )
     _add_sync_option(build)
+    _add_trust_option(build)
     build.add_argument("--dry_run", action="store_true", help="check, forecast, print the configuration; write nothing")
 
     append = _add_command(add, "append", "add new files to a data set; its transform stays as it is")
     append.add_argument("output", type=_path, metavar="OUT", help="the data set")
     _add_error_options(append)
     _add_sync_option(append)
+    _add_trust_option(append)
     append.add_argument("--refit", action="store_true", help="build all of OUT anew from SRC, with new statistics")
 
     validate = _add_command(add, "validate", "check ranges, missing values, classes and drift of arrays")
@@ -136,6 +138,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     verify = add("verify", help="check a data set against its manifest")
     verify.add_argument("path", type=_path, metavar="OUT", help="a data set")
+    _add_trust_option(verify)
 
     leakage = add("leakage", help="find rows that are in more than one split of a data set")
     leakage.add_argument("path", type=_path, metavar="OUT", help="a data set")
@@ -243,6 +246,15 @@ def _add_sync_option(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         dest="sync",
         help="do not wait until all is on the disk: for scratch, as a power cut may leave a data set of empty files",
+    )
+
+
+def _add_trust_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run the data set's transform, or the preprocessing_fn it names, even if it may do more than compute: "
+        "only if you trust the data set as you trust a program",
     )
 
 

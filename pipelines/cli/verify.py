@@ -17,7 +17,7 @@ from pipelines.results import print_blocks
 def run(options: argparse.Namespace, console: Console) -> int:
     """Verifies a data set."""
     with quiet_work(debug=options.debug), following_rows(console, STAGE, options.path):
-        found = verify(options.path)
+        found = verify(options.path, trust=options.trust)
     print_blocks(console, found.blocks())
     write_report(options.json, found.to_json())
     return EXIT_FAILED if found.problems else 0

@@ -17,7 +17,7 @@ import loaders
 from loaders.format.spec import FeatureSpec
 from pipelines.cli.common import settings_of
 from pipelines.cli.terminal import quiet_work
-from pipelines.errors import ConfigError, NpyflowError
+from pipelines.errors import ConfigError, NpyflowError, plain
 from pipelines.interface.arguments import read_config
 from pipelines.maintain.append import plan_sources
 from pipelines.output.directory import Output
@@ -131,7 +131,7 @@ def _show_pictures(
     tiles = []
     for number, (row, pixels) in enumerate(zip(rows, pictures, strict=True)):
         said = ", ".join([str(start + number), *(f"{spec.name} {viewing.text_of(spec, row)}" for spec in others)])
-        tiles.append(Group(Text(said, overflow="ellipsis"), half_blocks(pixels)))
+        tiles.append(Group(Text(plain(said), overflow="ellipsis"), half_blocks(pixels)))
     console.print(f"Rows of {split}: {pictured.name}\n", highlight=False)
     console.print(Columns(tiles, padding=(1, 2)))
 

@@ -211,14 +211,21 @@ def setting_of(feature: str, said: str) -> str:
 def _override(value: dict[str, Any], setting: str) -> None:
     key, separator, text = setting.partition("=")
     keys = [quoted or plain for quoted, plain in _KEYS.findall(key)] if _KEY.fullmatch(key) else []
+    secret = setting.startswith("storage_options")
+    shown = key if secret and separator else setting
     if not separator or not keys:
         raise ConfigError(
             "a setting is KEY=VALUE, such as features.images.normalize=none, or features.'a.b'.normalize=none for a "
-            f"feature with a dot in its name; found {setting!r}"
+            f"feature with a dot in its name; found {'a storage option of another form' if secret else repr(setting)}"
         )
     *parents, last = keys
     for parent in parents:
         value = value.setdefault(parent, {})
         if not isinstance(value, dict):
-            raise ConfigError(f"{setting!r}: {parent} has a value already, so it can have no keys")
-    value[last] = read_yaml(text, repr(setting))
+            raise ConfigError(f"{shown!r}: {parent} has a value already, so it can have no keys")
+    try:
+        value[last] = read_yaml(text, repr(shown))
+    except ConfigError:
+        if secret:
+            raise ConfigError(f"{shown!r}: expected a value in YAML; found something else") from None
+        raise

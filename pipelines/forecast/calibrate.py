@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from pipelines.maintain.reuse import Existing, copy_learned
 from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
 from pipelines.runners.quiet import quick_imports
+from pipelines.storage.temporary import temporary_directory
 
 SAMPLE_SECONDS = 1.5
 """How long each round of pass 1, and pass 2, is measured, apart from what it takes to begin."""
@@ -46,7 +46,7 @@ def calibrate(plan: Plan, existing: Existing | None = None) -> Calibration:
         from pipelines.analyze import beam as analyze
         from pipelines.analyze import export
     imports = time.monotonic() - begun
-    with tempfile.TemporaryDirectory(prefix="npyflow-sample-") as directory:
+    with temporary_directory("sample") as directory:
         output = Output(directory)
         speeds: list[float] = []
         analyzed, wiring = 0, _timed(_run_small_pipeline)[0]

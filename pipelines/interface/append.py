@@ -26,6 +26,7 @@ def append(
     on_error: str = "fail",
     max_bad_files: int = 100,
     sync: bool = True,
+    trust: bool = False,
     workers: int | None = None,
     progress: Shown = None,
     storage_options: StorageOptions | None = None,
@@ -40,6 +41,7 @@ def append(
         on_error: "skip" to leave out files that cannot be used.
         max_bad_files: How many may be left out.
         sync: As in `build`.
+        trust: Whether the data set's transform, which is a program, may do more than compute.
         workers: As in `build`.
         progress: As in `build`.
         storage_options: As in `refit`.
@@ -49,7 +51,8 @@ def append(
         The new manifest and how far the rows have drifted, or None where there was nothing new.
 
     Raises:
-        ManifestError: If the output is no finished data set.
+        ManifestError: If the output is no finished data set, or its transform does more than compute and is not
+            trusted.
         SourceError: Listing everything that is wrong with the sources, and files that have changed since they were
             read.
         NpyflowError: As in `build`.
@@ -60,7 +63,7 @@ def append(
     existing = open_existing(root)
     given = find_sources(source, Output(existing.root).sources)
     arrays = given.named_by_content() if isinstance(given, Arrays) else None
-    plan = plan_append(arrays or given, existing, on_error=on_error, max_bad_files=max_bad_files)
+    plan = plan_append(arrays or given, existing, on_error=on_error, max_bad_files=max_bad_files, trust=trust)
     if plan is None:
         clear_append(root)
         return None

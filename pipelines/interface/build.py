@@ -76,6 +76,7 @@ def plan_build(
     transform: Path | None = None,
     overwrite: bool = False,
     sync: bool = True,
+    trust: bool = False,
     report: bool = True,
     beam_options: Sequence[str] = (),
 ) -> Build:
@@ -88,7 +89,7 @@ def plan_build(
     if existing is None:
         plan = plan_sources(given, parsed, read_headers=header_reader(beam_options))
     else:
-        plan = plan_reuse(given, existing, parsed)
+        plan = plan_reuse(given, existing, parsed, trust=trust)
     return Build(
         plan=plan,
         root=root,
@@ -109,6 +110,7 @@ def build(
     transform: Path | None = None,
     overwrite: bool = False,
     sync: bool = True,
+    trust: bool = False,
     workers: int | None = None,
     progress: Shown = None,
     report: bool = True,
@@ -131,6 +133,7 @@ def build(
             can be read, until the new one is finished.
         sync: Whether the data set is on the disk before its manifest is, so that a power cut leaves a whole data set
             or none. False saves a few seconds where a data set is easily made again.
+        trust: Whether the other data set's transform, which is a program, may do more than compute.
         workers: How many processes of this machine share the work; where None, one for each core if there is enough to
             do. The shards are the same.
         progress: True to print it; or a function that is called with a stage, the rows that are done, and all rows, by
@@ -147,7 +150,7 @@ def build(
         ConfigError: If the configuration is not valid or does not fit the sources, or Beam does not know an option;
             nothing was written.
         OutputError: If the output holds something that may not be replaced.
-        ManifestError: If `transform` is no data set.
+        ManifestError: If `transform` is no data set, or its transform does more than compute and is not trusted.
         DataError: If the sources hold values that cannot be used.
         WorkerError: If a worker was lost.
         OSError: If a file cannot be read or written.
@@ -159,6 +162,7 @@ def build(
         transform=transform,
         overwrite=overwrite,
         sync=sync,
+        trust=trust,
         report=report,
         beam_options=beam_options,
     )
@@ -172,6 +176,7 @@ def refit(
     on_error: str = "fail",
     max_bad_files: int = 100,
     sync: bool = True,
+    trust: bool = False,
     workers: int | None = None,
     progress: Shown = None,
     storage_options: StorageOptions | None = None,
@@ -187,6 +192,7 @@ def refit(
         on_error: "skip" to leave out files that cannot be used.
         max_bad_files: How many may be left out.
         sync: As in `build`.
+        trust: Whether a `preprocessing_fn` that the data set's configuration names is run.
         workers: As in `build`.
         progress: As in `build`.
         storage_options: How object stores are reached, as a configuration says it.
@@ -202,7 +208,7 @@ def refit(
     root = os.fspath(output)
     given = find_sources(source, Output(files.absolute(root)).sources)
     planned = Build(
-        plan=plan_refit(given, root, on_error=on_error, max_bad_files=max_bad_files),
+        plan=plan_refit(given, root, on_error=on_error, max_bad_files=max_bad_files, trust=trust),
         root=root,
         overwrite=True,
         arrays=given if isinstance(given, Arrays) else None,

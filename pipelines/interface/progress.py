@@ -21,7 +21,7 @@ from pipelines.analyze.rounds import count_rounds
 from pipelines.output.directory import Output, read_manifest
 from pipelines.output.tasks import FinishedTasks
 from pipelines.plan.plan import Plan
-from pipelines.results import show_bytes, show_seconds
+from pipelines.results import PlainConsole, show_bytes, show_seconds
 from pipelines.runners.pool import TIMEOUT_VARIABLE
 from pipelines.storage import files
 
@@ -158,7 +158,7 @@ def _view(
         console = progress
     else:  # rich takes the kernel of a notebook for a terminal
         terminal = getattr(sys.stdout, "isatty", bool)()
-        console = Console(force_jupyter=False, force_terminal=terminal, soft_wrap=True, markup=False)
+        console = PlainConsole(force_jupyter=False, force_terminal=terminal, soft_wrap=True, markup=False)
     kind = _Bars if console.is_terminal else _Lines
     return kind(console, totals, passes, fleeting)
 

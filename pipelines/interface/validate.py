@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 
 from pipelines.interface.arguments import Config, Sources, count_workers, find_sources, read_config
@@ -15,6 +14,7 @@ from pipelines.sources.arrays import Arrays
 from pipelines.storage import files
 from pipelines.storage.connections import configure
 from pipelines.storage.files import Path
+from pipelines.storage.temporary import temporary_directory
 
 
 def validate(
@@ -51,7 +51,7 @@ def validate(
         ManifestError: If `against` is no data set.
         DataError: If the sources hold values that cannot be used.
     """
-    with tempfile.TemporaryDirectory(prefix="npyflow-") as directory:
+    with temporary_directory("validate") as directory:
         given = find_sources(source, files.join(directory, "sources"))
         parsed = read_config(config, settings, sources=given)
         configure(parsed.storage_options)

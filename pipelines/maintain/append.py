@@ -13,7 +13,7 @@ import numpy.typing as npt
 from loaders.format.manifest import Manifest
 from pipelines.analyze.custom import trace_configured
 from pipelines.config.schema import DatasetConfig, parse_config
-from pipelines.errors import NpyflowError, Problem, SourceError
+from pipelines.errors import ConfigError, NpyflowError, Problem, SourceError
 from pipelines.maintain.reuse import Existing, check_against, open_existing
 from pipelines.output.directory import last_generation
 from pipelines.plan.plan import Plan, make_plan
@@ -122,13 +122,19 @@ class Appended(Result):
 
 
 def plan_append(
-    source: str | Arrays, existing: Existing, *, on_error: str = "fail", max_bad_files: int = 100
+    source: str | Arrays,
+    existing: Existing,
+    *,
+    on_error: str = "fail",
+    max_bad_files: int = 100,
+    trust: bool = False,
 ) -> Addition | None:
     """Plans an append: the source has new files, and may have those of the data set too; None if there is nothing new.
 
     Raises:
         SourceError: Listing everything that is wrong with the sources, how their features differ, and parts that have
             changed since they were read.
+        ManifestError: If the transform may not be run; see `Existing.check_transform`.
     """
     manifest = existing.manifest
     config = {**manifest.config, "on_error": on_error, "max_bad_files": max_bad_files}
@@ -146,6 +152,8 @@ def plan_append(
         skipped=table.skipped,
         rows_before=sum(record.rows for record in existing.provenance.parts),
     )
+    if manifest.transform is not None:
+        existing.check_transform(trust=trust)
     resolved = resolve_config(parse_config(manifest.config), later, learns=False, custom=existing.custom)
     if resolved.stored != manifest.features:
         raise NpyflowError(f"{existing.root}: expected the features of the data set; this version would store others")
@@ -158,14 +166,20 @@ def plan_append(
     )
 
 
-def plan_refit(source: str | Arrays, root: str, *, on_error: str = "fail", max_bad_files: int = 100) -> Plan:
+def plan_refit(
+    source: str | Arrays, root: str, *, on_error: str = "fail", max_bad_files: int = 100, trust: bool = False
+) -> Plan:
     """Plans a build of all rows anew, with the configuration of a data set.
 
     Raises:
         SourceError: Listing everything that is wrong with the sources, and the parts that are not there.
         ManifestError: If there is no data set.
+        ConfigError: If the configuration names a function of Python, and the data set is not trusted.
     """
     existing, bad = open_existing(root), {"on_error": on_error, "max_bad_files": max_bad_files}
+    if (place := existing.manifest.config.get("preprocessing_fn")) is not None and not trust:
+        expected = "a data set whose configuration names no program, or one that is trusted (--trust, or trust=True)"
+        raise ConfigError(f"{root}: expected {expected}; found preprocessing_fn {place}")
     plan = plan_sources(source, parse_config({**existing.manifest.config, **bad}))
     there = {part.name for part in plan.table.parts}
     lost = [record.name for record in existing.provenance.parts if record.name not in there]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,6 +23,7 @@ from pipelines.statistics.summary import Statistics
 from pipelines.storage import files
 from pipelines.storage.connections import StorageOptions, configure
 from pipelines.storage.files import Path
+from pipelines.storage.temporary import temporary_directory
 
 STAGE = "diff"
 
@@ -180,7 +180,7 @@ def _compare_statistics(one: Mapping[str, Statistics], other: Mapping[str, Stati
 def _count_shared(roots: tuple[str, str], manifests: tuple[Manifest, Manifest], names: tuple[str, ...]) -> int:
     """How many rows are in both data sets, each as often as it is in both."""
     total = [sum(_rows(manifest).values()) for manifest in manifests]
-    with tempfile.TemporaryDirectory(prefix="npyflow-") as directory:
+    with temporary_directory("diff") as directory:
         buckets, first = Buckets(directory, sum(total)), 0
         for root, manifest in zip(roots, manifests, strict=True):
             specs = {spec.name: spec for spec in manifest.features}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from pipelines.output.directory import read_manifest
 from pipelines.results import Block, Result, Table
 from pipelines.storage.connections import StorageOptions, configure
 from pipelines.storage.files import Path
+from pipelines.storage.temporary import temporary_directory
 
 STAGE = "leakage"
 
@@ -119,7 +119,7 @@ def leakage(
     compared = _compared(manifest, features)
     shards = [shard for split in manifest.splits.values() for shard in split]
     rows = sum(shard.rows for shard in shards)
-    with tempfile.TemporaryDirectory(prefix="npyflow-") as directory:
+    with temporary_directory("leakage") as directory:
         buckets = Buckets(directory, rows)
         first = 0
         for shard in shards:

@@ -30,6 +30,7 @@ from pipelines.statistics.frequencies import Classes, Distinct
 from pipelines.statistics.summary import Moments, as_columns, moments
 from pipelines.statistics.summary import merge as merge_moments
 from pipelines.storage.checked import read_checked, write_checked
+from pipelines.storage.pickled import load_statistics
 
 STAGE = "profile"
 MAX_CLASSES = 65_536
@@ -184,10 +185,13 @@ def read_profile(path: str) -> Profile:
     """Reads what `WriteProfile` wrote, as the driver does, which has the versions of its workers.
 
     Raises:
-        WorkerError: If it is not whole.
+        WorkerError: If it is not whole, or something else.
     """
     data = read_checked(path)
     if data is None:
         raise WorkerError(f"{path}: expected the profile of the rows; found none that is whole")
-    profile: Profile = pickle.loads(data)
+    try:
+        profile: Profile = load_statistics(data)
+    except pickle.UnpicklingError as error:
+        raise WorkerError(f"{path}: {error}") from error
     return profile

@@ -11,6 +11,7 @@ import google_crc32c
 
 from loaders.format.manifest import File, Manifest, ManifestError
 from loaders.format.names import OF_TRAINING_ROWS, SOURCES, TRANSFORM
+from loaders.format.savedmodel import read_model
 from pipelines.config.resolved import Custom
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import ConfigError, Problem, SourceError
@@ -18,10 +19,11 @@ from pipelines.output.directory import Output, read_manifest
 from pipelines.output.learned import mark_learned
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
+from pipelines.runners.quiet import quick_imports
 from pipelines.sources.arrays import Arrays
 from pipelines.sources.provenance import Provenance, schema_differences, source_settings
 from pipelines.sources.table import SourceTable, scan
-from pipelines.storage import files
+from pipelines.storage import directories, files
 
 ALL_ROWS = "all"
 """The split of rows that another data set's transform is applied to: none are kept apart, as nothing is learned."""
@@ -66,6 +68,25 @@ class Existing:
             raise ManifestError(f"{path}: expected {expected}; found {found}")
         return data
 
+    def check_transform(self, *, trust: bool) -> None:
+        """Compares the transform, and what was learned with it, with the manifest, before anything of it is run.
+
+        Raises:
+            ManifestError: If a file is not as the manifest says, or one is there that it does not list; or if the
+                transform does more than compute, unless it is trusted.
+        """
+        for file in self.learned:
+            self.read(file.file)
+        with quick_imports():  # TensorFlow says what a SavedModel holds
+            read_model(self.manifest, self._read_place, root=self.root, trust=trust)
+        listed = {file.file for file in self.manifest.files}
+        for found in directories.list_files(files.join(self.root, str(self.manifest.transform))):
+            if (place := f"{self.manifest.transform}/{found.path}") not in listed:
+                raise ManifestError(f"{self.root}/{place}: expected only files of the manifest; found this file")
+
+    def _read_place(self, place: str) -> bytes:
+        return files.read_bytes(files.join(self.root, *place.split("/")))
+
     @property
     def fingerprint(self) -> str:
         """A BLAKE2b digest of the transform and of what is known of the rows that it was learned from."""
@@ -99,7 +120,7 @@ def open_existing(root: str) -> Existing:
     )
 
 
-def plan_reuse(source: str | Arrays, existing: Existing, config: DatasetConfig) -> Plan:
+def plan_reuse(source: str | Arrays, existing: Existing, config: DatasetConfig, *, trust: bool = False) -> Plan:
     """Plans a build that takes another data set's transform, with its configuration of the features.
 
     Of features the configuration says only where their files are; what it does not say of the seed and the like is
@@ -108,12 +129,11 @@ def plan_reuse(source: str | Arrays, existing: Existing, config: DatasetConfig) 
     Raises:
         SourceError: Listing everything that is wrong with the sources, and how their features differ.
         ConfigError: If the other data set has no transform, or the user said something of features or a function.
-        ManifestError: If a file of the transform, or of what was learned with it, is not as its manifest says.
+        ManifestError: If the transform may not be run; see `Existing.check_transform`.
     """
     if existing.manifest.transform is None:
         raise ConfigError(f"{existing.root}: expected a data set with a transform; found one without")
-    for file in existing.learned:
-        existing.read(file.file)
+    existing.check_transform(trust=trust)
     if config.preprocessing_fn is not None:
         raise ConfigError(
             f"preprocessing_fn: the transform is that of {existing.root}; found {config.preprocessing_fn}"

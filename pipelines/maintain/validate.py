@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -32,6 +31,7 @@ from pipelines.statistics.recorded import TrainingStatistics
 from pipelines.statistics.summary import Statistics, summarize
 from pipelines.storage import directories, files
 from pipelines.storage.connections import configure
+from pipelines.storage.temporary import temporary_directory
 
 SHOWN_CLASSES = 10
 
@@ -273,7 +273,7 @@ def _temporary(beam_options: Sequence[str]) -> Iterator[str]:
     """A directory that workers can write to."""
     found = option_value(beam_options, "--temp_location")
     if found is None:
-        with tempfile.TemporaryDirectory(prefix="npyflow-") as directory:
+        with temporary_directory("validate") as directory:
             yield directory
         return
     import uuid

@@ -58,7 +58,7 @@ class Verified(Result):
         return Table(columns=columns, rows=tuple(rows))
 
 
-def verify(output: Path, *, storage_options: StorageOptions | None = None) -> Verified:
+def verify(output: Path, *, trust: bool = False, storage_options: StorageOptions | None = None) -> Verified:
     """Reads every shard of a data set and compares it with the manifest, byte for byte.
 
     Checked are each shard's size and checksum, the framing and the checksums of each record, the records' layout and
@@ -67,6 +67,8 @@ def verify(output: Path, *, storage_options: StorageOptions | None = None) -> Ve
 
     Args:
         output: The data set.
+        trust: Whether its transform, which is a program, may do more than compute; otherwise such a one is not run, and
+            that is a problem.
         storage_options: As in `refit`.
 
     Returns:
@@ -80,7 +82,7 @@ def verify(output: Path, *, storage_options: StorageOptions | None = None) -> Ve
     manifest = read_manifest(root)
     problems = list(_check_files(root, manifest))
     if manifest.transform is not None and not problems:
-        problems += check_golden(files.join(root, manifest.place(names.GOLDEN)), files.join(root, manifest.transform))
+        problems += check_golden(root, manifest, trust=trust)
     shards = [shard for split in manifest.splits.values() for shard in split]
     for shard in shards:
         problems += _check_shard(files.join(root, shard.file), shard, manifest)
@@ -112,10 +114,12 @@ def _check_files(root: str, manifest: Manifest) -> Iterator[Problem]:
         return  # what is being added, or is to take the place of this, lies between the shards
     if begun or files.exists(output.build):
         yield Problem(path=output.build, expected="nothing of the build to be left", found="its directory")
-    known = {shard.file for shards in manifest.splits.values() for shard in shards}
+    known = {shard.file for shards in manifest.splits.values() for shard in shards} | {f.file for f in manifest.files}
     for found in directories.list_files(root):
-        if found.path.split("/")[0] in manifest.splits and found.path not in known:
-            yield Problem(path=files.join(root, found.path), expected="only shards of the manifest", found="this file")
+        where = {names.TRANSFORM: "files", **dict.fromkeys(manifest.splits, "shards")}.get(found.path.split("/")[0])
+        if where and found.path not in known:
+            expected = f"only {where} of the manifest"
+            yield Problem(path=files.join(root, found.path), expected=expected, found="this file")
 
 
 def _unreadable(path: str, expected: str, error: OSError) -> Problem:

@@ -40,7 +40,7 @@ def read_rows(plan: Plan, split: str, start: int, stop: int) -> list[Row]:
         own = np.flatnonzero(splits_of(plan, spans) == plan.splits.index(split))
         wanted = own[max(start - before, 0) : max(stop - before, 0)]
         if len(wanted):
-            found += _single(take(read_columns(plan, spans, stage=STAGE, finite=False), wanted), len(wanted))
+            found += _single(take(read_columns(plan, spans, stage=STAGE, strict=False), wanted), len(wanted))
         before += len(own)
         if before >= stop:
             break

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loaders.format.manifest import Manifest
 from loaders.format.names import GOLDEN
+from loaders.format.savedmodel import GRAPHS, ONLY_COMPUTES, find_other, load_model, read_model
 from pipelines.config.schema import RESERVED_SUFFIX
 from pipelines.errors import Problem
 from pipelines.plan.plan import Plan
@@ -48,7 +50,7 @@ def _first_rows(plan: Plan) -> Columns:
         training = np.flatnonzero(assign(plan, spans) == plan.training_index)[:ROWS]
         if len(training):
             first, last = int(training[0]), int(training[-1])
-            columns = read_columns(plan, _within(spans, first, last + 1), stage=STAGE, features=names)
+            columns = read_columns(plan, _within(spans, first, last + 1), stage=STAGE, features=names, strict=False)
             return take(columns, training - first)
     return read_columns(plan, [], stage=STAGE, features=names)
 
@@ -69,15 +71,23 @@ def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array.astype(np.bytes_) if array.dtype == object else array
 
 
-def check_golden(path: str, transform: str) -> Iterator[Problem]:
-    """Runs the transform in a directory on the rows that a file has, and yields what is wrong."""
+def check_golden(root: str, manifest: Manifest, *, trust: bool) -> Iterator[Problem]:
+    """Runs the transform of a data set on the rows that are kept for this, and yields what is wrong.
+
+    One that does more than compute is not run, unless it is trusted.
+    """
     import tensorflow as tf
 
+    path, transform = (files.join(root, place) for place in (manifest.place(GOLDEN), str(manifest.transform)))
     if not files.exists(path):  # a data set of format version 1
+        return
+    contents = read_model(manifest, lambda name: files.read_bytes(files.join(root, name)), root=root, trust=True)
+    if not trust and (others := find_other(contents[GRAPHS])):
+        yield Problem(path=transform, expected=f"{ONLY_COMPUTES} (--trust runs any)", found=", ".join(others))
         return
     arrays = load_arrays(files.read_bytes(path))
     raw = {key.removeprefix("raw/"): tf.constant(array) for key, array in arrays.items() if key.startswith("raw/")}
-    found = load_transform(transform).transform_fn(raw)
+    found = load_model(contents).transform_fn(raw)
     for key, expected in arrays.items():
         name = key.removeprefix("transformed/")
         if key == name:

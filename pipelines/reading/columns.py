@@ -30,7 +30,7 @@ MAX_CODE_POINT = 0x10FFFF
 
 
 def read_columns(
-    plan: Plan, spans: Sequence[Span], *, stage: str, features: Iterable[str] | None = None, finite: bool = True
+    plan: Plan, spans: Sequence[Span], *, stage: str, features: Iterable[str] | None = None, strict: bool = True
 ) -> Columns:
     """Reads the rows of some spans, one after the other. Each file is opened once.
 
@@ -39,7 +39,8 @@ def read_columns(
         spans: The runs of rows.
         stage: The stage that the rows are counted for, in the progress shown.
         features: The names of the features to read; None for all.
-        finite: Whether infinities are errors where the transform would meet them.
+        strict: Whether values are checked: infinities are errors where the transform would meet them, and arrays are
+            compared with their containers' checksums, as `read_files` says.
 
     Returns:
         For each feature `[rows of all spans, *shape]`: numbers in the dtype of the sources and this machine's byte
@@ -47,17 +48,17 @@ def read_columns(
         lengths of their own.
 
     Raises:
-        DataError: If a file changed since preflight or cannot be unpacked, text cannot be encoded, a feature that
-            the transform uses holds an infinity that neither stands for a missing value nor is masked, or one of which
-            no value may be missing holds NaN.
+        DataError: If a file changed since preflight, cannot be unpacked or is damaged, text cannot be encoded, a
+            feature that the transform uses holds an infinity that neither stands for a missing value nor is masked, or
+            one of which no value may be missing holds NaN.
     """
     names = None if features is None else set(features)
     chosen = [feature for feature in plan.config.features if names is None or feature.name in names]
     known = {feature.name: feature for feature in plan.table.features}
     rows = sum(span.rows for span in spans)
-    columns = _read(plan.table, [known[feature.name] for feature in chosen], spans)
+    columns = _read(plan.table, [known[feature.name] for feature in chosen], spans, checked=strict)
     for feature in chosen:
-        if finite and feature.transformed and (feature.mask is None or feature.mask in columns):
+        if strict and feature.transformed and (feature.mask is None or feature.mask in columns):
             _check_finite(plan.table, feature, columns, spans)
         if feature.forbids_missing:
             _check_present(plan.table, feature, columns[feature.name], spans)
@@ -68,13 +69,13 @@ def read_columns(
 
 def read_rows(table: SourceTable, features: Sequence[Feature], spans: Sequence[Span], *, stage: str) -> Columns:
     """Reads the rows of some spans as they are; result and errors are those of `read_columns`, but for infinities."""
-    columns = _read(table, features, spans)
+    columns = _read(table, features, spans, checked=True)
     rows = sum(span.rows for span in spans)
     counters.count_read(stage, rows=rows, size=round(rows * sum(feature.row_bytes for feature in features)))
     return columns
 
 
-def _read(table: SourceTable, features: Sequence[Feature], spans: Sequence[Span]) -> Columns:
+def _read(table: SourceTable, features: Sequence[Feature], spans: Sequence[Span], *, checked: bool) -> Columns:
     runs = [(span.part, span.start, span.stop) for span in spans]
     from_files = [feature for feature in features if feature.origin == "files"]
     targets = {feature.name: _allocate(table, feature, spans) for feature in from_files}
@@ -90,7 +91,7 @@ def _read(table: SourceTable, features: Sequence[Feature], spans: Sequence[Span]
                 near = Surroundings(source=source, patch=feature.patch, start=start, stop=start + span.rows)
                 around.append((near, near.allocate(), out))
                 wanted += near.wanted(around[-1][1])
-    read_files(table.root, wanted)
+    read_files(table.root, wanted, checked=checked)
     for near, values, out in around:
         near.cut(values, out)
     return {

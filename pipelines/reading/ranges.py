@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -40,14 +41,21 @@ def value_dtype(source: Source) -> np.dtype[Any]:
     return as_integer(np.dtype(source.dtype)).newbyteorder("=")
 
 
-def read_files(root: str, wanted: Iterable[Wanted]) -> None:
+def read_files(root: str, wanted: Iterable[Wanted], *, checked: bool = False) -> None:
     """Reads rows of sources under a root; of containers that are not local, several pieces at a time.
 
     Each container is opened once. Fields of one table that are wanted of the same rows are read together: their
     records are read once.
 
+    Args:
+        root: The root.
+        wanted: The rows.
+        checked: Whether arrays are compared with the checksums that containers have of them. Who reads an array's first
+            row does it, for the whole array: so it is done once where all rows are read, whoever reads them. Where the
+            rows of several parts are in one array, and the first may be left out, each process does it.
+
     Raises:
-        DataError: If a container has changed since the sources were checked, or cannot be unpacked.
+        DataError: If a container has changed since the sources were checked, cannot be unpacked, or is damaged.
         OSError: If a file cannot be read.
     """
     containers: dict[str, dict[tuple[object, ...], list[Wanted]]] = {}
@@ -61,12 +69,21 @@ def read_files(root: str, wanted: Iterable[Wanted]) -> None:
         path, selections = files.locate(root, place), [_selection(together) for together in arrays.values()]
         if any(selection.source.start for selection in selections):  # of many parts, in an order of their own
             selections.sort(key=lambda selection: selection.start)
+        known = format_of(path)
+        compared = [each for each in selections if checked and _is_compared(each)]
         if files.is_local(path):
-            format_of(path).read(path, selections)
+            known.check(path, compared)
+            known.read(path, selections)
         else:
-            remote.append(format_of(path).pieces(path, selections))
+            remote.append(iter([functools.partial(known.check, path, compared)]))
+            remote.append(known.pieces(path, selections))
     if remote:
         read_pieces(itertools.chain.from_iterable(remote))
+
+
+def _is_compared(selection: Selection) -> bool:
+    """Whether who reads these rows compares the whole array with its checksum."""
+    return not selection.empty and (selection.start == 0 or selection.source.start > 0)
 
 
 def _selection(wanted: Sequence[Wanted]) -> Selection:

@@ -54,7 +54,7 @@ def sample_sources(plan: Plan) -> SourceSample:
     numbers = [starts[span.part] + np.arange(span.start, span.stop) for span in spans]
     rows = sum(span.rows for span in spans)
     return SourceSample(
-        columns=read_columns(plan, spans, stage=STAGE, finite=False),
+        columns=read_columns(plan, spans, stage=STAGE, strict=False),
         splits=splits_of(plan, spans, stage=STAGE),
         places=np.concatenate([*numbers, np.zeros(0)]) / max(plan.table.rows, 1),
         whole=rows == plan.table.rows,

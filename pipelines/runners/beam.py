@@ -125,7 +125,8 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
         if known is None and name in flink.JAVA_OPTIONS and cluster:
             continue
         if known is None:
-            raise ConfigError(f"unknown option {argument}; neither npyflow nor Beam has it")
+            # What comes after the name may be a secret.
+            raise ConfigError(f"unknown option {name}; neither npyflow nor Beam has it")
         if not equals and known.nargs != 0:
             # The next argument could as well be the directory of the sources.
             raise ConfigError(f"{name}: expected {name}=VALUE, in one argument")

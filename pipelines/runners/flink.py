@@ -23,6 +23,7 @@ from typing import Any, Self
 
 from pipelines.errors import GOES_ON, ClusterError, ConfigError, NpyflowError, WorkerError
 from pipelines.storage import files
+from pipelines.storage.temporary import temporary_directory
 
 RUNNER = "flinkrunner"
 
@@ -252,7 +253,7 @@ def cancelled_on_failure(cluster: Cluster, name: str) -> Iterator[None]:
             cluster.cancel(name)
         shutil.rmtree(temporary, ignore_errors=True)
 
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary, _before_the_end(cancel):
+    with temporary_directory("flink") as temporary, _before_the_end(cancel):
         before, tempfile.tempdir = tempfile.tempdir, temporary
         try:
             yield

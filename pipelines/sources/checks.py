@@ -174,6 +174,7 @@ def _locate_array(
         record=record_text(header.dtype),
         field=leaf.name,
         chunk=header.chunk,
+        checksum=header.checksum,
     )
     patch = None if said is None else said.patch
     array = Located(entry=entry, feature=feature, source=source, row_axes=axes, ragged=ragged, patch=patch)

@@ -26,6 +26,7 @@ class Source:
         field: The field of the structured dtype; the names of nested fields are joined by `.`.
         chunk: How many indices of the first axis are stored together.
         start: The array's row that is the first of the part; not 0 where an array holds the rows of several parts.
+        checksum: What the values are compared with; for the container's format alone.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Source:
     field: str = ""
     chunk: int = 1
     start: int = 0
+    checksum: Any = None
 
     def chunk_rows(self, row_axes: int) -> int:
         """How many rows are stored together, where so many leading axes count rows."""
@@ -49,10 +51,12 @@ class Source:
     def to_json(self) -> dict[str, Any]:
         """The attributes by their names; `dataclasses.asdict` copies each, which takes ten times as long.
 
-        The locator is called `offset`, and what is usual is left out: fingerprints of earlier data sets depend on that.
+        The locator is called `offset`; what is usual is left out, and the checksum: fingerprints of earlier data sets
+        depend on that.
         """
         own = {name: getattr(self, name) for name in self.__slots__}
         own["offset"] = own.pop("locator")
+        del own["checksum"]
         for name, usual in (("start", 0), ("chunk", 1)):
             if own[name] == usual:
                 del own[name]

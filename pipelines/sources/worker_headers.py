@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import hmac
 import pickle
+import secrets
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -11,6 +14,7 @@ from typing import Any
 
 import apache_beam as beam
 
+from pipelines.errors import WorkerError
 from pipelines.sources.headers import Chunk, FileHeaders, HeaderReader, read_headers, read_here
 from pipelines.storage import connections, directories, files
 
@@ -34,6 +38,8 @@ def _read(pipeline: Pipeline, temporary: str, root: str, chunks: Sequence[Chunk]
     if sum(map(len, chunks)) < MIN_FILES:
         yield from read_here(root, chunks)
         return
+    # Others may be able to write to the directory, and a pickle is a program: only those of the workers are read.
+    key = secrets.token_bytes(hashlib.sha256().digest_size)
     directory = files.join(temporary, f"npyflow-headers-{uuid.uuid4().hex}")
     paths = [files.join(directory, f"{number:08d}.headers") for number in range(len(chunks))]
     try:
@@ -42,16 +48,33 @@ def _read(pipeline: Pipeline, temporary: str, root: str, chunks: Sequence[Chunk]
                 running
                 | "ListChunks" >> beam.Create(list(zip(paths, chunks, strict=True)))
                 | "SpreadChunks" >> beam.Reshuffle()
-                | "WriteHeaders" >> beam.Map(write_headers, root, connections.shared()).with_output_types(None)
+                | "WriteHeaders" >> beam.Map(write_headers, root, connections.shared(), key).with_output_types(None)
             )
         for path in paths:
-            yield pickle.loads(files.read_bytes(path))
+            yield pickle.loads(_unsign(files.read_bytes(path), key, path))
     finally:
         directories.remove_tree(directory)
 
 
-def write_headers(chunk: tuple[str, Chunk], root: str, options: Mapping[str, Any]) -> None:
-    """Reads the headers of a chunk of files and writes them to a file, whose path comes with them."""
+def write_headers(chunk: tuple[str, Chunk], root: str, options: Mapping[str, Any], key: bytes) -> None:
+    """Reads the headers of a chunk of files and writes them, signed, to a file, whose path comes with them."""
     connections.adopt(options)
     path, paths_with_sizes = chunk
-    files.write_bytes(path, pickle.dumps(read_headers(root, paths_with_sizes)))
+    data = pickle.dumps(read_headers(root, paths_with_sizes))
+    files.write_bytes(path, _signature(data, key) + data)
+
+
+def _signature(data: bytes, key: bytes) -> bytes:
+    return hmac.digest(key, data, "sha256")
+
+
+def _unsign(signed: bytes, key: bytes, path: str) -> bytes:
+    """What a worker of this job has written.
+
+    Raises:
+        WorkerError: If somebody else has, or it is not whole.
+    """
+    size = len(key)
+    if not hmac.compare_digest(signed[:size], _signature(signed[size:], key)):
+        raise WorkerError(f"{path}: expected headers with the signature of this job; found others")
+    return signed[size:]

@@ -34,10 +34,12 @@ class Counts:
     Attributes:
         codes: int64, ascending; the bucket times `2**bits` plus the bits.
         counts: int64.
+        values: How many values each statistic has, missing ones too.
     """
 
     codes: I64
     counts: I64
+    values: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +52,14 @@ class Progress:
         count: How many values are present, int64 `[statistics]`.
         bucket: The bucket of each wanted rank, int64 `[statistics, 2 * probabilities]`; -1 where no value is present.
         rank: The rank within its bucket, from 0.
+        values: How many values each statistic has, missing ones too.
     """
 
     kept: tuple[I64, ...]
     count: I64
     bucket: I64
     rank: I64
+    values: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,12 +80,16 @@ class Quantiles:
         dtype: The values' dtype: bool, an integer, or a float of 16, 32 or 64 bits.
         shape: The shape of a row.
         over: What shares one statistic.
+        limited: Whether the probabilities, which lie at even distances from 0 to 1 then, are no more than there are
+            values of a statistic, missing ones too: of fewer values there are as many quantiles, at as many such
+            probabilities.
     """
 
     probabilities: tuple[float, ...]
     dtype: str
     shape: tuple[int, ...]
     over: Over
+    limited: bool = False
 
     def __post_init__(self) -> None:
         if not self.probabilities or not all(0 <= p <= 1 for p in self.probabilities):
@@ -133,12 +141,12 @@ class Quantiles:
         codes = (self._chunk_codes(state, chunk) for chunk in chunks)
         if size > 8 * columns.size:
             counts = (Counts(*add_counts(one, np.ones(len(one), dtype=np.int64))) for one in codes)
-            return functools.reduce(self.merge, counts)
+            return dataclasses.replace(functools.reduce(self.merge, counts), values=len(columns))
         dense = np.zeros(size, dtype=np.int64)
         for one in codes:
             dense += np.bincount(one, minlength=size)
         used = np.flatnonzero(dense)
-        return Counts(used, dense[used])
+        return Counts(used, dense[used], len(columns))
 
     def _chunk_codes(self, state: Progress, columns: npt.NDArray[Any]) -> I64:
         keys, bucket = sortable(columns), np.arange(self.width, dtype=np.int64)
@@ -156,14 +164,15 @@ class Quantiles:
 
     def merge(self, a: Counts, b: Counts) -> Counts:
         """Two units' counts together."""
-        return Counts(*add_counts(np.concatenate([a.codes, b.codes]), np.concatenate([a.counts, b.counts])))
+        codes, counts = (np.concatenate(pair) for pair in ((a.codes, b.codes), (a.counts, b.counts)))
+        return Counts(*add_counts(codes, counts), a.values + b.values)
 
     def update(self, state: Progress, accumulator: Counts) -> Progress:
         """Finds the wanted ranks among the counts."""
         bits = self.schedule[len(state.kept)]
         codes, ends = accumulator.codes, np.cumsum(accumulator.counts)
         if not state.kept:
-            state = self._wanted(codes >> bits, accumulator.counts)
+            state = self._wanted(codes >> bits, accumulator.counts, accumulator.values)
         before = np.concatenate([[0], ends])
         wanted = state.bucket >= 0
         bucket, rank = state.bucket[wanted], state.rank[wanted]
@@ -172,19 +181,27 @@ class Quantiles:
         kept, number = np.unique(codes[found], return_inverse=True)
         new_bucket, new_rank = state.bucket.copy(), state.rank.copy()
         new_bucket[wanted], new_rank[wanted] = number, overall - before[found]
-        return Progress((*state.kept, kept), state.count, new_bucket, new_rank)
+        return Progress((*state.kept, kept), state.count, new_bucket, new_rank, state.values)
 
-    def _wanted(self, statistic: I64, counts: I64) -> Progress:
+    def _wanted(self, statistic: I64, counts: I64, values: int) -> Progress:
         """The ranks on both sides of each quantile, in the buckets before the first pass."""
         count = np.zeros(self.width, dtype=np.int64)
         np.add.at(count, statistic, counts)
-        lower = np.floor(self._positions(count)).astype(np.int64)
+        lower = np.floor(self._positions(count, values)).astype(np.int64)
         rank = np.concatenate([lower, np.minimum(lower + 1, np.maximum(count - 1, 0)[:, None])], axis=1)
         bucket = np.where(count > 0, np.arange(self.width), -1)[:, None]
-        return Progress((), count, np.broadcast_to(bucket, rank.shape), rank)
+        return Progress((), count, np.broadcast_to(bucket, rank.shape), rank, values)
 
-    def _positions(self, count: I64) -> F64:
-        return np.maximum(count - 1, 0)[:, None] * np.asarray(self.probabilities, dtype=np.float64)
+    def _positions(self, count: I64, values: int) -> F64:
+        probabilities = np.asarray(self.probabilities, dtype=np.float64)
+        used = self._used(values)
+        if used < len(probabilities):
+            probabilities = np.concatenate([np.linspace(0, 1, used), np.ones(len(probabilities) - used)])
+        return np.maximum(count - 1, 0)[:, None] * probabilities
+
+    def _used(self, values: int) -> int:
+        """How many quantiles there are of so many values."""
+        return min(len(self.probabilities), max(values, 1)) if self.limited else len(self.probabilities)
 
     def result(self, state: Progress) -> dict[str, npt.NDArray[Any]]:
         """`quantiles`, float64, `[len(probabilities), *statistics_shape]`."""
@@ -197,11 +214,12 @@ class Quantiles:
             bucket, shift = code >> bits, shift + bits
         values = np.full(wanted.shape, np.nan)
         values[wanted] = unsortable(keys.astype(f"u{dtype.itemsize}"), dtype).astype(np.float64)
-        positions = self._positions(state.count)
+        positions = self._positions(state.count, state.values)
         lower, upper = np.split(values, 2, axis=1)
         quantiles = interpolate(lower, upper, positions - np.floor(positions))
+        used = self._used(state.values)
         shape = statistics_shape(self.over, self.shape)
-        return {"quantiles": np.ascontiguousarray(quantiles.T).reshape(len(self.probabilities), *shape)}
+        return {"quantiles": np.ascontiguousarray(quantiles[:, :used].T).reshape(used, *shape)}
 
 
 def interpolate(lower: F64, upper: F64, weight: F64) -> F64:

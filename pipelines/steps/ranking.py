@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from typing import Annotated, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from pipelines.steps.options import Integer, Number
 from pipelines.steps.step import Arrays, Constants, Shape, Step, Tensors, Value, not_zero
 
 MAP_QUANTILES = 1000
-"""How many quantiles make the map of `quantile`, as in scikit-learn."""
+"""How many quantiles make the map of `quantile` at most, as in scikit-learn."""
 
 EDGE = 1e-7
 """How near to 0 and 1 a probability may come before it becomes a normal deviate, as in scikit-learn."""
@@ -68,8 +69,8 @@ class Clip(Step):
 class Quantile(Step):
     """The place of a value among the training values, uniform in [0, 1], or as a normal deviate.
 
-    Source: scikit-learn's QuantileTransformer with 1,000 quantiles: linear between quantiles, the middle of the places
-    that an often repeated value has.
+    Source: scikit-learn's QuantileTransformer with 1,000 quantiles, or as many as there are values if these are fewer:
+    linear between quantiles, the middle of the places that an often repeated value has.
     """
 
     key = "quantile"
@@ -77,10 +78,10 @@ class Quantile(Step):
     to: Literal["uniform", "normal"]
 
     def shapes(self, value: Value) -> dict[str, Shape]:
-        return {"quantiles": (MAP_QUANTILES, *value.constant_shape)}
+        return {"quantiles": (None, *value.constant_shape)}
 
     def estimator(self, value: Value) -> Estimator:
-        return value.quantiles(*np.linspace(0, 1, MAP_QUANTILES).tolist())
+        return value.quantiles(*np.linspace(0, 1, MAP_QUANTILES).tolist(), limited=True)
 
     def fit(self, result: Arrays, value: Value) -> Constants:
         # Ascending whatever the rounding of their interpolation.
@@ -91,7 +92,7 @@ class Quantile(Step):
         quantiles = constants["quantiles"]
         axes = tuple(axis for axis, size in enumerate(quantiles.shape[1:]) if size > 1)
         columns, order, shape = graph_ops.by_column(x, axes)
-        knots = tf.transpose(tf.reshape(quantiles, [MAP_QUANTILES, -1]))
+        knots = tf.transpose(tf.reshape(quantiles, [-1, math.prod(quantiles.shape[1:])]))
         places = 0.5 * (_interpolate(columns, knots, last=True) + _interpolate(columns, knots, last=False))
         least, greatest = knots[:, :1], knots[:, -1:]
         near = EDGE if self.to == "normal" else 0.0
@@ -105,7 +106,7 @@ class Quantile(Step):
 
 
 def _interpolate(x: tf.Tensor, knots: tf.Tensor, *, last: bool) -> tf.Tensor:
-    """The place of values on the line through (knot i, i / (n - 1)).
+    """The place of values on the line through (knot i, i / (n - 1)); a single knot has the place 0.
 
     Args:
         x: `[statistics, values]`.
@@ -115,12 +116,13 @@ def _interpolate(x: tf.Tensor, knots: tf.Tensor, *, last: bool) -> tf.Tensor:
     Returns:
         `[statistics, values]` in [0, 1].
     """
-    intervals = knots.shape[-1] - 1
+    intervals = tf.shape(knots, out_type=tf.int64)[-1] - 1
     below = graph_ops.count_below(knots, x, strict=not last)
-    upper = tf.clip_by_value(below, 1, intervals)
-    low, high = (tf.gather(knots, at, batch_dims=1) for at in (upper - 1, upper))
+    lower = tf.clip_by_value(below - 1, 0, tf.maximum(intervals - 1, 0))
+    low, high = (tf.gather(knots, at, batch_dims=1) for at in (lower, tf.minimum(lower + 1, intervals)))
     inside = tf.math.divide_no_nan(x - low, high - low)
-    place = (tf.cast(upper - 1, tf.float64) + inside) / graph_ops.literal(float(intervals), like=x)
+    # A plain division by what is constant in a graph would become a product there.
+    place = tf.math.divide_no_nan(tf.cast(lower, tf.float64) + inside, tf.cast(intervals, tf.float64))
     place = tf.where(below == 0, tf.zeros_like(place), place)
     return tf.where(below > intervals, tf.ones_like(place), place)
 

@@ -57,9 +57,11 @@ class Value:
         before = statistic.ndim - len(statistics_shape(self.over, self.shape))
         return np.asarray(statistic, np.float64).reshape((*statistic.shape[:before], *self.constant_shape))
 
-    def quantiles(self, *probabilities: float) -> Estimator:
-        """What finds the quantiles of such values."""
-        return Quantiles(probabilities=probabilities, dtype=self.dtype, shape=self.shape, over=self.over)
+    def quantiles(self, *probabilities: float, limited: bool = False) -> Estimator:
+        """What finds the quantiles of such values; `limited` as in `Quantiles`."""
+        return Quantiles(
+            probabilities=probabilities, dtype=self.dtype, shape=self.shape, over=self.over, limited=limited
+        )
 
 
 class Step(pydantic.BaseModel):

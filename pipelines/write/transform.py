@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from pipelines.errors import DataError
 from pipelines.reading import missing
 from pipelines.reading.batches import Columns, Ragged, values_of, with_values
 from pipelines.storage import directories, files
+from pipelines.storage.temporary import temporary_directory
 
 
 def load_transform(directory: str) -> Any:
@@ -34,7 +34,7 @@ def _load(directory: str, fingerprint: bytes) -> Any:
     model = files.join(directory, "transform_fn")
     if files.is_local(directory):
         return tf.saved_model.load(model)
-    with tempfile.TemporaryDirectory(prefix="npyflow-transform-") as copied:
+    with temporary_directory("transform") as copied:
         directories.copy_tree(model, copied)
         return tf.saved_model.load(copied)
 

@@ -21,8 +21,17 @@ from pipelines.errors import ConfigError, DataError, SourceError
 from pipelines.maintain.verify import verify
 from pipelines.output.directory import Output, OutputError
 from pipelines.run import Build
-from tests.support.arrays import DTYPES, RamFileSystem, empty_ram, npy_bytes, values, write_files
-from tests.support.builds import build, make
+from tests.support.arrays import (
+    DTYPES,
+    RamFileSystem,
+    damaged_npz,
+    empty_ram,
+    npy_bytes,
+    npz_bytes,
+    values,
+    write_files,
+)
+from tests.support.builds import append, build, make
 
 IDS = {"row": {"role": "id"}}
 
@@ -398,6 +407,19 @@ def test_values_that_cannot_be_used(x, said, message, tmp_path):
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("adding", [False, True])
+def test_a_damaged_archive_is_never_built_from(compressed, adding, tmp_path):
+    array = table(200)
+    write_files(tmp_path / "src", {"a.npz": npz_bytes({"w": array, "x": array})})
+    write_files(tmp_path / "more", {"b.npz": damaged_npz(array, compressed=compressed)})
+    if adding:
+        make(tmp_path / "src", tmp_path / "out")
+    with pytest.raises(DataError, match=r"b.npz: expected member 'x.npy' to .*CRC-32"):
+        (append if adding else make)(tmp_path / "more", tmp_path / "out")
+    assert verify(tmp_path / "out").problems == () if adding else not (tmp_path / "out/manifest.json").exists()
+
+
 @pytest.mark.slow
 def test_another_build_in_this_process_has_its_own_transform(tmp_path):
     x = table(missing=0)
@@ -490,7 +512,7 @@ def test_bad_sources_write_nothing(tmp_path):
 
 
 def test_an_unknown_option_is_an_error(small, tmp_path):
-    with pytest.raises(ConfigError, match="unknown option --runer=x"):
+    with pytest.raises(ConfigError, match="unknown option --runer; neither"):
         make(small[0] / "src", tmp_path / "out", beam_options=["--runer=x"])
     assert not (tmp_path / "out").exists()
 

@@ -88,6 +88,7 @@ def test_loaders_import_base_requirements_only() -> None:
     undeclared = _undeclared("loaders", _requirements(None) | {"tensorflow"})
     optional = {
         "loaders/format/arrow.py": {"pyarrow"},
+        "loaders/format/savedmodel.py": {"google.protobuf"},  # TensorFlow requires it
         "loaders/jax.py": {"jax"},
         "loaders/order/epoch.py": {"jax", "torch"},  # which host this is, for who has them
         "loaders/torch.py": {"torch"},

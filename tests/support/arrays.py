@@ -29,6 +29,17 @@ def npz_bytes(arrays: Mapping[str, np.ndarray[Any, Any]], *, compressed: bool = 
     return file.getvalue()
 
 
+def damaged_npz(array: np.ndarray[Any, Any], *, compressed: bool = False) -> bytes:
+    """An archive whose member `x` has one bit of its last value, or another checksum, than NumPy wrote.
+
+    Its member `w`, the same array, is whole.
+    """
+    data = bytearray(npz_bytes({"w": array, "x": array}, compressed=compressed))
+    mark = b"PK\x01\x02"  # begins what the directory says of a member
+    data[data.rindex(mark) + 16 if compressed else data.index(mark) - 1] ^= 1
+    return bytes(data)
+
+
 def with_header(text: str, data: bytes = b"", *, version: tuple[int, int] = (1, 0)) -> bytes:
     """A `.npy` file of any header."""
     header = text.encode()

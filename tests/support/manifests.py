@@ -4,6 +4,7 @@ import json
 
 from loaders.format import names
 from loaders.format.manifest import seal
+from pipelines.publish.manifest import describe_file
 
 
 def changed(text, change):
@@ -20,6 +21,12 @@ def stored(manifest):
         split: [(shard.rows, shard.bytes, shard.crc32c, shard.offsets) for shard in shards]
         for split, shards in manifest.splits.items()
     }
+
+
+def list_files(root, directory):
+    """What a manifest says of the files below a directory of a data set."""
+    found = sorted(path for path in (root / directory).rglob("*") if path.is_file())
+    return tuple(describe_file(path.relative_to(root).as_posix(), path.read_bytes()) for path in found)
 
 
 def change_manifest(root, change):

@@ -6,6 +6,7 @@ import tensorflow as tf
 from loaders.format.spec import FeatureSpec
 from tests.support import shards
 from tests.support.bits import assert_same_bits
+from tests.support.manifests import list_files
 
 COUNT = 11
 
@@ -99,6 +100,7 @@ def write(root, features, *, raw=RAW):
         features=features,
         chunk_records=2 if any(feature.variable for feature in features) else None,
         transform="transform",
+        files=list_files(root, "transform"),
         transformed=tuple(sorted(transformed, key=lambda spec: spec.name)),
         config={"features": {f.name: {"store": "raw" if f.name in raw else "transformed"} for f in features}},
     )

@@ -89,11 +89,10 @@ def write(
             )
             for number, rows in enumerate(parts)
         )
-    fields = {"transform": None, "config": {}} | manifest_fields
+    fields = {"files": (), "transform": None, "config": {}} | manifest_fields
     manifest = Manifest(
         features=tuple(features),
         splits=shards,
-        files=(),
         rows_per_record=rows_per_record,
         record_bytes=record_bytes,
         chunk_records=chunk_records,

@@ -7,9 +7,11 @@ lengths and bools in a shape.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
+import io
 import math
-import re
+import tokenize
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -103,10 +105,30 @@ def _read_text(file: BinaryIO) -> tuple[str, int]:
         text = data.decode("utf-8" if version == (3, 0) else "latin-1")
     except UnicodeDecodeError as error:
         raise FormatError(expected="a header in UTF-8", found=str(error)) from None
-    if version != (3, 0):
-        # NumPy on Python 2 wrote long integers, such as (3L, 4L).
-        text = re.sub(r"(?<=\d)L(?=\s*[,)])", "", text)
-    return text, len(magic) + count + length
+    return _short_integers(text) if version != (3, 0) else text, len(magic) + count + length
+
+
+@functools.lru_cache(maxsize=1024)
+def _short_integers(text: str) -> str:
+    """A header without the L of long integers, which NumPy wrote on Python 2: (3L, 4L); any other as it is.
+
+    Source: `_filter_header` of NumPy's `numpy/lib/_format_impl.py`, which takes what Python's tokenizer takes.
+    """
+    try:
+        ast.literal_eval(text)
+    except SyntaxError:
+        # What the tokenizer does not take either is left: it is no dictionary.
+        with contextlib.suppress(SyntaxError, ValueError, tokenize.TokenError):
+            tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+            pairs = zip([None, *tokens], tokens, strict=False)
+            return tokenize.untokenize(token for before, token in pairs if not _is_long(before, token))
+    except (ValueError, TypeError, MemoryError, RecursionError):  # as `_parse` says
+        pass
+    return text
+
+
+def _is_long(before: tokenize.TokenInfo | None, token: tokenize.TokenInfo) -> bool:
+    return before is not None and before.type == tokenize.NUMBER and token[:2] == (tokenize.NAME, "L")
 
 
 def _read(file: BinaryIO, count: int, what: str) -> bytes:

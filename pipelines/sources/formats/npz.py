@@ -1,7 +1,8 @@
 """`.npz` archives: the headers of their members, and their rows, read by range or streamed.
 
 Nothing is unpacked as a whole. Where a member is stored as it is, its values lie at an offset of the archive's file;
-where it is compressed, it is read forward.
+where it is compressed, it is read forward. The archive has a CRC-32 of each member, which whoever reads a compressed
+one to its end compares by the way; a stored one is read once more for that.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import collections
 import dataclasses
 import functools
 import io
+import math
 import os
 import struct
 import threading
@@ -18,12 +20,17 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, cast
 
+import numpy as np
+import numpy.typing as npt
+
 from pipelines.errors import DataError, Problem
 from pipelines.sources.formats import contiguous
 from pipelines.sources.formats.npy import Npy, read_header
 from pipelines.sources.formats.protocol import Format, FormatError, Header, Member
+from pipelines.sources.formats.requests import Remote, Request, fulfil, join_requests
 from pipelines.sources.formats.selection import Selection
 from pipelines.sources.formats.unchanged import check_size, check_status
+from pipelines.sources.parts import Source
 from pipelines.storage import files
 from pipelines.storage.remote import Piece
 
@@ -31,6 +38,12 @@ SUFFIX = Npy.suffix
 
 SKIP_BYTES = 2**20
 """The most that is unpacked at a time on the way to the bytes that are wanted."""
+
+CHECKED_BYTES = 2**20
+"""What is read at a time to be compared with a checksum: it stays in the processor's cache."""
+
+CHECKED = 4096
+"""Stored members that a process remembers to have compared: several passes need not do it again."""
 
 OPEN_STREAMS = 8
 """Compressed members that a process keeps open, each with the place it has reached: some 100 KiB of memory each."""
@@ -71,6 +84,11 @@ class Npz(Format):
         if stored:
             contiguous.read_local(path, stored)
 
+    def check(self, path: str, selections: Sequence[Selection]) -> None:
+        """Compares stored members with their CRC-32; see `Format`."""
+        for selection in _by_compression(selections)[1]:
+            _check_stored(path, selection.source, math.prod(selection.shape) * selection.dtype.itemsize)
+
     def pieces(self, path: str, selections: Sequence[Selection]) -> Iterator[Piece]:
         """The requests to a remote archive; see `Format`."""
         packed, stored = _by_compression(selections)
@@ -95,6 +113,35 @@ def _unpack(path: str, selections: Iterable[Selection]) -> None:
             _read_compressed(path, selection)
     except FormatError as error:
         raise DataError(str(Problem(path=path, expected=error.expected, found=error.found))) from None
+
+
+@functools.lru_cache(CHECKED)
+def _check_stored(path: str, source: Source, size: int) -> None:
+    """Compares a stored member, whose values have this size, with its CRC-32.
+
+    Raises:
+        DataError: If it differs, or the archive has changed.
+        OSError: If it cannot be read.
+    """
+    found: int
+    found, expected = source.checksum
+
+    def add(data: npt.NDArray[np.uint8]) -> None:
+        nonlocal found
+        found = zlib.crc32(data.data, found)
+
+    cuts = range(source.locator, source.locator + size, CHECKED_BYTES)
+    asked = (Request(offset=at, size=min(CHECKED_BYTES, cuts.stop - at), place=add) for at in cuts)
+    if files.is_local(path):
+        with open(path, "rb", buffering=0) as file:
+            check_status(os.fstat(file.fileno()), path, source)
+            fulfil(file, asked, source)
+    else:
+        for piece in join_requests(Remote(path, source), [asked]):
+            piece()
+    if found != expected:
+        what = f"member {source.member + SUFFIX!r} to have CRC-32 {expected:08x}, as the archive says"
+        raise DataError(str(Problem(path=path, expected=what, found=f"{found:08x}: the archive is damaged")))
 
 
 def _read_compressed(path: str, selection: Selection) -> None:
@@ -161,7 +208,13 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
     compressed = info.compress_type != zipfile.ZIP_STORED
     try:
         _check_member(info)
-        header = _compressed_header(archive, info) if compressed else _stored_header(archive, info)
+        start = None if compressed else _stored_start(archive, info)
+        with archive.open(info) as stream:  # compares what stands before the member with the directory
+            header = read_header(cast(BinaryIO, stream), size=info.file_size)
+        if start is None:
+            header = dataclasses.replace(header, compressed=True)
+        else:
+            header = _stored_header(archive, info, header, start)
     except FormatError as error:
         return Member(name=name, error=error)
     except (*FAULTS, RuntimeError) as error:
@@ -186,14 +239,8 @@ def _check_member(info: zipfile.ZipInfo) -> None:
         raise FormatError(expected="a deflated member", found=found)
 
 
-def _compressed_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
-    with archive.open(info) as stream:
-        header = read_header(cast(BinaryIO, stream), size=info.file_size)
-    return dataclasses.replace(header, compressed=True)
-
-
-def _stored_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
-    """The header of a member that lies in the archive's file as it is, behind a header of its own."""
+def _stored_start(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
+    """Where a member begins that lies in the archive's file as it is, behind a header of its own."""
     file = cast(BinaryIO, archive.fp)
     file.seek(info.header_offset)
     data = file.read(_LOCAL_HEADER.size)
@@ -203,13 +250,19 @@ def _stored_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
     signature, *_, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(data)
     if signature != b"PK\x03\x04":
         raise FormatError(expected=expected, found=f"{signature!r}")
-    start = info.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
+    start: int = info.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
     if start + info.file_size > archive.start_dir:
         found = f"its {info.file_size} bytes to begin at byte {start}"
         raise FormatError(expected=f"member {info.filename!r} to end before byte {archive.start_dir}", found=found)
+    return start
+
+
+def _stored_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: Header, start: int) -> Header:
+    """A header with what is needed to read the values from the archive's file, and to compare them."""
+    file = cast(BinaryIO, archive.fp)
     file.seek(start)
-    header = read_header(file, size=info.file_size)
-    return dataclasses.replace(header, locator=start + header.locator)
+    before = zlib.crc32(file.read(header.locator))
+    return dataclasses.replace(header, locator=start + header.locator, checksum=(before, info.CRC))
 
 
 class MemberStream:

@@ -44,6 +44,7 @@ class Header:
         locator: Where the array is found in its container: a number or text, for the format alone.
         chunk: How many indices of the first axis are stored together, so that none is read alone; the plan then has
             blocks of whole chunks.
+        checksum: What `Format.check` compares the values with, for the format alone; None where there is nothing.
     """
 
     dtype: np.dtype[Any]
@@ -52,6 +53,7 @@ class Header:
     compressed: bool = False
     locator: Any = None
     chunk: int = 1
+    checksum: Any = None
 
     @property
     def nbytes(self) -> int:
@@ -113,6 +115,18 @@ class Format(abc.ABC):
 
         Raises:
             DataError: If the container has changed since its headers were read, or cannot be unpacked.
+            OSError: If it cannot be read.
+        """
+
+    def check(self, path: str, selections: Sequence[Selection]) -> None:  # noqa: B027  # most have nothing to compare
+        """Compares whole arrays with the checksums that the container has of them, where `read` does not.
+
+        Args:
+            path: The container.
+            selections: Some rows of each array.
+
+        Raises:
+            DataError: If one differs, or the container has changed since its headers were read.
             OSError: If it cannot be read.
         """
 

@@ -75,6 +75,16 @@ def test_quantiles_beyond_their_ends_and_nan():
     assert np.isnan(found[1, 0])
 
 
+def test_the_quantile_of_a_single_row():
+    scaler = QuantileTransformer(n_quantiles=1).fit(RAW[:1])
+    values = np.array([[0.0, 1.0, 0.5, np.nan]])
+
+    found = both(make({"quantile": "uniform"}, {"0/quantiles": scaler.quantiles_}), values)
+
+    np.testing.assert_array_equal(found, scaler.inverse_transform(values))
+    np.testing.assert_array_equal(found[0, :3], RAW[0, :3])
+
+
 @pytest.mark.parametrize(
     ("normalize", "forward"),
     [

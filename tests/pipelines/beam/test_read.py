@@ -9,7 +9,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 import pipelines
 from pipelines.beam import read
-from tests.support.arrays import RamFileSystem, empty_ram, npy_bytes, npz_bytes, write_files
+from tests.support.arrays import RamFileSystem, damaged_npz, empty_ram, npy_bytes, npz_bytes, write_files
 from tests.support.collecting import collect
 
 ROWS = 50
@@ -116,6 +116,14 @@ def test_compressed_archives_are_read_in_batches_too(tmp_path):
     batches = in_order(collect(pipelines.ReadNpy(source, batch_bytes=1000, key="row")))
     assert max(len(batch["x"]) for batch in batches) < 126
     assert np.array_equal(joined(batches, "x"), x)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_damaged_archive_is_an_error(tmp_path, compressed):
+    source = write_files(tmp_path, {"all.npz": damaged_npz(np.arange(1000), compressed=compressed)})
+    with pytest.raises(Exception, match=r"all.npz: expected member 'x.npy' to .*CRC-32"):
+        collect(pipelines.ReadNpy(source, batch_bytes=1000))
+    assert len(collect(pipelines.ReadNpy(source, ["w"]))) == 1, "what is not read need not be whole"
 
 
 def test_an_object_store():

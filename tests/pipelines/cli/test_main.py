@@ -1,5 +1,6 @@
 """The command line as a person uses it: what it prints, and its exit codes."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -38,6 +39,45 @@ def test_inspect_shows_the_arrays_and_the_configuration(source, capsys):
     shown = capsys.readouterr().out
     for text in ("500 rows in 1 part", "float32", "labels.npy", "rows_per_record: ", "impute: mean", "train"):
         assert text in shown
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("verify OUT", ["--storage_optoin=s3.secret=hunter2"]),
+        ("verify OUT", ["--storage_optoin", "s3.secret=hunter2"]),
+        ("verify OUT", ["--storage_option=hunter2"]),
+        ("verify OUT", ["--storage_option=s3.secret:hunter2"]),
+        ("verify OUT", ["--storage_option=s3.secret={hunter2"]),
+        ("verify OUT", ["--storage_option=s3=hunter2", "--storage_option=s3.secret=hunter2"]),
+        ("build SRC OUT", ["--storage_optoin=s3.secret=hunter2"]),
+        ("build SRC OUT", ["--s3_secret_access_key=hunter2"]),
+        ("build SRC OUT", ["--set=storage_options.s3.secret.hunter2"]),
+        ("build SRC OUT", ["--set=storage_options.s3.secret=!hunter2 hunter2"]),
+        ("build SRC OUT", ["--set=storage_optoins.s3.secret=hunter2"]),
+    ],
+)
+def test_a_mistyped_option_is_not_shown_with_its_value(command, options, source, tmp_path, capsys):
+    with contextlib.suppress(SystemExit):
+        assert run(*command.replace("SRC", source).replace("OUT", str(tmp_path / "out")).split(), *options) == 2
+    found = capsys.readouterr()
+    assert "npyflow: " in found.err
+    assert "hunter2" not in found.out + found.err
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2Jb", "a\rb", "a\u202eb", "a\udcffb", "a\nb"], ids=ascii)
+def test_what_a_file_name_would_tell_a_terminal_is_shown(name, tmp_path, capsys):
+    write_files(tmp_path / name, {"x-0.npy": np.zeros((3, 2)), "x-1.npy": b"no array"})
+    for command in ("inspect", "validate", "view"):
+        run(command, tmp_path / name)
+    run("verify", tmp_path / name)
+    run("inspect", tmp_path / name, "--on_error=skip")
+    found = capsys.readouterr()
+    shown = name.encode("unicode_escape").decode()
+    for text in (found.out, found.err):
+        assert shown in text
+        assert text.replace("\n", "").isprintable()
+        assert name not in text or name == "a\nb", "a text of several lines may be one that npyflow wrote"
 
 
 def test_build_inspect_verify(source, tmp_path, capsys):
@@ -276,9 +316,12 @@ def test_bench_shows_and_writes_what_it_measured(tmp_path, capsys):
         (["inspect", "SRC/none"], ["SRC/none"]),
         (["build", "SRC", "OUT", "--set", "bogus=1"], ["bogus: unknown key; the keys are features"]),
         (["build", "SRC", "OUT", "--config", "SRC/none.yaml"], ["none.yaml"]),
-        (["build", "SRC", "OUT", "--sed=3"], ["unknown option --sed=3", "; did you mean --seed?"]),
-        (["build", "SRC", "OUT", "--owerwrite"], ["unknown option --owerwrite", "; did you mean --overwrite?"]),
-        (["build", "SRC", "OUT", "--sed=3", "--dry_run"], ["unknown option --sed=3"]),
+        (["build", "SRC", "OUT", "--sed=3"], ["unknown option --sed; neither", "; did you mean --seed?"]),
+        (
+            ["build", "SRC", "OUT", "--owerwrite"],
+            ["--owerwrite; neither", "; did you mean --overwrite?"],
+        ),
+        (["build", "SRC", "OUT", "--sed=3", "--dry_run"], ["unknown option --sed; neither"]),
         (["build", "--direct_num_workers", "2", "SRC", "OUT"], ["expected --direct_num_workers=VALUE"]),
         (["build", "SRC", "OUT", "--runner=FlinkRunnr"], ["--runner", "'FlinkRunnr'"]),
         (["build", "SRC", "SRC/x.npy"], ["x.npy: expected a directory; found a file"]),
@@ -286,7 +329,7 @@ def test_bench_shows_and_writes_what_it_measured(tmp_path, capsys):
         (["build", "SRC", "SRC"], ["expected another directory than that of the sources"]),
         (["verify", "SRC", "--fast"], ["--fast"]),
         (["append", "SRC", "OUT"], ["expected a finished data set with a manifest.json; found none"]),
-        (["append", "SRC", "OUT", "--sed=3"], ["unknown option --sed=3"]),
+        (["append", "SRC", "OUT", "--sed=3"], ["unknown option --sed; neither"]),
         (["build", "SRC", "OUT", "--transform", "SRC"], ["expected a finished data set"]),
         (["build", "SRC", "OUT", "--preprocessing_fn", "none.py:f"], ["expected FILE.py:FUNCTION"]),
         (["build", "SRC", "OUT", "--on_error", "ignore"], ["--on_error", "'ignore'"]),
@@ -303,14 +346,14 @@ def test_bench_shows_and_writes_what_it_measured(tmp_path, capsys):
         (["bench", "gs://bucket/out", "--loader", "numpy"], ["expected a local directory"]),
         (["status", "SRC"], ["expected a data set, finished or being built; found none"]),
         (["status", "SRC", "--wach"], ["unknown argument --wach; did you mean --watch?"]),
-        (["status", "SRC", "--runner=FlinkRunner"], ["unknown argument --runner=FlinkRunner; ", "of file systems"]),
+        (["status", "SRC", "--runner=FlinkRunner"], ["unknown argument --runner; ", "of file systems"]),
         (["inspect", "SRC", "--s3_endpoint=x"], ["--s3_endpoint: ", "write --storage_option s3.NAME=VALUE"]),
         (
             ["verify", "SRC", "--s3_endpoint_url", "x"],
             ["--s3_endpoint_url: ", "write --storage_option s3.endpoint_url=VALUE"],
         ),
         (["bench", "SRC", "--s3_endpoint_url=x"], ["write --storage_option s3.endpoint_url=VALUE"]),
-        (["status", "SRC", "--storage_option", "s3.key"], ["a setting is KEY=VALUE", "storage_options.s3.key"]),
+        (["status", "SRC", "--storage_option", "s3.key"], ["KEY=VALUE", "found a storage option of another form"]),
         (["biuld", "SRC"], ["biuld"]),
     ],
 )

@@ -16,10 +16,19 @@ from hypothesis import strategies as st
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import DataError
 from pipelines.reading.ranges import Wanted, read_files, value_dtype
-from pipelines.sources.formats import boxes, contiguous
+from pipelines.sources.formats import boxes, contiguous, npz
 from pipelines.sources.parts import Source
 from pipelines.sources.table import scan
-from tests.support.arrays import DTYPES, RamFileSystem, empty_ram, npy_bytes, npz_bytes, values, write_files
+from tests.support.arrays import (
+    DTYPES,
+    RamFileSystem,
+    damaged_npz,
+    empty_ram,
+    npy_bytes,
+    npz_bytes,
+    values,
+    write_files,
+)
 
 
 def source_of(root: str, row_axes: int = 1) -> Source:
@@ -301,6 +310,40 @@ def test_an_archive_that_changed_while_a_stream_was_open(tmp_path: pathlib.Path)
     write_files(tmp_path, {"a.npz": npz_bytes({"x": values((1000,), "f8")}, compressed=True)})
     with pytest.raises(DataError, match=r"a.npz: expected .* as when the sources were checked"):
         read_rows(root, source, 500, 1000, row_axes=1)
+
+
+@pytest.mark.parametrize("place", ["local", "ram"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_stored_member_that_is_damaged(tmp_path: pathlib.Path, ram: str, place: str, order: str) -> None:
+    array = np.asarray(values((50_000, 6), "<f4"), order=order)
+    data = damaged_npz(array)
+    with pytest.raises(zipfile.BadZipFile, match=r"Bad CRC-32 for file .x\.npy."):
+        np.load(io.BytesIO(data))["x"]
+    root = write_files(tmp_path, {"a.npz": data})
+    RamFileSystem.contents[f"{ram}/a.npz"] = data
+    root = root if place == "local" else ram
+    sources = scan(root, DatasetConfig()).parts[0].sources
+
+    def read(name: str, start: int) -> np.ndarray:
+        out = np.empty((100, 6), "<f4")
+        read_files(root, [Wanted(source=sources[name], row_axes=1, start=start, out=out)], checked=True)
+        return out
+
+    with pytest.raises(DataError, match=r"a.npz: expected member 'x.npy' to have CRC-32 \w{8}, .*; found \w{8}: the"):
+        read("x", 0)  # of rows that are as they were
+    assert read("w", 0).tobytes() == array[:100].tobytes()
+    assert read("x", 100).tobytes() == array[100:200].tobytes(), "the reader of the first row compares the whole"
+
+
+def test_a_stored_member_is_compared_once_in_a_process(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_files(tmp_path, {"a.npz": npz_bytes({"x": values((50_000, 6), "<f4")})})
+    source, summed = source_of(root), []
+    crc32 = npz.zlib.crc32
+    monkeypatch.setattr(npz.zlib, "crc32", lambda data, before=0: summed.append(len(data)) or crc32(data, before))
+    for start in (0, 10, 0):
+        out = np.empty((10, 6), "<f4")
+        read_files(root, [Wanted(source=source, row_axes=1, start=start, out=out)], checked=True)
+    assert sum(summed) == 50_000 * 24
 
 
 def test_large_arrays_with_the_real_limits(tmp_path: pathlib.Path, ram: str) -> None:

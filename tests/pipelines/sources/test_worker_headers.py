@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import pickle
 import threading
 import time
 
@@ -11,7 +12,7 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines.config.schema import parse_config
-from pipelines.errors import SourceError
+from pipelines.errors import SourceError, WorkerError
 from pipelines.sources import headers, worker_headers
 from pipelines.sources.headers import cut, header_reader, read_headers, read_here
 from pipelines.sources.table import scan
@@ -65,6 +66,25 @@ def test_what_is_wrong_comes_back_too(source, tmp_path, monkeypatch):
     (tmp_path / "source" / "x-017.npy").write_bytes(b"no array")
     with pytest.raises(SourceError, match=r"x-017\.npy.*expected a \.npy file"):
         scan(source, CONFIG, read_headers=read_on_workers(pipeline, str(tmp_path / "temporary")))
+
+
+def test_what_others_put_there_is_not_unpickled(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(worker_headers, "MIN_FILES", 100)
+
+    class Program:
+        def __reduce__(self):
+            return pathlib.Path.touch, (tmp_path / "victim",)
+
+    @contextlib.contextmanager
+    def overheard():
+        with pipeline() as running:
+            yield running
+        for path in (tmp_path / "temporary").rglob("*.headers"):
+            path.write_bytes(path.read_bytes()[:32] + pickle.dumps(Program()))
+
+    with pytest.raises(WorkerError, match="expected headers with the signature of this job; found others"):
+        scan(source, CONFIG, read_headers=read_on_workers(overheard, str(tmp_path / "temporary")))
+    assert not (tmp_path / "victim").exists()
 
 
 def test_few_files_are_read_here(source, tmp_path):

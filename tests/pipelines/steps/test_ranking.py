@@ -90,6 +90,18 @@ def test_quantiles_are_those_of_scikit_learn(name, to):
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("rows", [2, 3, 100, 999])
+@pytest.mark.parametrize("to", ["uniform", "normal"])
+def test_few_rows_have_as_many_quantiles_as_rows(rows, to):
+    random = np.random.default_rng(rows)
+    x = random.normal(size=(rows, 3))
+    x[1:][random.random((rows - 1, 3)) < 0.2] = np.nan  # they count as rows, as in scikit-learn
+    theirs = QuantileTransformer(n_quantiles=rows, subsample=None, output_distribution=to).fit(x)
+    apply = fitted({"x": x}, {"x": {"normalize": {"quantile": to}, **KEEP}}, units=2)
+    for values in (x, x * 1.7 + 0.123):
+        np.testing.assert_allclose(apply({"x": values})["x"], theirs.transform(values), rtol=1e-8, atol=1e-8)
+
+
 @pytest.mark.parametrize("count", [2, 5, 10])
 def test_buckets_are_those_of_scikit_learn(count):
     x = np.random.default_rng(2).normal(size=(997, 3))

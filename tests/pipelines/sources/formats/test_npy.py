@@ -70,6 +70,21 @@ def test_reads_the_long_integers_of_python_2() -> None:
     )
 
 
+def test_a_name_that_looks_like_a_long_integer_stays() -> None:
+    dtype = np.dtype([("1L, a", "<f4"), ("2L)", "<i2")])
+    assert read(npy_bytes(np.zeros(2, dtype))).dtype == dtype
+
+
+@pytest.mark.parametrize("before", ["\r", "\r\t", "\x0c\n "])
+def test_white_space_that_numpy_refuses_is_refused(before: str) -> None:
+    for number in ("2", "2L"):
+        data = with_header(f"{before}{{'descr': '<f4', 'fortran_order': False, 'shape': ({number},), }}", bytes(8))
+        try:
+            assert np.load(io.BytesIO(data)).shape == read(data).shape == (2,)
+        except ValueError:  # NumPy's; the tokenizer's errors are others
+            assert "a header that is a dictionary" in fault(data)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

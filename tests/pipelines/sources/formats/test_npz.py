@@ -125,6 +125,8 @@ def patched(data: bytes, at: int, piece: bytes) -> bytes:
         (patched(LONG, DIRECTORY + 24, b"\xff\xff\xff\x7f"), "too few for the 2147483647 bytes of member 'x.npy'"),
         (patched(LONG, 0, b"nope"), "expected member 'x' to be readable; found Bad magic number for file header"),
         (patched(zipped({"x.npy": npy_bytes(X)}), 0, b"nope"), "the header of member 'x.npy' at byte 0; found b'nope'"),
+        (patched(zipped({"x.npy": npy_bytes(X)}), 30, b"y"), "in directory 'x.npy' and header b'y.npy' differ"),
+        (patched(zipped({"x.npy": npy_bytes(X[:0])}), 160, b"\t"), "expected member 'x' to be readable; found Bad CRC"),
         (patched(zipped({"x.npy": npy_bytes(X)}), 28, b"\xff"), "member 'x.npy' to end before byte"),
     ],
 )  # fmt: skip
@@ -199,6 +201,18 @@ def test_reading_to_the_end_checks_the_sum(ram: str) -> None:
     with pytest.raises(FormatError, match=r"expected member .x.npy. to unpack; found Bad CRC-32"):
         stream.readinto(bytearray(len(npy_bytes(X))))
     stream.close()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_stream_that_has_read_all_values_has_compared_the_sum(ram: str, method: int) -> None:
+    for rows in range(1, 50):
+        array = values((rows, 7), "<f4")
+        data = zipped({"x.npy": npy_bytes(array)}, method)
+        RamFileSystem.contents[ram] = patched(data, data.index(b"PK\x01\x02") + 16, b"\x00\x00\x00\x00")
+        stream = MemberStream(ram, "x")
+        with pytest.raises(FormatError, match="Bad CRC-32"):
+            stream.seek(len(npy_bytes(array)))
+        stream.close()
 
 
 def test_a_member_that_is_not_there(ram: str) -> None:
