@@ -5,7 +5,9 @@
 #   scripts/docs.sh DIR      builds to DIR
 #   PYTHON=… scripts/docs.sh   with an environment that is there: nothing is installed
 set -euo pipefail
-OUT="$(realpath -m "${1:-$(dirname "${BASH_SOURCE[0]}")/../out/site}")"
+OUT="${1:-$(dirname "${BASH_SOURCE[0]}")/../out/site}"
+mkdir -p "$OUT"
+OUT="$(cd "$OUT" && pwd)"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -z "${PYTHON:-}" ]; then
   source scripts/environment.sh
