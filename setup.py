@@ -78,6 +78,11 @@ setup(
             "mlxtend>=0.23",
             "tensorly>=0.9",
         ],
+        # For the site of the documentation: `scripts/docs.sh`.
+        "docs": [
+            "mkdocs-material>=9.6",
+            "mkdocstrings[python]>=1",
+        ],
         "dev": [
             "hypothesis>=6.100",
             "import-linter>=2.5",

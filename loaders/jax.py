@@ -37,11 +37,12 @@ class Loader:
     objects.
 
     Args:
-        root, split: As in `loaders.numpy.Loader`.
+        root: As in `loaders.numpy.Loader`.
+        split: As in `loaders.numpy.Loader`.
         sharding: A `jax.sharding.Sharding` of batches, the rows being the first axis; or a device; None for the default
             device. Where a sharding spans several processes, each gives the rows of its own `shard`.
         narrow: Whether float64 is rounded to float32, and complex128 to complex64, where `jax_enable_x64` is not set.
-        {options}
+        **options: The fields of `loaders.options.Options`, as keywords.
 
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.

@@ -57,7 +57,7 @@ class Loader(ResumableLoader):
             but for small ones.
         split: The name of a split, or rows of it as they are stored: "train[:10%]", "train[100:200]+train[-50:]",
             "train+test". An epoch then has these rows alone. docs/loading.md shows all forms.
-        {options}
+        **options: The fields of `loaders.options.Options`, as keywords.
 
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.

@@ -290,7 +290,7 @@ def check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
 def shows(options: type[Options]) -> Callable[[F], F]:
     """Lets `help` show the options that a function or a class takes as keywords, with their descriptions.
 
-    They are written once, in `Options`. The docstring has `{options}` where they come.
+    They are written once, in `Options`. They take the place of the line of the docstring that refers to it.
     """
 
     def decorate(function: F) -> F:
@@ -300,7 +300,8 @@ def shows(options: type[Options]) -> Callable[[F], F]:
         keywords = list(inspect.signature(options).parameters.values())
         taken.__signature__ = signature.replace(parameters=[*own, *keywords])
         described = [_attributes(base) for base in reversed(options.__mro__) if base is not object]
-        function.__doc__ = (function.__doc__ or "").replace("        {options}\n", "".join(described))
+        reference = f"        **options: The fields of `{options.__module__}.{options.__name__}`, as keywords.\n"
+        function.__doc__ = (function.__doc__ or "").replace(reference, "".join(described))
         return function
 
     return decorate

@@ -33,8 +33,9 @@ class Loader(IterableDataset):  # type: ignore[misc]  # torch is optional, so my
     each of `loaders.numpy.Loader` has.
 
     Args:
-        root, split: As in `loaders.numpy.Loader`.
-        {options}
+        root: As in `loaders.numpy.Loader`.
+        split: As in `loaders.numpy.Loader`.
+        **options: The fields of `loaders.options.Options`, as keywords.
 
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.

@@ -1,4 +1,4 @@
-# Sourced by demo.sh, test.sh and .ci/run: makes .venv in the repository root, with the project and the tested versions
+# Sourced by demo.sh, docs.sh, test.sh and .ci/run: makes .venv in the repository root, with the project and the tested versions
 # of everything that it needs, unless it is there already. Defines ROOT and VENV, and puts the environment on PATH.
 #
 # Python is $PYTHON where that is set, else that of the environment that is there, else the first on PATH that will do.
@@ -69,7 +69,7 @@ npyflow_install() {
   local log="$VENV/install.log" line packages=0
   # Not compiled: that takes as long as all else, and most of what TensorFlow brings along is never imported.
   "$VENV/bin/python" -m pip install --disable-pip-version-check --progress-bar off --no-compile \
-    --constraint "$ROOT/constraints.txt" --editable "$ROOT[pipelines,hdf5,zarr,s3,gcs,demo,dev]" 2>&1 | tee "$log" |
+    --constraint "$ROOT/constraints.txt" --editable "$ROOT[pipelines,hdf5,zarr,s3,gcs,demo,docs,dev]" 2>&1 | tee "$log" |
     while IFS= read -r line; do
       case "$line" in
         Collecting*)

@@ -48,17 +48,20 @@ class WeightedLoader:
     than the windows of `loaders.numpy.Loader`: the checksum of a record is compared when it is first read.
 
     Args:
-        root, split: As in `loaders.numpy.Loader`.
+        root: As in `loaders.numpy.Loader`.
+        split: As in `loaders.numpy.Loader`.
         weights: A number of at least 0 for each of these rows as they are stored, of shape [rows]; see `balanced`.
         batch_size: The rows of a batch of all hosts together; a multiple of their number.
         seed: The seed of the draws.
         shard: Which host of how many this is; it has the rows of each batch that are at its place. None as in
             `loaders.numpy.Loader`.
-        as_supervised, features: As in `loaders.numpy.Loader`.
+        as_supervised: As in `loaders.numpy.Loader`.
+        features: As in `loaders.numpy.Loader`.
         augment: As in `loaders.numpy.Loader`; random numbers come from the number of the draw, in epoch 0, so that a
             row that is drawn twice is changed in two ways.
         prefetch: How many batches a thread keeps ready; 0 has no thread.
-        cache_dir, cache_bytes: As in `loaders.numpy.Loader`.
+        cache_dir: As in `loaders.numpy.Loader`.
+        cache_bytes: As in `loaders.numpy.Loader`.
 
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.

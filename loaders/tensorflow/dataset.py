@@ -22,7 +22,7 @@ def load(root: str | os.PathLike[str], split: str, **options: Unpack[TensorFlowK
     Args:
         root: The directory of a finished build, in any file system that fsspec reads.
         split: The name of a split, or rows of it, such as "train[:10%]", as in `loaders.numpy.Loader`.
-        {options}
+        **options: The fields of `loaders.options.TensorFlowOptions`, as keywords.
 
     Returns:
         Dicts of a tensor of shape [batch, *shape] for each feature's name, of the feature's dtype; or what

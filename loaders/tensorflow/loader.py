@@ -46,7 +46,7 @@ class Loader(ResumableLoader):
     Args:
         root: The directory of a finished build, in any file system that fsspec reads.
         split: As in `loaders.numpy.Loader`.
-        {options}
+        **options: The fields of `loaders.options.TensorFlowOptions`, as keywords.
 
     Raises:
         ManifestError: If it is not a finished data set, or has no such split.

@@ -134,7 +134,7 @@ def _storage_options(value: object) -> object:
 
 
 class DatasetConfig(_Model):
-    """What a user may say about a data set; everything is optional.
+    """What a user may say about a data set; everything is optional. docs/options.md describes each key.
 
     `storage_options` says for each scheme how fsspec reaches its file system. It is no part of what is built: it is
     written nowhere.

@@ -1,4 +1,4 @@
-"""The code blocks of a page of the documentation, run in order, in one directory and one program, as in a notebook."""
+"""The code blocks of pages of the documentation, run in order, in one directory and one program, as in a notebook."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from tests.support import ROOT
 
@@ -18,8 +19,11 @@ PROGRAM = """
 import contextlib, io, json, sys
 from pipelines.cli import main
 
-shown, names = [], {"__name__": "__main__"}
+shown = []
 for kind, step in json.load(sys.stdin):
+    if kind == "page":
+        names = {"__name__": "__main__"}
+        continue
     with contextlib.redirect_stdout(io.StringIO()) as said:
         if kind == "python":
             exec(compile(step, step, "exec"), names)
@@ -41,16 +45,25 @@ def commands(text: str) -> list[str]:
 
 
 def run(page: str, directory: pathlib.Path) -> dict[str, str]:
+    """What `run_all` does, for one page."""
+    return run_all([page], directory)
+
+
+def run_all(pages: Sequence[str], directory: pathlib.Path) -> dict[str, str]:
     """Runs what is Python, and what is a command of npyflow; saves blocks that begin with the name of a file.
+
+    No page sees another's variables, but all see the same files.
 
     Returns:
         What each block, or command, has printed.
     """
     steps: list[tuple[str, str | list[str]]] = []
     names = []
-    for kind, text in blocks(page):
+    for kind, text in [step for page in pages for step in [("page", page), *blocks(page)]]:
         if named := re.match(r"# (\w+\.(?:py|yaml))\b", text):
             (directory / named[1]).write_text(text)
+        elif kind == "page":
+            steps.append((kind, text))
         elif kind == "python":
             steps.append((kind, text))
             names.append(text)
