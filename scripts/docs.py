@@ -13,7 +13,7 @@ import griffe
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 STAGE = ROOT / "out" / "docs"
-LINKED = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "docs")
+LINKED = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "LICENSE", "docs")
 OPTIONS = """## Options
 
 `loaders.load` and all loaders take these as keywords:
