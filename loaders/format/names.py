@@ -17,6 +17,8 @@ GOLDEN = "golden.npz"
 """Some rows, and what the transform makes of them."""
 
 SCHEMA = "schema.pbtxt"
+"""What tools of TensorFlow find in a record, where a record is a row."""
+
 STATISTICS = "statistics.npz"
 STATISTICS_PROTO = "statistics.pb"
 
@@ -29,10 +31,10 @@ TRANSFORM_MOMENTS = "transform_moments.npz"
 REPORT = "report.html"
 """A page that shows the data set. The manifest does not list it: it can be made again at any time."""
 
-ALWAYS = (SCHEMA, STATISTICS, STATISTICS_PROTO)
+ALWAYS = (STATISTICS, STATISTICS_PROTO)
 """The files that every data set has beside its shards and the manifest."""
 
-OPTIONAL = (FITTED, MOMENTS, GOLDEN, SOURCES, TRANSFORM_MOMENTS)
+OPTIONAL = (SCHEMA, FITTED, MOMENTS, GOLDEN, SOURCES, TRANSFORM_MOMENTS)
 """Those that it has where there is something to say."""
 
 OF_TRAINING_ROWS = (STATISTICS, STATISTICS_PROTO, FITTED, MOMENTS, GOLDEN, TRANSFORM_MOMENTS)

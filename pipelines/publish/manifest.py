@@ -39,10 +39,9 @@ def publish(plan: Plan, output: Output, *, transform_from: str | None = None) ->
     """
     tasks = read_shard_list(output)
     splits = gather(plan, tasks)
-    made = {
-        names.SCHEMA: text_format.MessageToString(make_schema(plan.specs)).encode(),
-        names.SOURCES: Provenance.of(plan.table).dumps().encode(),
-    }
+    made = {names.SOURCES: Provenance.of(plan.table).dumps().encode()}
+    if plan.rows_per_record == 1:
+        made[names.SCHEMA] = text_format.MessageToString(make_schema(plan.specs)).encode()
     if transform_from is None:
         rows = sum(shard.rows for shard in splits[plan.training_split])
         made[names.STATISTICS_PROTO] = _describe_rows(plan, output, rows=rows)

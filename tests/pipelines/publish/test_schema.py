@@ -1,0 +1,103 @@
+"""`schema.pbtxt` says what lies in the records: TensorFlow's own tools read every dtype by it."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_transform.tf_metadata import schema_utils
+
+import loaders
+from loaders.format.spec import DTYPES
+from tests.support.arrays import values, write_files
+from tests.support.bits import assert_same_bits
+from tests.support.builds import make
+
+ROWS = 24
+LENGTHS = np.arange(ROWS) % 4
+NUMBERS = tuple(dtype for dtype in DTYPES if dtype != "string")
+
+
+def sources():
+    """A file for each row of each feature: every dtype as one value, with axes, and ragged."""
+    arrays = {f"one_{dtype}": values((ROWS,), dtype, seed=1) for dtype in NUMBERS}
+    arrays |= {f"axes_{dtype}": values((ROWS, 2, 3), dtype, seed=2) for dtype in NUMBERS}
+    arrays["one_string"] = np.array([b"w" * (row % 5 + 1) for row in range(ROWS)])
+    arrays["axes_string"] = np.array([[b"a", b"bc" * (row % 3 + 1)] for row in range(ROWS)])
+    rows = {name: list(array) for name, array in arrays.items()}
+    rows |= {f"ragged_{dtype}": [values((size, 2), dtype, seed=3) for size in LENGTHS] for dtype in NUMBERS}
+    return rows | {"row": list(np.arange(ROWS))}
+
+
+def parsed(root):
+    """Each row as `tf.io.parse_example` gives it by the schema, by its number."""
+    schema = text_format.Parse((root / "schema.pbtxt").read_text(), schema_pb2.Schema())
+    spec = schema_utils.schema_as_feature_spec(schema).feature_spec
+    files = [str(path) for path in sorted(root.rglob("*.tfrecord"))]
+    records = list(tf.data.TFRecordDataset(files).as_numpy_iterator())
+    found = {name: value.numpy() for name, value in tf.io.parse_example(records, spec).items()}
+    places = np.argsort(found["row"])
+    return schema, {name: value[places] for name, value in found.items()}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return sources()
+
+
+@pytest.fixture(scope="module")
+def built(rows, tmp_path_factory):
+    root = tmp_path_factory.mktemp("schema")
+    write_files(
+        root / "src", {f"{name}-{n:03d}.npy": np.asarray(v) for name, all in rows.items() for n, v in enumerate(all)}
+    )
+    said = {name: {"impute": "none", "normalize": "none", "ragged": name.startswith("ragged")} for name in rows}
+    make(root / "src", root / "out", features=said, row_axes=0, rows_per_record=1, splits={"train": 0.8, "test": 0.2})
+    return root
+
+
+def test_every_dtype_is_parsed_and_decoded(rows, built):
+    schema, found = parsed(built / "out")
+
+    assert found.keys() == rows.keys()
+    for entry in schema.feature:
+        dtype = entry.annotation.tag[0]
+        for row, expected in enumerate(rows[entry.name]):
+            value = found[entry.name][row]
+            if dtype == "string":
+                assert np.array_equal(value, expected), (entry.name, row)
+                continue
+            if entry.type == schema_pb2.BYTES:
+                value = np.frombuffer(value, dtype).reshape(expected.shape)
+            assert_same_bits(value, expected)
+
+
+def test_a_schema_says_what_its_bytes_hold(built):
+    schema, _ = parsed(built / "out")
+    entries = {entry.name: entry for entry in schema.feature}
+
+    assert {entry.type for entry in schema.feature} == {schema_pb2.BYTES, schema_pb2.FLOAT, schema_pb2.INT}
+    assert [*entries["axes_uint8"].annotation.comment] == ["uint8 [2, 3] in little-endian bytes, in C order"]
+    assert [*entries["ragged_float32"].annotation.comment] == ["float32 [?, 2] in little-endian bytes, in C order"]
+    assert [dim.size for dim in entries["axes_float32"].shape.dim] == [2, 3]
+
+
+def test_classes_of_int64_are_a_domain(tmp_path):
+    write_files(tmp_path / "src", {"a.npy": np.arange(20) % 3, "b.npy": (np.arange(20) % 3).astype(np.int16)})
+    said = {"class_names": ["x", "y", "z"], "normalize": "none"}
+    make(tmp_path / "src", tmp_path / "out", features={"a": said, "b": said}, rows_per_record=1)
+    schema = text_format.Parse((tmp_path / "out" / "schema.pbtxt").read_text(), schema_pb2.Schema())
+
+    assert (schema.feature[0].int_domain.min, schema.feature[0].int_domain.max) == (0, 2)
+    assert not schema.feature[1].HasField("int_domain")  # its numbers are in bytes, which tools do not look into
+
+
+def test_records_of_many_rows_have_no_schema(tmp_path):
+    write_files(tmp_path / "src", {"x.npy": np.arange(200)})
+    make(tmp_path / "src", tmp_path / "out", rows_per_record=1)
+    assert (tmp_path / "out" / "schema.pbtxt").exists()
+    manifest = make(tmp_path / "src", tmp_path / "out", rows_per_record=8, overwrite=True)
+
+    assert not (tmp_path / "out" / "schema.pbtxt").exists()
+    assert "schema.pbtxt" not in {file.file for file in manifest.files}
+    assert loaders.open(tmp_path / "out").splits["train"]
