@@ -1,5 +1,7 @@
 """`schema.pbtxt` says what lies in the records: TensorFlow's own tools read every dtype by it."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,11 +9,11 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform.tf_metadata import schema_utils
 
-import loaders
 from loaders.format.spec import DTYPES
+from pipelines import ConfigError, inspect
 from tests.support.arrays import values, write_files
 from tests.support.bits import assert_same_bits
-from tests.support.builds import make
+from tests.support.builds import build, make
 
 ROWS = 24
 LENGTHS = np.arange(ROWS) % 4
@@ -100,4 +102,42 @@ def test_records_of_many_rows_have_no_schema(tmp_path):
 
     assert not (tmp_path / "out" / "schema.pbtxt").exists()
     assert "schema.pbtxt" not in {file.file for file in manifest.files}
-    assert loaders.open(tmp_path / "out").splits["train"]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    root = tmp_path_factory.mktemp("table")
+    write_files(root / "src", {"x.npy": values((3000, 3), "float32"), "y.npy": np.arange(3000).astype(np.uint8)})
+    return root
+
+
+def test_interchange_makes_each_row_a_record(table, tmp_path):
+    said = {"features": {"x": {"impute": "none", "normalize": "none"}}, "splits": {"train": 1}}
+    usual, other = (make(table / "src", tmp_path / name, **said, **more) for name, more in LAYOUTS.items())
+
+    assert usual.rows_per_record > 1
+    assert other.rows_per_record == 1
+    assert (tmp_path / "interchange" / "schema.pbtxt").exists()
+    assert not (tmp_path / "usual" / "schema.pbtxt").exists()
+    assert "layout" not in other.config  # it resolves to what it means
+    sizes = [sum(shard.bytes for shard in manifest.splits["train"]) for manifest in (usual, other)]
+    for shown in (inspect(str(tmp_path / "interchange")), inspect(str(table / "src"), LAYOUTS["interchange"])):
+        (line,) = [block for block in shown.blocks() if "schema.pbtxt" in str(block)]
+        (times,) = re.findall(r"^1 row a record, which .* shards have (\S+) times", str(line), re.MULTILINE)
+        assert float(times) == pytest.approx(sizes[1] / sizes[0], abs=0.05)
+
+
+LAYOUTS = {"usual": {}, "interchange": {"layout": "interchange"}}
+
+
+def test_interchange_has_one_row_a_record(table):
+    with pytest.raises(ConfigError, match="layout: interchange has one row a record; found rows_per_record 4"):
+        inspect(str(table / "src"), {"layout": "interchange", "rows_per_record": 4})
+
+
+def test_interchange_is_said_of_rows_that_take_another_s_transform(table, tmp_path):
+    make(table / "src", tmp_path / "from")
+    found = build(table / "src", tmp_path / "out", {"layout": "interchange"}, transform=tmp_path / "from")
+
+    assert found.rows_per_record == 1
+    assert (tmp_path / "out" / "schema.pbtxt").exists()
