@@ -82,6 +82,7 @@ setup(
             "hypothesis>=6.100",
             "import-linter>=2.5",
             "jsonschema>=4",
+            "mlcroissant>=1.1",
             "mypy>=1.11",
             "pandas>=2.2",
             "pytest>=8",

@@ -16,6 +16,7 @@ from pipelines.output.commit import commit
 from pipelines.output.directory import Output
 from pipelines.output.tasks import read_shard_list
 from pipelines.plan.plan import Plan
+from pipelines.publish.croissant import make_croissant
 from pipelines.publish.gather import gather
 from pipelines.publish.golden import make_golden
 from pipelines.publish.schema import make_schema
@@ -70,8 +71,17 @@ def publish(plan: Plan, output: Output, *, transform_from: str | None = None) ->
         sources=raw_specs(plan.table),
         transform_from=transform_from,
     )
-    commit(output, manifest, staged=staged)
+    manifest = with_croissant(manifest, output)
+    commit(output, manifest, staged={*staged, names.CROISSANT})
     return manifest
+
+
+def with_croissant(manifest: Manifest, output: Output) -> Manifest:
+    """The manifest with `croissant.json` among its files, which is written where files are made."""
+    data = make_croissant(manifest)
+    files.write_bytes(files.join(output.staged, names.CROISSANT), data)
+    described = {file.file: file for file in manifest.files} | {names.CROISSANT: describe_file(names.CROISSANT, data)}
+    return dataclasses.replace(manifest, files=tuple(described[name] for name in sorted(described)))
 
 
 def transformed_specs(features: tuple[ResolvedFeature, ...]) -> tuple[FeatureSpec, ...] | None:
