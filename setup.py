@@ -91,6 +91,7 @@ setup(
             "ruff>=0.6",
             "scikit-learn>=1.5",
             "setuptools>=77",
+            "tensorflow-datasets>=4.9",
         ],
     },
     entry_points={"console_scripts": ["npyflow = pipelines.cli.main:main"]},

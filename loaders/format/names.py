@@ -25,6 +25,9 @@ STATISTICS_PROTO = "statistics.pb"
 CROISSANT = "croissant.json"
 """What catalogues and search engines know of a data set."""
 
+OF_TFDS = ("dataset_info.json", "features.json")
+"""The splits and the features for TensorFlow Datasets, where a record is a row and nothing was appended."""
+
 SOURCES = "sources.json"
 """The parts that a data set was made of, by which rows that are appended are told from those that are there."""
 
@@ -37,7 +40,7 @@ REPORT = "report.html"
 ALWAYS = (STATISTICS, STATISTICS_PROTO)
 """The files that every data set has beside its shards and the manifest."""
 
-OPTIONAL = (SCHEMA, CROISSANT, FITTED, MOMENTS, GOLDEN, SOURCES, TRANSFORM_MOMENTS)
+OPTIONAL = (SCHEMA, CROISSANT, *OF_TFDS, FITTED, MOMENTS, GOLDEN, SOURCES, TRANSFORM_MOMENTS)
 """Those that it has where there is something to say."""
 
 OF_TRAINING_ROWS = (STATISTICS, STATISTICS_PROTO, FITTED, MOMENTS, GOLDEN, TRANSFORM_MOMENTS)

@@ -21,6 +21,7 @@ from pipelines.publish.gather import gather
 from pipelines.publish.golden import make_golden
 from pipelines.publish.schema import make_schema
 from pipelines.publish.statistics import make_statistics
+from pipelines.publish.tfds import make_files
 from pipelines.runners.versions import versions
 from pipelines.sources.provenance import Provenance, raw_specs
 from pipelines.statistics.recorded import TrainingStatistics
@@ -71,17 +72,23 @@ def publish(plan: Plan, output: Output, *, transform_from: str | None = None) ->
         sources=raw_specs(plan.table),
         transform_from=transform_from,
     )
-    manifest = with_croissant(manifest, output)
-    commit(output, manifest, staged={*staged, names.CROISSANT})
+    manifest, described = describe_for_others(manifest, output)
+    commit(output, manifest, staged={*staged, *described})
     return manifest
 
 
-def with_croissant(manifest: Manifest, output: Output) -> Manifest:
-    """The manifest with `croissant.json` among its files, which is written where files are made."""
-    data = make_croissant(manifest)
-    files.write_bytes(files.join(output.staged, names.CROISSANT), data)
-    described = {file.file: file for file in manifest.files} | {names.CROISSANT: describe_file(names.CROISSANT, data)}
-    return dataclasses.replace(manifest, files=tuple(described[name] for name in sorted(described)))
+def describe_for_others(manifest: Manifest, output: Output) -> tuple[Manifest, set[str]]:
+    """Writes where files are made what tells other tools of the shards: `croissant.json`, TensorFlow Datasets' files.
+
+    Returns:
+        The manifest with these files, and their names.
+    """
+    made = {names.CROISSANT: make_croissant(manifest), **make_files(manifest)}
+    for name, data in made.items():
+        files.write_bytes(files.join(output.staged, name), data)
+    described = {file.file: file for file in manifest.files if file.file not in names.OF_TFDS}
+    described |= {name: describe_file(name, data) for name, data in made.items()}
+    return dataclasses.replace(manifest, files=tuple(described[name] for name in sorted(described))), set(made)
 
 
 def transformed_specs(features: tuple[ResolvedFeature, ...]) -> tuple[FeatureSpec, ...] | None:

@@ -9,26 +9,11 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform.tf_metadata import schema_utils
 
-from loaders.format.spec import DTYPES
 from pipelines import ConfigError, inspect
 from tests.support.arrays import values, write_files
 from tests.support.bits import assert_same_bits
 from tests.support.builds import build, make
-
-ROWS = 24
-LENGTHS = np.arange(ROWS) % 4
-NUMBERS = tuple(dtype for dtype in DTYPES if dtype != "string")
-
-
-def sources():
-    """A file for each row of each feature: every dtype as one value, with axes, and ragged."""
-    arrays = {f"one_{dtype}": values((ROWS,), dtype, seed=1) for dtype in NUMBERS}
-    arrays |= {f"axes_{dtype}": values((ROWS, 2, 3), dtype, seed=2) for dtype in NUMBERS}
-    arrays["one_string"] = np.array([b"w" * (row % 5 + 1) for row in range(ROWS)])
-    arrays["axes_string"] = np.array([[b"a", b"bc" * (row % 3 + 1)] for row in range(ROWS)])
-    rows = {name: list(array) for name, array in arrays.items()}
-    rows |= {f"ragged_{dtype}": [values((size, 2), dtype, seed=3) for size in LENGTHS] for dtype in NUMBERS}
-    return rows | {"row": list(np.arange(ROWS))}
+from tests.support.every_dtype import rows_of_every_dtype, write_rows
 
 
 def parsed(root):
@@ -44,17 +29,13 @@ def parsed(root):
 
 @pytest.fixture(scope="module")
 def rows():
-    return sources()
+    return rows_of_every_dtype(24)
 
 
 @pytest.fixture(scope="module")
 def built(rows, tmp_path_factory):
     root = tmp_path_factory.mktemp("schema")
-    write_files(
-        root / "src", {f"{name}-{n:03d}.npy": np.asarray(v) for name, all in rows.items() for n, v in enumerate(all)}
-    )
-    said = {name: {"impute": "none", "normalize": "none", "ragged": name.startswith("ragged")} for name in rows}
-    make(root / "src", root / "out", features=said, row_axes=0, rows_per_record=1, splits={"train": 0.8, "test": 0.2})
+    make(root / "src", root / "out", **write_rows(root / "src", rows), rows_per_record=1)
     return root
 
 
