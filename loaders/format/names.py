@@ -28,6 +28,9 @@ CROISSANT = "croissant.json"
 OF_TFDS = ("dataset_info.json", "features.json")
 """The splits and the features for TensorFlow Datasets, where a record is a row and nothing was appended."""
 
+OF_RECORDS = (SCHEMA, *OF_TFDS)
+"""What tools read the shards by that take a record for a row."""
+
 SOURCES = "sources.json"
 """The parts that a data set was made of, by which rows that are appended are told from those that are there."""
 
@@ -40,7 +43,7 @@ REPORT = "report.html"
 ALWAYS = (STATISTICS, STATISTICS_PROTO)
 """The files that every data set has beside its shards and the manifest."""
 
-OPTIONAL = (SCHEMA, CROISSANT, *OF_TFDS, FITTED, MOMENTS, GOLDEN, SOURCES, TRANSFORM_MOMENTS)
+OPTIONAL = (CROISSANT, *OF_RECORDS, FITTED, MOMENTS, GOLDEN, SOURCES, TRANSFORM_MOMENTS)
 """Those that it has where there is something to say."""
 
 OF_TRAINING_ROWS = (STATISTICS, STATISTICS_PROTO, FITTED, MOMENTS, GOLDEN, TRANSFORM_MOMENTS)

@@ -99,7 +99,7 @@ def _settle(output: Output, manifest: Manifest, staged: Collection[str]) -> None
     """Puts what is staged into its place, and lets the manifest say so; what tells of other rows goes."""
     for name in staged:
         output.put(name, files.read_bytes(files.join(output.staged, name)))
-    for name in {names.REPORT, *names.OF_TFDS} - {file.file for file in manifest.files}:
+    for name in {names.REPORT, *names.OF_RECORDS} - {file.file for file in manifest.files}:
         files.remove(output.path(name))
     _put_manifest(output, manifest)
 

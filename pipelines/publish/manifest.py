@@ -42,8 +42,6 @@ def publish(plan: Plan, output: Output, *, transform_from: str | None = None) ->
     tasks = read_shard_list(output)
     splits = gather(plan, tasks)
     made = {names.SOURCES: Provenance.of(plan.table).dumps().encode()}
-    if plan.rows_per_record == 1:
-        made[names.SCHEMA] = text_format.MessageToString(make_schema(plan.specs)).encode()
     if transform_from is None:
         rows = sum(shard.rows for shard in splits[plan.training_split])
         made[names.STATISTICS_PROTO] = _describe_rows(plan, output, rows=rows)
@@ -78,15 +76,17 @@ def publish(plan: Plan, output: Output, *, transform_from: str | None = None) ->
 
 
 def describe_for_others(manifest: Manifest, output: Output) -> tuple[Manifest, set[str]]:
-    """Writes where files are made what tells other tools of the shards: `croissant.json`, TensorFlow Datasets' files.
+    """Writes where files are made what tells other tools of the shards: Croissant, TensorFlow Datasets, a schema.
 
     Returns:
         The manifest with these files, and their names.
     """
     made = {names.CROISSANT: make_croissant(manifest), **make_files(manifest)}
+    if manifest.rows_per_record == 1:
+        made[names.SCHEMA] = text_format.MessageToString(make_schema(manifest.features)).encode()
     for name, data in made.items():
         files.write_bytes(files.join(output.staged, name), data)
-    described = {file.file: file for file in manifest.files if file.file not in names.OF_TFDS}
+    described = {file.file: file for file in manifest.files if file.file not in names.OF_RECORDS}
     described |= {name: describe_file(name, data) for name, data in made.items()}
     return dataclasses.replace(manifest, files=tuple(described[name] for name in sorted(described))), set(made)
 

@@ -1,7 +1,9 @@
 """`schema.pbtxt` says what lies in the records: TensorFlow's own tools read every dtype by it."""
 
+import json
 import re
 
+import google_crc32c
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,10 +12,12 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform.tf_metadata import schema_utils
 
 from pipelines import ConfigError, inspect
+from pipelines.maintain.verify import verify
 from tests.support.arrays import values, write_files
 from tests.support.bits import assert_same_bits
-from tests.support.builds import build, make
+from tests.support.builds import append, build, make
 from tests.support.every_dtype import rows_of_every_dtype, write_rows
+from tests.support.manifests import change_manifest
 
 
 def parsed(root):
@@ -122,3 +126,23 @@ def test_interchange_is_said_of_rows_that_take_another_s_transform(table, tmp_pa
 
     assert found.rows_per_record == 1
     assert (tmp_path / "out" / "schema.pbtxt").exists()
+
+
+@pytest.mark.parametrize("rows_per_record", [1, 8])
+def test_an_append_mends_the_schema_of_an_earlier_build(tmp_path, rows_per_record):
+    write_files(tmp_path / "src", {"x.npy": np.arange(50, dtype=np.uint8)})
+    write_files(tmp_path / "more", {"x-1.npy": np.arange(9, dtype=np.uint8)})
+    root = tmp_path / "out"
+    make(tmp_path / "src", root, rows_per_record=rows_per_record, features={"x": {"normalize": "none"}})
+    data = b'feature {\n  name: "x"\n  type: INT\n}\n'
+    (root / "schema.pbtxt").write_bytes(data)
+    described = {"file": "schema.pbtxt", "bytes": len(data), "crc32c": f"{google_crc32c.value(data):08x}"}
+    files = [
+        file for file in json.loads((root / "manifest.json").read_text())["files"] if file["file"] != "schema.pbtxt"
+    ]
+    change_manifest(root, lambda value: value.update(files=[*files, described]))
+    append(tmp_path / "more", root)
+
+    assert not verify(str(root)).problems
+    assert (root / "schema.pbtxt").exists() == (rows_per_record == 1)
+    assert rows_per_record > 1 or "type: BYTES" in (root / "schema.pbtxt").read_text()
