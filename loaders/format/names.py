@@ -17,8 +17,19 @@ GOLDEN = "golden.npz"
 """Some rows, and what the transform makes of them."""
 
 SCHEMA = "schema.pbtxt"
+"""What tools of TensorFlow find in a record, where a record is a row."""
+
 STATISTICS = "statistics.npz"
 STATISTICS_PROTO = "statistics.pb"
+
+CROISSANT = "croissant.json"
+"""What catalogues and search engines know of a data set."""
+
+OF_TFDS = ("dataset_info.json", "features.json")
+"""The splits and the features for TensorFlow Datasets, where a record is a row and nothing was appended."""
+
+OF_RECORDS = (SCHEMA, *OF_TFDS)
+"""What tools read the shards by that take a record for a row."""
 
 SOURCES = "sources.json"
 """The parts that a data set was made of, by which rows that are appended are told from those that are there."""
@@ -29,10 +40,10 @@ TRANSFORM_MOMENTS = "transform_moments.npz"
 REPORT = "report.html"
 """A page that shows the data set. The manifest does not list it: it can be made again at any time."""
 
-ALWAYS = (SCHEMA, STATISTICS, STATISTICS_PROTO)
+ALWAYS = (STATISTICS, STATISTICS_PROTO)
 """The files that every data set has beside its shards and the manifest."""
 
-OPTIONAL = (FITTED, MOMENTS, GOLDEN, SOURCES, TRANSFORM_MOMENTS)
+OPTIONAL = (CROISSANT, *OF_RECORDS, FITTED, MOMENTS, GOLDEN, SOURCES, TRANSFORM_MOMENTS)
 """Those that it has where there is something to say."""
 
 OF_TRAINING_ROWS = (STATISTICS, STATISTICS_PROTO, FITTED, MOMENTS, GOLDEN, TRANSFORM_MOMENTS)

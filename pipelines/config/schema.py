@@ -136,6 +136,8 @@ def _storage_options(value: object) -> object:
 class DatasetConfig(_Model):
     """What a user may say about a data set; everything is optional. docs/options.md describes each key.
 
+    `layout: interchange` makes each row a record, so that other tools read the shards by `schema.pbtxt`.
+
     `storage_options` says for each scheme how fsspec reaches its file system. It is no part of what is built: it is
     written nowhere.
     """
@@ -153,6 +155,7 @@ class DatasetConfig(_Model):
     seed: Annotated[int, Field(ge=0, lt=2**64, strict=True)] = 0
     shard_bytes: Annotated[ByteSize, Field(ge=1)] = ByteSize(DEFAULT_SHARD_BYTES)
     rows_per_record: Annotated[int, Field(ge=1, strict=True)] | None = None
+    layout: Literal["interchange"] | None = None
     storage_options: Annotated[dict[str, dict[str, Any]], BeforeValidator(_storage_options)] = Field(
         default_factory=dict, exclude=True, repr=False
     )

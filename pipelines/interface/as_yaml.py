@@ -29,6 +29,7 @@ OF_DATASET = {
     "seed": "another number draws other splits, and another order of rows",
     "shard_bytes": "about how large a shard is; a size such as 64MiB",
     "rows_per_record": "how many rows a record of a shard holds; chosen so that it has about 128 KiB",
+    "layout": "interchange makes each row a record, for other tools than npyflow; larger, and slower to load",
     "storage_options": "how file systems are reached: {s3: {endpoint_url: URL}}",
 }
 """The keys of a configuration beside `features`, in a few words."""

@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
+from loaders.format.frames import record_bytes
 from loaders.format.manifest import Manifest
-from loaders.format.spec import FeatureSpec
+from loaders.format.spec import FeatureSpec, is_variable
 from pipelines.config.feature import Feature
 from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
 from pipelines.config.schema import setting_of
@@ -16,6 +17,7 @@ from pipelines.forecast.estimate import describe
 from pipelines.interface.statistics import of_statistics
 from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
+from pipelines.plan.resolve import choose_rows_per_record
 from pipelines.results import Block, Table, count_of, list_skipped, show_bytes
 from pipelines.sources.checks import directory_of
 from pipelines.steps.methods import dump_impute, dump_normalize
@@ -128,7 +130,21 @@ def of_forecast(plan: Plan) -> list[Block]:
     ]
     title = f"Forecast ({expected['note']})" if expected["note"] else "Forecast"
     held = f"\nA worker holds up to {show_bytes(expected['task_bytes'])} of rows at a time"
-    return [Table(columns=("split", "rows:", "bytes:", "shards:"), rows=tuple(rows), title=title), held]
+    records = show_records(plan.specs, plan.rows_per_record)
+    return [Table(columns=("split", "rows:", "bytes:", "shards:"), rows=tuple(rows), title=title), held, records]
+
+
+def show_records(specs: tuple[FeatureSpec, ...], rows_per_record: int) -> str:
+    """How many rows a record holds and, where it is one, who reads it and what it costs."""
+    said = f"{count_of(rows_per_record, 'row')} a record"
+    if rows_per_record > 1:
+        return said
+    said += ", which other tools read by schema.pbtxt"
+    usual = 1 if is_variable(specs) else choose_rows_per_record(sum(spec.row_bytes for spec in specs))
+    if usual == 1:
+        return said
+    times = record_bytes(specs, 1) * usual / record_bytes(specs, usual)
+    return f"{said}; shards have {times:.2f} times the bytes of {usual:,} rows a record, and load more slowly"
 
 
 def dump_config(config: ResolvedConfig) -> str:
@@ -146,7 +162,7 @@ def of_specs(specs: Iterable[FeatureSpec], *, title: str = "") -> Table:
 def of_dataset(root: str, manifest: Manifest) -> list[Block]:
     """The features, splits, shards and statistics of a finished data set."""
     transformed = [] if manifest.transformed is None else [of_specs(manifest.transformed, title=LOADER_APPLIES)]
-    about = f"\n{manifest.rows_per_record} rows a record, seed {manifest.seed}"
+    about = f"\n{show_records(manifest.features, manifest.rows_per_record)}\nseed {manifest.seed}"
     split = [of_splits(manifest), *of_left_out(manifest)]
     return [of_specs(manifest.features), *transformed, "", *split, about, *of_statistics(root, manifest)]
 

@@ -18,7 +18,7 @@ from pipelines.output.directory import Output
 from pipelines.output.tasks import read_shard_list
 from pipelines.plan.plan import Plan
 from pipelines.publish.gather import gather
-from pipelines.publish.manifest import describe_file
+from pipelines.publish.manifest import describe_file, describe_for_others
 from pipelines.runners.versions import versions
 from pipelines.sources.provenance import PartRecord
 from pipelines.storage import files
@@ -38,7 +38,8 @@ def publish_append(plan: Plan, existing: Existing, output: Output) -> Appended:
     for name, data in staged.items():
         files.write_bytes(files.join(output.staged, name), data)
     manifest = _new_manifest(plan, existing, added, staged, dropped=sum(task.dropped for task in tasks))
-    commit(output, manifest, staged=staged)
+    manifest, described = describe_for_others(manifest, output)
+    commit(output, manifest, staged={*staged, *described})
     return Appended(before=existing.manifest, manifest=manifest, drifts=growth.drifts)
 
 

@@ -173,6 +173,8 @@ def combine(existing: Existing, config: DatasetConfig) -> dict[str, Any]:
     combined = {**existing.manifest.config, **said, "features": features}
     if "splits" in said and "training" not in said:
         combined.pop("training", None)
+    if "layout" in said and "rows_per_record" not in said:
+        combined.pop("rows_per_record", None)
     return combined
 
 

@@ -96,10 +96,11 @@ def finish(output: Output) -> None:
 
 
 def _settle(output: Output, manifest: Manifest, staged: Collection[str]) -> None:
-    """Puts what is staged into its place, and lets the manifest say so; a page that shows what was there goes."""
+    """Puts what is staged into its place, and lets the manifest say so; what tells of other rows goes."""
     for name in staged:
         output.put(name, files.read_bytes(files.join(output.staged, name)))
-    files.remove(output.path(names.REPORT))
+    for name in {names.REPORT, *names.OF_RECORDS} - {file.file for file in manifest.files}:
+        files.remove(output.path(name))
     _put_manifest(output, manifest)
 
 

@@ -54,7 +54,7 @@ def resolve_config(
     if not any(feature.stored for feature in features):
         raise ConfigError("features: at least one feature is stored; found store: none for each")
     stored = stored_row_bytes(features, table, custom)
-    rows_per_record = config.rows_per_record or choose_rows_per_record(stored)
+    rows_per_record = _said_rows_per_record(config) or choose_rows_per_record(stored)
     if rows_per_record * stored > MAX_RECORD_BYTES:
         raise ConfigError(
             f"rows_per_record: a record holds at most {MAX_RECORD_BYTES} bytes, and a row has {stored}; "
@@ -73,6 +73,19 @@ def resolve_config(
         max_bad_files=config.max_bad_files,
         why=_why_splits(config, table) + (f"; {_why_training(config.training, splits, table)}" if learns else ""),
     )
+
+
+def _said_rows_per_record(config: DatasetConfig) -> int | None:
+    """How many rows a record holds, if the user says so.
+
+    Raises:
+        ConfigError: If two numbers are said.
+    """
+    if config.layout is None:
+        return config.rows_per_record
+    if config.rows_per_record not in (None, 1):
+        raise ConfigError(f"layout: interchange has one row a record; found rows_per_record {config.rows_per_record}")
+    return 1
 
 
 def _check_blocks(rule: BlockSplits, table: SourceTable) -> None:

@@ -16,10 +16,12 @@ from pipelines.output.commit import commit
 from pipelines.output.directory import Output
 from pipelines.output.tasks import read_shard_list
 from pipelines.plan.plan import Plan
+from pipelines.publish.croissant import make_croissant
 from pipelines.publish.gather import gather
 from pipelines.publish.golden import make_golden
 from pipelines.publish.schema import make_schema
 from pipelines.publish.statistics import make_statistics
+from pipelines.publish.tfds import make_files
 from pipelines.runners.versions import versions
 from pipelines.sources.provenance import Provenance, raw_specs
 from pipelines.statistics.recorded import TrainingStatistics
@@ -39,10 +41,7 @@ def publish(plan: Plan, output: Output, *, transform_from: str | None = None) ->
     """
     tasks = read_shard_list(output)
     splits = gather(plan, tasks)
-    made = {
-        names.SCHEMA: text_format.MessageToString(make_schema(plan.specs)).encode(),
-        names.SOURCES: Provenance.of(plan.table).dumps().encode(),
-    }
+    made = {names.SOURCES: Provenance.of(plan.table).dumps().encode()}
     if transform_from is None:
         rows = sum(shard.rows for shard in splits[plan.training_split])
         made[names.STATISTICS_PROTO] = _describe_rows(plan, output, rows=rows)
@@ -71,8 +70,25 @@ def publish(plan: Plan, output: Output, *, transform_from: str | None = None) ->
         sources=raw_specs(plan.table),
         transform_from=transform_from,
     )
-    commit(output, manifest, staged=staged)
+    manifest, described = describe_for_others(manifest, output)
+    commit(output, manifest, staged={*staged, *described})
     return manifest
+
+
+def describe_for_others(manifest: Manifest, output: Output) -> tuple[Manifest, set[str]]:
+    """Writes where files are made what tells other tools of the shards: Croissant, TensorFlow Datasets, a schema.
+
+    Returns:
+        The manifest with these files, and their names.
+    """
+    made = {names.CROISSANT: make_croissant(manifest), **make_files(manifest)}
+    if manifest.rows_per_record == 1:
+        made[names.SCHEMA] = text_format.MessageToString(make_schema(manifest.features)).encode()
+    for name, data in made.items():
+        files.write_bytes(files.join(output.staged, name), data)
+    described = {file.file: file for file in manifest.files if file.file not in names.OF_RECORDS}
+    described |= {name: describe_file(name, data) for name, data in made.items()}
+    return dataclasses.replace(manifest, files=tuple(described[name] for name in sorted(described))), set(made)
 
 
 def transformed_specs(features: tuple[ResolvedFeature, ...]) -> tuple[FeatureSpec, ...] | None:

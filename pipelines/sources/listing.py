@@ -6,7 +6,7 @@ import dataclasses
 import posixpath
 from collections.abc import Iterable, Sequence, Set
 
-from loaders.format.names import MANIFEST, RESERVED, SCHEMA, STATE
+from loaders.format.names import MANIFEST, RESERVED, STATE, STATISTICS_PROTO
 from pipelines.config.schema import DatasetConfig
 from pipelines.errors import Problem, SourceError
 from pipelines.sources.formats import container_of, is_container, is_table, shown_suffixes
@@ -79,5 +79,5 @@ def _own_archives(root: str, paths: Set[str]) -> set[str]:
 
 
 def _is_output(root: str, directory: str, paths: Set[str]) -> bool:
-    finished = {posixpath.join(directory, name) for name in (MANIFEST, SCHEMA)}
+    finished = {posixpath.join(directory, name) for name in (MANIFEST, STATISTICS_PROTO)}
     return finished <= paths or files.exists(files.join(root, posixpath.join(directory, STATE)))

@@ -79,9 +79,7 @@ def test_there_are_shards_splits_and_statistics(written):
     manifest = loaders.Manifest.loads((written / "manifest.json").read_bytes())
     assert {split: len(shards) for split, shards in manifest.splits.items()} == dict.fromkeys(manifest.splits, 4)
     assert 370 < manifest.rows("train") < 430
-    assert {"statistics.npz", "statistics.pb", "moments.npz", "schema.pbtxt"} <= {
-        file.name for file in written.iterdir()
-    }
+    assert {"statistics.npz", "statistics.pb", "moments.npz"} <= {file.name for file in written.iterdir()}
     assert not [path for path in written.rglob("*") if path.name.startswith((".", "_"))]
 
 

@@ -105,9 +105,9 @@ def test_build_inspect_verify(source, tmp_path, capsys):
         assert text in shown
     assert run("verify", out) == 0
     assert "500 rows" in capsys.readouterr().out
-    (out / "schema.pbtxt").unlink()
+    (out / "statistics.pb").unlink()
     assert run("verify", out) == 1
-    assert "schema.pbtxt: expected" in capsys.readouterr().out
+    assert "statistics.pb: expected" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -134,9 +134,7 @@ def test_a_file_between_the_shards(dataset):
     assert problems(dataset) == [f"{stranger}: expected only shards of the manifest; found this file"]
 
 
-@pytest.mark.parametrize(
-    "name", ["schema.pbtxt", "statistics.pb", "statistics.npz", "transform/transform_fn/saved_model.pb"]
-)
+@pytest.mark.parametrize("name", ["statistics.pb", "statistics.npz", "transform/transform_fn/saved_model.pb"])
 def test_a_missing_file_beside_the_shards(dataset, name):
     data = (dataset / name).read_bytes()
     (dataset / name).unlink()
@@ -160,7 +158,7 @@ def test_remains_of_a_build(dataset):
 def test_all_that_is_wrong_is_listed(dataset):
     for shard in read_manifest(str(dataset)).splits["train"]:
         (dataset / shard.file).unlink()
-    (dataset / "schema.pbtxt").unlink()
+    (dataset / "statistics.pb").unlink()
     assert len(problems(dataset)) == len(read_manifest(str(dataset)).splits["train"]) + 1
 
 

@@ -204,7 +204,7 @@ def test_what_a_run_that_ended_at_once_has_left_is_in_nobodys_way(built, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "path"),
-    [("write_bytes", "publish/schema.pbtxt"), ("write_bytes", "out/manifest.json"), ("remove_tree", "_build")],
+    [("write_bytes", "publish/statistics.pb"), ("write_bytes", "out/manifest.json"), ("remove_tree", "_build")],
 )
 def test_publishing_that_was_interrupted_is_finished_by_the_same_command(built, tmp_path, monkeypatch, name, path):
     out = tmp_path / "out"

@@ -6,18 +6,15 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from google.protobuf import text_format
-from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
+from tensorflow_metadata.proto.v0 import statistics_pb2
 
 import loaders
 from loaders.format.manifest import Shard
-from loaders.format.spec import FeatureSpec
 from pipelines.config.schema import parse_config
 from pipelines.maintain.verify import verify
 from pipelines.output.directory import Output, read_manifest
 from pipelines.output.tasks import FinishedTasks, Written, write_record
 from pipelines.publish.gather import PublishError, gather
-from pipelines.publish.schema import make_schema
 from tests.support.arrays import write_files
 from tests.support.builds import build
 
@@ -128,7 +125,7 @@ def test_the_manifest_tells_what_is_raw(built):
     assert stored.transformed is None
     assert raw.transformed == stored.features
     assert {f.name: (f.dtype, f.shape) for f in raw.features}["image"] == ("uint8", (4, 4, 3))
-    assert {"fitted.npz", "statistics.npz", "schema.pbtxt"} <= {file.file for file in raw.files}
+    assert {"fitted.npz", "statistics.npz", "statistics.pb"} <= {file.file for file in raw.files}
     assert raw.record_bytes is None
     assert raw.chunk_records >= 1
 
@@ -143,32 +140,6 @@ def test_statistics_leave_out_what_has_none(built):
     assert described.num_examples == rows
     assert names["x"].common_stats.tot_num_values == 3 * rows
     assert names["image"].common_stats.min_num_values == names["image"].common_stats.max_num_values == 48
-
-
-def test_the_schema_of_every_kind():
-    specs = (
-        FeatureSpec(name="a", dtype="string", shape=(2,)),
-        FeatureSpec(name="b", dtype="complex64", shape=()),
-        FeatureSpec(name="c", dtype="int64", shape=(), unit="datetime64[s]"),
-        FeatureSpec(name="d", dtype="float16", shape=(None, 3)),
-        FeatureSpec(name="e_missing", dtype="bool", shape=(2, 3)),
-        FeatureSpec(name="f", dtype="uint8", shape=(), class_names=("x", "y")),
-    )
-    schema = make_schema(specs)
-
-    a, b, c, d, e, f = text_format.Parse(text_format.MessageToString(schema), schema_pb2.Schema()).feature
-    types = schema_pb2
-    assert [each.type for each in (a, b, c, d, e, f)] == [
-        *(types.BYTES, types.BYTES, types.INT, types.FLOAT, types.INT, types.INT)
-    ]
-    assert [dim.size for dim in a.shape.dim] == [2]
-    assert [dim.size for dim in e.shape.dim] == [2, 3]
-    assert list(c.annotation.tag) == ["int64", "datetime64[s]"]
-    assert list(d.annotation.tag) == ["float16"]
-    assert d.HasField("value_count")
-    assert not d.HasField("shape")
-    assert b.HasField("shape")
-    assert (f.int_domain.min, f.int_domain.max) == (0, 1)
 
 
 class _Plan:

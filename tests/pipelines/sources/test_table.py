@@ -628,7 +628,7 @@ def test_skipping_goes_by_the_majority(tmp_path: pathlib.Path) -> None:
     assert found.features[0].shape == (3,)
 
 
-@pytest.mark.parametrize("marks", [("manifest.json", "schema.pbtxt"), ("_build/state.json",)])
+@pytest.mark.parametrize("marks", [("manifest.json", "statistics.pb"), ("_build/state.json",)])
 @pytest.mark.parametrize("place", ["out", "train/out", "."])
 def test_the_archives_of_an_output_below_the_sources_are_none(
     tmp_path: pathlib.Path, place: str, marks: tuple[str, ...]
