@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from loaders.format import names
+from loaders.format import names, seal
 from loaders.format.frames import record_bytes
 from loaders.format.spec import FeatureSpec
 
@@ -232,7 +231,7 @@ class Manifest:
             "config": self.config,
             "versions": self.versions,
         }
-        return seal(json.dumps(value, indent=1, ensure_ascii=False))
+        return seal.add(json.dumps(value, indent=1, ensure_ascii=False))
 
     @classmethod
     def loads(cls, text: str | bytes, *, path: str = names.MANIFEST) -> Manifest:
@@ -261,8 +260,8 @@ class Manifest:
                 f"{path}: this version of npyflow reads format versions {', '.join(map(str, READABLE_VERSIONS))}; "
                 f"found {head.format_version!r}"
             )
-        if head.format_version >= SEALED_SINCE:
-            _check_seal(data, path)
+        if head.format_version >= SEALED_SINCE and (found := seal.broken(data)):
+            raise ManifestError(f"{path}: {found}")
         try:
             return msgspec.json.decode(data, type=_Document).manifest()
         except (ValueError, RecursionError) as error:
@@ -375,30 +374,3 @@ def _check_sizes(manifest: Manifest) -> None:
 def _shard_bytes(features: tuple[FeatureSpec, ...], rows_per_record: int, rows: int) -> int:
     """The bytes of no record, or of one of so many rows."""
     return record_bytes(features, rows_per_record, rows=rows) if rows else 0
-
-
-_SEAL = ',\n "sha256": "'
-
-
-def seal(text: str) -> str:
-    """The text of a manifest with the digest of itself, which is its last entry.
-
-    Args:
-        text: The JSON object without the digest, which is that of all that comes before its own entry: it can be
-            compared without writing the JSON anew.
-    """
-    body = text.rstrip().removesuffix("}").rstrip()
-    return body + _ending(body.encode())
-
-
-def _ending(body: bytes) -> str:
-    return f'{_SEAL}{hashlib.sha256(body).hexdigest()}"\n}}\n'
-
-
-def _check_seal(data: bytes, path: str) -> None:
-    body, _, _ = data.rpartition(_SEAL.encode())
-    if data != body + _ending(body).encode():
-        raise ManifestError(
-            f"{path}: expected its last entry to be the SHA-256 of all before it, {hashlib.sha256(body).hexdigest()}; "
-            "found another: the manifest is damaged, or has been changed since it was written"
-        )

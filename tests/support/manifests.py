@@ -2,8 +2,7 @@
 
 import json
 
-from loaders.format import names
-from loaders.format.manifest import seal
+from loaders.format import names, seal
 from pipelines.publish.manifest import describe_file
 
 
@@ -12,7 +11,7 @@ def changed(text, change):
     document = json.loads(text)
     document.pop("sha256", None)
     change(document)
-    return seal(json.dumps(document, indent=1))
+    return seal.add(json.dumps(document, indent=1))
 
 
 def stored(manifest):
