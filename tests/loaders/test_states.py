@@ -61,7 +61,6 @@ FRESH = """
 import json, sys
 from loaders.order import chunks
 chunks.CHUNK_BYTES, chunks.WINDOW_BYTES = 300, 200
-from tests.support.manifests import change_manifest
 from loaders.numpy import Loader
 for state in json.loads(sys.argv[2]):
     loader = Loader(sys.argv[1], "train", batch_size=8, seed=4, epochs=2)
