@@ -79,7 +79,8 @@ class Cache:
                 fetch(part)
                 if os.fstat(part).st_size != size:
                     raise OSError(f"{path}: expected a copy of {size} bytes; found {os.fstat(part).st_size}")
-                os.rename(f"{path}{PART_SUFFIX}", path)
+                with self._alone():  # who adds up sizes sees it under one of its names
+                    os.rename(f"{path}{PART_SUFFIX}", path)
             except BaseException:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{path}{PART_SUFFIX}")
@@ -130,12 +131,16 @@ class Cache:
                     os.close(part)
                     return None, True
                 os.ftruncate(part, 0)
-                if self._make_room(lock, data_set, size):
-                    os.ftruncate(part, size)  # the room is taken from now on
-                    return part, True
-                os.unlink(name)
-                os.close(part)
-                return None, False
+                room = False
+                try:
+                    if self._make_room(lock, data_set, size):
+                        os.ftruncate(part, size)  # the room is taken from now on
+                        room = True
+                finally:
+                    if not room:  # else others would wait for ever for who holds it
+                        os.unlink(name)
+                        os.close(part)
+                return (part, True) if room else (None, False)
         fcntl.flock(part, fcntl.LOCK_SH)  # waits until it is made
         os.close(part)
         return None, True
@@ -158,7 +163,10 @@ class Cache:
     def _remove(self, data_set: str, most: int) -> int:
         """Removes files of other data sets until all have at most so many bytes, if they can be; how many they have."""
         own = pathlib.Path(self.directory, data_set)
-        files = {path: path.stat() for path in _files(self.directory)}
+        files = {}
+        for path in _files(self.directory):
+            with contextlib.suppress(FileNotFoundError):  # one that was given up, or was cut off
+                files[path] = path.stat()
         used = sum(found.st_size for found in files.values())
         for path in sorted(files, key=lambda path: files[path].st_mtime_ns):
             if used <= most:

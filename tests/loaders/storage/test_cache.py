@@ -18,6 +18,7 @@ import loaders
 from loaders import Loader
 from loaders import numpy as numpy_loader
 from loaders.sampling.weighted import WeightedLoader
+from loaders.storage import cache as cache_module
 from loaders.storage.cache import PART_SUFFIX, Cache
 from loaders.storage.store import ShardError
 from tests.support.batches import arrays, assert_same
@@ -212,6 +213,38 @@ assert (found == np.sort(np.tile(np.arange(2400) - 1_000_000, epochs))).all()
 print(json.dumps(fetched))
 assert "tensorflow" not in sys.modules
 """
+
+
+def write_copy(cache, name, size=400):
+    found = cache.open("set", name, size, lambda part: os.pwrite(part, b"x" * size, 0))
+    assert found is not None
+    os.close(found)
+
+
+def test_a_file_that_another_process_takes_away_is_no_error(tmp_path, monkeypatch):
+    """A copy that was being made may go while sizes are added up."""
+    files = cache_module._files
+    monkeypatch.setattr(cache_module, "_files", lambda directory: [*files(directory), tmp_path / "gone.part"])
+    cache = Cache(directory=str(tmp_path), limit=1000)
+    for number in range(2):
+        write_copy(cache, f"{number}.tfrecord")
+    assert cached(tmp_path) == {"0.tfrecord": 400, "1.tfrecord": 400}
+
+
+def test_nobody_waits_for_a_copy_that_was_given_up(tmp_path, monkeypatch):
+    """Its lock goes with it; who waits for the lock would wait for ever."""
+    cache = Cache(directory=str(tmp_path), limit=1000)
+
+    def fail(*_):
+        raise OSError(errno.EIO, "no sizes")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Cache, "_make_room", fail)
+        with pytest.raises(OSError, match="no sizes"):
+            write_copy(cache, "0.tfrecord")
+    assert list(tmp_path.rglob(f"*{PART_SUFFIX}")) == []
+    write_copy(cache, "0.tfrecord")
+    assert cached(tmp_path) == {"0.tfrecord": 400}
 
 
 @pytest.mark.slow
