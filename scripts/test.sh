@@ -20,8 +20,9 @@ on_each_core() {
 # Runs of neighbours go to a process, and who is done takes some of another's.
 quick() { on_each_core "not slow" 0 --dist worksteal; }
 # A file stays together, as it has a cluster or a build for all its tests; tests/conftest.py says which come first. Two
-# processes more, as some wait: for a cluster, or for what they have killed.
-slow() { on_each_core slow 2 --dist loadfile --no-loadscope-reorder; }
+# processes more, as some wait: for a cluster, or for what they have killed. At its end pytest would collect garbage five times,
+# for errors that Python could raise nowhere: a minute and more, with all that such a process has come to hold.
+slow() { on_each_core slow 2 --dist loadfile --no-loadscope-reorder -p no:unraisableexception; }
 
 case "$*" in
   "" | --quick)
