@@ -23,6 +23,13 @@ def list_type(value: pa.DataType, shape: Sequence[int], *, ragged: bool = False)
     return pa.large_list(value) if ragged else value
 
 
+def leaf_type(kind: pa.DataType) -> pa.DataType:
+    """The type of the values in lists of lists."""
+    while isinstance(kind, pa.FixedSizeListType | pa.LargeListType):
+        kind = kind.value_type
+    return kind
+
+
 def to_lists(values: pa.Array, kind: pa.DataType, lengths: npt.NDArray[np.int64] | None = None) -> pa.Array:
     """Values, one after the other in C order, as rows of a type that `list_type` gave; nothing is copied.
 
@@ -53,13 +60,16 @@ def schema(features: Sequence[FeatureSpec]) -> pa.Schema:
 
 
 def _field(feature: FeatureSpec) -> pa.Field:
-    kind = list_type(_value_type(feature), feature.inner_shape, ragged=feature.ragged)
     metadata: dict[str, str] = {"role": feature.role}
     if feature.unit:
         metadata["unit"] = feature.unit
     if feature.class_names:
         metadata["class_names"] = json.dumps(feature.class_names)
-    return pa.field(feature.name, kind, nullable=False, metadata=metadata)
+    return pa.field(feature.name, _row_type(feature), nullable=False, metadata=metadata)
+
+
+def _row_type(feature: FeatureSpec) -> pa.DataType:
+    return list_type(_value_type(feature), feature.inner_shape, ragged=feature.ragged)
 
 
 def _value_type(feature: FeatureSpec) -> pa.DataType:
@@ -97,17 +107,14 @@ def to_array(column: npt.NDArray[Any], feature: FeatureSpec) -> pa.Array:
         column: `[rows, *shape]`; of ragged rows, the bytes of each, `[rows]`.
         feature: The feature.
     """
-    kind, lengths = _field(feature).type, None
+    kind, lengths = _row_type(feature), None
     if feature.ragged:
-        step = feature.row_elements * feature.numpy_dtype.itemsize
-        lengths = np.array([len(row) for row in column], np.int64) // step
+        lengths = np.array([len(row) for row in column], np.int64) // feature.step_bytes
         column = np.frombuffer(b"".join(column), feature.numpy_dtype)
     flat = np.ascontiguousarray(column).reshape(-1)
     if flat.dtype.kind == "c":
         flat = flat.view(_parts(flat.dtype))
-    value = _value_type(feature)
-    while pa.types.is_fixed_size_list(value):
-        value = value.value_type
+    value = leaf_type(kind)
     if pa.types.is_timestamp(value) or pa.types.is_duration(value):
         values = pa.array(flat, pa.int64()).view(value)
     else:

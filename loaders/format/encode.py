@@ -125,8 +125,7 @@ def _strings(spec: FeatureSpec, column: Any) -> tuple[U8, npt.NDArray[np.int64]]
     """
     if spec.ragged:
         values = np.ascontiguousarray(column.values, dtype=spec.numpy_dtype)
-        step = spec.row_elements * spec.numpy_dtype.itemsize
-        return values.reshape(-1).view(np.uint8), np.asarray(column.lengths, dtype=np.int64) * step
+        return values.reshape(-1).view(np.uint8), np.asarray(column.lengths, dtype=np.int64) * spec.step_bytes
     flat = np.ascontiguousarray(column).reshape(-1)
     width = flat.dtype.itemsize
     lengths = np.strings.str_len(flat).astype(np.int64)

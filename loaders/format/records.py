@@ -270,7 +270,7 @@ def _values(
         raise RecordError(f"{len(strings)} strings", f"{count + 1}")
     if not spec.ragged:
         return strings.reshape(rows, *spec.inner_shape)
-    step = spec.row_elements * spec.numpy_dtype.itemsize
+    step = spec.step_bytes
     if odd := [len(row) for row in strings if len(row) % step]:
         raise RecordError(f"rows of steps of {step} bytes", f"one of {odd[0]} bytes")
     if spec.dtype == "bool" and any(row.translate(None, b"\0\1") for row in strings):

@@ -96,6 +96,11 @@ class FeatureSpec:
         """
         if self.variable:
             raise ValueError(f"{self.name}: rows of {self.dtype} of shape {self.shape} have no common size")
+        return self.step_bytes
+
+    @property
+    def step_bytes(self) -> int:
+        """The bytes of one row as an array, or of one step along the axis that varies; of numbers."""
         return self.row_elements * self.numpy_dtype.itemsize
 
     def encoding(self, rows_per_record: int) -> Encoding:

@@ -89,7 +89,7 @@ def padded(rows: npt.NDArray[Any], spec: FeatureSpec) -> tuple[npt.NDArray[Any],
     Returns:
         The values, of shape [rows, length of the longest, *inner shape], and the lengths, int64 of shape [rows].
     """
-    step = spec.row_elements * spec.numpy_dtype.itemsize
+    step = spec.step_bytes
     lengths = np.array([len(row) for row in rows], dtype=np.int64) // step
     longest = int(lengths.max(initial=0))
     values = np.zeros((len(rows), longest, step), dtype=np.uint8)

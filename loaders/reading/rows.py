@@ -135,9 +135,9 @@ class Rows:
         """
         from loaders.format import arrow  # only here: it needs pyarrow
 
-        rows, stored = len(self), self.view.manifest.splits[self.view.split]
-        row_bytes = sum(shard.bytes for shard in stored) / max(sum(shard.rows for shard in stored), 1)
-        step = max(1, int(ARROW_BYTES / max(row_bytes, 1)))
+        rows, manifest, split = len(self), self.view.manifest, self.view.split
+        size = sum(shard.bytes for shard in manifest.shards(split))
+        step = max(1, ARROW_BYTES * manifest.rows(split) // max(size, 1))
         starts = range(0, rows, step)
         batches = (self.columns(self.view.stored(np.arange(start, min(start + step, rows)))) for start in starts)
         return arrow.stream(self._shards.features, batches).__arrow_c_stream__(requested_schema)

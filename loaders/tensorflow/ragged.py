@@ -70,7 +70,7 @@ def lengths(strings: tf.Tensor, feature: FeatureSpec) -> tf.Tensor:
     Returns:
         int32 of shape [rows].
     """
-    return tf.strings.length(strings) // _step_bytes(feature)
+    return tf.strings.length(strings) // feature.step_bytes
 
 
 def decode_padded(strings: tf.Tensor, feature: FeatureSpec, *, boundaries: Sequence[int] = ()) -> Tensors:
@@ -89,7 +89,7 @@ def decode_padded(strings: tf.Tensor, feature: FeatureSpec, *, boundaries: Seque
     longest = tf.reduce_max(tf.concat([rows, [0]], 0))
     limits = tf.concat([tf.constant(list(boundaries), tf.int32), [longest]], 0)
     length = limits[tf.searchsorted(limits[:-1], [longest])[0]] if boundaries else longest
-    step = _step_bytes(feature)
+    step = feature.step_bytes
     # The operation wants at least one byte.
     raw = tf.io.decode_raw(strings, tf.uint8, fixed_length=tf.maximum(length, 1) * step)[:, : length * step]
     values = _from_uint8(raw, feature.dtype)
@@ -108,10 +108,6 @@ def decode_ragged(strings: tf.Tensor, feature: FeatureSpec) -> tf.RaggedTensor:
     raw = tf.io.decode_raw(tf.strings.reduce_join(strings), tf.uint8)
     values = tf.reshape(_from_uint8(raw, feature.dtype), [-1, *feature.inner_shape])
     return tf.RaggedTensor.from_row_lengths(values, tf.cast(lengths(strings, feature), tf.int64), validate=False)
-
-
-def _step_bytes(feature: FeatureSpec) -> int:
-    return feature.row_elements * feature.numpy_dtype.itemsize
 
 
 def _from_uint8(raw: tf.Tensor, dtype: str) -> tf.Tensor:

@@ -47,9 +47,7 @@ def to_record_batch(columns: Columns, schema: pa.Schema) -> pa.RecordBatch:
 
 def _array(column: npt.NDArray[Any] | Ragged, field: pa.Field) -> pa.Array:
     flat = np.ascontiguousarray(values_of(column)).reshape(-1)
-    value = field.type.value_type if isinstance(column, Ragged) else field.type
-    while pa.types.is_fixed_size_list(value):
-        value = value.value_type
+    value = arrow.leaf_type(field.type)
     # From NumPy's bytes there is no way to Arrow's text but through its bytes.
     found = pa.array(flat, pa.binary()).cast(pa.string()) if value == pa.string() else pa.array(flat, value)
     return arrow.to_lists(found, field.type, column.lengths if isinstance(column, Ragged) else None)

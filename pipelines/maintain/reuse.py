@@ -10,8 +10,8 @@ from typing import Any
 import google_crc32c
 
 from loaders.format.manifest import File, Manifest, ManifestError
-from loaders.format.names import OF_TRAINING_ROWS, SOURCES, TRANSFORM
-from loaders.format.savedmodel import read_model
+from loaders.format.names import OF_TRAINING_ROWS, SOURCES, STAGED, TRANSFORM
+from loaders.format.savedmodel import MODEL, read_model
 from pipelines.config.resolved import Custom
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import ConfigError, Problem, SourceError
@@ -76,7 +76,8 @@ class Existing:
                 transform does more than compute, unless it is trusted.
         """
         for file in self.learned:
-            self.read(file.file)
+            if not file.file.startswith(f"{TRANSFORM}/{MODEL}/"):
+                self.read(file.file)
         with quick_imports():  # TensorFlow says what a SavedModel holds
             read_model(self.manifest, self._read_place, root=self.root, trust=trust)
         listed = {file.file for file in self.manifest.files}
@@ -85,7 +86,7 @@ class Existing:
                 raise ManifestError(f"{self.root}/{place}: expected only files of the manifest; found this file")
 
     def _read_place(self, place: str) -> bytes:
-        return files.read_bytes(files.join(self.root, *place.split("/")))
+        return self.read(place.removeprefix(f"{STAGED}/"))
 
     @property
     def fingerprint(self) -> str:

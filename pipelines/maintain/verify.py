@@ -115,8 +115,9 @@ def _check_files(root: str, manifest: Manifest) -> Iterator[Problem]:
     if begun or files.exists(output.build):
         yield Problem(path=output.build, expected="nothing of the build to be left", found="its directory")
     known = {shard.file for shards in manifest.splits.values() for shard in shards} | {f.file for f in manifest.files}
+    listed = {names.TRANSFORM: "files", **dict.fromkeys(manifest.splits, "shards")}
     for found in directories.list_files(root):
-        where = {names.TRANSFORM: "files", **dict.fromkeys(manifest.splits, "shards")}.get(found.path.split("/")[0])
+        where = listed.get(found.path.split("/")[0])
         if where and found.path not in known:
             expected = f"only {where} of the manifest"
             yield Problem(path=files.join(root, found.path), expected=expected, found="this file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -42,7 +43,7 @@ class Surroundings:
         """The lengths of the axes that count rows."""
         return self.source.shape[: len(self.patch.size)]
 
-    @property
+    @functools.cached_property
     def middle(self) -> tuple[slice, ...]:
         """The smallest box of the grid that holds the rows; of several lines, whole lines."""
         first, last = ([int(n) for n in np.unravel_index(row, self.grid)] for row in (self.start, self.stop - 1))
@@ -50,7 +51,7 @@ class Surroundings:
             return tuple(slice(begin, end + 1) for begin, end in zip(first, last, strict=True))
         return (slice(first[0], last[0] + 1), *(slice(0, length) for length in self.grid[1:]))
 
-    @property
+    @functools.cached_property
     def reached(self) -> tuple[slice, ...]:
         """What of the grid the patches reach."""
         return tuple(

@@ -81,10 +81,11 @@ class SourceTable:
     def part_chunk_rows(self) -> npt.NDArray[np.int64]:
         """How many rows of each part its containers store together: in the source of which most are."""
         axes = {feature.name: feature.row_axes for feature in self.features}
-        chunks = [
-            [source.chunk_rows(axes.get(name, 1)) for name, source in part.sources.items()] for part in self.parts
-        ]
-        return np.array([max(own, default=1) for own in chunks], np.int64)
+        found = np.ones(len(self.parts), np.int64)
+        for number, part in enumerate(self.parts):
+            if any(source.chunk > 1 for source in part.sources.values()):  # of a million files none may have chunks
+                found[number] = max(source.chunk_rows(axes[name]) for name, source in part.sources.items())
+        return found
 
     @property
     def rows(self) -> int:

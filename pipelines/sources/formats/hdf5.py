@@ -7,9 +7,8 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.errors import DataError, Problem
 from pipelines.sources.formats import sliced
-from pipelines.sources.formats.protocol import Format, FormatError, Member
+from pipelines.sources.formats.protocol import Format, FormatError, Member, naming_container
 from pipelines.sources.formats.selection import Selection
 from pipelines.sources.formats.unchanged import check_size, check_status
 from pipelines.storage import files
@@ -47,13 +46,10 @@ class Hdf5(Format):
         source = selections[0].source
         if files.is_local(path):
             check_status(os.stat(path), path, source)
-        try:
-            with _opened(path) as (file, size):
-                check_size(size, path, source)
-                for selection in selections:
-                    _copy(file, path, selection)
-        except FormatError as error:
-            raise DataError(str(Problem(path=path, expected=error.expected, found=error.found))) from None
+        with naming_container(path), _opened(path) as (file, size):
+            check_size(size, path, source)
+            for selection in selections:
+                _copy(file, path, selection)
 
 
 def _copy(file: h5py.File, path: str, selection: Selection) -> None:

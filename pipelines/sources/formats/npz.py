@@ -26,7 +26,7 @@ import numpy.typing as npt
 from pipelines.errors import DataError, Problem
 from pipelines.sources.formats import contiguous
 from pipelines.sources.formats.npy import Npy, read_header
-from pipelines.sources.formats.protocol import Format, FormatError, Header, Member
+from pipelines.sources.formats.protocol import Format, FormatError, Header, Member, naming_container
 from pipelines.sources.formats.requests import Remote, Request, fulfil, join_requests
 from pipelines.sources.formats.selection import Selection
 from pipelines.sources.formats.unchanged import check_size, check_status
@@ -108,11 +108,9 @@ def _by_compression(selections: Sequence[Selection]) -> tuple[list[Selection], l
 
 def _unpack(path: str, selections: Iterable[Selection]) -> None:
     """Reads compressed members, one after the other."""
-    try:
+    with naming_container(path):
         for selection in selections:
             _read_compressed(path, selection)
-    except FormatError as error:
-        raise DataError(str(Problem(path=path, expected=error.expected, found=error.found))) from None
 
 
 @functools.lru_cache(CHECKED)

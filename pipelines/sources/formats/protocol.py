@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 import functools
 import math
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from pipelines.errors import DataError, Problem
 from pipelines.sources.formats.selection import Selection
 from pipelines.storage.remote import Piece
 
@@ -29,6 +31,15 @@ class FormatError(ValueError):
 
     def __str__(self) -> str:
         return f"expected {self.expected}; found {self.found}"
+
+
+@contextlib.contextmanager
+def naming_container(path: str) -> Iterator[None]:
+    """A FormatError inside becomes a DataError that names the container: its headers were read before."""
+    try:
+        yield
+    except FormatError as error:
+        raise DataError(str(Problem(path=path, expected=error.expected, found=error.found))) from None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.errors import DataError, Problem
-from pipelines.sources.formats.protocol import Format, FormatError, Header, Member
+from pipelines.sources.formats.protocol import Format, FormatError, Header, Member, naming_container
 from pipelines.sources.formats.selection import Selection
 from pipelines.sources.formats.unchanged import check_status
 from pipelines.storage import files
@@ -42,10 +41,8 @@ class Tabular(Format):
         source = selections[0].source
         if files.is_local(path):
             check_status(os.stat(path), path, source)
-        try:
+        with naming_container(path):
             columns = read_table(path, source.size, source.modified)
-        except FormatError as error:
-            raise DataError(str(Problem(path=path, expected=error.expected, found=error.found))) from None
         for selection in selections:
             column = columns[selection.source.member]
             assert isinstance(column, np.ndarray), "the headers of columns were checked"

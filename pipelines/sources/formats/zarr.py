@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from pipelines.errors import DataError, Problem
+from pipelines.errors import DataError
 from pipelines.sources.formats import sliced
-from pipelines.sources.formats.protocol import Format, FormatError, Member
+from pipelines.sources.formats.protocol import Format, FormatError, Member, naming_container
 from pipelines.sources.formats.selection import Selection
 from pipelines.storage import files
 from pipelines.storage.connections import connect, naming_path
@@ -29,7 +29,7 @@ class Zarr(Format):
 
     def members(self, path: str, *, size: int) -> Sequence[Member]:
         """Reads the metadata of all arrays; see `Format`."""
-        found = _with_arrays(path, _members)
+        found = _with_node(path, _members)
         if not found:
             raise FormatError(expected="at least one array", found="none")
         return found
@@ -37,25 +37,34 @@ class Zarr(Format):
     def read(self, path: str, selections: Sequence[Selection]) -> None:
         """Reads rows of arrays; see `Format`."""
 
-        def copy(arrays: Mapping[str, Any]) -> None:
+        def copy(node: Any) -> None:
             for selection in selections:
-                name = selection.source.member
-                if name not in arrays:
-                    raise FormatError(expected=f"array {name!r}", found=", ".join(map(repr, arrays)) or "none")
-                sliced.copy(arrays[name], path, selection)
+                sliced.copy(_array(node, selection.source.member), path, selection)
 
-        try:
-            _with_arrays(path, copy)
-        except FormatError as error:
-            raise DataError(str(Problem(path=path, expected=error.expected, found=error.found))) from None
+        with naming_container(path):
+            _with_node(path, copy)
 
 
-def _members(arrays: Mapping[str, Any]) -> list[Member]:
-    return [sliced.member(name, array, array.shards or array.chunks) for name, array in arrays.items()]
+def _members(node: Any) -> list[Member]:
+    """All arrays of a group, at any depth; or the array that a store is, which has no name."""
+    below = sorted(node.members(max_depth=None)) if _is_group(node) else [("", node)]
+    return [sliced.member(name, each, each.shards or each.chunks) for name, each in below if not _is_group(each)]
 
 
-def _with_arrays(path: str, use: Callable[[Mapping[str, Any]], T]) -> T:
-    """Calls a function with the arrays of a store by their names, as often as reading fails for a reason that passes.
+def _is_group(node: Any) -> bool:
+    return hasattr(node, "members")
+
+
+def _array(node: Any, name: str) -> Any:
+    """An array by its name; no other one is looked at."""
+    try:
+        return node[name] if name else node
+    except KeyError:
+        raise FormatError(expected=f"array {name!r}", found="none") from None
+
+
+def _with_node(path: str, use: Callable[[Any], T]) -> T:
+    """Calls a function with the array or group that a store is, as often as reading fails for a reason that passes.
 
     Raises:
         FormatError: If it is no store, or cannot be decoded, or `zarr` is not installed.
@@ -67,11 +76,7 @@ def _with_arrays(path: str, use: Callable[[Mapping[str, Any]], T]) -> T:
         raise FormatError(expected="the package zarr", found=f"none ({INSTALL})") from None
 
     def attempt() -> T:
-        node = zarr.open(_store(path), mode="r")
-        if isinstance(node, zarr.Array):
-            return use({"": node})
-        below = sorted(node.members(max_depth=None))
-        return use({name: array for name, array in below if isinstance(array, zarr.Array)})
+        return use(zarr.open(_store(path), mode="r"))
 
     try:
         return attempt() if files.is_local(path) else retrying(attempt)
