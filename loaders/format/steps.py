@@ -1,8 +1,8 @@
 """What each step makes of values, said once: for TensorFlow's graph, NumPy, PyTorch and JAX.
 
 A function takes the values, float64 of shape [batch, *shape], or integers and strings where a step takes those; the
-constants that were learned, as they broadcast against the values; what the configuration says of the step, or None where
-it says its name alone; and the operations, `loaders.transform.ops.ArrayOps` or those of the exported graph.
+constants that were learned, as they broadcast against the values; what the configuration says of the step, or None for
+its name alone; and the operations, `loaders.transform.ops.ArrayOps` or those of the exported graph.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def fill(x: Any, constants: Constants, _: Any, ops: Any) -> Any:
 def regression(x: Any, constants: Constants, _: Any, ops: Any) -> Any:
     """What the present elements of a row let one expect of the missing ones."""
     mean, divisor, correlation = (constants[name] for name in ("mean", "divisor", "correlation"))
-    flat = ops.flat_rows(x)
+    flat = flat_rows(x, ops)
 
     def solve(rows: Any) -> Any:
         missing = ops.isnan(rows)
@@ -42,7 +42,7 @@ def regression(x: Any, constants: Constants, _: Any, ops: Any) -> Any:
         # The equations of the present elements; those of the missing ones say that their unknown is 0.
         equations = correlation * present[:, :, None] * present[:, None, :] + ops.diagonal(1.0 - present)
         unknown = ops.solve_positive(equations, deviation[:, :, None])[:, :, 0]
-        expected = mean + divisor * ops.sum_last(correlation * unknown[:, None, :])[:, :, 0]
+        expected = mean + divisor * sum_last(correlation * unknown[:, None, :], ops)[:, :, 0]
         return ops.where(missing, expected, rows)
 
     together = max(SOLVE_ELEMENTS // flat.shape[-1] ** 2, 1)
@@ -80,11 +80,11 @@ def log1p(x: Any, _: Constants, __: Any, ops: Any) -> Any:
 
 def row(x: Any, _: Constants, by: str, ops: Any) -> Any:
     """Each row scaled by itself: `l2`, `mean` or `zscore`."""
-    rows = ops.flat_rows(x)
+    rows = flat_rows(x, ops)
     count = ops.literal(float(rows.shape[-1]), x)
     if by == "zscore":
-        rows = rows - ops.sum_last(rows) / count
-    divisor = ops.sum_last(rows if by == "mean" else rows * rows)
+        rows = rows - sum_last(rows, ops) / count
+    divisor = sum_last(rows if by == "mean" else rows * rows, ops)
     if by != "l2":
         divisor = divisor / count
     if by != "mean":
@@ -128,7 +128,7 @@ def gaussian(x: Any, constants: Constants, _: Any, ops: Any) -> Any:
 def pca(x: Any, constants: Constants, _: Any, ops: Any) -> Any:
     """Principal components of the last axis."""
     centred = x - constants["mean"]
-    found = ops.each(lambda component: ops.sum_last(centred * component), constants["components"], x)
+    found = ops.each(lambda component: sum_last(centred * component, ops), constants["components"], x)
     return found / constants["scale"]
 
 
@@ -167,6 +167,33 @@ STEPS: dict[str, Callable[[Any, Constants, Any, Any], Any]] = {
 
 TAKES_AS_THEY_ARE = frozenset({"vocabulary", "one_hot"})
 """The steps that take integers and strings; others take every number as float64."""
+
+
+def flat_rows(x: Any, ops: Any) -> Any:
+    """`[batch, *shape]` as `[batch, elements]`."""
+    return ops.reshape(x, [-1, math.prod(x.shape[1:])])
+
+
+def sum_last(x: Any, ops: Any) -> Any:
+    """The sum over the last axis, by halves.
+
+    What reduces cuts the work by the shape of the whole batch, and another cut rounds differently. Sums of whole slices
+    do not depend on it.
+
+    Args:
+        x: `[..., n]`, n at least 1 and known.
+        ops: The operations.
+
+    Returns:
+        `[..., 1]`.
+    """
+    size = x.shape[-1]
+    while size > 1:
+        half = size // 2
+        folded = x[..., :half] + x[..., half : 2 * half]
+        x = ops.concat_last([folded, x[..., 2 * half :]]) if size % 2 else folded
+        size = half + size % 2
+    return x
 
 
 def by_statistic(x: Any, learned: Any, ops: Any) -> tuple[Any, Any, Callable[[Any], Any]]:

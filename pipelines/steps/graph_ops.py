@@ -95,30 +95,9 @@ def ensure_shape(x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(x, like.shape)
 
 
-def sum_last(x: tf.Tensor) -> tf.Tensor:
-    """The sum over the last axis, by halves.
-
-    A kernel that reduces cuts the work by the shape of the whole batch, and another cut rounds differently. Sums of
-    whole slices do not depend on it.
-
-    Args:
-        x: `[..., n]`, n at least 1 and known.
-
-    Returns:
-        `[..., 1]`.
-    """
-    size = x.shape[-1]
-    while size > 1:
-        half = size // 2
-        folded = x[..., :half] + x[..., half : 2 * half]
-        x = tf.concat([folded, x[..., 2 * half :]], -1) if size % 2 else folded
-        size = half + size % 2
-    return x
-
-
-def flat_rows(x: tf.Tensor) -> tf.Tensor:
-    """`[batch, *shape]` as `[batch, elements]`."""
-    return tf.reshape(x, [-1, x.shape[1:].num_elements()])
+def concat_last(parts: list[tf.Tensor]) -> tf.Tensor:
+    """Tensors side by side along the last axis."""
+    return tf.concat(parts, -1)
 
 
 def any_last(x: tf.Tensor) -> tf.Tensor:
