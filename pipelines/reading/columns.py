@@ -19,8 +19,8 @@ from pipelines.plan.units import Span
 from pipelines.reading.batches import Columns, Ragged, masked_values, values_of
 from pipelines.reading.finite import find_infinite
 from pipelines.reading.generated import generate
-from pipelines.reading.patches import Surroundings
 from pipelines.reading.ranges import Wanted, read_files, value_dtype
+from pipelines.reading.windows import Surroundings
 from pipelines.sources.table import SourceTable
 from pipelines.storage import files
 
@@ -85,10 +85,13 @@ def _read(table: SourceTable, features: Sequence[Feature], spans: Sequence[Span]
         for feature in from_files:
             source, out = table.parts[span.part].sources[feature.name], targets[feature.name].pieces[number]
             start = source.start + span.start
-            if feature.patch is None:
+            if feature.window is None:
                 wanted.append(Wanted(source=source, row_axes=feature.row_axes, start=start, out=out))
             elif span.rows:
-                near = Surroundings(source=source, patch=feature.patch, start=start, stop=start + span.rows)
+                near = Surroundings(source=source, window=feature.window, start=start, stop=start + span.rows)
+                if near.sparse:
+                    _read_sparse(table, near, out, checked=checked)
+                    continue
                 around.append((near, near.allocate(), out))
                 wanted += near.wanted(around[-1][1])
     read_files(table.root, wanted, checked=checked)
@@ -100,6 +103,14 @@ def _read(table: SourceTable, features: Sequence[Feature], spans: Sequence[Span]
         else generate(table, feature, runs)
         for feature in features
     }
+
+
+def _read_sparse(table: SourceTable, near: Surroundings, out: Array, *, checked: bool) -> None:
+    """Reads rows with gaps between them piece by piece, as much more is reached than they hold."""
+    for piece in near.pieces():
+        values = piece.allocate()
+        read_files(table.root, piece.wanted(values), checked=checked)
+        piece.cut(values, out[piece.start - near.start : piece.stop - near.start])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
