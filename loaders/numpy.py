@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from loaders.augment import augmentation
+from loaders.buffers import Buffers
 from loaders.format.spec import FeatureSpec
 from loaders.options import Keywords, Options, check_local, check_shard, shows
 from loaders.order import hashing, splits, state
@@ -17,7 +18,6 @@ from loaders.order.epoch import Position, ShardOptions
 from loaders.order.position import Cursor, IterationSpan, make_cursor
 from loaders.order.splits import View, ViewChunks
 from loaders.reading import columns
-from loaders.reading.buffers import Buffers
 from loaders.reading.choosing import rows_where
 from loaders.reading.loader import ResumableLoader
 from loaders.reading.prefetch import AUTOTUNE, Prefetcher
