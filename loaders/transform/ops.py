@@ -254,6 +254,8 @@ class TorchOps(ArrayOps):
 
     def asarray(self, values: Any, dtype: Any = None) -> Any:
         """A tensor on the device."""
+        if isinstance(values, np.ndarray) and not values.flags.writeable:  # of which PyTorch warns
+            values = values.copy()
         return self.xp.asarray(values, dtype=dtype, device=self._device)
 
     def erfc(self, values: Any) -> Any:
