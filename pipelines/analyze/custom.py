@@ -1,17 +1,19 @@
-"""A user's own `preprocessing_fn`, as tf.transform knows it: loaded from a file, and traced to learn what it gives."""
+"""A user's own `preprocessing_fn`: loaded from a file, called as is declared, and traced to learn what it gives."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
 import pathlib
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from loaders.format.spec import FeatureSpec
+from pipelines.analyze.graph import prepare
 from pipelines.config.resolved import Custom, ResolvedFeature
 from pipelines.config.schema import DatasetConfig
 from pipelines.errors import ConfigError
@@ -42,6 +44,23 @@ def load_function(place: str) -> PreprocessingFn:
         ConfigError: If there is no such file or function, or the file does not run.
     """
     return _load(place)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A function that is called with features as their declared `missing`, `mask` and `dtype` leave them.
+
+    Attributes:
+        function: The user's.
+        features: Those that it takes.
+    """
+
+    function: PreprocessingFn
+    features: tuple[ResolvedFeature, ...]
+
+    def __call__(self, inputs: dict[str, Any]) -> Mapping[str, Any]:
+        """Calls the function with what the sources hold."""
+        return self.function(prepare(inputs, self.features))
 
 
 def _load(place: str) -> tuple[PreprocessingFn, dict[str, pathlib.Path]]:
@@ -135,14 +154,15 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
         from apache_beam.internal import pickler
         from tensorflow_transform import impl_helper
 
-        from pipelines.analyze.phases import count_phases
+        from pipelines.analyze.phases import read_in_phases
 
     function, beside = _load(place)
-    specs = {f.name: _tensor_spec(f) for f in features if f.takes_part}
+    taken = tuple(feature for feature in features if feature.takes_part)
+    specs = {feature.name: _tensor_spec(feature) for feature in taken}
     with temporary_directory("trace") as directory:
         try:
             graph, inputs, outputs = impl_helper.trace_preprocessing_function(
-                function, specs, use_tf_compat_v1=False, base_temp_dir=directory
+                Prepared(function, taken), specs, use_tf_compat_v1=False, base_temp_dir=directory
             )
         except Exception as error:
             files = [_parts(place)[0], *beside.values()]
@@ -157,14 +177,29 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
         ) from error
     known = {feature.name: feature.spec for feature in features}
     given = tuple(_spec(place, name, outputs[name], known.get(name)) for name in sorted(outputs))
+    _check_names(place, outputs, features)
+    phases = read_in_phases(graph, inputs, outputs)
+    return Custom(place=place, digest=_digest(place, beside), specs=given, phases=phases)
+
+
+def _check_names(place: str, outputs: Iterable[str], features: Sequence[ResolvedFeature]) -> None:
+    """Checks that no name is given by both the function and the configuration.
+
+    Raises:
+        ConfigError: If one is.
+    """
     for feature in features:
-        if feature.name in outputs and not feature.takes_part and feature.store != "none":
+        both = sorted({spec.name for spec in feature.outputs} & set(outputs))
+        if both and feature.has_steps:
+            raise ConfigError(
+                f"preprocessing_fn: expected {place} to give other names than {', '.join(both)}, as features."
+                f"{feature.name} has steps: the configuration makes it, or the function does"
+            )
+        if both and not feature.takes_part and feature.store != "none":
             raise ConfigError(
                 f"preprocessing_fn: expected {place} to give another name than {feature.name}, a feature that it "
                 f"cannot take and that is stored as it is (`features.{feature.name}.store: none` leaves it out)"
             )
-    phases = count_phases(graph, inputs, outputs)
-    return Custom(place=place, digest=_digest(place, beside), specs=given, phases=phases)
 
 
 def _where(error: Exception, paths: Sequence[pathlib.Path], place: str) -> str:
@@ -181,7 +216,7 @@ def _why(error: Exception, features: Sequence[ResolvedFeature]) -> str:
     if not isinstance(error, KeyError) or not error.args or not isinstance(error.args[0], str):
         return f"{type(error).__name__}: {error}"
     name = error.args[0]
-    there = [f"{f.name} ({f.graph_kind} {list(f.value_shape)})" for f in features if f.takes_part]
+    there = [f"{f.name} ({f.taken_kind} {list(f.value_shape)})" for f in features if f.takes_part]
     text = f"expected one of the features {', '.join(there)}; found {name!r}"
     if any(f.name == name for f in features):
         return f"{text}, whose rows are no dense real numbers or strings: it is stored as it is"

@@ -15,16 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import tensorflow as tf
-import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.tfxio import tensor_adapter
 
-from pipelines.analyze import graph
 from pipelines.analyze.accumulate import read_training_rows
-from pipelines.analyze.custom import load_function
+from pipelines.analyze.combined import combine, of_steps
 from pipelines.analyzers.engine import errors_recorded
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import ConfigError
@@ -52,15 +50,16 @@ class Export(beam.PTransform):  # type: ignore[misc]
     def expand(self, packed: beam.PCollection[npt.NDArray[np.float64]]) -> beam.PCollection[Any]:
         """Wires the export. What steps need has been learned; a user's function has tf.transform's own analysis."""
         config = self._plan.load().config
-        if config.custom is None:
+        custom = config.custom
+        if custom is None:
             export = Recorded(export_transform, self._output.errors)
             return packed | "ExportTransform" >> beam.Map(export, self._plan, self._output)
         adapter = tensor_adapter_config(config.graph_features)
-        batches = packed.pipeline | "ReadRecordBatches" >> ReadRecordBatches(
-            self._plan, adapter.arrow_schema, errors=self._output.errors
-        )
+        read = ReadRecordBatches(self._plan, adapter.arrow_schema, errors=self._output.errors)
+        no_rows = beam.Create([], reshuffle=False)
+        batches = packed.pipeline | "ReadRecordBatches" >> (read if custom.phases else no_rows)
         with errors_recorded(self._output.errors):
-            transform_fn = (batches, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(load_function(config.custom.place))
+            transform_fn = (batches, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(combine(config, packed))
         written = os.path.join(tft_beam.Context.create_base_temp_dir(), "written")
         done = transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(written)
         return done | "PutTransform" >> beam.Map(Recorded(_put_transform, self._output.errors), written, self._output)
@@ -152,13 +151,7 @@ def _export_to(directory: str, packed: npt.NDArray[np.float64], plan: Plan) -> N
     ):
         constants = pipeline | "Place" >> beam.Create([place], reshuffle=False) | "Constants" >> beam.Map(np.load)
         no_rows = pipeline | "NoRows" >> beam.Create([], reshuffle=False)
-
-        def preprocessing_fn(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            (found,) = tft.experimental.ptransform_analyzer(
-                list(inputs.values()), _Hand(constants), [tf.float64], [[None]]
-            )
-            return graph.preprocess(inputs, found, transformed)
-
+        preprocessing_fn = of_steps(transformed, constants)
         transform_fn = (no_rows, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(preprocessing_fn)
         transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(os.path.join(directory, "transform"))
 
@@ -245,22 +238,6 @@ def to_flat_lists(columns: Columns, schema: pa.Schema) -> pa.RecordBatch:
         offsets = pa.array(np.arange(len(column) + 1, dtype=np.int64) * width)
         arrays.append(pa.LargeListArray.from_arrays(offsets, pa.array(values, value_type)))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-class _Hand(beam.PTransform):  # type: ignore[misc]
-    """An analyzer that hands on what has been learned already."""
-
-    def __init__(self, packed: beam.PCollection[Any]) -> None:
-        super().__init__()
-        self._packed = packed
-
-    def expand(self, _: beam.PCollection[Any]) -> tuple[beam.PCollection[Any]]:
-        """Wires the analyzer."""
-        return (self._packed | "HandOn" >> beam.Map(_same),)
-
-
-def _same(value: Any) -> Any:
-    return value
 
 
 def tensor_adapter_config(features: Sequence[ResolvedFeature]) -> tensor_adapter.TensorAdapterConfig:

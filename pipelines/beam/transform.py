@@ -11,9 +11,8 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions
 
-from pipelines.analyze import fit, rounds
+from pipelines.analyze import fit, graph, rounds
 from pipelines.analyze.accumulate import accumulate
-from pipelines.analyze.custom import load_function
 from pipelines.analyze.fit import Known
 from pipelines.analyze.rounds import Accumulated
 from pipelines.beam.coder import Batch
@@ -73,23 +72,28 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
             added = training | f"AddBatches{number}" >> beam.Map(_add, needs, features, before)
             merged = added | f"AddUp{number}" >> beam.CombineGlobally(Merge(functools.partial(rounds.merge, features)))
             known = merged | f"LearnRound{number}" >> beam.Map(_learn_round, features, before)
-        written = () if self._plan.config.custom is None else (beam.pvalue.AsSingleton(self._analyze_custom(training)),)
+        written: tuple[Any, ...] = ()
+        if self._plan.config.custom is not None:
+            packed = known | "PackLearned" >> beam.Map(_pack, self._plan.config)
+            written = (beam.pvalue.AsSingleton(self._analyze_custom(training, packed)),)
         return known | "Export" >> beam.Map(export, plan, *written).with_output_types(Learned)
 
-    def _analyze_custom(self, training: beam.PCollection[Any]) -> beam.PCollection[Mapping[str, bytes]]:
+    def _analyze_custom(
+        self, training: beam.PCollection[Any], packed: beam.PCollection[Any]
+    ) -> beam.PCollection[Mapping[str, bytes]]:
         """Wires tf.transform's own analysis of the user's function."""
         with quick_imports():
             import tensorflow_transform.beam as tft_beam
 
+            from pipelines.analyze.combined import combine
             from pipelines.analyze.export import tensor_adapter_config
 
         config = self._plan.config
-        assert config.custom is not None
         place = self._temp_location or training.pipeline.options.view_as(GoogleCloudOptions).temp_location
         adapter = tensor_adapter_config(config.graph_features)
         batches = training | "ToRecordBatch" >> beam.Map(_to_flat_lists, adapter.arrow_schema)
         with tft_beam.Context(temp_dir=place or tempfile.mkdtemp(prefix="npyflow-analysis-")):
-            function = load_function(config.custom.place)
+            function = combine(config, packed)
             transform_fn = (batches, adapter) | "AnalyzeRows" >> tft_beam.AnalyzeDataset(function)
             written = os.path.join(tft_beam.Context.create_base_temp_dir(), "written")
             done = transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(written)
@@ -130,6 +134,10 @@ def _learn_round(added: Accumulated | None, features: Mapping[str, ResolvedFeatu
     if added is None:
         raise DataError("rows: expected training rows; found none")
     return fit.update(features, known, added)
+
+
+def _pack(known: Known, config: ResolvedConfig) -> Any:
+    return graph.pack(config.transformed, known)
 
 
 def _to_flat_lists(batch: Columns, schema: Any) -> Any:

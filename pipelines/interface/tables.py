@@ -81,17 +81,21 @@ def of_steps(config: ResolvedConfig) -> list[Block]:
     """What is done to each feature, and what a batch holds of it."""
     if config.custom is not None:
         given = of_specs(config.given, title=f"The transform is {config.custom.place}, which gives")
-        others = ", ".join(f.name for f in config.beside)
-        return [given, f"\nStored as they are, as the function cannot take them: {others}"] if others else [given]
-    rows = [
-        (f.name, f.spec.role, show_steps(f), f"{f.spec.dtype}, {show_shape(f.spec.shape)}") for f in config.features
-    ]
+        others = ", ".join(f.name for f in config.declared if not f.takes_part and f.stored)
+        kept = [f"\nStored as they are, as the function cannot take them: {others}"] if others else []
+        steps = [_of_features(config.transformed, title="Beside it, by steps")] if config.transformed else []
+        return [given, *steps, *kept]
     why: dict[str, list[str]] = {}
     for f in config.features:
         why.setdefault(f.why, []).append(f.name)
     reasons = [f"  {_some(names)}: {reason}" for reason, names in why.items() if reason]
     reasons += [f"  splits: {config.why}"] if config.why else []
-    return ["", Table(columns=("feature", "role", "transform", "in a batch"), rows=tuple(rows)), "\nWhy:", *reasons]
+    return ["", _of_features(config.features), "\nWhy:", *reasons]
+
+
+def _of_features(features: Iterable[ResolvedFeature], *, title: str = "") -> Table:
+    rows = [(f.name, f.spec.role, show_steps(f), f"{f.spec.dtype}, {show_shape(f.spec.shape)}") for f in features]
+    return Table(columns=("feature", "role", "transform", "in a batch"), rows=tuple(rows), title=title)
 
 
 def _some(names: Sequence[str]) -> str:

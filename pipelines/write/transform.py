@@ -53,14 +53,13 @@ def apply_transform(transform: Any, config: ResolvedConfig, columns: Columns) ->
     Raises:
         DataError: If a finite float does not fit the stored dtype, or a value is outside what a step takes.
     """
-    if config.custom is not None:
-        found = _call(transform, config, columns)
-        given = {spec.name: _narrow(spec, found[spec.name], found[spec.name]) for spec in config.given}
-        return given | {feature.name: _cast(feature.raw, columns[feature.name]) for feature in config.beside}
     changed = tuple(f for f in config.transformed if f.store == "transformed" or may_fail(f))
-    outputs = run_graph(transform, config, columns) if changed else {}
+    outputs = run_graph(transform, config, columns) if changed or config.given else {}
     stored: Columns = {}
-    for feature in config.features:
+    for spec in config.given:
+        values = values_of(outputs[spec.name])
+        stored[spec.name] = _narrow(spec, values, values)
+    for feature in config.declared:
         if feature in changed:
             made = {spec.name: _check_and_cast(feature, spec, columns, outputs[spec.name]) for spec in feature.outputs}
         if feature in changed and feature.store == "transformed":
@@ -83,12 +82,14 @@ def may_fail(feature: ResolvedFeature) -> bool:
 
 
 def run_graph(transform: Any, config: ResolvedConfig, columns: Columns) -> Columns:
-    """Runs the exported graph of the steps on raw columns of `config.graph_features`.
+    """Runs the exported graph on raw columns of `config.graph_features`.
 
     Returns:
-        The graph's outputs by the names of the transformed features, float64 with its bits put right.
+        The graph's outputs: what a user's own function gives, and those of the steps by the names of the transformed
+        features, float64 with its bits put right.
     """
-    found, outputs = _call(transform, config, columns), {}
+    found = _call(transform, config, columns)
+    outputs: Columns = {spec.name: found[spec.name] for spec in config.given}
     for feature in config.transformed:
         for spec in feature.outputs:
             bits = spec.name == feature.name and spec.dtype == "float64"
