@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from loaders.format.spec import FeatureSpec
+from pipelines.analyze.function_constants import describe
 from pipelines.analyze.graph import prepare
 from pipelines.config.resolved import Custom, ResolvedFeature
 from pipelines.config.schema import DatasetConfig
@@ -60,7 +61,16 @@ class Prepared:
 
     def __call__(self, inputs: dict[str, Any]) -> Mapping[str, Any]:
         """Calls the function with what the sources hold."""
-        return self.function(prepare(inputs, self.features))
+        return self.describe(inputs)[0]
+
+    def describe(self, inputs: dict[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
+        """Calls the function; what it returns, and what it does, as `function_constants.describe` has it."""
+        from pipelines.analyzers.calls import noted
+
+        given = prepare(inputs, self.features)
+        with noted() as notes:
+            outputs = self.function(dict(given))
+        return outputs, describe(notes, given, outputs)
 
 
 def _load(place: str) -> tuple[PreprocessingFn, dict[str, pathlib.Path]]:
@@ -159,10 +169,17 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
     function, beside = _load(place)
     taken = tuple(feature for feature in features if feature.takes_part)
     specs = {feature.name: _tensor_spec(feature) for feature in taken}
+    learned: dict[str, Any] = {}
+
+    def call(inputs: dict[str, Any]) -> Mapping[str, Any]:
+        outputs, described = Prepared(function, taken).describe(inputs)
+        learned.update(described)
+        return outputs
+
     with temporary_directory("trace") as directory:
         try:
             graph, inputs, outputs = impl_helper.trace_preprocessing_function(
-                Prepared(function, taken), specs, use_tf_compat_v1=False, base_temp_dir=directory
+                call, specs, use_tf_compat_v1=False, base_temp_dir=directory
             )
         except Exception as error:
             files = [_parts(place)[0], *beside.values()]
@@ -179,7 +196,7 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
     given = tuple(_spec(place, name, outputs[name], known.get(name)) for name in sorted(outputs))
     _check_names(place, outputs, features)
     phases = read_in_phases(graph, inputs, outputs)
-    return Custom(place=place, digest=_digest(place, beside), specs=given, phases=phases)
+    return Custom(place=place, digest=_digest(place, beside), specs=given, phases=phases, learned=learned)
 
 
 def _check_names(place: str, outputs: Iterable[str], features: Sequence[ResolvedFeature]) -> None:

@@ -23,8 +23,9 @@ from tfx_bsl.tfxio import tensor_adapter
 
 from pipelines.analyze.accumulate import read_training_rows
 from pipelines.analyze.combined import combine, of_steps
-from pipelines.analyzers.engine import errors_recorded
-from pipelines.config.resolved import ResolvedFeature
+from pipelines.analyze.function_constants import add_constants, read_constants
+from pipelines.analyzers.engine import constants_kept, errors_recorded
+from pipelines.config.resolved import Custom, ResolvedFeature
 from pipelines.errors import ConfigError
 from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
@@ -58,11 +59,13 @@ class Export(beam.PTransform):  # type: ignore[misc]
         read = ReadRecordBatches(self._plan, adapter.arrow_schema, errors=self._output.errors)
         no_rows = beam.Create([], reshuffle=False)
         batches = packed.pipeline | "ReadRecordBatches" >> (read if custom.phases else no_rows)
-        with errors_recorded(self._output.errors):
+        constants = self._output.temporary("constants")
+        with errors_recorded(self._output.errors), constants_kept(constants):
             transform_fn = (batches, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(combine(config, packed))
         written = os.path.join(tft_beam.Context.create_base_temp_dir(), "written")
         done = transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(written)
-        return done | "PutTransform" >> beam.Map(Recorded(_put_transform, self._output.errors), written, self._output)
+        put = Recorded(_put_transform, self._output.errors)
+        return done | "PutTransform" >> beam.Map(put, written, self._output, custom, constants)
 
 
 @contextlib.contextmanager
@@ -171,8 +174,9 @@ def _local_directory(output: Output) -> Iterator[str]:
         directories.remove_tree(directory)
 
 
-def _put_transform(_: object, written: str, output: Output) -> None:
-    """Copies a transform from where TensorFlow has written it to the output."""
+def _put_transform(_: object, written: str, output: Output, custom: Custom, constants: str) -> None:
+    """Copies a transform from where TensorFlow has written it to the output, with what the function has learned."""
+    add_constants(read_constants(custom, constants), output.staged)
     for name, data in read_written(written):
         files.write_bytes(files.join(output.new_transform, name), data)
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
+from pipelines.analyzers.calls import note_step
 from pipelines.analyzers.engine import learn
 from pipelines.analyzers.fitting import learned, mapped, subject_of
 from pipelines.analyzers.tensors import Missing, Tensors, flatten, keys_of_groups, mark, value_of
@@ -249,7 +250,8 @@ def vocabulary(x: Tensors, *, size: int | None = None, min_count: int = 1, oov_b
         raise ValueError(f"vocabulary: expected integers or strings; found {[t.dtype.name for t in tensors]}")
     subjects = [subject_of(label, step, value_of(t, "all"), None) for label, t in zip(labels, tensors, strict=True)]
     found = learn(subjects, tensors, None, name="vocabulary")
-    return back([step.apply(tensor, own) for tensor, own in zip(tensors, found, strict=True)])
+    pairs = enumerate(zip(tensors, found, strict=True))
+    return back([note_step(step, tensor, step.apply(tensor, own), tensor=number) for number, (tensor, own) in pairs])
 
 
 def scale_to_gaussian(
@@ -338,20 +340,20 @@ def impute(
     keys = keys_of_groups(by)
     marked = [mark(tensor, missing) for tensor in tensors]
     values = [value_of(found, over) for found, _ in marked]
-    if isinstance(method, str) and method != "zero":
+    learns = isinstance(method, str) and method != "zero"
+    if learns:
         subjects = [
             subject_of(label, step, value, keys, complete=True) for label, value in zip(labels, values, strict=True)
         ]
         known = learned("impute", subjects, [found for found, _ in marked], keys)
     else:
-        fill = 0.0 if isinstance(method, str) else float(method)
+        fill = 0.0 if method == "zero" else float(method)
         known = [{"fill": tf.constant(fill, tf.float64)} for _ in tensors]
-    return back(
-        [
-            _filled(step, tensor, found, absent, constants, dtype)
-            for tensor, (found, absent), constants in zip(tensors, marked, known, strict=True)
-        ]
-    )
+    results = []
+    for number, (tensor, (found, absent), constants) in enumerate(zip(tensors, marked, known, strict=True)):
+        result = _filled(step, tensor, found, absent, constants, dtype)
+        results.append(note_step(step, tensor, result, tensor=number if learns else None))
+    return back(results)
 
 
 def _imputation(method: str | float) -> Step:

@@ -186,12 +186,14 @@ class Custom:
         digest: A BLAKE2b digest of the file.
         specs: The features that it gives, sorted by name.
         phases: The features that each phase of its analysis reads of the training rows.
+        learned: What it does by `pipelines.analyzers`, as JSON has it; empty of a finished data set.
     """
 
     place: str
     digest: str
     specs: tuple[FeatureSpec, ...]
     phases: tuple[tuple[str, ...], ...] = ()
+    learned: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def declared(features: Iterable[ResolvedFeature], custom: Custom | None) -> tuple[ResolvedFeature, ...]:

@@ -1,5 +1,7 @@
 """A preprocessing_fn beside declared steps: what the function is called with, and what is left to the configuration."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from pipelines.plan.resolve import resolve_features
 from pipelines.sources.table import scan
 from tests.support.arrays import write_files
 from tests.support.builds import build
+from tests.support.fitting import resolve
 
 MODULE = """
 import tensorflow as tf
@@ -23,6 +26,7 @@ def mine(inputs):
     return {
         "count": npa.scale_to_z_score(npa.impute(count, "median"), dtype=tf.float32),
         "level": tf.cast(level, tf.float32),
+        "graded": npa.scale_to_min_max(inputs["score"], -1, 1, by=inputs["site"], dtype=tf.float32),
         "seen": tf.cast(~tf.math.is_nan(inputs["raw"]), tf.int64),
         "label": inputs["label"],
     }
@@ -45,6 +49,8 @@ DECLARED = {
     "word": {"normalize": "vocabulary"},
     "score": {"normalize": "minmax", "by": "site"},
 }
+
+PLAIN = {name: {"impute": "none", "normalize": "none"} for name in "xy"}
 
 PREPARED = {
     "count": {"missing": [-1]},
@@ -89,7 +95,7 @@ def test_a_function_leaves_features_to_the_configuration(source, tmp_path):
     manifest = build(source, tmp_path / "out", config)
     build(source, tmp_path / "declared", {"features": DECLARED, "splits": splits})
     found, expected = rows_of(tmp_path / "out"), rows_of(tmp_path / "declared")
-    assert sorted(found) == ["count", "label", "level", "raw", "raw_missing", "score", "seen", "word"]
+    assert sorted(found) == ["count", "graded", "label", "level", "raw", "raw_missing", "score", "seen", "word"]
     assert found["raw"].dtype == np.float64
     for name in ("raw", "raw_missing", "score", "word"):
         np.testing.assert_array_equal(found[name], expected[name])
@@ -100,19 +106,72 @@ def test_a_function_leaves_features_to_the_configuration(source, tmp_path):
     count[count == -1] = np.median(count[count != -1])
     np.testing.assert_allclose(found["count"], (count - count.mean()) / count.std(), rtol=1e-6)
 
-    back = loaders.inverse(tmp_path / "out")("raw", found["raw"])
+    inverse = loaders.inverse(tmp_path / "out")
     there = ~found["raw_missing"]
-    np.testing.assert_allclose(back[there], given["raw"][there], rtol=1e-6)
+    np.testing.assert_allclose(inverse("raw", found["raw"])[there], given["raw"][there], rtol=1e-6)
+    np.testing.assert_allclose(inverse("count", found["count"]), count, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(inverse("graded", found["graded"], given["site"]), given["score"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(inverse("label", found["label"]), given["label"])
+    with pytest.raises(ValueError, match=r"feature seen: expected steps .*; .*:mine makes it by the operation Cast"):
+        inverse("seen", found["seen"])
+    shown = str(pipelines.inspect(tmp_path / "out"))
+    assert re.search(r"impute \(mine\.py, line \d+\) +fill +one value +\d", shown)
+    assert re.search(r"scale_to_min_max \(mine\.py, line \d+\) +divisor +4 +", shown)
     again = pipelines.build(source, tmp_path / "again", transform=tmp_path / "out", workers=1).manifest
     assert again.features == manifest.features
     more = write_files(tmp_path / "more", {f"{name}-1.npy": array for name, array in arrays(50, first=400).items()})
     appended = pipelines.append(more, tmp_path / "out", workers=1)
     assert {"raw", "count"} <= set(appended.drifts)
+    np.testing.assert_allclose(loaders.inverse(tmp_path / "out")("count", found["count"]), count, rtol=1e-6, atol=1e-6)
+    far = {name: array + 50 if name == "count" else array for name, array in arrays(200).items()}
+    measures = pipelines.validate(far, against=tmp_path / "out", workers=1).measures
+    assert {measure.feature for measure in measures if measure.exceeded} == {"count"}
     assert pipelines.verify(tmp_path / "out").problems == ()
 
     config["preprocessing_fn"] = f"{place}:learning_nothing"
     build(source, tmp_path / "none", config)
     np.testing.assert_array_equal(rows_of(tmp_path / "none")["raw"], expected["raw"])
+
+
+WAYS = """
+import tensorflow as tf
+from pipelines import analyzers as npa
+
+def ways(inputs):
+    x, y = inputs["x"], inputs["y"]
+    both = npa.scale_to_z_score({"x": x, "y": npa.impute(y, "mean")})
+    return {
+        "x": both["x"],
+        "y": both["y"],
+        "chain": tf.cast(npa.scale_robust(npa.scale_to_min_max(x, 0, 2, dtype=tf.float64)), tf.float32),
+        "whole": tf.cast(x, tf.int64),
+        "sum": both["x"] + both["y"],
+        "far": npa.scale_to_z_score(x - tf.cast(npa.mean(x), x.dtype)),
+        "same": y,
+        "rank": npa.bucketize(y, 3),
+    }
+"""
+
+
+def test_the_way_back_from_what_a_function_gives(tmp_path):
+    """Steps of analyzers, one after the other, and casts to floats; all else is named."""
+    (tmp_path / "ways.py").write_text(WAYS)
+    found = trace(f"{tmp_path}/ways.py:ways", resolve({n: np.ones((4, 2), np.float32) for n in "xy"}, PLAIN).features)
+    outputs = found.learned["outputs"]
+    assert outputs["x"] == {"feature": "x", "steps": ["zscore"], "constants": ["1/0"]}
+    assert outputs["y"] == {"feature": "y", "steps": ["zscore"], "constants": ["1/1"]}
+    assert outputs["chain"]["steps"] == [{"minmax": [0.0, 2.0]}, "robust"]
+    assert outputs["same"] == {"feature": "y", "steps": [], "constants": []}
+    assert outputs["rank"]["steps"] == [{"buckets": 3}]
+    assert {name: outputs[name].get("found") for name in ("whole", "sum", "far")} == {
+        "whole": "Cast",
+        "sum": "AddV2",
+        "far": "Sub",
+    }
+    assert found.learned["analyzers"][1] == [
+        "scale_to_z_score of x (ways.py, line 7)",
+        "scale_to_z_score of y (ways.py, line 7)",
+    ]
 
 
 def traced(source, name, features):
