@@ -17,6 +17,7 @@ import pyarrow as pa
 import tensorflow as tf
 import tensorflow_transform.beam as tft_beam
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.tfxio import tensor_adapter
@@ -62,6 +63,7 @@ class Export(beam.PTransform):  # type: ignore[misc]
         constants = self._output.temporary("constants")
         with errors_recorded(self._output.errors), constants_kept(constants):
             transform_fn = (batches, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(combine(config, packed))
+        read.only(custom.phases, packed.pipeline)
         written = os.path.join(tft_beam.Context.create_base_temp_dir(), "written")
         done = transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(written)
         put = Recorded(_put_transform, self._output.errors)
@@ -201,6 +203,22 @@ class ReadRecordBatches(beam.PTransform):  # type: ignore[misc]
         self._errors = errors
         self._plan = plan
         self._schema = schema
+        self._read = self._read_features(schema.names)
+
+    def _read_features(self, names: Sequence[str]) -> beam.ParDo:
+        return beam.Map(Recorded(read_record_batch, self._errors), self._plan, self._schema, names)
+
+    def only(self, phases: Sequence[Sequence[str]], pipeline: beam.Pipeline) -> None:
+        """Lets each phase read the features that it needs, once tf.transform has copied the reading for each phase.
+
+        Args:
+            phases: The features of each phase.
+            pipeline: Where the reading was wired; its copies come after it, in the order of the phases.
+        """
+        copies = _Copies(self._read)
+        pipeline.visit(copies)
+        for applied, names in zip(copies.found, phases, strict=True):
+            applied.transform = self._read_features(names)
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[pa.RecordBatch]:
         """Wires the reading."""
@@ -210,7 +228,7 @@ class ReadRecordBatches(beam.PTransform):  # type: ignore[misc]
             | "ListUnits" >> beam.Create(units, reshuffle=False)
             | "DistributeUnits" >> _Distributed()
             | "TakeUnit" >> beam.Keys()
-            | "ToRecordBatch" >> beam.Map(Recorded(read_record_batch, self._errors), self._plan, self._schema)
+            | "ToRecordBatch" >> self._read
         )
 
 
@@ -223,9 +241,28 @@ class _Distributed(beam.GroupByKey):  # type: ignore[misc]
     """
 
 
-def read_record_batch(unit: int, plan: Plan, schema: pa.Schema) -> pa.RecordBatch:
-    """The training rows of a unit as `to_flat_lists` makes them."""
-    return to_flat_lists(read_training_rows(unit, plan, names=schema.names), schema)
+class _Copies(PipelineVisitor):  # type: ignore[misc]
+    """Finds where a pipeline applies a transform."""
+
+    def __init__(self, transform: beam.PTransform) -> None:
+        self._transform = transform
+        self.found: list[AppliedPTransform] = []
+
+    def visit_transform(self, applied: AppliedPTransform) -> None:
+        """Looks at one place."""
+        if applied.transform is self._transform:
+            self.found.append(applied)
+
+
+def read_record_batch(unit: int, plan: Plan, schema: pa.Schema, names: Sequence[str]) -> pa.RecordBatch:
+    """The training rows of a unit as `to_flat_lists` makes them: some features, and zeros for the others."""
+    columns = read_training_rows(unit, plan, names=names)
+    rows = len(columns[names[0]])
+    for feature in plan.config.graph_features:
+        if feature.name not in columns:
+            dtype = "S1" if feature.source_dtype == "string" else feature.graph_dtype
+            columns[feature.name] = np.zeros((rows, *feature.value_shape), dtype)
+    return to_flat_lists(columns, schema)
 
 
 def to_flat_lists(columns: Columns, schema: pa.Schema) -> pa.RecordBatch:

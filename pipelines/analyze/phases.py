@@ -18,13 +18,15 @@ def read_in_phases(graph: Any, inputs: Any, outputs: Any) -> tuple[tuple[str, ..
         outputs: Its outputs.
 
     Returns:
-        The names of the phases' inputs, sorted.
+        The names of the phases' inputs, sorted; of a phase that depends on none, the first input's, for the rows.
     """
     visitor = _Phases()
     transform_fn, _, _ = analysis_graph_builder.build(graph, inputs, outputs)
     nodes.Traverser(visitor).visit_value_node(transform_fn)
     names = {tensor.op.name: name for name, tensor in inputs.items()}
-    return tuple(_depend_on(visitor.needed[phase], names) for phase in sorted(visitor.needed))
+    return tuple(
+        _depend_on(visitor.needed[phase], names) or tuple(sorted(inputs)[:1]) for phase in sorted(visitor.needed)
+    )
 
 
 class _Phases(nodes.Visitor):  # type: ignore[misc]

@@ -14,6 +14,8 @@ import pipelines
 from pipelines.analyze.custom import load_function, trace
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError, DataError
+from pipelines.forecast.estimate import read_bytes
+from pipelines.maintain.append import plan_sources
 from pipelines.maintain.verify import verify
 from tests.support.arrays import write_files
 from tests.support.builds import build
@@ -256,6 +258,44 @@ def ours(inputs):
     x = npa.impute(inputs["x"], "median")
     return {"x": npa.scale_to_z_score(x), "label": inputs["label"]}
 """
+
+NARROW = """
+from pipelines import analyzers as npa
+
+def narrow(inputs):
+    x = npa.impute(inputs["x"], "mean", by=inputs["site"])
+    wide = npa.scale_by_max_abs(inputs["wide"])
+    return {"x": npa.scale_to_z_score(x), "wide": wide, "other": inputs["other"], "label": inputs["label"]}
+"""
+
+
+@pytest.mark.slow
+def test_a_phase_reads_the_features_that_it_needs_alone(tmp_path):
+    """What is read in all is what was forecast: the first phase reads x, site and wide, the second x and site."""
+    (tmp_path / "narrow.py").write_text(NARROW)
+    rng, rows = np.random.default_rng(0), 2000
+    arrays = {
+        "x": rng.normal(size=(rows, 4)).astype(np.float32),
+        "wide": rng.normal(size=(rows, 50)).astype(np.float32),
+        "other": np.array(["ash", "beech"])[rng.integers(0, 2, rows)],
+        "site": rng.integers(0, 3, rows),
+        "label": np.arange(rows),
+    }
+    source = write_files(tmp_path / "source", {f"{name}.npy": array for name, array in arrays.items()})
+    config = {"preprocessing_fn": f"{tmp_path}/narrow.py:narrow", "splits": {"train": 1.0}}
+    plan = plan_sources(source, parse_config(config))
+    assert plan.config.custom.phases == (("site", "wide", "x"), ("site", "x"))
+    built = pipelines.build(source, tmp_path / "out", config, workers=1)
+    once = sum(arrays[name].nbytes for name in ("x", "wide", "site", "label"))  # the statistics, of numbers alone
+    phases = 2 * (arrays["x"].nbytes + arrays["site"].nbytes) + arrays["wide"].nbytes
+    assert built.counts["analyze_bytes"] == read_bytes(plan)["analyze"] == once + phases
+    (batch,) = loaders.load(tmp_path / "out", "train", batch_size=rows, shuffle=False)
+    x = arrays["x"].astype(np.float64)[batch["label"].numpy()]
+    np.testing.assert_allclose(batch["x"], (x - x.mean(0)) / x.std(0), rtol=1e-5, atol=1e-5)
+    (tmp_path / "narrow.py").write_text("def narrow(inputs):\n    return {'x': inputs['x']}\n")
+    built = pipelines.build(source, tmp_path / "none", config, workers=1)
+    assert built.counts["analyze_bytes"] == once, "a function that learns nothing reads nothing for it"
+
 
 BUILD_AND_TELL = """
 import pathlib, re, sys
