@@ -17,7 +17,7 @@ from pipelines.analyze.function_constants import describe
 from pipelines.analyze.graph import prepare
 from pipelines.config.resolved import Custom, ResolvedFeature
 from pipelines.config.schema import DatasetConfig
-from pipelines.errors import ConfigError
+from pipelines.errors import ConfigError, DataError
 from pipelines.plan.resolve import resolve_features
 from pipelines.runners.beam import SHARED_BYTES
 from pipelines.runners.pool import WorkerPool
@@ -27,6 +27,8 @@ from pipelines.sources.table import SourceTable
 from pipelines.storage.temporary import temporary_directory
 
 PreprocessingFn = Callable[[dict[str, Any]], Mapping[str, Any]]
+
+SHOWN_FEATURES = 50
 
 OUTPUT_DTYPES = ("float32", "int64", "string")
 """The dtypes that tf.transform's schema has."""
@@ -68,9 +70,9 @@ class Prepared:
         from pipelines.analyzers.calls import noted
 
         given = prepare(inputs, self.features)
-        with noted() as notes:
+        with noted(given) as notes:
             outputs = self.function(dict(given))
-        return outputs, describe(notes, given, outputs)
+        return outputs, describe(notes, outputs)
 
 
 def _load(place: str) -> tuple[PreprocessingFn, dict[str, pathlib.Path]]:
@@ -229,15 +231,28 @@ def _where(error: Exception, paths: Sequence[pathlib.Path], place: str) -> str:
 
 
 def _why(error: Exception, features: Sequence[ResolvedFeature]) -> str:
-    """What an error says; of a name that is no feature, which features there are."""
+    """What an error says, and which features there are."""
+    taken = [f"{f.name} ({f.taken_kind} {list(f.value_shape)})" for f in features if f.takes_part]
+    there = ", ".join(taken[:SHOWN_FEATURES]) + (", …" if taken[SHOWN_FEATURES:] else "")
     if not isinstance(error, KeyError) or not error.args or not isinstance(error.args[0], str):
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error} (the features are {there})"
     name = error.args[0]
-    there = [f"{f.name} ({f.taken_kind} {list(f.value_shape)})" for f in features if f.takes_part]
-    text = f"expected one of the features {', '.join(there)}; found {name!r}"
+    text = f"expected one of the features {there}; found {name!r}"
     if any(f.name == name for f in features):
         return f"{text}, whose rows are no dense real numbers or strings: it is stored as it is"
     return text
+
+
+def function_failed(custom: Custom, text: str) -> DataError:
+    """What TensorFlow says of rows that a traced function cannot take, in one line: no line of Python is known then.
+
+    Args:
+        custom: The function.
+        text: All that TensorFlow says.
+    """
+    lines = text.partition("<stack traces unavailable>")[2] or text
+    line = next((line.strip() for line in lines.splitlines() if line.strip()), "")
+    return DataError(f"preprocessing_fn: {custom.place}, of rows: {line}")
 
 
 def _digest(place: str, beside: Mapping[str, pathlib.Path]) -> str:
@@ -262,10 +277,11 @@ def _spec(place: str, name: str, tensor: Any, source: FeatureSpec | None) -> Fea
 
     dtype = tensor.dtype.name if isinstance(tensor, tf.Tensor) else ""
     shape = tuple(tensor.shape[1:]) if dtype and tensor.shape.rank else (None,)
-    if dtype not in OUTPUT_DTYPES or None in shape:
+    if dtype not in OUTPUT_DTYPES or None in shape or tensor.shape[0] is not None:
+        dtypes = f"{', '.join(OUTPUT_DTYPES[:-1])} or {OUTPUT_DTYPES[-1]}"
         raise ConfigError(
-            f"preprocessing_fn: expected {place} to give dense {', '.join(OUTPUT_DTYPES[:-1])} or {OUTPUT_DTYPES[-1]} "
-            f"tensors of known shape; found {name}: {tensor}"
+            f"preprocessing_fn: expected {place} to give dense {dtypes} tensors [batch, ...] of known shape, with a "
+            f"value for each row of the batch; found {name}: {f'{dtype} {tensor.shape}' if dtype else tensor}"
         )
     role = source.role if source is not None else "input"
     class_names = source.class_names if source is not None and dtype == "int64" else ()

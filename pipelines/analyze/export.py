@@ -24,6 +24,7 @@ from tfx_bsl.tfxio import tensor_adapter
 
 from pipelines.analyze.accumulate import read_training_rows
 from pipelines.analyze.combined import combine, of_steps
+from pipelines.analyze.custom import function_failed
 from pipelines.analyze.function_constants import add_constants, read_constants
 from pipelines.analyzers.engine import constants_kept, errors_recorded
 from pipelines.config.resolved import Custom, ResolvedFeature
@@ -89,9 +90,35 @@ def analysis_context(plan: Plan, output: Output, *, here: bool, shared: str | No
     if plan.config.custom is None:
         yield
         return
+    with (
+        _failures_told(plan.config.custom),
+        _analysis_directory(output, here=here, shared=shared) as directory,
+        _phases(directory),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _failures_told(custom: Custom) -> Iterator[None]:
+    """Says what TensorFlow says of rows in the analysis of a function, without its operations and the rows."""
+    try:
+        yield
+    except Exception as error:
+        if FAILED not in str(error):
+            raise
+        raise function_failed(custom, str(error)) from error
+
+
+FAILED = "An error occurred while trying to apply the transformation"
+"""How tf.transform begins what it says of a batch that the traced function cannot take."""
+
+
+@contextlib.contextmanager
+def _analysis_directory(output: Output, *, here: bool, shared: str | None) -> Iterator[str]:
+    """A directory for what tf.transform hands on; arguments and errors as of `analysis_context`."""
     if here:
-        with _local_directory(output) as directory, _phases(directory):
-            yield
+        with _local_directory(output) as directory:
+            yield directory
         return
     place = next((each for each in (output.temporary("transform"), shared) if each and _tensorflow_writes(each)), None)
     if place is None:
@@ -101,8 +128,7 @@ def analysis_context(plan: Plan, output: Output, *, here: bool, shared: str | No
         )
     directory = files.join(place, uuid.uuid4().hex)
     try:
-        with _phases(directory):
-            yield
+        yield directory
     finally:
         if tf.io.gfile.exists(directory):
             tf.io.gfile.rmtree(directory)

@@ -19,12 +19,11 @@ from pipelines.storage.archive import dump_arrays, load_arrays
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def describe(notes: Any, given: Mapping[str, Any], outputs: Any) -> dict[str, Any]:
+def describe(notes: Any, outputs: Any) -> dict[str, Any]:
     """What a function does, as JSON has it.
 
     Args:
         notes: The `analyzers.calls.Notes` of its call.
-        given: The tensors that it was called with.
         outputs: What it has returned.
 
     Returns:
@@ -32,12 +31,11 @@ def describe(notes: Any, given: Mapping[str, Any], outputs: Any) -> dict[str, An
         configuration says them, with the places of their `constants`, where it is steps applied to one feature;
         otherwise `found`, the operation that is no step.
     """
-    named = {id(tensor): name for name, tensor in given.items()}
     mapped = {id(own.result): own for own in notes.mapped}
     made = outputs if isinstance(outputs, Mapping) else {}
     return {
         "analyzers": [[_without_directory(label) for label in labels] for labels in notes.analyzers],
-        "outputs": {name: _way_back(tensor, named, mapped) for name, tensor in sorted(made.items())},
+        "outputs": {name: _way_back(tensor, notes.features, mapped) for name, tensor in sorted(made.items())},
     }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 
 import tensorflow as tf
@@ -37,10 +37,12 @@ class Notes:
     """The calls of one function.
 
     Attributes:
+        features: The names of the tensors that it was called with, by their `id`.
         analyzers: For each analyzer in the order of the calls, what its tensors are called in errors.
         mapped: What steps have made of tensors.
     """
 
+    features: Mapping[int, str]
     analyzers: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
     mapped: list[Mapped] = dataclasses.field(default_factory=list)
 
@@ -49,13 +51,19 @@ _notes: ContextVar[Notes | None] = ContextVar("notes", default=None)
 
 
 @contextlib.contextmanager
-def noted() -> Iterator[Notes]:
-    """Takes notes of the calls inside the context."""
-    token = _notes.set(notes := Notes())
+def noted(inputs: Mapping[str, tf.Tensor]) -> Iterator[Notes]:
+    """Takes notes of the calls inside the context, of a function that gets some inputs."""
+    token = _notes.set(notes := Notes({id(tensor): name for name, tensor in inputs.items()}))
     try:
         yield notes
     finally:
         _notes.reset(token)
+
+
+def name_of(tensor: tf.Tensor) -> str | None:
+    """The feature that a tensor is; None where it is none, or nobody takes notes."""
+    notes = _notes.get()
+    return None if notes is None else notes.features.get(id(tensor))
 
 
 def note_analyzer(labels: Sequence[str]) -> int | None:

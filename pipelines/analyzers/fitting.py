@@ -16,7 +16,7 @@ from pipelines.analyzers.tensors import (
     Tensors,
     flatten,
     keys_of_groups,
-    mark,
+    mark_all,
     output_dtype,
     value_of,
 )
@@ -52,7 +52,7 @@ def mapped(
     """
     labels, tensors, back = flatten(x, name)
     keys = keys_of_groups(by)
-    marked = [mark(tensor, missing) for tensor in tensors]
+    marked = mark_all(labels, tensors, missing)
     values = [value_of(found, over) for found, _ in marked]
     for label, value in zip(labels, values, strict=True):
         _check_output(label, step, value)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from pipelines.analyzers.calls import note_step
 from pipelines.analyzers.engine import learn
 from pipelines.analyzers.fitting import learned, mapped, subject_of
-from pipelines.analyzers.tensors import Missing, Tensors, flatten, keys_of_groups, mark, value_of
+from pipelines.analyzers.tensors import Missing, Tensors, flatten, keys_of_groups, mark_all, value_of
 from pipelines.statistics.summary import Over
 from pipelines.steps import projection, ranking, scaling
 from pipelines.steps.encoding import Vocabulary
@@ -296,10 +296,9 @@ def missing_indicator(x: Tensors, *, missing: Missing = None) -> Any:
     Raises:
         ValueError: If the arguments do not fit.
     """
-    _, tensors, back = flatten(x, "missing_indicator")
+    labels, tensors, back = flatten(x, "missing_indicator")
     found = []
-    for tensor in tensors:
-        _, absent = mark(tensor, missing)
+    for tensor, (_, absent) in zip(tensors, mark_all(labels, tensors, missing), strict=True):
         found.append(tf.zeros_like(tensor, tf.int64) if absent is None else tf.cast(absent, tf.int64))
     return back(found)
 
@@ -338,7 +337,7 @@ def impute(
     step = _imputation(method)
     labels, tensors, back = flatten(x, "impute")
     keys = keys_of_groups(by)
-    marked = [mark(tensor, missing) for tensor in tensors]
+    marked = mark_all(labels, tensors, missing)
     values = [value_of(found, over) for found, _ in marked]
     learns = isinstance(method, str) and method != "zero"
     if learns:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from loaders.format.spec import FeatureSpec
 from pipelines.analyze import graph
+from pipelines.analyze.custom import function_failed
 from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
 from pipelines.errors import DataError
 from pipelines.reading import missing
@@ -90,6 +91,13 @@ def run_graph(transform: Any, config: ResolvedConfig, columns: Columns) -> Colum
     """
     found = _call(transform, config, columns)
     outputs: Columns = {spec.name: found[spec.name] for spec in config.given}
+    for name, values in outputs.items():
+        rows = len(columns[config.features[0].name])
+        if len(values) != rows:
+            assert config.custom is not None, "the function gives what is given"
+            raise DataError(
+                f"{name}: expected {config.custom.place} to give a value for each of {rows} rows; found {len(values)}"
+            )
     for feature in config.transformed:
         for spec in feature.outputs:
             bits = spec.name == feature.name and spec.dtype == "float64"
@@ -100,7 +108,14 @@ def run_graph(transform: Any, config: ResolvedConfig, columns: Columns) -> Colum
 
 
 def _call(transform: Any, config: ResolvedConfig, columns: Columns) -> dict[str, npt.NDArray[Any]]:
-    outputs = transform.transform_fn(graph_inputs(config, columns))
+    import tensorflow as tf
+
+    try:
+        outputs = transform.transform_fn(graph_inputs(config, columns))
+    except tf.errors.OpError as error:
+        if config.custom is None:
+            raise
+        raise function_failed(config.custom, str(error)) from error
     return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 

@@ -25,6 +25,7 @@ from tests.support.transforming import transform
 MODULE = """
 import tensorflow as tf
 import tensorflow_transform as tft
+from pipelines import analyzers as npa
 
 def scale(inputs):
     x = inputs["x"]
@@ -57,6 +58,15 @@ def misfitting(inputs):
 
 def helper(inputs):
     return inputs["wrd"]
+
+def statistic(inputs):
+    return {"x": tft.mean(inputs["x"], reduce_instance_dims=False)}
+
+def attribute(inputs):
+    return {"x": inputs.x}
+
+def words(inputs):
+    return {"x": npa.scale_to_z_score(inputs["word"])}
 
 def deep(inputs):
     return {"x": helper(inputs)}
@@ -103,8 +113,14 @@ def test_the_digest_follows_the_file(module):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("sparse", "dense float32, int64 or string tensors of known shape; found x: SparseTensor"),
-        ("wrong", "found x: Tensor.*float64"),
+        ("sparse", "dense float32, int64 or string tensors .* of known shape, .*; found x: SparseTensor"),
+        ("wrong", r"found x: float64 \(None, 3\)"),
+        ("statistic", r"with a value for each row of the batch; found x: float32 \(3,\)"),
+        (
+            "attribute",
+            r"in attribute: AttributeError: .*no attribute 'x' \(the features are label \(int64 \[\]\), word",
+        ),
+        ("words", r"in words: ValueError: scale_to_z_score of word \(.*\): expected numbers; found string"),
         ("nothing", "to return a dict of tensors; found None"),
         (
             "failing",
@@ -356,6 +372,8 @@ def test_a_build_has_the_constants_of_a_bare_pipeline_whatever_the_workers(phase
 
 
 OTHERS = """
+import numpy as np
+import tensorflow as tf
 from pipelines import analyzers as npa
 
 def scale(inputs):
@@ -370,6 +388,13 @@ def naming(inputs):
 
 def empty(inputs):
     return {"x": npa.impute(inputs["x"], missing=inputs["x"] < 1e9)}
+
+def checking(inputs):
+    with tf.control_dependencies([tf.debugging.assert_less(inputs["label"], np.int64(7), message="a label is high")]):
+        return {"x": npa.scale_to_z_score(tf.identity(inputs["x"]))}
+
+def cutting(inputs):
+    return {"x": inputs["x"][:5]}
 """
 
 
@@ -411,8 +436,13 @@ def test_features_that_a_function_cannot_take_or_does_not_read(tmp_path):
     ):
         with pytest.raises(ConfigError, match=message):
             build(source, tmp_path / "no", config | {"preprocessing_fn": f"{module}:{name}"})
-    with pytest.raises(DataError, match=r"^impute \(.*others.py, line 15\): expected a value in the training rows"):
-        build(source, tmp_path / "no", config | {"preprocessing_fn": f"{module}:empty"})
+    for name, message in (
+        ("empty", r"^impute of x \(.*others.py, line 17\): expected a value in the training rows"),
+        ("checking", r"^preprocessing_fn: .*others.py:checking, of rows: assertion failed: \[a label is high\]"),
+        ("cutting", r"^x: expected .*others.py:cutting to give a value for each of 400 rows; found 5"),
+    ):
+        with pytest.raises(DataError, match=message):
+            build(source, tmp_path / name, config | {"preprocessing_fn": f"{module}:{name}"})
 
 
 SIZES = """
