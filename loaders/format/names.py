@@ -10,6 +10,9 @@ TRANSFORM = "transform"
 FITTED = "fitted.npz"
 """The constants of the transform."""
 
+OF_FUNCTION = "preprocessing_fn"
+"""What of `FITTED` a function of the user's own has learned: a description in JSON, and arrays below that name."""
+
 MOMENTS = "moments.npz"
 """The exact sums that statistics are made of."""
 

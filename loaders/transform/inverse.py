@@ -6,6 +6,7 @@ step without one has no inverse.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import posixpath
@@ -35,6 +36,9 @@ class Inverse:
             fitted: The constants of the transform, by `<feature>/<step number>/<constant>`.
         """
         self._features: Mapping[str, Any] = config["features"]
+        self._function: str | None = config.get("preprocessing_fn")
+        described = fitted.get(names.OF_FUNCTION)
+        self._described = None if described is None else json.loads(described.tobytes())["outputs"]
         self._fitted = fitted
 
     def __call__(self, name: str, values: Any, keys: Any = None) -> Any:
@@ -53,9 +57,7 @@ class Inverse:
             ManifestError: If the data set lacks a constant.
             ValueError: If there is no such feature, a step has no inverse, or groups are missing or not known.
         """
-        if name not in self._features:
-            raise ValueError(f"there is no feature {name!r}; the features are {', '.join(self._features)}")
-        steps = steps_of(self._features[name].get("normalize"))
+        steps, places = self._steps(name)
         for number, (method, _) in enumerate(steps):
             if method not in INVERSES:
                 raise ValueError(f"feature {name}: expected steps that have an inverse; found {method} (step {number})")
@@ -65,12 +67,31 @@ class Inverse:
         with ops.precise():
             values = ops.float64(values)
             for number, (method, argument) in reversed(list(enumerate(steps))):
-                constants = self._constants(name, number, keys, values, ops)
+                constants = self._constants(name, places[number], keys, values, ops)
                 values = INVERSES[method](values, constants, argument)
             return ops.leave(values, np.float64)
 
-    def _constants(self, name: str, number: int, keys: Any, values: Any, ops: ArrayOps) -> Constants:
-        prefix = f"{name}/{number}/"
+    def _steps(self, name: str) -> tuple[list[tuple[str, Any]], list[str]]:
+        """The steps that a feature is made by, and where the constants of each stand.
+
+        Raises:
+            ValueError: If there is no such feature, or a function of the user's own makes it by something else.
+        """
+        made = (self._described or {}).get(name)
+        if made is None and name not in self._features:
+            there = dict.fromkeys([*self._features, *(self._described or {})])
+            raise ValueError(f"there is no feature {name!r}; the features are {', '.join(there)}")
+        expected = f"feature {name}: expected steps of pipelines.analyzers applied to one feature; {self._function}"
+        if made is not None:
+            if "found" in made:
+                raise ValueError(f"{expected} makes it by the operation {made['found']} as well")
+            return steps_of(made["steps"]), [f"{names.OF_FUNCTION}/{place}/" for place in made["constants"]]
+        steps = steps_of(self._features[name].get("normalize"))
+        if self._function is not None and self._described is None and not steps:
+            raise ValueError(f"{expected} was run by an older version, which noted nothing of it")
+        return steps, [f"{name}/{number}/" for number in range(len(steps))]
+
+    def _constants(self, name: str, prefix: str, keys: Any, values: Any, ops: ArrayOps) -> Constants:
         found = {key.removeprefix(prefix): array for key, array in self._fitted.items() if key.startswith(prefix)}
         groups = found.pop("keys", None)
         if groups is None:

@@ -131,6 +131,6 @@ def write_fitted(known: Known, plan: Plan, directory: str) -> npt.NDArray[np.flo
     files.write_bytes(files.join(directory, STATISTICS), recorded.dump())
     files.write_bytes(files.join(directory, MOMENTS), dump_moments(moments))
     transformed = plan.config.transformed
-    if transformed and plan.config.custom is None:
+    if transformed:
         files.write_bytes(files.join(directory, FITTED), dump_arrays(graph.fitted_arrays(transformed, known)))
     return graph.pack(transformed, known)
