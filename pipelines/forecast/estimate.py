@@ -86,6 +86,7 @@ class Calibration:
         batch_bytes: What a task takes beside the rows that it holds.
         rows_analyzed: How many rows were read in a round, at most.
         rows_written: How many rows were transformed, encoded and written.
+        sum_bytes: The bytes of the sums of a unit, in all rounds, as they travel.
         seconds: How long all of it took.
     """
 
@@ -99,6 +100,7 @@ class Calibration:
     batch_bytes: int
     rows_analyzed: int
     rows_written: int
+    sum_bytes: int
     seconds: float
 
 
