@@ -151,9 +151,9 @@ def export(known: Known, plan: Plan, written: Mapping[str, bytes] | None = None)
         from pipelines.analyze.export import export_to
 
     with temporary_directory("learned") as directory:
-        packed = write_fitted(known, plan, os.path.join(directory, "statistics"))
+        fitted = write_fitted(known, plan, os.path.join(directory, "statistics"))
         if plan.config.has_transform and plan.config.custom is None:
-            export_to(directory, packed, plan)
+            export_to(directory, fitted, plan)
         return Learned.of(plan.config, directory, written or {})
 
 
