@@ -9,12 +9,10 @@ import numpy as np
 from pydantic import Field
 
 from pipelines.statistics.estimators import Estimator
-from pipelines.statistics.frequencies import Frequencies, ranked
+from pipelines.statistics.frequencies import MOST_DISTINCT, Frequencies, ranked
 from pipelines.steps import graph_ops
 from pipelines.steps.options import Count, Integer
 from pipelines.steps.step import Arrays, Constants, Shape, Step, Value
-
-MAX_VOCABULARY = 2**22
 
 
 class Vocabulary(Step):
@@ -42,7 +40,7 @@ class Vocabulary(Step):
         return {"keys": (None,), "ids": (None,)}
 
     def estimator(self, value: Value) -> Estimator:
-        return Frequencies(shape=value.shape, over="all", limit=MAX_VOCABULARY)
+        return Frequencies(shape=value.shape, over="all", limit=MOST_DISTINCT)
 
     def fit(self, result: Arrays, value: Value) -> Constants:
         """The ranks.
@@ -51,10 +49,10 @@ class Vocabulary(Step):
             ValueError: If there is no value, or two of the strings have the same hash, which 63 bits make as good as
                 impossible.
         """
-        values, counts = ranked(result)
+        values, counts = ranked(result, self.size)
         if not len(values):
             raise ValueError("expected a value in the training rows; found none")
-        values = values[counts >= self.min_count][: self.size]
+        values = values[counts >= self.min_count]
         keys = graph_ops.keys_of(values)
         order = np.argsort(keys, kind="stable")
         if (np.diff(keys[order]) == 0).any():

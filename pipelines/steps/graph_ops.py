@@ -15,6 +15,9 @@ from pipelines.steps.lazy import tf
 HASHES = 2**63 - 1
 """The number of values of a string's hash."""
 
+STRINGS = 2**18
+"""Strings that are hashed at once: as objects each takes some 50 bytes more."""
+
 LANES = 64
 """At least how many values the kernels compute at once: with AVX-512, 4 times 8."""
 
@@ -201,8 +204,14 @@ def keys_of(values: Any) -> Any:
     """Strings as their hashes, as the graph computes them, and integers as int64."""
     if values.dtype.kind != "S":
         return values.astype(np.int64)
+    keys = np.empty(values.shape, dtype=np.int64)
     with tf.device("/cpu:0"):
-        return hash_strings(tf.constant(values.astype(object), tf.string, values.shape)).numpy()
+        for start in range(0, len(values), STRINGS):
+            some = values[start : start + STRINGS]
+            keys[start : start + STRINGS] = hash_strings(
+                tf.constant(some.astype(object), tf.string, some.shape)
+            ).numpy()
+    return keys
 
 
 def find(values: tf.Tensor, keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from loaders.format.steps import fill
 from pipelines.statistics.covariance import Covariance, nearest_psd
 from pipelines.statistics.estimators import Estimator
-from pipelines.statistics.frequencies import Frequencies, most_frequent
+from pipelines.statistics.frequencies import MOST_DISTINCT, Frequencies, most_frequent
 from pipelines.statistics.summary import statistics_shape
 from pipelines.steps import graph_ops
 from pipelines.steps.lazy import tf
@@ -129,7 +130,8 @@ class MostFrequent(FillOfValues):
     key = "most_frequent"
 
     def estimator(self, value: Value) -> Estimator:
-        return Frequencies(shape=value.shape, over=value.over)
+        statistics = max(math.prod(statistics_shape(value.over, value.shape)), 1)
+        return Frequencies(shape=value.shape, over=value.over, limit=max(MOST_DISTINCT // statistics, 65536))
 
     def fill(self, result: Arrays) -> npt.NDArray[Any]:
         return most_frequent(result)
