@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from loaders.reading.prefetch import AUTOTUNE
     from loaders.reading.rows import Rows
     from loaders.sampling.mixture import Mixture
+    from loaders.sampling.packed import Packed
     from loaders.sampling.weighted import WeightedLoader, balanced
     from loaders.storage.damage import DamagedRecord
     from loaders.storage.store import ShardError
@@ -43,6 +44,7 @@ _HOMES = {
     "Manifest": "loaders.format.manifest",
     "ManifestError": "loaders.format.manifest",
     "Mixture": "loaders.sampling.mixture",
+    "Packed": "loaders.sampling.packed",
     "RecordError": "loaders.format.records",
     "Rows": "loaders.reading.rows",
     "ShardError": "loaders.storage.store",
@@ -74,6 +76,7 @@ __all__ = [
     "Manifest",
     "ManifestError",
     "Mixture",
+    "Packed",
     "RecordError",
     "Rows",
     "ShardError",

@@ -22,6 +22,9 @@ GOLDEN = "golden.npz"
 SCHEMA = "schema.pbtxt"
 """What tools of TensorFlow find in a record, where a record is a row."""
 
+INDICATOR_SUFFIX = "_missing"
+"""The end of the name of a feature that tells which values of another were missing."""
+
 STATISTICS = "statistics.npz"
 STATISTICS_PROTO = "statistics.pb"
 

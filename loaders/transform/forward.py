@@ -20,9 +20,6 @@ from loaders.storage.files import read_arrays, read_manifest
 from loaders.transform.inverse import steps_of
 from loaders.transform.ops import ArrayOps, ops_of
 
-INDICATOR_SUFFIX = "_missing"
-"""The end of the name of a feature that tells which values of another were missing."""
-
 IMPUTE = "impute"
 """What takes the place of a step's number in the names of the constants of an imputation."""
 
@@ -150,7 +147,7 @@ class Forward:
 
     def _source(self, name: str) -> str:
         """The feature that another is made of: itself, or the one whose missing values it tells."""
-        return name if name in self._config else name.removesuffix(INDICATOR_SUFFIX)
+        return name if name in self._config else name.removesuffix(names.INDICATOR_SUFFIX)
 
     def _transformed(self, spec: FeatureSpec, batch: Mapping[str, Any], ops: ArrayOps) -> Any:
         """One feature of a transformed batch."""

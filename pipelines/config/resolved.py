@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from loaders.format.names import INDICATOR_SUFFIX
 from loaders.format.spec import FeatureSpec
 from pipelines.config.splits import Rule
 from pipelines.config.window import Cut
@@ -16,8 +17,6 @@ from pipelines.errors import ConfigError
 from pipelines.statistics.summary import Over, statistics_shape
 from pipelines.steps.methods import dump_impute, dump_normalize
 from pipelines.steps.step import Step, Value
-
-INDICATOR_SUFFIX = "_missing"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
