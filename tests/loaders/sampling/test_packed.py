@@ -129,6 +129,7 @@ def test_what_cannot_be_packed(root):
 
 def test_names_that_a_batch_has_beside_its_features(tmp_path):
     features = (FeatureSpec(name="positions", dtype="float32", shape=(None,)),)
-    shards.write(tmp_path, {"train": [{"positions": [np.zeros(2, np.float32)]}]}, features=features, rows_per_record=1)
+    rows = {"positions": [np.zeros(2, np.float32)]}
+    shards.write(tmp_path, {"train": [rows]}, features=features, rows_per_record=1, chunk_records=1)
     with pytest.raises(ValueError, match="positions: a packed batch has this name"):
         Packed(Loader(tmp_path, "train", batch_size=1), length=8, batch_size=2)
