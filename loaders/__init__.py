@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from loaders.tensorflow.dataset import load
     from loaders.tensorflow.keras import BackupAndRestore, KerasState, track
     from loaders.tensorflow.loader import Loader
+    from loaders.transform.forward import Forward, forward
     from loaders.transform.inverse import Inverse, inverse
 
 _HOMES = {
@@ -35,6 +36,7 @@ _HOMES = {
     "DamagedRecord": "loaders.storage.damage",
     "DataSet": "loaders.data_set",
     "FeatureSpec": "loaders.format.spec",
+    "Forward": "loaders.transform.forward",
     "Inverse": "loaders.transform.inverse",
     "KerasState": "loaders.tensorflow.keras",
     "Loader": "loaders.tensorflow.loader",
@@ -49,6 +51,7 @@ _HOMES = {
     "WeightedLoader": "loaders.sampling.weighted",
     "balanced": "loaders.sampling.weighted",
     "fold": "loaders.order.splits",
+    "forward": "loaders.transform.forward",
     "inverse": "loaders.transform.inverse",
     "load": "loaders.tensorflow.dataset",
     "open": "loaders.data_set",
@@ -64,6 +67,7 @@ __all__ = [
     "DamagedRecord",
     "DataSet",
     "FeatureSpec",
+    "Forward",
     "Inverse",
     "KerasState",
     "Loader",
@@ -79,6 +83,7 @@ __all__ = [
     "augment",
     "balanced",
     "fold",
+    "forward",
     "inverse",
     "jax",
     "load",

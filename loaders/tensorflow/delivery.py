@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from loaders.reading.buffers import ALIGNMENT
+from loaders.buffers import ALIGNMENT
 
 GPU = "/gpu:0"
 

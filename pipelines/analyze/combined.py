@@ -6,12 +6,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_transform as tft
 
 from pipelines.analyze import graph
 from pipelines.analyze.custom import Prepared, PreprocessingFn, load_function
 from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
+from pipelines.storage import files
+from pipelines.storage.archive import load_arrays
 
 
 def of_steps(
@@ -31,6 +35,11 @@ def of_steps(
         return graph.preprocess(inputs, found, features)
 
     return preprocessing_fn
+
+
+def read_packed(fitted: str, features: Sequence[ResolvedFeature]) -> npt.NDArray[np.float64]:
+    """The constants of the steps of some features, packed, of the file that has them; there is none without steps."""
+    return graph.pack(features, load_arrays(files.read_bytes(fitted)) if features else {})
 
 
 def combine(config: ResolvedConfig, packed: beam.PCollection[Any]) -> PreprocessingFn:

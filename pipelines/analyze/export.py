@@ -12,7 +12,6 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import tensorflow as tf
 import tensorflow_transform.beam as tft_beam
@@ -23,7 +22,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.tfxio import tensor_adapter
 
 from pipelines.analyze.accumulate import read_training_rows
-from pipelines.analyze.combined import combine, of_steps
+from pipelines.analyze.combined import combine, of_steps, read_packed
 from pipelines.analyze.custom import function_failed
 from pipelines.analyze.function_constants import add_constants, read_constants
 from pipelines.analyzers.engine import constants_kept, errors_recorded
@@ -41,7 +40,7 @@ from pipelines.storage.temporary import temporary_directory
 class Export(beam.PTransform):  # type: ignore[misc]
     """Writes tf.transform's SavedModel of the steps, or of the user's own function.
 
-    Expects a PCollection of one element, the packed constants of the steps. Outputs a PCollection of one element, there
+    Expects a PCollection of one element, the file of the steps' constants. Outputs a PCollection of one element, there
     when the transform has been written.
     """
 
@@ -50,21 +49,23 @@ class Export(beam.PTransform):  # type: ignore[misc]
         self._plan = plan
         self._output = output
 
-    def expand(self, packed: beam.PCollection[npt.NDArray[np.float64]]) -> beam.PCollection[Any]:
+    def expand(self, fitted: beam.PCollection[str]) -> beam.PCollection[Any]:
         """Wires the export. What steps need has been learned; a user's function has tf.transform's own analysis."""
         config = self._plan.load().config
         custom = config.custom
         if custom is None:
             export = Recorded(export_transform, self._output.errors)
-            return packed | "ExportTransform" >> beam.Map(export, self._plan, self._output)
+            return fitted | "ExportTransform" >> beam.Map(export, self._plan, self._output)
         adapter = tensor_adapter_config(config.graph_features)
         read = ReadRecordBatches(self._plan, adapter.arrow_schema, errors=self._output.errors)
         no_rows = beam.Create([], reshuffle=False)
-        batches = packed.pipeline | "ReadRecordBatches" >> (read if custom.phases else no_rows)
+        batches = fitted.pipeline | "ReadRecordBatches" >> (read if custom.phases else no_rows)
+        take = Recorded(read_packed, self._output.errors)
+        packed = fitted | "TakeConstants" >> beam.Map(take, config.transformed)
         constants = self._output.temporary("constants")
         with errors_recorded(self._output.errors), constants_kept(constants):
             transform_fn = (batches, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(combine(config, packed))
-        read.only(custom.phases, packed.pipeline)
+        read.only(custom.phases, fitted.pipeline)
         written = os.path.join(tft_beam.Context.create_base_temp_dir(), "written")
         done = transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(written)
         put = Recorded(_put_transform, self._output.errors)
@@ -147,35 +148,35 @@ def _tensorflow_writes(root: str) -> bool:
     return True
 
 
-def export_transform(packed: npt.NDArray[np.float64], plan: Plan, output: Output) -> None:
+def export_transform(fitted: str, plan: Plan, output: Output) -> None:
     """Writes the SavedModel of the steps, all of it on the worker that calls this.
 
     tf.transform hands files on between the steps of a pipeline, which would have to lie where TensorFlow can write and
     all workers can read. Here they are in a local directory of this worker, from which the transform is copied.
 
     Args:
-        packed: The constants of the steps.
+        fitted: The file of the constants of the steps.
         plan: The plan.
         output: Where the data set is written.
     """
     with _local_directory(output) as directory:
-        directories.copy_tree(export_to(directory, packed, plan), output.new_transform)
+        directories.copy_tree(export_to(directory, fitted, plan), output.new_transform)
 
 
-def export_to(directory: str, packed: npt.NDArray[np.float64], plan: Plan) -> str:
+def export_to(directory: str, fitted: str, plan: Plan) -> str:
     """Writes the SavedModel of the steps below a local directory, and says where."""
     # In a thread of its own, as Beam and tf.transform keep in the thread what they are at.
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        thread.submit(_export_to, directory, packed, plan).result()
+        thread.submit(_export_to, directory, fitted, plan).result()
     return os.path.join(directory, "transform")
 
 
-def _export_to(directory: str, packed: npt.NDArray[np.float64], plan: Plan) -> None:
+def _export_to(directory: str, fitted: str, plan: Plan) -> None:
     transformed = plan.config.transformed
     adapter = tensor_adapter_config(plan.config.graph_features)
     # Megabytes, where rows are wide: in the graph of the pipeline Beam would copy them dozens of times.
     place = os.path.join(directory, "constants.npy")
-    np.save(place, packed)
+    np.save(place, read_packed(fitted, transformed))
     with (
         tft_beam.Context(temp_dir=os.path.join(directory, "analysis")),
         beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([], pipeline_type_check=False)) as pipeline,

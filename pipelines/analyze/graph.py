@@ -24,20 +24,32 @@ FLOAT64_SUFFIX = RESERVED_SUFFIX
 """tf.transform's schema knows no float64, so a float64 output leaves the graph as int64 of the same bits."""
 
 
-def pack(features: Sequence[ResolvedFeature], known: Known) -> F64:
+def pack(features: Sequence[ResolvedFeature], fitted: Constants) -> F64:
     """What all steps have learned as one vector, which `unpack` takes apart: the constants' lengths, and then they.
 
     One vector, so that the analyzer has one output whatever the number of features; integers are there by their bits.
+
+    Args:
+        features: The features that the transform changes.
+        fitted: What `fitted_arrays` returned.
     """
-    parts = [
-        np.ravel(constants[name])
-        .astype(np.int64 if constants[name].dtype.kind in "iu" else np.float64)
-        .view(np.float64)
+    arrays = [
+        fitted[f"{_place(feature, index)}/{name}"]
         for feature in features
-        for step, constants in zip(feature.steps, known[feature.name].constants, strict=True)
+        for index, step in enumerate(feature.steps)
         for name in _names(feature, step)
     ]
+    parts = [
+        np.ravel(array).astype(np.int64 if array.dtype.kind in "iu" else np.float64, copy=False).view(np.float64)
+        for array in arrays
+    ]
     return np.concatenate([np.array([len(part) for part in parts], np.float64), *parts])
+
+
+def _place(feature: ResolvedFeature, index: int) -> str:
+    """What a step is called where its constants are kept."""
+    first = 1 if feature.impute else 0
+    return f"{feature.name}/{'impute' if index < first else index - first}"
 
 
 def _names(feature: ResolvedFeature, step: Step) -> tuple[str, ...]:
@@ -212,10 +224,9 @@ def fitted_arrays(features: Sequence[ResolvedFeature], known: Known) -> dict[str
 
     The number is that of the step in `normalize`.
     """
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    for feature in features:
-        offset = 1 if feature.impute else 0
-        for index, constants in enumerate(known[feature.name].constants):
-            place = "impute" if index < offset else str(index - offset)
-            arrays |= {f"{feature.name}/{place}/{name}": array for name, array in constants.items()}
-    return arrays
+    return {
+        f"{_place(feature, index)}/{name}": array
+        for feature in features
+        for index, constants in enumerate(known[feature.name].constants)
+        for name, array in constants.items()
+    }

@@ -144,7 +144,7 @@ def _learn_round(added: Accumulated | None, features: Mapping[str, ResolvedFeatu
 
 
 def _pack(known: Known, config: ResolvedConfig) -> Any:
-    return graph.pack(config.transformed, known)
+    return graph.pack(config.transformed, graph.fitted_arrays(config.transformed, known))
 
 
 def _to_flat_lists(batch: Columns, schema: Any) -> Any:
@@ -166,12 +166,12 @@ def export(known: Known, plan: Plan, of_function: tuple[Mapping[str, bytes], Arr
         from pipelines.analyze.export import export_to
 
     with temporary_directory("learned") as directory:
-        packed = write_fitted(known, plan, os.path.join(directory, "statistics"))
+        fitted = write_fitted(known, plan, os.path.join(directory, "statistics"))
         written, constants = of_function or ({}, {})
         if constants:
             add_constants(constants, os.path.join(directory, "statistics"))
         if plan.config.has_transform and plan.config.custom is None:
-            export_to(directory, packed, plan)
+            export_to(directory, fitted, plan)
         return Learned.of(plan.config, directory, written)
 
 

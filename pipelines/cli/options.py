@@ -100,6 +100,11 @@ def make_parser() -> argparse.ArgumentParser:
     _add_sync_option(build)
     _add_trust_option(build)
     build.add_argument("--dry_run", action="store_true", help="check, forecast, print the configuration; write nothing")
+    build.add_argument(
+        "--prices",
+        metavar="FILE",
+        help="with --dry_run: a table of prices in YAML, by which the build would be paid for on Dataflow",
+    )
 
     append = _add_command(add, "append", "add new files to a data set; its transform stays as it is")
     append.add_argument("output", type=_path, metavar="OUT", help="the data set")

@@ -43,8 +43,8 @@ def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tup
     # A number that counts something, such as nanoseconds since 1970, is no measurement.
     default = _default_transform(role, "times" if feature.unit else dtype, feature.shape, said)
     impute, normalize, over = default.impute, default.normalize, default.over
-    if feature.patch is not None:  # each of whose rows is a value of the same thing
-        over = "channel" if len(feature.shape) > len(feature.patch.size) else "all"
+    if feature.window is not None:  # each of whose steps is a value of the same thing
+        over = "channel" if len(feature.shape) > len(feature.window.shape) else "all"
     # A loss of NaN ruins a training, so whoever wants NaN in labels has to say so.
     measured = dtype.startswith("float") and not said.missing and said.mask is None
     forbids_missing = said.impute == "forbid" or (said.impute is None and measured and role in ("label", "weight"))
@@ -75,7 +75,7 @@ def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tup
         over=said.over if said.over is not None else over,
         by=said.by,
         row_axes=feature.row_axes,
-        patch=feature.patch,
+        window=feature.window,
         files=feature.files,
         source=said.source.model_dump() if isinstance(said.source, ConstantSource) else said.source,
         why=f"{_why_role(chosen, said)}; {_why_steps(default, said)}",

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from loaders.format.spec import FeatureSpec
-from pipelines.config.patch import Patch
 from pipelines.config.splits import Rule
+from pipelines.config.window import Cut
 from pipelines.errors import ConfigError
 from pipelines.statistics.summary import Over, statistics_shape
 from pipelines.steps.methods import dump_impute, dump_normalize
@@ -38,7 +38,7 @@ class ResolvedFeature:
         over: What shares one statistic.
         by: The feature each of whose values has statistics of its own, or None.
         row_axes: How many leading axes of the arrays count rows.
-        patch: The neighbours that each row has with it, or None.
+        window: What of an array a row holds, where rows are cut from it; or None.
         files: The patterns of its files, or None where they are found by name.
         source: What gives its values where no file does, as the user said it, or None.
         why: Why it has its role and its steps, in words.
@@ -58,7 +58,7 @@ class ResolvedFeature:
     by: str | None
     row_axes: int
     files: tuple[str, ...] | None
-    patch: Patch | None = None
+    window: Cut | None = None
     source: Any = None
     why: str = dataclasses.field(default="", compare=False)
 
@@ -312,7 +312,7 @@ def _dump_feature(feature: ResolvedFeature) -> dict[str, Any]:
     optional = {
         "files": list(feature.files) if feature.files is not None else None,
         "source": feature.source,
-        "patch": None if feature.patch is None else feature.patch.model_dump(mode="json"),
+        **({} if (cut := feature.window) is None else {cut.KEY: cut.model_dump(mode="json", exclude_none=True)}),
         "ragged": feature.ragged or None,
         "missing": list(map(_yaml_number, feature.missing)) or None,
         "mask": feature.mask,

@@ -8,7 +8,7 @@ from typing import Any
 from loaders.format.frames import record_layout
 from pipelines.analyze import rounds
 from pipelines.config.resolved import ResolvedConfig
-from pipelines.config.splits import BlockSplits, ColumnSplits, GroupSplits, StratifiedSplits, TimeSplits
+from pipelines.config.splits import BlockSplits, ColumnSplits, GroupSplits, Rule, StratifiedSplits, TimeSplits
 from pipelines.plan.plan import Plan, split_groups
 from pipelines.plan.resolve import stored_row_bytes
 from pipelines.reading.splits import needed
@@ -86,6 +86,7 @@ class Calibration:
         batch_bytes: What a task takes beside the rows that it holds.
         rows_analyzed: How many rows were read in a round, at most.
         rows_written: How many rows were transformed, encoded and written.
+        sum_bytes: The bytes of the sums of a unit, in all rounds, as they travel.
         seconds: How long all of it took.
     """
 
@@ -99,6 +100,7 @@ class Calibration:
     batch_bytes: int
     rows_analyzed: int
     rows_written: int
+    sum_bytes: int
     seconds: float
 
 
@@ -152,10 +154,25 @@ def _forecast_note(config: ResolvedConfig) -> str:
         case StratifiedSplits(stratify=feature):
             note = f"expected; every class of {feature} has the same fractions"
         case BlockSplits(blocks=feature):
-            note = f"expected; blocks of {feature} are split, and rows dropped whose patches reach into two splits"
+            note = f"expected; blocks of {feature} are split, and rows dropped that reach into two splits"
         case ColumnSplits(column=feature) | TimeSplits(time=feature):
             note = f"the values of {feature} tell each row's split"
         case _:
             note = "expected; each row's split is drawn by its hash"
     dropped = "" if config.filter is None else "before rows are dropped by the filter"
     return ", ".join(filter(None, (note, dropped)))
+
+
+def describe_overlap(config: ResolvedConfig) -> str:
+    """That rows of two splits share values of an array, and how they would not; or ""."""
+    splits, cuts = config.splits, {f.name: f.window for f in config.features if f.window is not None}
+    wide = next((name for name, cut in cuts.items() if cut.overlaps), None)
+    apart = isinstance(splits, str | BlockSplits) or (
+        isinstance(splits, Rule) and not isinstance(splits, StratifiedSplits) and splits.feature in cuts
+    )
+    alone = len(splits.shares if isinstance(splits, Rule) else splits) < 2
+    if wide is None or apart or alone:
+        return ""
+    sizes = [10 * size for size in cuts[wide].sizes]
+    how = f"`splits: {{blocks: {wide}, size: {sizes}, fractions: {{…}}}}`"
+    return f"Rows of {wide} overlap, so two splits share values; {how} keeps them apart"

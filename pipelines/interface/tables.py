@@ -13,7 +13,7 @@ from loaders.format.spec import FeatureSpec, is_variable
 from pipelines.config.feature import Feature
 from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature
 from pipelines.config.schema import setting_of
-from pipelines.forecast.estimate import describe
+from pipelines.forecast.estimate import describe, describe_overlap
 from pipelines.interface.statistics import of_statistics
 from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
@@ -143,7 +143,8 @@ def of_forecast(plan: Plan) -> list[Block]:
     title = f"Forecast ({expected['note']})" if expected["note"] else "Forecast"
     held = f"\nA worker holds up to {show_bytes(expected['task_bytes'])} of rows at a time"
     records = show_records(plan.specs, plan.rows_per_record)
-    return [Table(columns=("split", "rows:", "bytes:", "shards:"), rows=tuple(rows), title=title), held, records]
+    table = Table(columns=("split", "rows:", "bytes:", "shards:"), rows=tuple(rows), title=title)
+    return [table, *filter(None, [describe_overlap(plan.config)]), held, records]
 
 
 def show_records(specs: tuple[FeatureSpec, ...], rows_per_record: int) -> str:

@@ -1,24 +1,17 @@
-"""Beam's Prism, a runner of its own in Go: the same bytes as of this process.
+"""Beam's Prism, a runner of its own in Go: byte for byte the data sets of the runner in this process."""
 
-`go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0` makes the program, some minutes of work and 66 MB. It
-listens on all interfaces, so that it is run where there is no network.
-"""
-
-from __future__ import annotations
-
-import os
-import shutil
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from pipelines.output.directory import read_manifest
+from pipelines.maintain.verify import verify
+from tests.support import own_pipeline, prism
 from tests.support.arrays import write_files
 from tests.support.builds import build
+from tests.support.flink import contents
 
-PRISM = shutil.which(os.environ.get("NPYFLOW_PRISM", "prism"))
+pytestmark = pytest.mark.slow
 
 MODULE = """
 from pipelines import analyzers as npa
@@ -27,13 +20,23 @@ def mine(inputs):
     return {"x": npa.scale_to_z_score(npa.impute(inputs["x"], "mean")), "label": inputs["label"]}
 """
 
-WITHOUT_NETWORK = ("unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+
+def test_a_pipeline_of_ones_own(tmp_path):
+    """Reads arrays, which Prism splits, filters rows, and writes a data set with one shuffle."""
+    options = prism.options()
+    rng = np.random.default_rng(0)
+    arrays = {f"features-{n}.npy": rng.normal(size=(1500, 16)).astype(np.float32) for n in range(3)}
+    arrays |= {f"labels-{n}.npy": rng.integers(0, 4, 1500) for n in range(3)}
+    source = write_files(tmp_path / "src", arrays)
+    prism.run(sys.executable, own_pipeline.__file__, source, str(tmp_path / "out"), *options)
+    own_pipeline.run(source, str(tmp_path / "here"))
+    assert contents(tmp_path / "out") == contents(tmp_path / "here")
+    assert not verify(str(tmp_path / "out")).problems
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(PRISM is None, reason="no Prism is on PATH, or named by NPYFLOW_PRISM")
-def test_the_shards_of_a_function_are_those_of_this_process(tmp_path):
+def test_the_shards_of_a_function(tmp_path):
     """Two phases, and steps beside the function."""
+    options = prism.options()
     (tmp_path / "mine.py").write_text(MODULE)
     rng = np.random.default_rng(0)
     x = rng.normal(3, 2, (3000, 4)).astype(np.float32)
@@ -46,12 +49,11 @@ def test_the_shards_of_a_function_are_those_of_this_process(tmp_path):
         "shard_bytes": 16384,
     }
     here = build(source, tmp_path / "here", config)
-    options = [f"--set=preprocessing_fn={config['preprocessing_fn']}", "--set=shard_bytes=16384"]
-    options += ["--set=features.y={role: input, normalize: robust}", f"--temp_location={tmp_path / 'temp'}"]
-    options += ["--runner=PrismRunner", f"--prism_location={PRISM}"]
-    command = [sys.executable, "-m", "pipelines.cli", "build", source, str(tmp_path / "there"), *options]
-    done = subprocess.run([*WITHOUT_NETWORK, *command], capture_output=True, text=True)
-    if done.stderr.startswith("unshare: "):
-        pytest.skip(f"no Prism without a network of its own: {done.stderr}")
-    assert done.returncode == 0, done.stderr
-    assert read_manifest(str(tmp_path / "there")).splits == here.splits
+    said = [f"--set=preprocessing_fn={config['preprocessing_fn']}", "--set=shard_bytes=16384"]
+    said += ["--set=features.y={role: input, normalize: robust}", f"--temp_location={tmp_path / 'temp'}"]
+    command = [sys.executable, "-m", "pipelines.cli", "build", source, str(tmp_path / "there"), *said]
+    prism.run(*command, *options)
+    there = verify(str(tmp_path / "there"))
+    assert not there.problems
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+    assert here.splits

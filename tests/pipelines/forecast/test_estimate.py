@@ -108,6 +108,7 @@ def test_small_tasks_are_the_same_rows_in_the_same_blocks(tmp_path, monkeypatch)
 
 
 MEASURED = Calibration(
+    sum_bytes=50_000,
     imports=4.0,
     wiring=2.0,
     rounds=(1e-4, 2e-4),
