@@ -115,8 +115,8 @@ def test_a_function_leaves_features_to_the_configuration(source, tmp_path):
     with pytest.raises(ValueError, match=r"feature seen: expected steps .*; .*:mine makes it by the operation Cast"):
         inverse("seen", found["seen"])
     shown = str(pipelines.inspect(tmp_path / "out"))
-    assert re.search(r"impute \(mine\.py, line \d+\) +fill +one value +\d", shown)
-    assert re.search(r"scale_to_min_max \(mine\.py, line \d+\) +divisor +4 +", shown)
+    assert re.search(r"impute of count \(mine\.py, line \d+\) +fill +one value +\d", shown)
+    assert re.search(r"scale_to_min_max of score \(mine\.py, line \d+\) +divisor +4 +", shown)
     again = pipelines.build(source, tmp_path / "again", transform=tmp_path / "out", workers=1).manifest
     assert again.features == manifest.features
     more = write_files(tmp_path / "more", {f"{name}-1.npy": array for name, array in arrays(50, first=400).items()})
