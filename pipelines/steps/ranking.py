@@ -93,7 +93,11 @@ class Quantile(Step):
         axes = tuple(axis for axis, size in enumerate(quantiles.shape[1:]) if size > 1)
         columns, order, shape = graph_ops.by_column(x, axes)
         knots = tf.transpose(tf.reshape(quantiles, [-1, math.prod(quantiles.shape[1:])]))
-        places = 0.5 * (_interpolate(columns, knots, last=True) + _interpolate(columns, knots, last=False))
+        above = graph_ops.count_below(knots, columns, strict=False)
+        last = tf.maximum(above - 1, 0)
+        tied = tf.gather(knots, last, batch_dims=1) == columns
+        # To search is what takes long: the first place of a repeated value is looked for once a knot.
+        places = tf.where(tied, tf.gather(_middles(knots), last, batch_dims=1), _interpolate(columns, knots, above))
         least, greatest = knots[:, :1], knots[:, -1:]
         near = EDGE if self.to == "normal" else 0.0
         places = tf.where(columns + near >= greatest, tf.ones_like(places), places)
@@ -105,19 +109,24 @@ class Quantile(Step):
         return graph_ops.from_columns(places, order, shape, x)
 
 
-def _interpolate(x: tf.Tensor, knots: tf.Tensor, *, last: bool) -> tf.Tensor:
+def _middles(knots: tf.Tensor) -> tf.Tensor:
+    """The place of each knot: of repeated ones the middle of their places."""
+    ends = (graph_ops.count_below(knots, knots, strict=strict) for strict in (False, True))
+    return 0.5 * sum(_interpolate(knots, knots, below) for below in ends)
+
+
+def _interpolate(x: tf.Tensor, knots: tf.Tensor, below: tf.Tensor) -> tf.Tensor:
     """The place of values on the line through (knot i, i / (n - 1)); a single knot has the place 0.
 
     Args:
         x: `[statistics, values]`.
         knots: `[statistics, n]`, ascending.
-        last: Whether the last of the places of a repeated knot counts; otherwise the first.
+        below: How many knots are below each value, int64 `[statistics, values]`; those that equal it may count.
 
     Returns:
         `[statistics, values]` in [0, 1].
     """
     intervals = tf.shape(knots, out_type=tf.int64)[-1] - 1
-    below = graph_ops.count_below(knots, x, strict=not last)
     lower = tf.clip_by_value(below - 1, 0, tf.maximum(intervals - 1, 0))
     low, high = (tf.gather(knots, at, batch_dims=1) for at in (lower, tf.minimum(lower + 1, intervals)))
     inside = tf.math.divide_no_nan(x - low, high - low)
