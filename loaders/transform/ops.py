@@ -89,9 +89,9 @@ class ArrayOps:
         """The length of the last axis."""
         return int(x.shape[-1])
 
-    def maximum(self, x: int, y: int) -> int:
-        """The greater one of two lengths."""
-        return max(x, y)
+    def maximum(self, x: Any, y: int) -> Any:
+        """The greater one of two lengths, or places that are no less than a number."""
+        return max(x, y) if isinstance(x, int) else self.xp.clip(x, y, None)
 
     def minimum(self, x: Any, length: int) -> Any:
         """Places that are no greater than a length."""
@@ -117,9 +117,9 @@ class ArrayOps:
         """Whether one along the last axis is true."""
         return self.xp.any(x, axis=-1)
 
-    def diagonal(self, x: Any) -> Any:
-        """`[..., n]` as diagonal matrices, `[..., n, n]`."""
-        return x[..., None] * self.float64(np.eye(x.shape[-1]))
+    def identity(self, size: int) -> Any:
+        """The identity matrix, `[size, size]` of float64."""
+        return self.float64(np.eye(size))
 
     def solve_positive(self, matrices: Any, values: Any) -> Any:
         """Solves systems of equations."""

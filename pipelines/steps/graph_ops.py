@@ -108,9 +108,9 @@ def any_last(x: tf.Tensor) -> tf.Tensor:
     return tf.reduce_any(x, -1)
 
 
-def diagonal(x: tf.Tensor) -> tf.Tensor:
-    """`[..., n]` as diagonal matrices, `[..., n, n]`."""
-    return tf.linalg.diag(x)
+def identity(size: int) -> tf.Tensor:
+    """The identity matrix, `[size, size]` of float64."""
+    return tf.eye(size, dtype=tf.float64)
 
 
 def solve_positive(matrices: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
