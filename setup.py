@@ -71,7 +71,7 @@ setup(
         "gcs": ["gcsfs>=2024.10"],
         "azure": ["adlfs>=2024.7"],
         # For `loaders.torch` and `loaders.jax`.
-        "torch": ["torch>=2.4", "torchdata>=0.11"],
+        "torch": ["torch>=2.4", "torchdata>=0.11", "array-api-compat>=1.12"],
         "jax": ["jax>=0.4.30"],
         # Read only for the arrays that these packages carry.
         "demo": [

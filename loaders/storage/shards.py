@@ -17,6 +17,7 @@ from loaders.format.manifest import Manifest
 from loaders.format.records import Columns, RecordError
 from loaders.order.chunks import CHUNK_BYTES, Chunks
 from loaders.order.epoch import Run, Runs
+from loaders.storage import listed
 from loaders.storage.pieces import Memory, Piece, empty_column, runs_of
 from loaders.storage.store import ShardError, Store
 
@@ -324,7 +325,9 @@ class Shards:
 
     def _bytes(self, shard: int, begin: int, end: int) -> npt.NDArray[np.uint8]:
         """Some bytes of a shard, fewer where it ends."""
-        return self.store.read(shard, begin, end)
+        content = self.store.read(shard, begin, end)
+        listed.check(self.store, shard, self._full, self.chunks.record_bytes)
+        return content
 
     def _check_pieces(self, pieces: Sequence[Piece]) -> None:
         """Checks the frames that this process has not checked yet."""

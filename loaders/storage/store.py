@@ -116,6 +116,10 @@ class Store:
         """Where a shard is."""
         return posixpath.join(self._root, self._shards[shard].file)
 
+    def listed(self, shard: int) -> Shard:
+        """What the manifest says of a shard."""
+        return self._shards[shard]
+
     @property
     def is_mapped(self) -> bool:
         """Whether shards are local files that are mapped where they are."""

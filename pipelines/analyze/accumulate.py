@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,12 @@ from pipelines.analyze.fit import Fitted, Known, begin
 from pipelines.analyze.graph import apply_steps, check_domain
 from pipelines.analyze.rounds import Accumulated, Need
 from pipelines.config.resolved import ResolvedFeature
-from pipelines.errors import DataError
 from pipelines.plan.plan import Plan
 from pipelines.reading import missing
 from pipelines.reading.batches import Columns, take
 from pipelines.reading.columns import read_columns
 from pipelines.reading.splits import assign
-from pipelines.runners.pool import WorkerPool
+from pipelines.runners.pool import WorkerPool, results_of
 from pipelines.steps.graph_ops import keys_of
 
 STAGE = "analyze"
@@ -30,11 +29,11 @@ PIECE_BYTES = 4 * 2**20
 """Rows that go through the steps before an estimator together: as float64 they take up to 8 times as much."""
 
 
-def begin_first_round(plan: Plan, workers: WorkerPool) -> Future[Accumulated] | None:
+def begin_first_round(plan: Plan, workers: WorkerPool) -> Iterator[Accumulated] | None:
     """Begins the first reading of the training rows, which needs nothing that takes time to import.
 
     Returns:
-        What `Analyze` takes, or None where there is nothing to read.
+        What `Analyze` takes: one element, which nothing else keeps. None where there is nothing to read.
     """
     features = rounds.analyzed_features(plan)
     schedule = rounds.schedule(features.values())
@@ -42,7 +41,7 @@ def begin_first_round(plan: Plan, workers: WorkerPool) -> Future[Accumulated] | 
     if not schedule or not units:
         return None
     merge = functools.partial(rounds.merge, features)
-    return workers.reduce(merge, add_units, units, schedule[0], begin(features.values()))
+    return results_of(deque([workers.reduce(merge, add_units, units, schedule[0], begin(features.values()))]))
 
 
 def add_units(units: tuple[int, int], plan: Plan, needs: Sequence[Need], known: Known) -> Accumulated:
@@ -81,11 +80,8 @@ def accumulate(
     result: Accumulated = {}
     for need in needs:
         feature = features[need.feature]
-        try:
+        with rounds.naming(feature, need):
             result[need] = _accumulate(need, feature, known[need.feature], columns)
-        except ValueError as error:
-            step = f"{feature.steps[need.step].key}: " if need.what == "step" else ""
-            raise DataError(f"feature {feature.name}: {step}{error}") from error
     return result
 
 

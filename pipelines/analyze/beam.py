@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from concurrent.futures import Future
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
-import numpy.typing as npt
 
 from loaders.format.names import FITTED, MOMENTS, STATISTICS
 from pipelines.analyze import fit, graph, rounds
@@ -52,7 +49,7 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
         output: Output,
         *,
         workers: WorkerPool | None = None,
-        first_round: Future[Accumulated] | None = None,
+        first_round: Iterator[Accumulated] | None = None,
     ) -> None:
         super().__init__()
         self.plan = plan
@@ -83,7 +80,7 @@ class Fit(beam.PTransform):  # type: ignore[misc]
     """
 
     def __init__(
-        self, plan: Handoff[Plan], *, workers: WorkerPool | None, first_round: Future[Accumulated] | None, errors: str
+        self, plan: Handoff[Plan], *, workers: WorkerPool | None, first_round: Iterator[Accumulated] | None, errors: str
     ) -> None:
         super().__init__()
         self._plan = plan
@@ -94,18 +91,20 @@ class Fit(beam.PTransform):  # type: ignore[misc]
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Known]:
         """Wires the rounds; each reads the rows anew, so that no runner has to hold them."""
         features = rounds.analyzed_features(plan := self._plan.load())
-        known = pipeline | "KnowNothing" >> beam.Create([fit.begin(features.values())], reshuffle=False)
+        # The first round is given a value: a side input would make a runner keep, and copy, what was added up.
+        before: Any = fit.begin(features.values())
+        known = None
         for number, needs in enumerate(rounds.schedule(features.values())):
-            before = beam.pvalue.AsSingleton(known)
-            if number == 0 and self._first_round is not None:
-                add: beam.PTransform = Begun(self._first_round, errors=self._errors)
+            if number == 0 and self._first_round is not None:  # and added up, which Beam would copy
+                added = pipeline | f"AddUnits{number}" >> Begun(self._first_round, errors=self._errors)
             else:
                 where: Any = {"workers": self._workers, "errors": self._errors}
                 add = Distribute(add_units, plan.training_units.runs(), self._plan, needs, before, **where)
-            merged = beam.CombineGlobally(Merge(functools.partial(rounds.merge, features)))
-            added = pipeline | f"AddUnits{number}" >> add | f"AddUp{number}" >> merged
+                merged = beam.CombineGlobally(Merge(functools.partial(rounds.merge, features)))
+                added = pipeline | f"AddUnits{number}" >> add | f"AddUp{number}" >> merged
             known = added | f"LearnRound{number}" >> beam.Map(Recorded(fit_round, self._errors), features, before)
-        return known
+            before = beam.pvalue.AsSingleton(known)
+        return pipeline | "KnowNothing" >> beam.Create([before], reshuffle=False) if known is None else known
 
 
 def fit_round(added: Accumulated, features: Mapping[str, ResolvedFeature], known: Known) -> Known:
@@ -113,11 +112,12 @@ def fit_round(added: Accumulated, features: Mapping[str, ResolvedFeature], known
     return fit.update(features, known, added)
 
 
-def write_fitted(known: Known, plan: Plan, directory: str) -> npt.NDArray[np.float64]:
+def write_fitted(known: Known, plan: Plan, directory: str) -> str:
     """Writes statistics, moments and constants to files.
 
     Returns:
-        The constants of the transformed features, packed.
+        The file of the constants, which is there unless no feature, or a function of the user's, is transformed. They
+        travel in it: a runner copies what passes between its steps several times, and there may be 10 MB and more.
     """
     features = rounds.analyzed_features(plan)
     moments = {name: own.moments for name, own in known.items() if own.moments is not None}
@@ -130,7 +130,7 @@ def write_fitted(known: Known, plan: Plan, directory: str) -> npt.NDArray[np.flo
     )
     files.write_bytes(files.join(directory, STATISTICS), recorded.dump())
     files.write_bytes(files.join(directory, MOMENTS), dump_moments(moments))
-    transformed = plan.config.transformed
-    if transformed and plan.config.custom is None:
-        files.write_bytes(files.join(directory, FITTED), dump_arrays(graph.fitted_arrays(transformed, known)))
-    return graph.pack(transformed, known)
+    transformed, path = plan.config.transformed, files.join(directory, FITTED)
+    if transformed:
+        files.write_bytes(path, dump_arrays(graph.fitted_arrays(transformed, known)))
+    return path

@@ -26,7 +26,7 @@ class Fitted:
 
     Attributes:
         moments: The moments of its values, or None.
-        groups: The statistics of each group, with the groups' keys, or None.
+        groups: The statistics of each group, with the groups' keys, or None; also once all steps have learned.
         classes: The classes of a label and how often each occurs, or None; also where there are too many of them.
         constants: The constants of the steps that have learned, in order.
         pending: The state of the estimator that is between its passes, or None.
@@ -87,7 +87,8 @@ def _advance(feature: ResolvedFeature, fitted: Fitted) -> Fitted:
             return fitted
         else:
             fitted = _add_constants(feature, fitted, _statistics(fitted).arrays())
-    return fitted
+    # Of a million groups they are as large as what was learned of them.
+    return fitted if index < len(feature.steps) else dataclasses.replace(fitted, groups=None)
 
 
 def _statistics(fitted: Fitted) -> Statistics:

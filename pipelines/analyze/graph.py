@@ -24,20 +24,32 @@ FLOAT64_SUFFIX = RESERVED_SUFFIX
 """tf.transform's schema knows no float64, so a float64 output leaves the graph as int64 of the same bits."""
 
 
-def pack(features: Sequence[ResolvedFeature], known: Known) -> F64:
+def pack(features: Sequence[ResolvedFeature], fitted: Constants) -> F64:
     """What all steps have learned as one vector, which `unpack` takes apart: the constants' lengths, and then they.
 
     One vector, so that the analyzer has one output whatever the number of features; integers are there by their bits.
+
+    Args:
+        features: The features that the transform changes.
+        fitted: What `fitted_arrays` returned.
     """
-    parts = [
-        np.ravel(constants[name])
-        .astype(np.int64 if constants[name].dtype.kind in "iu" else np.float64)
-        .view(np.float64)
+    arrays = [
+        fitted[f"{_place(feature, index)}/{name}"]
         for feature in features
-        for step, constants in zip(feature.steps, known[feature.name].constants, strict=True)
+        for index, step in enumerate(feature.steps)
         for name in _names(feature, step)
     ]
+    parts = [
+        np.ravel(array).astype(np.int64 if array.dtype.kind in "iu" else np.float64, copy=False).view(np.float64)
+        for array in arrays
+    ]
     return np.concatenate([np.array([len(part) for part in parts], np.float64), *parts])
+
+
+def _place(feature: ResolvedFeature, index: int) -> str:
+    """What a step is called where its constants are kept."""
+    first = 1 if feature.impute else 0
+    return f"{feature.name}/{'impute' if index < first else index - first}"
 
 
 def _names(feature: ResolvedFeature, step: Step) -> tuple[str, ...]:
@@ -120,11 +132,35 @@ def _apply(feature: ResolvedFeature, x: tf.Tensor, absent: tf.Tensor | None, con
         x = tf.where(absent, tf.cast(constants[0]["fill"], x.dtype), x)
         steps = steps[1:]
     elif feature.declares_missing and (feature.steps or x.dtype.is_floating):
-        x = x if x.dtype.is_floating else tf.cast(x, tf.float64)
-        x = tf.where(absent, tf.constant(math.nan, x.dtype), x)
+        x = _mark(x, absent)
     for step, known in steps:
         x = step.apply(step.cast(x), known)
     return x
+
+
+def _mark(x: tf.Tensor, absent: tf.Tensor) -> tf.Tensor:
+    """Floats with NaN for each that is missing."""
+    x = x if x.dtype.is_floating else tf.cast(x, tf.float64)
+    return tf.where(absent, tf.constant(math.nan, x.dtype), x)
+
+
+def prepare(inputs: Mapping[str, tf.Tensor], features: Iterable[ResolvedFeature]) -> dict[str, tf.Tensor]:
+    """What a user's own function is called with: NaN for what is declared to be missing, in the declared dtypes.
+
+    Args:
+        inputs: As of `preprocess`.
+        features: Those that the function takes.
+
+    Returns:
+        Name → `[batch, *shape]` in the feature's `taken_kind`, before any imputation or normalisation.
+    """
+    taken = {}
+    for feature in features:
+        x = inputs[feature.name]
+        if feature.declares_missing:
+            x = _mark(x, missing_in_graph(feature, inputs))
+        taken[feature.name] = x if x.dtype.name == feature.taken_kind else tf.cast(x, feature.taken_kind)
+    return taken
 
 
 def _leave(feature: ResolvedFeature, x: tf.Tensor) -> tf.Tensor:
@@ -188,10 +224,9 @@ def fitted_arrays(features: Sequence[ResolvedFeature], known: Known) -> dict[str
 
     The number is that of the step in `normalize`.
     """
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    for feature in features:
-        offset = 1 if feature.impute else 0
-        for index, constants in enumerate(known[feature.name].constants):
-            place = "impute" if index < offset else str(index - offset)
-            arrays |= {f"{feature.name}/{place}/{name}": array for name, array in constants.items()}
-    return arrays
+    return {
+        f"{_place(feature, index)}/{name}": array
+        for feature in features
+        for index, constants in enumerate(known[feature.name].constants)
+        for name, array in constants.items()
+    }

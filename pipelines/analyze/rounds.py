@@ -7,11 +7,13 @@ them; each round serves all features at once. Everything here is a function of t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pipelines.config.resolved import ResolvedFeature
+from pipelines.errors import DataError
 from pipelines.plan.plan import Plan
 from pipelines.reading import missing
 from pipelines.statistics.estimators import Estimator
@@ -113,8 +115,27 @@ def estimator_of(feature: ResolvedFeature, need: Need) -> Any:
 
 
 def merge(features: Mapping[str, ResolvedFeature], a: Accumulated, b: Accumulated) -> Accumulated:
-    """What two sets of rows add together; exact, so that the order does not matter."""
-    return {need: estimator_of(features[need.feature], need).merge(a[need], b[need]) for need in a}
+    """What two sets of rows add together; exact, so that the order does not matter.
+
+    Raises:
+        DataError: If it is more than an estimator holds: too many groups, or distinct values.
+    """
+    result = {}
+    for need in a:
+        feature = features[need.feature]
+        with naming(feature, need):
+            result[need] = estimator_of(feature, need).merge(a[need], b[need])
+    return result
+
+
+@contextlib.contextmanager
+def naming(feature: ResolvedFeature, need: Need) -> Iterator[None]:
+    """Gives a ValueError of an estimator the names of the feature and the step, as a DataError."""
+    try:
+        yield
+    except ValueError as error:
+        step = f"{feature.steps[need.step].key}: " if need.what == "step" else ""
+        raise DataError(f"feature {feature.name}: {step}{error}") from error
 
 
 def inputs_of(features: Iterable[ResolvedFeature]) -> tuple[str, ...]:

@@ -55,9 +55,9 @@ def calibrate(plan: Plan, existing: Existing | None = None) -> Calibration:
             copy_learned(existing, output)
         else:
             known, speeds, analyzed, sum_bytes = _fit(plan)
-            packed = analyze.write_fitted(known, plan, output.staged)
+            fitted = analyze.write_fitted(known, plan, output.staged)
             if plan.config.has_transform:
-                wiring += _timed(functools.partial(export.export_transform, packed, plan, output))[0]
+                wiring += _timed(functools.partial(export.export_transform, fitted, plan, output))[0]
         written = _write(plan, output)
     return Calibration(
         imports=imports,

@@ -57,15 +57,16 @@ def read_bytes(plan: Plan, *, learns: bool = True) -> dict[str, int]:
     """The bytes of the sources' values that each stage reads, as `counters.count_read` counts them.
 
     Returns:
-        Stage → bytes: `analyze` in all rounds, if it `learns`, `write`, and `split` where a feature's values tell the
-        splits: it is read with each unit and each task.
+        Stage → bytes: `analyze` in all rounds, and in the phases of a user's own function, if it `learns`; `write`; and
+        `split` where a feature's values tell the splits: it is read with each unit and each task.
     """
     sizes = {feature.name: feature.row_bytes for feature in plan.table.features}
     features = rounds.analyzed_features(plan)
     schedule = rounds.schedule(features.values()) if learns else ()
     names = [rounds.inputs_of_round(needs, features) for needs in schedule]
+    names += plan.config.custom.phases if learns and plan.config.custom is not None else ()
     analyzed = plan.training_units.rows * sum(sizes[name] for own in names for name in own)
-    of_rule = sum(sizes[name] for name in needed(plan)) * (plan.training_units.rows * len(schedule) + plan.table.rows)
+    of_rule = sum(sizes[name] for name in needed(plan)) * (plan.training_units.rows * len(names) + plan.table.rows)
     found = {"split": round(of_rule), "analyze": round(analyzed), "write": plan.table.nbytes}
     return {stage: size for stage, size in found.items() if size}
 

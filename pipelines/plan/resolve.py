@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterable, Mapping
 
 from loaders.format.spec import FeatureSpec
-from pipelines.config.defaults import resolve_feature, untransformed
+from pipelines.config.defaults import resolve_feature, without_defaults
 from pipelines.config.filter import check_filter
-from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature
+from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature, declared
 from pipelines.config.schema import DEFAULT_SPLITS, SPLIT_DIRECTORIES, DatasetConfig
 from pipelines.config.splits import BlockSplits, Rule, check_rule
 from pipelines.errors import ConfigError
@@ -191,17 +191,24 @@ def check_training(
 
 
 def resolve_features(config: DatasetConfig, table: SourceTable) -> tuple[ResolvedFeature, ...]:
-    """Makes every choice about features; where the user has a function, none has a step.
+    """Makes every choice about features; where the user has a function, none has a step that is not said.
 
     Raises:
         ConfigError: As `resolve_config`.
     """
     if config.preprocessing_fn is not None:
-        config = untransformed(config, [feature.name for feature in table.features])
-    return tuple(
+        config = without_defaults(config, [feature.name for feature in table.features])
+    features = tuple(
         resolve_feature(f, config, class_names=table.directories if f.origin == "directory" else ())
         for f in table.features
     )
+    for feature in features if config.preprocessing_fn is not None else ():
+        if not feature.takes_part and (feature.has_steps or feature.declares_missing):
+            raise ConfigError(
+                f"features.{feature.name}: expected no steps and no missing values of rows of varying length, which "
+                "are stored as they are beside a preprocessing_fn; found some"
+            )
+    return features
 
 
 def stored_row_bytes(features: Iterable[ResolvedFeature], table: SourceTable, custom: Custom | None = None) -> int:
@@ -211,8 +218,8 @@ def stored_row_bytes(features: Iterable[ResolvedFeature], table: SourceTable, cu
     """
     features, total = tuple(features), 0.0
     if custom is not None:
-        features = tuple(feature for feature in features if not feature.takes_part)
-        others = {feature.name for feature in features}
+        features = declared(features, custom)
+        others = {spec.name for feature in features for spec in feature.stored}
         given = [spec for spec in custom.specs if spec.name not in others]
         total += sum(table.row_bytes if spec.variable else spec.row_bytes for spec in given)
     sources = {feature.name: feature for feature in table.features}

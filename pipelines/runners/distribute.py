@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from typing import Any
 
 import apache_beam as beam
@@ -67,17 +66,17 @@ class Distribute(beam.PTransform):  # type: ignore[misc]
 class Begun(beam.PTransform):  # type: ignore[misc]
     """Waits for what was begun before there was a pipeline.
 
-    Expects a pipeline of this process. Outputs a PCollection of one element, the result.
+    Expects a pipeline of this process. Outputs a PCollection of the results.
     """
 
-    def __init__(self, future: Future[Any], *, errors: str) -> None:
+    def __init__(self, results: Iterator[Any], *, errors: str) -> None:
         super().__init__()
-        self._future = future
+        self._results = results
         self._errors = errors
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Any]:
         """Wires the waiting."""
-        return _call_here(pipeline, lambda: iter([self._future.result()]), errors=self._errors)
+        return _call_here(pipeline, lambda: self._results, errors=self._errors)
 
 
 _numbers = itertools.count()

@@ -217,7 +217,7 @@ class WorkerPool:
             self._waiting.extend(tasks)
             self._changed.notify_all()
         self._fail_if_alone()
-        return _results(deque(task.future for task in tasks))
+        return results_of(deque(task.future for task in tasks))
 
     def reduce(
         self, merge: Callable[[Any, Any], Any], function: Function, items: Sequence[Any], *arguments: Any
@@ -364,8 +364,8 @@ def _settle(task: _Task, answer: bytes) -> None:
     task.settle(result, error)
 
 
-def _results(futures: deque[Future[Any]]) -> Iterator[Any]:
-    """Hands results on without keeping them."""
+def results_of(futures: deque[Future[Any]]) -> Iterator[Any]:
+    """Hands results on, as they are there, without keeping them."""
     try:
         while futures:
             yield futures.popleft().result()

@@ -90,5 +90,10 @@ def add_counts(
     """
     order = np.argsort(codes, kind="stable")
     codes, counts = codes[order], counts[order]
-    starts = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]])) if len(codes) else np.zeros(0, np.int64)
+    starts = run_starts(codes)
     return codes[starts], np.add.reduceat(counts, starts) if len(starts) else counts
+
+
+def run_starts(ordered: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Where each of the distinct values begins among sorted ones (`np.unique` would sort, or hash, them once more)."""
+    return np.flatnonzero(np.concatenate([np.ones(min(len(ordered), 1), np.bool_), ordered[1:] != ordered[:-1]]))

@@ -83,19 +83,13 @@ class ExactSum:
         """The same numbers in another shape."""
         return ExactSum(self.digits.reshape(len(self.digits), *shape), self.first)
 
-    def take(self, columns: I64) -> ExactSum:
+    def take(self, columns: I64 | slice) -> ExactSum:
         """Some numbers of an array of one axis."""
         return ExactSum(self.digits[:, columns], self.first)
 
     def sum(self, axis: int) -> ExactSum:
         """The sums along one axis (of at most 2**30 numbers)."""
         return normalized(self.digits.sum(axis=axis + 1), self.first)
-
-    def scatter(self, places: I64, size: int) -> ExactSum:
-        """The same numbers at these places of an array of `size` along the first axis; zeros elsewhere."""
-        digits = np.zeros((len(self.digits), size, *self.shape[1:]), dtype=np.int64)
-        digits[:, places] = self.digits
-        return ExactSum(digits, self.first)
 
     def to_arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:
         """The arrays that hold these numbers, by names that begin with `name`."""
@@ -127,19 +121,34 @@ def concatenate(sums: Sequence[ExactSum]) -> ExactSum:
     return normalized(digits, first)
 
 
+def added_at(sums: Sequence[tuple[ExactSum, I64]], size: int) -> ExactSum:
+    """Arrays of numbers added up in one of `size` along the first axis, each at the places given, which differ."""
+    first = min(one.first for one, _ in sums)
+    shape = (max(_end(one) for one, _ in sums) - first, size, *sums[0][0].shape[1:])
+    digits = np.zeros(shape, dtype=np.int64)
+    for one, places in sums:
+        for row, digit in zip(digits[one.first - first :], one.digits, strict=False):
+            row[places] += digit
+    return normalized(digits, first)
+
+
 def normalized(digits: I64, first: int) -> ExactSum:
     """Numbers from digits of any size below 2**62."""
-    rows, carry = [], np.zeros(digits.shape[1:], dtype=np.int64)
-    for digit in digits:
-        whole = digit + carry
-        rows.append(whole & MASK)
-        carry = whole >> DIGIT
-    rows.append(carry)
-    while len(rows) > 1 and ((rows[-1] == 0) | (rows[-1] == -1)).all():
-        sign = rows.pop()
-        rows[-1] = rows[-1] + (sign << DIGIT)
-    low = next((k for k, row in enumerate(rows) if row.any()), None)
-    return zeros(digits.shape[1:]) if low is None else ExactSum(np.stack(rows[low:]), first + low)
+    # In one array from the beginning: there may be a million groups.
+    rows = np.empty((len(digits) + 1, *digits.shape[1:]), dtype=np.int64)
+    carry = np.zeros(digits.shape[1:], dtype=np.int64)
+    for place, digit in enumerate(digits):
+        row = rows[place, ...]
+        np.add(digit, carry, out=row)
+        np.right_shift(row, DIGIT, out=carry)
+        row &= MASK
+    rows[-1] = carry
+    end = len(rows)
+    while end > 1 and ((rows[end - 1] == 0) | (rows[end - 1] == -1)).all():
+        end -= 1
+        rows[end - 1] += rows[end] << DIGIT
+    low = next((k for k in range(end) if rows[k].any()), None)
+    return zeros(digits.shape[1:]) if low is None else ExactSum(rows[low:end], first + low)
 
 
 class Adder:

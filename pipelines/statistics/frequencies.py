@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.statistics.estimators import OnePass
+from pipelines.statistics.estimators import OnePass, run_starts
 from pipelines.statistics.summary import Over, as_columns, statistics_shape
 
 I64 = npt.NDArray[np.int64]
+
+MOST_DISTINCT = 2**24
+"""The most distinct values that a step counts, of all its statistics together: of integers they take 256 MiB."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +99,8 @@ class Frequencies(OnePass):
         """
         if not len(a.values) or not len(b.values):
             return b if len(b.values) or a.values.dtype == np.bool_ else a
+        if len(a.sizes) == 1:
+            return self._checked(_merged(a, b))
         column = np.concatenate([np.repeat(np.arange(len(one.sizes)), one.sizes) for one in (a, b)])
         values, counts = np.concatenate([a.values, b.values]), np.concatenate([a.counts, b.counts])
         order = np.lexsort((values, column))
@@ -108,18 +113,30 @@ class Frequencies(OnePass):
 
     def result(self, state: Distinct) -> dict[str, npt.NDArray[Any]]:
         """`values` and `counts`."""
-        longest = int(state.sizes.max(initial=0))
+        longest, shape = int(state.sizes.max(initial=0)), statistics_shape(self.over, self.shape)
+        if len(state.sizes) == 1:
+            return {"values": state.values.reshape(*shape, longest), "counts": state.counts.reshape(*shape, longest)}
         used = np.arange(longest) < state.sizes[:, None]
         values, counts = np.zeros(used.shape, dtype=state.values.dtype), np.zeros(used.shape, dtype=np.int64)
         values[used], counts[used] = state.values, state.counts
-        shape = (*statistics_shape(self.over, self.shape), longest)
-        return {"values": values.reshape(shape), "counts": counts.reshape(shape)}
+        return {"values": values.reshape(*shape, longest), "counts": counts.reshape(*shape, longest)}
 
     def _checked(self, found: Distinct) -> Distinct:
         most = int(found.sizes.max(initial=0))
         if most > self.limit:
             raise ValueError(f"expected at most {self.limit} distinct values; found {most} or more")
         return found
+
+
+def _merged(a: Distinct, b: Distinct) -> Distinct:
+    """The counts of one statistic together, in little memory: there may be millions."""
+    values = np.concatenate([a.values, b.values])
+    values.sort(kind="stable")  # two sorted runs: merged in linear time
+    values = values[run_starts(values)]
+    counts = np.zeros(len(values), dtype=np.int64)
+    for one in (a, b):
+        counts[np.searchsorted(values, one.values)] += one.counts
+    return Distinct(values, counts, np.array([len(values)]))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -179,14 +196,15 @@ def most_frequent(result: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return np.where(nothing, values.dtype.type(np.nan), most) if nothing.any() else most
 
 
-def ranked(result: Mapping[str, npt.NDArray[Any]]) -> tuple[npt.NDArray[Any], I64]:
+def ranked(result: Mapping[str, npt.NDArray[Any]], size: int | None = None) -> tuple[npt.NDArray[Any], I64]:
     """The values by falling count, those of equal counts by rising value: the order of a vocabulary.
 
     Args:
         result: The result of `Frequencies` of one statistic (over `all`).
+        size: How many values are wanted at most; None for all.
 
     Returns:
         The values and their counts, `[n]`.
     """
-    order = np.argsort(-result["counts"], kind="stable")
+    order = np.argsort(-result["counts"], kind="stable")[:size]
     return result["values"][order], result["counts"][order]

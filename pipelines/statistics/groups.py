@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.statistics import exact
-from pipelines.statistics.estimators import OnePass
+from pipelines.statistics.estimators import OnePass, run_starts
 from pipelines.statistics.exact import SEGMENT_ROWS, Adder, ExactSum
-from pipelines.statistics.moments import Moments, empty, merge
+from pipelines.statistics.moments import SUMS, Moments, empty
 from pipelines.statistics.summary import Over, Statistics, as_columns, statistics_shape, summarize
 
 F64 = npt.NDArray[np.float64]
@@ -71,8 +71,9 @@ class GroupMoments(OnePass):
         if not len(keys):
             return self.start()
         order = np.argsort(keys, kind="stable")
-        keys, starts = np.unique(keys[order], return_index=True)
-        columns = as_columns(array[order], self.over)
+        keys = keys[order]
+        starts = run_starts(keys)
+        keys, columns = keys[starts], as_columns(array[order], self.over)
         found = _segment_moments(columns, starts * (len(columns) // len(order)))
         shape = statistics_shape(self.over, self.shape)
         return _checked(Grouped(keys.astype(np.int64), found.reshape(len(keys), *shape)))
@@ -83,8 +84,10 @@ class GroupMoments(OnePass):
         Raises:
             ValueError: If there are more than a million groups.
         """
-        keys = np.union1d(a.keys, b.keys)
-        return _checked(Grouped(keys, merge(*(_scatter(one, keys) for one in (a, b)))))
+        keys = np.concatenate([a.keys, b.keys])
+        keys.sort(kind="stable")  # two sorted runs: merged in linear time
+        keys = keys[run_starts(keys)]
+        return _checked(Grouped(keys, _merged(a, b, keys)))
 
     def result(self, state: Grouped) -> dict[str, npt.NDArray[Any]]:
         """`keys` and the statistics of each group."""
@@ -126,15 +129,25 @@ def _checked(groups: Grouped) -> Grouped:
     return groups
 
 
-def _scatter(groups: Grouped, keys: I64) -> Moments:
-    """The moments at the places of their keys among more keys."""
-    values, places = groups.moments, np.searchsorted(keys, groups.keys)
-    shape = (len(keys), *values.count.shape[1:])
-    count, missing = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    low, high = np.full(shape, np.inf), np.full(shape, -np.inf)
-    count[places], missing[places], low[places], high[places] = values.count, values.missing, values.low, values.high
-    total, squares = (one.scatter(places, len(keys)) for one in (values.total, values.squares))
-    return Moments(count, missing, low, high, total, squares)
+def _merged(a: Grouped, b: Grouped, keys: I64) -> Moments:
+    """The moments of the groups of both, at the places of their keys among all keys; made in place, one by one."""
+    size, parts = len(keys), [(one.moments, np.searchsorted(keys, one.keys)) for one in (a, b)]
+
+    def combine(name: str, nothing: float, function: np.ufunc) -> npt.NDArray[Any]:
+        array = getattr(a.moments, name)
+        result = np.full((size, *array.shape[1:]), nothing, dtype=array.dtype)
+        for own, places in parts:
+            result[places] = function(result[places], getattr(own, name))
+        return result
+
+    totals = (exact.added_at([(getattr(own, name), places) for own, places in parts], size) for name in SUMS)
+    return Moments(
+        combine("count", 0, np.add),
+        combine("missing", 0, np.add),
+        combine("low", np.inf, np.minimum),
+        combine("high", -np.inf, np.maximum),
+        *totals,
+    )
 
 
 def _segment_moments(columns: npt.NDArray[Any], starts: I64) -> Moments:
@@ -162,7 +175,9 @@ def _segment_moments(columns: npt.NDArray[Any], starts: I64) -> Moments:
 
 def _segment_sums(columns: npt.NDArray[Any], starts: I64) -> tuple[ExactSum, ExactSum]:
     """The exact sums of each run, which is cut where it is too long for 64-bit integers."""
-    cuts = np.unique(np.concatenate([starts, np.arange(0, len(columns), SEGMENT_ROWS)]))
+    cuts = np.concatenate([starts, np.arange(0, len(columns), SEGMENT_ROWS)])
+    cuts.sort(kind="stable")
+    cuts = cuts[run_starts(cuts)]
     step = max(CHUNK_ELEMENTS // max(columns.shape[1], 1), SEGMENT_ROWS)
     chunks = np.unique(np.searchsorted(cuts, np.arange(0, len(columns), step)))
     ends = np.append(chunks[1:], len(cuts))

@@ -69,7 +69,7 @@ class Moments:
         fields |= {name: ExactSum.from_arrays(arrays, name) for name in SUMS}
         return Moments(**fields)
 
-    def take(self, columns: I64) -> Moments:
+    def take(self, columns: I64 | slice) -> Moments:
         """The moments of some columns, where the shape has one axis."""
         fields: dict[str, Any] = {name: getattr(self, name)[columns] for name in ARRAYS}
         return Moments(**fields, total=self.total.take(columns), squares=self.squares.take(columns))
@@ -250,13 +250,21 @@ def correctly_rounded(values: Moments) -> tuple[F64, F64]:
     """
     shape, size = values.count.shape, values.count.size
     flat = values.reshape(size)
-    mean, std, sure = extended.mean_and_std(flat.total, flat.squares, flat.count)
-    infinite = np.isinf(flat.low) | np.isinf(flat.high)
-    unsure = np.flatnonzero(~sure | infinite | (flat.count == 0))
-    for start in range(0, len(unsure), BAND):  # Python's integers take much memory
-        band = unsure[start : start + BAND]
-        mean[band], std[band] = _rounded(flat.take(band))
+    mean, std = np.empty(size), np.empty(size)
+    for start in range(0, size, BAND):  # products of many digits, and Python's integers, take much memory
+        band = slice(start, start + BAND)
+        mean[band], std[band] = _band_rounded(flat.take(band))
     return mean.reshape(shape), std.reshape(shape)
+
+
+def _band_rounded(values: Moments) -> tuple[F64, F64]:
+    """`correctly_rounded` of some columns: by integers of any length only where 64 bits do not tell."""
+    mean, std, sure = extended.mean_and_std(values.total, values.squares, values.count)
+    infinite = np.isinf(values.low) | np.isinf(values.high)
+    unsure = np.flatnonzero(~sure | infinite | (values.count == 0))
+    if len(unsure):
+        mean[unsure], std[unsure] = _rounded(values.take(unsure))
+    return mean, std
 
 
 def _rounded(values: Moments) -> tuple[F64, F64]:

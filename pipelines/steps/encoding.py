@@ -9,13 +9,10 @@ import numpy as np
 from pydantic import Field
 
 from pipelines.statistics.estimators import Estimator
-from pipelines.statistics.frequencies import Frequencies, ranked
+from pipelines.statistics.frequencies import MOST_DISTINCT, Frequencies, ranked
 from pipelines.steps import graph_ops
-from pipelines.steps.lazy import tf
 from pipelines.steps.options import Count, Integer
-from pipelines.steps.step import Arrays, Constants, Shape, Step, Tensors, Value
-
-MAX_VOCABULARY = 2**22
+from pipelines.steps.step import Arrays, Constants, Shape, Step, Value
 
 
 class Vocabulary(Step):
@@ -43,7 +40,7 @@ class Vocabulary(Step):
         return {"keys": (None,), "ids": (None,)}
 
     def estimator(self, value: Value) -> Estimator:
-        return Frequencies(shape=value.shape, over="all", limit=MAX_VOCABULARY)
+        return Frequencies(shape=value.shape, over="all", limit=MOST_DISTINCT)
 
     def fit(self, result: Arrays, value: Value) -> Constants:
         """The ranks.
@@ -52,26 +49,15 @@ class Vocabulary(Step):
             ValueError: If there is no value, or two of the strings have the same hash, which 63 bits make as good as
                 impossible.
         """
-        values, counts = ranked(result)
+        values, counts = ranked(result, self.size)
         if not len(values):
             raise ValueError("expected a value in the training rows; found none")
-        values = values[counts >= self.min_count][: self.size]
+        values = values[counts >= self.min_count]
         keys = graph_ops.keys_of(values)
         order = np.argsort(keys, kind="stable")
         if (np.diff(keys[order]) == 0).any():
             raise ValueError("two strings of the vocabulary have the same 63-bit hash")
         return {"keys": keys[order], "ids": order.astype(np.int64), "vocabulary": values}
-
-    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        keys = graph_ops.hash_strings(x) if x.dtype == tf.string else tf.cast(x, tf.int64)
-        places, known = graph_ops.find(keys, constants["keys"])
-        size = tf.size(constants["keys"], tf.int64)
-        other = tf.constant(-1, tf.int64)
-        if self.oov_buckets:
-            text = x if x.dtype == tf.string else tf.strings.as_string(keys)
-            other = size + tf.strings.to_hash_bucket_fast(text, self.oov_buckets)
-        ids = tf.concat([constants["ids"], tf.zeros([1], tf.int64)], 0)  # there may be no id to gather
-        return tf.where(known, tf.gather(ids, places), other)
 
 
 class OneHot(Step):
@@ -83,6 +69,3 @@ class OneHot(Step):
 
     def output(self, value: Value) -> Value:
         return dataclasses.replace(value, dtype="float64", shape=(*value.shape, self.classes))
-
-    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        return tf.one_hot(tf.cast(x, tf.int64), self.classes, dtype=tf.float64)

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from pipelines.analyze import fit, graph, rounds
@@ -48,12 +49,17 @@ def learn(config: ResolvedConfig, arrays: dict[str, Any], units: int = 3) -> fit
     return known
 
 
+def packed_of(config: ResolvedConfig, known: fit.Known) -> npt.NDArray[np.float64]:
+    """What was learned, as the vector that the graph takes."""
+    return graph.pack(config.transformed, graph.fitted_arrays(config.transformed, known))
+
+
 class Exported:
     """The graph with what has been learned, as a SavedModel would have it."""
 
     def __init__(self, config: ResolvedConfig, known: fit.Known) -> None:
         self._transformed = config.transformed
-        self._packed = tf.constant(graph.pack(self._transformed, known))
+        self._packed = tf.constant(packed_of(config, known))
 
     @functools.cached_property
     def transform_fn(self) -> Any:

@@ -130,6 +130,8 @@ def frames_of(path):
     return frames
 
 
+RIGHT_CHECKSUMS = ("another tag", "another name", "a length beyond the end", "a bool of 2")
+
 MEMORY = MemoryFileSystem()
 OPTIONS = {"batch_size": 5, "shuffle": False}
 OF_EACH_CHECK = ("a value", "more bytes", "missing", "another tag")
@@ -149,6 +151,10 @@ def damage(whole, kind, *places):
             elif content is not None:
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
                 (place / name).write_bytes(content)
+    if kind in RIGHT_CHECKSUMS:
+        shards.relist(places[0])
+        for place in places[1:]:
+            MEMORY.pipe_file(f"{place}/manifest.json", (places[0] / "manifest.json").read_bytes())
     return message
 
 
@@ -237,6 +243,7 @@ def test_an_integer_of_another_length_is_named(tmp_path, value):
     records = frames_of(path)
     data = records[1][HEADER_BYTES:-FOOTER_BYTES]
     path.write_bytes(records[0] + frame(data[:-10] + value) + records[2])
+    shards.relist(tmp_path / "out")
     with pytest.raises(ShardError, match="record 1: expected varints of ten bytes in feature n; found other bytes"):
         read(tmp_path / "out")
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from pipelines.analyze import graph
 from pipelines.reading.batches import Ragged
-from tests.support.fitting import Exported, fitted, learn, resolve, transform
+from tests.support.fitting import Exported, fitted, learn, packed_of, resolve, transform
 
 FLOATS = [
     {},
@@ -60,9 +60,9 @@ def same(a, b):
 def test_what_is_learned_does_not_depend_on_units_or_order(said):
     columns = arrays()
     config = resolve(columns, {"x": said})
-    packed = [graph.pack(config.transformed, learn(config, columns, units)) for units in (1, 3, 7)]
+    packed = [packed_of(config, learn(config, columns, units)) for units in (1, 3, 7)]
     order = np.random.default_rng(1).permutation(len(columns["g"]))
-    packed.append(graph.pack(config.transformed, learn(config, cut(columns, order), 4)))
+    packed.append(packed_of(config, learn(config, cut(columns, order), 4)))
     assert len({one.tobytes() for one in packed}) == 1
 
 
@@ -97,7 +97,7 @@ def test_words_and_classes_in_every_batch():
         "g": {"normalize": "none"},
     }
     config = resolve(WORDS, said)
-    packed = {graph.pack(config.transformed, learn(config, WORDS, units)).tobytes() for units in (1, 3, 7)}
+    packed = {packed_of(config, learn(config, WORDS, units)).tobytes() for units in (1, 3, 7)}
     assert len(packed) == 1
     apply = fitted(WORDS, said)
     whole = apply(WORDS)
@@ -116,7 +116,7 @@ def test_a_group_that_is_the_only_one_and_one_that_is_empty():
 def test_units_without_rows_add_nothing():
     columns = arrays(5)
     config = resolve(columns, {"x": {"impute": "median", "normalize": ["log1p", "zscore"]}})
-    packed = {graph.pack(config.transformed, learn(config, columns, units)).tobytes() for units in (1, 5, 9)}
+    packed = {packed_of(config, learn(config, columns, units)).tobytes() for units in (1, 5, 9)}
     assert len(packed) == 1
 
 
@@ -159,7 +159,7 @@ def test_the_values_do_not_depend_on_how_the_graph_is_run(tmp_path):
     arrays = {f"x{number}": x for number in range(len(steps))}
     said = {f"x{number}": {"normalize": step, "dtype": "float64"} for number, step in enumerate(steps)}
     config = resolve(arrays, said)
-    packed = graph.pack(config.transformed, learn(config, arrays))
+    packed = packed_of(config, learn(config, arrays))
     module = tf.Module()
     module.transform_fn = tf.function(lambda inputs: graph.preprocess(inputs, packed, config.transformed))
     module.transform_fn.get_concrete_function({name: tf.TensorSpec([None, 6], tf.float64) for name in arrays})

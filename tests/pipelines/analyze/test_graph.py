@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from pipelines.analyze import graph as preprocessing
-from tests.support.fitting import Exported, learn, resolve, transform
+from tests.support.fitting import Exported, learn, packed_of, resolve, transform
 
 
 def columns():
@@ -27,7 +27,7 @@ def test_what_is_learned_is_packed_and_unpacked():
     known = learn(config, columns())
     features = config.transformed
     assert [f.name for f in features] == ["g", "id", "w", "x"]
-    found = preprocessing.unpack(tf.constant(preprocessing.pack(features, known)), features)
+    found = preprocessing.unpack(tf.constant(packed_of(config, known)), features)
     assert found["id"] == []
     for feature in features:
         for step, constants, tensors in zip(

@@ -1,10 +1,14 @@
 """How often the training rows are read, and what each round gathers."""
 
+import numpy as np
 import pytest
 
 from pipelines.analyze.rounds import inputs_of, schedule
+from pipelines.errors import DataError
+from pipelines.statistics import groups
 from pipelines.statistics.quantiles import Quantiles
-from tests.support.fitting import resolve_one
+from pipelines.steps import encoding
+from tests.support.fitting import learn, resolve, resolve_one
 
 
 @pytest.mark.parametrize(
@@ -59,3 +63,26 @@ def test_all_features_share_the_rounds():
     assert [{need.feature for need in needs} for needs in found[:2]] == [{"a", "b", "c", "d"}, {"a"}]
     assert schedule(features[4:]) == ()
     assert inputs_of([resolve_one("float32", (), name="z", by="g", mask="m")]) == ("g", "m", "z")
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"by": "g", "normalize": "zscore"}, "feature x: expected at most 9 groups; found 10 or more"),
+        ({"normalize": "vocabulary"}, "feature x: vocabulary: expected at most 9 distinct values; found 10 or more"),
+    ],
+)
+@pytest.mark.parametrize("units", [1, 2])
+def test_what_is_more_than_is_counted_is_an_error_that_names_the_feature(said, message, units, monkeypatch):
+    monkeypatch.setattr(groups, "GROUPS", 9)
+    monkeypatch.setattr(encoding, "MOST_DISTINCT", 9)
+    x = np.arange(10) if "vocabulary" in said.values() else np.arange(10.0)
+    columns = {"x": x, "g": np.arange(10)}
+    with pytest.raises(DataError, match=message):
+        learn(resolve(columns, {"x": said}), columns, units)
+
+
+def test_the_most_frequent_of_many_values_is_found():
+    x = np.append(np.arange(70_000.0), [7.0, np.nan])
+    config = resolve({"x": x}, {"x": {"impute": "most_frequent", "normalize": "none"}})
+    assert learn(config, {"x": x}, 2)["x"].constants[0]["fill"] == 7

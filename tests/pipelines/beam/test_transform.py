@@ -81,9 +81,16 @@ def test_the_data_set_is_that_of_a_build(tmp_path, config):
 
 @pytest.mark.slow
 def test_a_function_of_ones_own(tmp_path):
-    """tf.transform's own sums depend on the batches in their last bits, so shards are compared row by row."""
+    """tf.transform's own sums depend on the batches in their last bits, so shards are compared row by row.
+
+    What is left to the configuration has no such bits.
+    """
     (tmp_path / "mine.py").write_text(MODULE)
-    config = {"preprocessing_fn": f"{tmp_path}/mine.py:scale", "shard_bytes": 4096}
+    config = {
+        "preprocessing_fn": f"{tmp_path}/mine.py:scale",
+        "features": {"w": {"normalize": "zscore"}},
+        "shard_bytes": 4096,
+    }
     source = make_source(tmp_path / "src")
     run(source, tmp_path / "out", config)
     make(source, tmp_path / "built", **config)
@@ -96,6 +103,7 @@ def test_a_function_of_ones_own(tmp_path):
         for ours, theirs in zip(found, built, strict=True):
             assert ours.keys() == theirs.keys()
             np.testing.assert_array_equal(ours["labels"], theirs["labels"])
+            np.testing.assert_array_equal(ours["w"], theirs["w"])
             np.testing.assert_allclose(ours["x"], theirs["x"], rtol=1e-6)
 
 

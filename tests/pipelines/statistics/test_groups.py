@@ -2,6 +2,7 @@
 
 import functools
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -100,3 +101,24 @@ def test_too_many_groups_are_refused(monkeypatch):
         with pytest.raises(ValueError, match="expected at most 9 groups; found 10 or more"):
             find(values, keys, cuts=cuts)
     assert len(find(values[1:], keys[1:])["keys"]) == 9
+
+
+def nbytes(one):
+    arrays = [one.keys, *one.moments.to_arrays().values()]
+    return sum(array.nbytes for array in arrays)
+
+
+def test_many_groups_are_merged_in_little_more_memory_than_they_take():
+    estimator, values = GroupMoments(shape=(), over="all"), R.standard_normal(150_000).astype("float32")
+    found = [estimator.accumulate(estimator.start(), (values, R.permutation(150_000) + shift)) for shift in (0, 9)]
+    estimator.result(found[0])
+    tracemalloc.start()
+    merged = estimator.merge(*found)
+    merging = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    held = tracemalloc.get_traced_memory()[0]
+    estimator.result(merged)
+    rounding = tracemalloc.get_traced_memory()[1] - held
+    tracemalloc.stop()
+    assert merging < 2.5 * nbytes(merged)
+    assert rounding < nbytes(merged)
