@@ -80,7 +80,7 @@ npyflow_pip() {
 # The output goes to a log; a person sees that it moves on.
 npyflow_install() {
   local log="$VENV/install.log"
-  npyflow_pip --editable "$ROOT[pipelines,hdf5,zarr,s3,gcs,demo,docs,dev]" 2>&1 | tee "$log" |
+  npyflow_pip --editable "$ROOT[pipelines,hdf5,zarr,arrayrecord,s3,gcs,demo,docs,dev]" 2>&1 | tee "$log" |
     while IFS= read -r line; do
       case "$line" in
         "Resolved "*) npyflow_say "  packages found" ;;
