@@ -1,7 +1,10 @@
 """`Analyze` and `Transform` between `ReadNpy` and `WriteDataset` are a build."""
 
+import atexit
 import dataclasses
 import pathlib
+import tempfile
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -80,12 +83,20 @@ def test_the_data_set_is_that_of_a_build(tmp_path, config):
 
 
 @pytest.mark.slow
-def test_a_function_of_ones_own(tmp_path):
+def test_a_function_of_ones_own(tmp_path, monkeypatch):
     """tf.transform's own sums depend on the batches in their last bits, so shards are compared row by row."""
+    at_end: list[Callable[[], None]] = []
+    monkeypatch.setattr(atexit, "register", at_end.append)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
     (tmp_path / "mine.py").write_text(MODULE)
     config = {"preprocessing_fn": f"{tmp_path}/mine.py:scale", "shard_bytes": 4096}
     source = make_source(tmp_path / "src")
     run(source, tmp_path / "out", config)
+    assert list((tmp_path / "temporary").glob("npyflow-analysis-*"))
+    for end in at_end:
+        end()
+    assert not list((tmp_path / "temporary").glob("*npyflow-*"))
     make(source, tmp_path / "built", **config)
     assert pipelines.verify(str(tmp_path / "out")).problems == ()
     for split in ("train", "validation", "test"):
