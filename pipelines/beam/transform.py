@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
 import os
-import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -51,7 +52,8 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
         Args:
             source: What has read the rows, with their configuration.
             temp_location: A directory that all workers share and TensorFlow can write to, for a `preprocessing_fn`;
-                that of the pipeline's options, or one on this machine, unless said.
+                that of the pipeline's options, unless said: what is written there stays, in `tftransform_tmp`. With
+                neither it is a directory of this machine, which is removed when the program ends.
 
         Raises:
             ConfigError: If the rows have no key.
@@ -97,7 +99,7 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
         place = self._temp_location or training.pipeline.options.view_as(GoogleCloudOptions).temp_location
         adapter = tensor_adapter_config(config.graph_features)
         batches = training | "ToRecordBatch" >> beam.Map(_to_flat_lists, adapter.arrow_schema)
-        place = place or tempfile.mkdtemp(prefix="npyflow-analysis-")
+        place = place or _kept_until_the_end()
         constants = files.join(place, f"constants-{uuid.uuid4().hex}")
         with tft_beam.Context(temp_dir=place), constants_kept(constants):
             function = combine(config, packed)
@@ -105,6 +107,13 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
             written = os.path.join(tft_beam.Context.create_base_temp_dir(), "written")
             done = transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(written)
         return done | "ReadWritten" >> beam.Map(_read_written, written, config.custom, constants)
+
+
+def _kept_until_the_end() -> str:
+    """A directory of this machine that goes with this process: nothing else tells when a pipeline has run."""
+    kept = contextlib.ExitStack()
+    atexit.register(kept.close)
+    return kept.enter_context(temporary_directory("analysis"))
 
 
 def training_rows(batch: Columns, key: str, plan: Plan) -> Iterator[Columns]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
+from pipelines.config.splits import BlockSplits, ColumnSplits
 from pipelines.forecast.estimate import shard_row_bytes
 from pipelines.output.directory import Output, OutputError, read_manifest
 from pipelines.plan.plan import Plan
@@ -16,8 +17,8 @@ from pipelines.storage import directories, files
 def check_space(plan: Plan, output: Output, arrays: Arrays | None) -> None:
     """Compares the free space of a local directory with what a build or an append is certain to write.
 
-    That is less than the forecast where a filter drops rows, or where rows vary in size. What an unfinished run has
-    left counts as free: it is gone on with, or removed.
+    That is less than the forecast where a filter or the splits drop rows, or where rows vary in size. What an
+    unfinished run has left counts as free: it is gone on with, or removed.
 
     Raises:
         OutputError: If there is too little.
@@ -42,7 +43,7 @@ def check_space(plan: Plan, output: Output, arrays: Arrays | None) -> None:
 
 def least_bytes(plan: Plan) -> int:
     """What the shards take at least: exactly that where no row can be dropped and all have one size."""
-    if plan.config.filter is not None:
+    if plan.config.filter is not None or isinstance(plan.config.splits, (BlockSplits, ColumnSplits)):
         return 0
     fixed = [spec.row_bytes for spec in plan.specs if not spec.variable]
     row_bytes = shard_row_bytes(plan) if len(fixed) == len(plan.specs) else sum(fixed)

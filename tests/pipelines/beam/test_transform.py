@@ -1,7 +1,10 @@
 """`Analyze` and `Transform` between `ReadNpy` and `WriteDataset` are a build."""
 
+import atexit
 import dataclasses
 import pathlib
+import tempfile
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -82,11 +85,15 @@ def test_the_data_set_is_that_of_a_build(tmp_path, config):
 
 
 @pytest.mark.slow
-def test_a_function_of_ones_own(tmp_path):
+def test_a_function_of_ones_own(tmp_path, monkeypatch):
     """tf.transform's own sums depend on the batches in their last bits, so shards are compared row by row.
 
     What is left to the configuration has no such bits, nor has what npyflow's analyzers learn.
     """
+    at_end: list[Callable[[], None]] = []
+    monkeypatch.setattr(atexit, "register", at_end.append)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
     (tmp_path / "mine.py").write_text(MODULE)
     config = {
         "preprocessing_fn": f"{tmp_path}/mine.py:scale",
@@ -95,6 +102,10 @@ def test_a_function_of_ones_own(tmp_path):
     }
     source = make_source(tmp_path / "src")
     run(source, tmp_path / "out", config)
+    assert list((tmp_path / "temporary").glob("npyflow-analysis-*"))
+    for end in at_end:
+        end()
+    assert not list((tmp_path / "temporary").glob("*npyflow-*"))
     make(source, tmp_path / "built", **config)
     out, built = ((tmp_path / name / "fitted.npz").read_bytes() for name in ("out", "built"))
     assert out == built

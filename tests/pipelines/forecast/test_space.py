@@ -67,7 +67,7 @@ def test_arrays_in_memory_are_written_too(free, tmp_path):
         builds.build({"x": x}, tmp_path / "out", PLAIN)
 
 
-@pytest.mark.parametrize("said", [{}, {"filter": "keep"}])
+@pytest.mark.parametrize("said", [{}, {"filter": "keep"}, {"splits": {"column": "keep", "names": ["train"]}}])
 def test_only_what_is_certain_is_asked_for(said, tmp_path):
     arrays = {"x.npy": np.ones((ROWS, 4), np.float32), "keep.npy": np.arange(ROWS) % 2, "t.npy": np.full(ROWS, "aé")}
     config = parse_config({"features": {"x": {"normalize": "none"}}, "splits": {"train": 1}} | said)
