@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from loaders.tensorflow.dataset import load
     from loaders.tensorflow.keras import BackupAndRestore, KerasState, track
     from loaders.tensorflow.loader import Loader
+    from loaders.tensorflow.tfrecords import tfrecords
     from loaders.transform.forward import Forward, forward
     from loaders.transform.inverse import Inverse, inverse
 
@@ -57,6 +58,7 @@ _HOMES = {
     "inverse": "loaders.transform.inverse",
     "load": "loaders.tensorflow.dataset",
     "open": "loaders.data_set",
+    "tfrecords": "loaders.tensorflow.tfrecords",
     "track": "loaders.tensorflow.keras",
 }
 """The module that each public name is in."""
@@ -92,6 +94,7 @@ __all__ = [
     "load",
     "numpy",
     "open",
+    "tfrecords",
     "torch",
     "track",
 ]

@@ -12,3 +12,5 @@ def test_every_example_runs(tmp_path):
     assert "fixed_size_list<element: float>[16]" in said
     assert "(16,)" in said
     assert "{'role': 'label'" in said
+    read, there = said.split("\nrows ")[-1].split()
+    assert read == there
