@@ -38,16 +38,16 @@ def of_steps(
 
 
 def read_packed(fitted: str, features: Sequence[ResolvedFeature]) -> npt.NDArray[np.float64]:
-    """The constants of the steps of some features, packed, of the file that has them; there is none without steps."""
-    return graph.pack(features, load_arrays(files.read_bytes(fitted)) if features else {})
+    """The constants of the steps of some features, packed, of the file that has them."""
+    return graph.pack(features, load_arrays(files.read_bytes(fitted)))
 
 
-def combine(config: ResolvedConfig, packed: beam.PCollection[Any]) -> PreprocessingFn:
+def combine(config: ResolvedConfig, packed: beam.PCollection[Any] | None) -> PreprocessingFn:
     """A user's function, and beside it the steps of the features that it leaves to the configuration.
 
     Args:
         config: The configuration, which names a function.
-        packed: One element, the constants of the steps.
+        packed: One element, the constants of the steps; None where it leaves no feature to them.
     """
     assert config.custom is not None
     own = Prepared(load_function(config.custom.place), config.graph_features)

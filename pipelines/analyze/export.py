@@ -61,7 +61,7 @@ class Export(beam.PTransform):  # type: ignore[misc]
         no_rows = beam.Create([], reshuffle=False)
         batches = fitted.pipeline | "ReadRecordBatches" >> (read if custom.phases else no_rows)
         take = Recorded(read_packed, self._output.errors)
-        packed = fitted | "TakeConstants" >> beam.Map(take, config.transformed)
+        packed = fitted | "TakeConstants" >> beam.Map(take, config.transformed) if config.transformed else None
         constants = self._output.temporary("constants")
         with errors_recorded(self._output.errors), constants_kept(constants):
             transform_fn = (batches, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(combine(config, packed))
@@ -69,7 +69,9 @@ class Export(beam.PTransform):  # type: ignore[misc]
         written = os.path.join(tft_beam.Context.create_base_temp_dir(), "written")
         done = transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(written)
         put = Recorded(_put_transform, self._output.errors)
-        return done | "PutTransform" >> beam.Map(put, written, self._output, custom, constants)
+        # Not before the statistics are there: what follows marks all as done.
+        after = beam.pvalue.AsSingleton(fitted)
+        return done | "PutTransform" >> beam.Map(put, written, self._output, custom, constants, after)
 
 
 @contextlib.contextmanager
@@ -203,7 +205,7 @@ def _local_directory(output: Output) -> Iterator[str]:
         directories.remove_tree(directory)
 
 
-def _put_transform(_: object, written: str, output: Output, custom: Custom, constants: str) -> None:
+def _put_transform(_: object, written: str, output: Output, custom: Custom, constants: str, __: object) -> None:
     """Copies a transform from where TensorFlow has written it to the output, with what the function has learned."""
     add_constants(read_constants(custom, constants), output.staged)
     for name, data in read_written(written):

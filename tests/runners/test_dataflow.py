@@ -45,7 +45,6 @@ COMPOSITES = (  # whose inside is Beam's or tf.transform's
 )
 
 STEPS = [
-    "Analyze/LearnFromRows/KnowNothing",
     "Analyze/LearnFromRows/AddUnits0/List",
     "Analyze/LearnFromRows/AddUnits0/Reshuffle",
     "Analyze/LearnFromRows/AddUnits0/Call",
