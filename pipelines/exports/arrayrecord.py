@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from loaders.format.encode import encode_records, encode_variable_records
 from loaders.format.frames import FOOTER_BYTES, HEADER_BYTES, record_layout
+from loaders.format.manifest import Manifest
 from loaders.format.records import Columns
 from loaders.format.spec import FeatureSpec, is_variable
 from pipelines.exports.protocol import Piece, Target, as_numpy
+from pipelines.publish import tfds
 from pipelines.reading.stored import to_ragged
 
 GROUP_OF_ONE = "group_size:1"
 """Each record is compressed by itself, so that one row is read without those beside it."""
+
+TEMPLATE = "{SPLIT}/{SPLIT}-{SHARD_X_OF_Y}.{FILEFORMAT}"
 
 
 class ArrayRecord(Target):
@@ -29,6 +33,13 @@ class ArrayRecord(Target):
             for frame in _frames(features, columns):
                 writer.write(frame[HEADER_BYTES:-FOOTER_BYTES])
         writer.close()
+
+    def describe(self, manifest: Manifest, pieces: Sequence[Piece]) -> Mapping[str, bytes]:
+        """What TensorFlow Datasets needs to open it."""
+        rows: dict[str, list[int]] = {}
+        for piece in pieces:
+            rows.setdefault(piece.split, []).append(piece.stop - piece.start)
+        return tfds.describe(manifest, {split: (TEMPLATE, found) for split, found in rows.items()}, "array_record")
 
 
 def _frames(features: Sequence[FeatureSpec], columns: Columns) -> Iterator[bytes]:

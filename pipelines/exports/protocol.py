@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,10 @@ class Target(abc.ABC):
             batches: The columns of its rows, some at a time, as `stored.read_shard` has them.
             directory: A local directory, empty: each file is written as it is to lie in the export.
         """
+
+    def describe(self, manifest: Manifest, pieces: Sequence[Piece]) -> Mapping[str, bytes]:
+        """The files, by name, that say what all pieces are, once these are there."""
+        return {}
 
 
 def cut(split: str, sizes: Sequence[int]) -> list[Piece]:

@@ -99,6 +99,8 @@ class Export:
             run_pipeline(beam_options, output=self.output.root, errors=errors) as pipeline,
         ):
             pipeline | "Export" >> Distribute(write_piece, left, reference, workers=pool, errors=errors)
+        for name, data in self.target.describe(self.manifest, pieces).items():
+            self.output.put(name, data)
         directories.remove_tree(self.output.build, last=os.path.basename(names.STATE))
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loaders.format import names
@@ -26,19 +26,37 @@ def make_files(manifest: Manifest) -> dict[str, bytes]:
     templates = {split: _template(split, manifest.shards(split)) for split in manifest.splits if manifest.rows(split)}
     if manifest.rows_per_record > 1 or None in templates.values():
         return {}
-    splits = [
+    return describe(
+        manifest,
+        {
+            split: (str(template), [shard.rows for shard in manifest.shards(split)])
+            for split, template in templates.items()
+        },
+        "tfrecord",
+    )
+
+
+def describe(manifest: Manifest, splits: Mapping[str, tuple[str, Sequence[int]]], file_format: str) -> dict[str, bytes]:
+    """Both files by name.
+
+    Args:
+        manifest: Of the data set whose rows they are.
+        splits: For each split the pattern that gives its files, and how many rows each has.
+        file_format: What the files are, as TensorFlow Datasets calls it.
+    """
+    kind = {"name": "npyflow", "version": VERSION, "fileFormat": file_format}
+    described = [
         {
             "name": split,
             "filepathTemplate": template,
-            "shardLengths": [str(shard.rows) for shard in manifest.shards(split)],
+            "shardLengths": [str(count) for count in rows],
             "numBytes": str(sum(shard.bytes for shard in manifest.shards(split))),
         }
-        for split, template in templates.items()
+        for split, (template, rows) in splits.items()
     ]
-    kind = {"name": "npyflow", "version": VERSION, "fileFormat": "tfrecord"}
     features = {spec.name: _feature(spec) for spec in manifest.features}
     found = (
-        {**kind, **_pair(manifest), "splits": splits},
+        {**kind, **_pair(manifest), "splits": described},
         {"pythonClassName": f"{_PACKAGE}.features_dict.FeaturesDict", "featuresDict": {"features": features}},
     )
     return dict(zip(names.OF_TFDS, map(_dump, found), strict=True))

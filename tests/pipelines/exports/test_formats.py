@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 import webdataset
 import zarr
 from array_record.python.array_record_module import ArrayRecordReader
@@ -118,6 +119,16 @@ def test_array_record_holds_what_a_data_set_of_one_row_a_record_holds(numbers, t
     ]
     written = tf.data.TFRecordDataset(sorted(map(str, (single / "train").iterdir())))
     assert found == list(written.as_numpy_iterator())
+
+
+def test_tensorflow_datasets_reads_array_records_at_random(small, tmp_path):
+    export(small, tmp_path / "out", "arrayrecord")
+
+    source = tfds.builder_from_directory(str(tmp_path / "out")).as_data_source(split="train")
+    assert len(source) == 53
+    for number in (52, 0, 30):
+        assert source[number]["n"] == stored(small)[number]["n"]
+        assert_same_bits(source[number]["x"], stored(small)[number]["x"])
 
 
 def test_array_record_of_rows_of_any_length(uneven, tmp_path):
