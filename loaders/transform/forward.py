@@ -258,7 +258,7 @@ def of_data_set(root: str, manifest: Manifest, *, as_stored: bool = False) -> Fo
         manifest.config,
         read_arrays(posixpath.join(root, manifest.place(names.FITTED))) or {},
         features=manifest.transformed or manifest.features,
-        sources=manifest.sources,
+        sources=manifest.sources or manifest.features,  # older data sets do not say what the sources were
         as_stored=stored if as_stored else (),
     )
 

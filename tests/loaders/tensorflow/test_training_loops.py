@@ -145,7 +145,8 @@ def test_raw_features_are_transformed_by_the_loader(tmp_path, features):
 
     # Before or after the copy to a device; and what augments, sees what is transformed.
     raw = Loader(tmp_path / "out", "train", batch_size=4, epochs=2, transform=False)
-    assert_same(arrays(raw), list(numpy_loader.Loader(tmp_path / "out", "train", batch_size=4, epochs=2)))
+    stored = numpy_loader.Loader(tmp_path / "out", "train", batch_size=4, epochs=2, transform=False)
+    assert_same(arrays(raw), list(stored))
 
     def doubled(batch, rng):
         assert batch["image"].dtype == np.float32

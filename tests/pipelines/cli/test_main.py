@@ -450,14 +450,19 @@ def small(tmp_path):
     return tmp_path / "small"
 
 
+def damage(root):
+    """Changes one bit of a shard."""
+    path = next(root.glob("test/*.tfrecord"))
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
 def test_each_command_tells_machines_what_it_has_found(small, source, capsys):
     def told(*command):
         run(*command, "--json", "-")
         return json.loads(capsys.readouterr().out)  # and nothing else
 
-    verified = told("verify", small)
-    assert (verified["rows"], verified["shards"]) == (10, 2)
-    assert [problem["expected"] for problem in verified["problems"]] == ["CRC-32C 00000000"] * 2  # as it was made
     leaks = told("leakage", small)
     assert (leaks["rows"], leaks["distinct"], leaks["pairs"][0]["splits"]) == (10, 2, ["train", "test"])
     found = told("inspect", small)
@@ -466,10 +471,16 @@ def test_each_command_tells_machines_what_it_has_found(small, source, capsys):
     sources = told("inspect", source)
     assert {feature["feature"] for feature in sources["features"]} == {"x", "labels"}
     assert sources["config"]["splits"]
+    damage(small)
+    verified = told("verify", small)
+    assert (verified["rows"], verified["shards"]) == (10, 2)
+    (problem,) = verified["problems"]
+    assert problem["expected"].startswith("in record 1 checksum ")
 
 
 def test_quiet_commands_print_errors_alone(small, capsys):
-    assert run("inspect", small, "--quiet") == 0
+    assert run("inspect", small, "--quiet") == run("verify", small, "--quiet") == 0
+    damage(small)
     assert run("verify", small, "--quiet") == 1
     assert run("verify", small / "nothing", "--quiet") == 1
     captured = capsys.readouterr()
