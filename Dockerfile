@@ -10,7 +10,7 @@ WORKDIR /opt/npyflow
 COPY constraints.txt setup.py pyproject.toml README.md LICENSE ./
 COPY loaders loaders
 COPY pipelines pipelines
-RUN pip install --no-cache-dir --constraint constraints.txt '.[pipelines,hdf5,zarr,s3,gcs,azure]' && pip check
+RUN pip install --no-cache-dir --constraint constraints.txt '.[pipelines,hdf5,zarr,arrayrecord,s3,gcs,azure]' && pip check
 
 # From elsewhere, so that what was installed is imported: there is no image if that fails.
 WORKDIR /tmp

@@ -63,15 +63,17 @@ setup(
             "tfx-bsl>=1.21,<1.22",
             "threadpoolctl>=3.8",
         ],
-        # For sources in HDF5 files and Zarr stores.
+        # For sources in HDF5 files and Zarr stores, and `npyflow export --to zarr`.
         "hdf5": ["h5py>=3.10"],
         "zarr": ["zarr>=3.1"],
+        # For `npyflow export --to arrayrecord`.
+        "arrayrecord": ["array_record>=0.6"],
         # For sources and data sets in `s3://`, `gs://`, and `abfs://`.
         "s3": ["s3fs>=2024.10"],
         "gcs": ["gcsfs>=2024.10"],
         "azure": ["adlfs>=2024.7"],
         # For `loaders.torch` and `loaders.jax`.
-        "torch": ["torch>=2.4", "torchdata>=0.11"],
+        "torch": ["torch>=2.4", "torchdata>=0.11", "array-api-compat>=1.12"],
         "jax": ["jax>=0.4.30"],
         # Read only for the arrays that these packages carry.
         "demo": [
@@ -97,6 +99,7 @@ setup(
             "scikit-learn>=1.5",
             "setuptools>=77",
             "tensorflow-datasets>=4.9",
+            "webdataset>=1.0",
         ],
     },
     entry_points={"console_scripts": ["npyflow = pipelines.cli.main:main"]},

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from loaders.reading.prefetch import AUTOTUNE
     from loaders.reading.rows import Rows
     from loaders.sampling.mixture import Mixture
+    from loaders.sampling.packed import Packed
     from loaders.sampling.weighted import WeightedLoader, balanced
     from loaders.storage.damage import DamagedRecord
     from loaders.storage.store import ShardError
     from loaders.tensorflow.dataset import load
     from loaders.tensorflow.keras import BackupAndRestore, KerasState, track
     from loaders.tensorflow.loader import Loader
+    from loaders.tensorflow.tfrecords import tfrecords
+    from loaders.transform.forward import Forward, forward
     from loaders.transform.inverse import Inverse, inverse
 
 _HOMES = {
@@ -35,12 +38,14 @@ _HOMES = {
     "DamagedRecord": "loaders.storage.damage",
     "DataSet": "loaders.data_set",
     "FeatureSpec": "loaders.format.spec",
+    "Forward": "loaders.transform.forward",
     "Inverse": "loaders.transform.inverse",
     "KerasState": "loaders.tensorflow.keras",
     "Loader": "loaders.tensorflow.loader",
     "Manifest": "loaders.format.manifest",
     "ManifestError": "loaders.format.manifest",
     "Mixture": "loaders.sampling.mixture",
+    "Packed": "loaders.sampling.packed",
     "RecordError": "loaders.format.records",
     "Rows": "loaders.reading.rows",
     "ShardError": "loaders.storage.store",
@@ -49,9 +54,11 @@ _HOMES = {
     "WeightedLoader": "loaders.sampling.weighted",
     "balanced": "loaders.sampling.weighted",
     "fold": "loaders.order.splits",
+    "forward": "loaders.transform.forward",
     "inverse": "loaders.transform.inverse",
     "load": "loaders.tensorflow.dataset",
     "open": "loaders.data_set",
+    "tfrecords": "loaders.tensorflow.tfrecords",
     "track": "loaders.tensorflow.keras",
 }
 """The module that each public name is in."""
@@ -64,12 +71,14 @@ __all__ = [
     "DamagedRecord",
     "DataSet",
     "FeatureSpec",
+    "Forward",
     "Inverse",
     "KerasState",
     "Loader",
     "Manifest",
     "ManifestError",
     "Mixture",
+    "Packed",
     "RecordError",
     "Rows",
     "ShardError",
@@ -79,11 +88,13 @@ __all__ = [
     "augment",
     "balanced",
     "fold",
+    "forward",
     "inverse",
     "jax",
     "load",
     "numpy",
     "open",
+    "tfrecords",
     "torch",
     "track",
 ]

@@ -20,6 +20,8 @@ from loaders.options import TensorFlowKeywords, TensorFlowOptions, shows
 from loaders.reading import columns
 from loaders.reading.rows import Rows
 from loaders.storage.files import read_arrays, read_manifest
+from loaders.transform.forward import Forward, of_data_set
+from loaders.transform.ops import framework
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -96,18 +98,36 @@ class DataSet:
 
     @functools.cached_property
     def transform(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-        """A function from a batch of `load(..., transform=False)` to the batch that `load` gives otherwise.
+        """A function from a batch of the stored features to the batch of transformed ones.
 
-        It runs where the batch lies, on a GPU too, so that the fewer bytes of raw values can be copied to a device and
-        transformed there. The SavedModel is loaded at the first use.
+        It takes tensors of TensorFlow, as `load(..., transform=False)` yields them, by the SavedModel; and arrays of
+        NumPy, PyTorch and JAX, as the other loaders yield them, as `Forward` does. It runs where the batch lies, on a
+        GPU too: so the fewer bytes of raw values are copied to a device and transformed there. What was learned is
+        loaded at the first use.
 
         Raises:
-            ManifestError: If the shards hold no feature as it is in the sources, or the SavedModel is not as the
-                manifest lists it, or does more than compute and the data set was not opened with `trust`.
+            ManifestError: If the shards hold no feature as it is in the sources. When it is called with tensors of
+                TensorFlow, if the SavedModel is not as the manifest lists it, or does more than compute and the data
+                set was not opened with `trust`. With others, if the transform is a function of the user's own.
         """
+        if self.manifest.transformed is None:
+            raise ManifestError(f"{self.root}: expected a data set with a feature of `store: raw`; found none")
+        return self._transform
+
+    def _transform(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        if any(framework(values) == "tensorflow" for values in batch.values()):
+            return self._graph(batch)
+        return self._steps(batch)
+
+    @functools.cached_property
+    def _graph(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         from loaders.transform.applying import Transform, on_device  # with TensorFlow, which only this needs
 
         return on_device(Transform(self.root, self.manifest, trust=self.trust))
+
+    @functools.cached_property
+    def _steps(self) -> Forward:
+        return of_data_set(self.root, self.manifest, as_stored=True)
 
     @shows(TensorFlowOptions)
     def load(self, split: str, **options: Unpack[TensorFlowKeywords]) -> tf.data.Dataset:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from loaders.augment import augmentation
+from loaders.buffers import Buffers
 from loaders.format.spec import FeatureSpec
 from loaders.options import Keywords, Options, check_local, check_shard, shows
 from loaders.order import hashing, splits, state
@@ -17,7 +18,6 @@ from loaders.order.epoch import Position, ShardOptions
 from loaders.order.position import Cursor, IterationSpan, make_cursor
 from loaders.order.splits import View, ViewChunks
 from loaders.reading import columns
-from loaders.reading.buffers import Buffers
 from loaders.reading.choosing import rows_where
 from loaders.reading.loader import ResumableLoader
 from loaders.reading.prefetch import AUTOTUNE, Prefetcher
@@ -28,6 +28,7 @@ from loaders.storage.damage import SkippedRecords
 from loaders.storage.files import read_manifest
 from loaders.storage.shards import Shards
 from loaders.storage.store import make_cache
+from loaders.transform.forward import of_data_set
 
 if TYPE_CHECKING:
     from loaders.storage.cache import Cache
@@ -47,10 +48,8 @@ class Loader(ResumableLoader):
     one stream it is that of `loaders.load`. A loader that is iterated again goes on with the next epochs, and one that
     was left counts as if it had ended; after `load_state_dict` it goes on at the state.
 
-    Features that the shards hold as they are in the sources (`store: raw`) come as they are: the transform is a
-    TensorFlow graph.
-
-    It has no options that need TensorFlow: `transform`, `map_fn`, `device`, `ragged`, and buckets.
+    It has no options that need TensorFlow: `map_fn`, `device`, `ragged`, and buckets. What a function of the user's own
+    makes of raw features does, too: they come as they are with `transform=False` alone.
 
     Args:
         root: The directory of a finished build, in any file system that fsspec reads. Local shards are memory-mapped,
@@ -83,7 +82,7 @@ class Loader(ResumableLoader):
 
     @property
     def features(self) -> tuple[FeatureSpec, ...]:
-        """The features that are read, sorted by name, as the shards hold them."""
+        """The features of a batch, sorted by name."""
         return self._arrays.features
 
     def next_epoch(self, epoch: int) -> int:
@@ -129,9 +128,10 @@ class ArrayBatches:
         skipped: Where rows are noted that cannot be read; None if they are an error.
 
     Attributes:
-        features: The features that are read, sorted by name.
+        features: The features of a batch, sorted by name.
 
     Raises:
+        ManifestError: If features are to be transformed that a function of the user's own transforms.
         ValueError: If the features do not fit the options.
     """
 
@@ -147,15 +147,21 @@ class ArrayBatches:
     ) -> None:
         self._view, self._deal, self._identity = view, cursor.deal, cursor.identity
         self._options, self._skipped = options, skipped
-        features = columns.choose(view.manifest.features, options.features)
+        transforms = options.transform and view.manifest.transformed is not None
+        self._transform = of_data_set(root, view.manifest, as_stored=True) if transforms else None
+        features = self._transform.features if self._transform else view.manifest.features
+        features = columns.choose(features, options.features)
         padded = options.remainder == "pad"
         columns.check_names(features, mask=padded)
         self._arrange = ToSupervised(features, mask=padded) if options.as_supervised else None
         names = self._arrange.needed if self._arrange else tuple(feature.name for feature in features)
+        self.features = tuple(feature for feature in features if feature.name in names)
+        if self._transform:
+            self._transform = self._transform.only(names)
+            names = self._transform.inputs
         self._shards = Shards(
             root, view.manifest, view.split, names=names, cache=cache, data_set=cursor.identity.fingerprint
         )
-        self.features = self._shards.features
         self._chunks = ViewChunks.of(self._shards.chunks, view.ranges)
         self._buffers = Buffers()
         self._held: HeldRows | None = None
@@ -199,9 +205,11 @@ class ArrayBatches:
     def _finish(self, raw: RawBatch) -> Any:
         # A host that has no row in a padded batch needs the shapes that one would have.
         raw = raw if len(raw.rows) else raw.of_zeros(self._shards.empty(1))
+        batch = columns.decode(raw.columns, self._shards.features)
+        batch = self._transform(batch) if self._transform else batch
         batch = augmentation.apply(
             self._options.augment,
-            columns.decode(raw.columns, self._shards.features),
+            batch,
             seed=self._options.seed & hashing.MASK,
             epoch=raw.epoch,
             rows=raw.rows,

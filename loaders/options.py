@@ -37,6 +37,7 @@ class Keywords(TypedDict, total=False):
     as_supervised: bool
     features: Sequence[str] | None
     where: str | None
+    transform: bool
     augment: Sequence[Augmentation]
     prefetch: int
     on_corrupt: OnCorrupt
@@ -53,7 +54,6 @@ class TensorFlowKeywords(Keywords, total=False):
     ragged: RaggedOutput
     bucket_boundaries: Sequence[int] | None
     bucket_by: str | None
-    transform: bool
     trust: bool
 
 
@@ -87,6 +87,8 @@ class Options:
             not 0, or a comparison, such as "label != 3" or "site == 'north'", with what the shards hold of the feature.
             The values of all rows are read when the loader is made, once a process, so the number of batches is
             known. The rows come in the order that a part of the split has which names them; a state has their digest.
+        transform: Whether features that the shards hold as they are in the sources (`store: raw`) are transformed;
+            otherwise they are yielded as they are, for `loaders.open(root).transform`.
         augment: Functions that change batches, one after the other, such as those of `loaders.augment`: each takes a
             dict of arrays and a `loaders.augment.Random` and returns a dict. They see no row that pads a batch.
             A pipeline of TensorFlow tries them on some rows first, and runs them in several threads at once.
@@ -117,6 +119,7 @@ class Options:
     as_supervised: bool = False
     features: Sequence[str] | None = None
     where: str | None = None
+    transform: bool = True
     augment: Sequence[Augmentation] = ()
     prefetch: int = AUTOTUNE
     on_corrupt: OnCorrupt = "error"
@@ -130,7 +133,7 @@ class Options:
         for name in ("epochs", "cache_bytes"):
             if getattr(self, name) is not None:
                 self._set(name, as_integer(name, getattr(self, name), "or None"))
-        for name in ("shuffle", "drop_remainder", "as_supervised", "in_memory"):
+        for name in ("shuffle", "drop_remainder", "as_supervised", "transform", "in_memory"):
             if (name, self.shuffle) != ("shuffle", "global"):
                 check_bool(name, getattr(self, name), *(["or 'global'"] * (name == "shuffle")))
         if self.where is not None:
@@ -184,8 +187,6 @@ class TensorFlowOptions(Options):
             all has a bucket of its own. A batch comes when its bucket is full, and at the end of an epoch what is left.
             Only a data set has buckets: what is in them has no place in a state.
         bucket_by: The feature whose lengths are meant, where several differ in length.
-        transform: Whether features that the shards hold as they are in the sources (`store: raw`) are transformed;
-            otherwise they are yielded as they are, for `loaders.open(root).transform`.
         trust: Whether the transform may do more than compute. It is a TensorFlow SavedModel, and so a program: one with
             operations that no step of npyflow has, such as those that write files, is refused unless the data set is
             trusted as a program is.
@@ -196,13 +197,11 @@ class TensorFlowOptions(Options):
     ragged: RaggedOutput = "padded"
     bucket_boundaries: Sequence[int] | None = None
     bucket_by: str | None = None
-    transform: bool = True
     trust: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("transform", "trust"):
-            check_bool(name, getattr(self, name))
+        check_bool("trust", self.trust)
         check_choice("ragged", self.ragged, RAGGED_OUTPUTS)
         if self.map_fn is not None and not callable(self.map_fn):
             raise TypeError(f"map_fn is a function, or None; found {self.map_fn!r}")

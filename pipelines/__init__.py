@@ -11,24 +11,23 @@ if TYPE_CHECKING:
     from pipelines.beam import Analyze, Ragged, ReadNpy, Transform, WriteDataset
     from pipelines.config.schema import DatasetConfig
     from pipelines.errors import ConfigError, DataError, NpyflowError, Problem, SourceError, WorkerError
-    from pipelines.interface.append import append
+    from pipelines.interface.append import Appended, append
     from pipelines.interface.build import Built, build, refit
+    from pipelines.interface.export import Exported, export
     from pipelines.interface.inspect import Inspection, inspect
     from pipelines.interface.report import Report, report
-    from pipelines.interface.validate import validate
-    from pipelines.maintain.append import Appended
+    from pipelines.interface.validate import Thresholds, Validation, validate
     from pipelines.maintain.diff import Diff, diff
     from pipelines.maintain.leakage import Leaks, leakage
     from pipelines.maintain.status import Status, status
-    from pipelines.maintain.validate import Thresholds, Validation
     from pipelines.maintain.verify import Verified, verify
     from pipelines.output.directory import OutputError
 
 __all__ = [
-    "Analyze", "Appended", "Built", "ConfigError", "DataError", "DatasetConfig", "Diff", "Inspection", "Leaks",
-    "ManifestError", "NpyflowError", "OutputError", "Problem", "Ragged", "ReadNpy", "Report", "SourceError", "Status",
-    "Thresholds", "Transform", "Validation", "Verified", "WorkerError", "WriteDataset", "append", "build", "diff",
-    "inspect", "leakage", "refit", "report", "status", "validate", "verify",
+    "Analyze", "Appended", "Built", "ConfigError", "DataError", "DatasetConfig", "Diff", "Exported",
+    "Inspection", "Leaks", "ManifestError", "NpyflowError", "OutputError", "Problem", "Ragged", "ReadNpy", "Report",
+    "SourceError", "Status", "Thresholds", "Transform", "Validation", "Verified", "WorkerError", "WriteDataset",
+    "append", "build", "diff", "export", "inspect", "leakage", "refit", "report", "status", "validate", "verify",
 ]  # fmt: skip
 
 _PLACES = {
@@ -38,6 +37,7 @@ _PLACES = {
     "pipelines.errors": "ConfigError DataError NpyflowError Problem SourceError WorkerError",
     "pipelines.interface.append": "Appended append",
     "pipelines.interface.build": "Built build refit",
+    "pipelines.interface.export": "Exported export",
     "pipelines.interface.inspect": "Inspection inspect",
     "pipelines.interface.report": "Report report",
     "pipelines.interface.validate": "Thresholds Validation validate",

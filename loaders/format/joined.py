@@ -12,7 +12,7 @@ import struct
 import numpy as np
 import numpy.typing as npt
 
-from loaders.format.checksum import masked
+from loaders.format.checksum import crc32c, masked
 from loaders.format.frames import FOOTER_BYTES, HEADER_BYTES
 
 U8 = npt.NDArray[np.uint8]
@@ -22,7 +22,8 @@ I64 = npt.NDArray[np.int64]
 POLYNOMIAL = 0x82F63B78
 """Castagnoli's, the lowest bit first."""
 
-ONES = np.uint32(0xFFFFFFFF)
+DIGIT_BITS = 4
+"""How many bits of a number of zeros are looked up at once: of 1 GiB 8 times, in tables of 128 KiB."""
 
 
 def file_crc32c(content: U8, starts: I64) -> int | None:
@@ -36,14 +37,14 @@ def file_crc32c(content: U8, starts: I64) -> int | None:
         The checksum, which is that of the file unless data is damaged; None where a frame's header is.
     """
     ends = np.append(starts[1:], len(content))
-    header, footer = _words(content, starts, HEADER_BYTES), _words(content, ends - FOOTER_BYTES, FOOTER_BYTES)
-    if (masked(_crc_of(header[:, :2])) != header[:, 2]).any():
+    headers, footers = (content[at[:, None] + np.arange(12)] for at in (starts, ends - 12))
+    if (masked(crc32c(headers[:, :8])) != _word(headers)).any():
         return None
     rest = len(content) - ends
     pieces = (
-        (_crc_of(header), rest + (ends - starts) - HEADER_BYTES),
-        (_unmasked(footer[:, 0]), rest + FOOTER_BYTES),
-        (_crc_of(footer), rest),
+        (crc32c(headers), rest + (ends - starts) - HEADER_BYTES),
+        (_unmasked(_word(footers)), rest + FOOTER_BYTES),
+        (crc32c(footers[:, -FOOTER_BYTES:]), rest),
     )
     return int(np.bitwise_xor.reduce([np.bitwise_xor.reduce(_moved(crc, zeros)) for crc, zeros in pieces]))
 
@@ -59,18 +60,10 @@ def frame_starts(content: U8) -> I64 | None:
     return np.array(starts, np.int64) if at == len(content) else None
 
 
-def _words(content: U8, at: I64, size: int) -> U32:
-    """Bytes of a file as little-endian words, `[places, size / 4]`."""
-    words: U32 = content[at[:, None] + np.arange(size)].view("<u4")
-    return words.astype(np.uint32, copy=False)
-
-
-def _crc_of(words: U32) -> U32:
-    """The CRC-32C of each row of words."""
-    found = np.full(len(words), ONES)
-    for word in words.T:
-        found = _moved(found ^ word, np.full(len(words), 4))
-    return found ^ ONES
+def _word(rows: U8) -> U32:
+    """The last four bytes of each row as a little-endian number."""
+    found: U32 = np.ascontiguousarray(rows[:, -4:]).view("<u4")[:, 0].astype(np.uint32, copy=False)
+    return found
 
 
 def _unmasked(crc: U32) -> U32:
@@ -80,33 +73,44 @@ def _unmasked(crc: U32) -> U32:
 
 
 def _moved(crc: U32, zeros: I64) -> U32:
-    """Checksums moved on by numbers of bytes."""
-    for power in range(int(zeros.max(initial=0)).bit_length()):
-        wanted = (zeros >> power) & 1 == 1
-        bytes_of = crc[wanted].astype("<u4").view(np.uint8).reshape(-1, 4)
-        crc = crc.copy()
-        crc[wanted] = np.bitwise_xor.reduce(_tables(power)[np.arange(4), bytes_of], axis=1)
+    """Checksums moved on by numbers of bytes, by one digit of these after the other."""
+    for place in range(-(-int(zeros.max(initial=0)).bit_length() // DIGIT_BITS)):
+        digit = (zeros >> (DIGIT_BITS * place)) & ((1 << DIGIT_BITS) - 1)
+        crc = _apply(_tables(place), digit, crc)
     return crc
 
 
+def _apply(tables: U32, digit: I64 | int, crc: U32) -> U32:
+    """Checksums moved on as tables `[digits, 4, 256]` say, each by one of these."""
+    parts = (tables[digit, byte, (crc >> np.uint32(8 * byte)) & np.uint32(255)] for byte in range(4))
+    return functools.reduce(np.bitwise_xor, parts)
+
+
 @functools.cache
-def _tables(power: int) -> U32:
-    """What `2**power` zeros make of each byte of a checksum, `[4, 256]`."""
-    if power:
-        half = _tables(power - 1)
-        columns = [
-            np.bitwise_xor.reduce([half[place][(one >> (8 * place)) & 255] for place in range(4)])
-            for one in (int(half[bit // 8][1 << bit % 8]) for bit in range(32))
-        ]
-    else:
-        columns = []
-        for bit in range(32):
-            value = 1 << bit
-            for _ in range(8):
-                value = (value >> 1) ^ (POLYNOMIAL if value & 1 else 0)
-            columns.append(np.uint32(value))
-    tables = np.zeros((4, 256), np.uint32)
-    for bit, column in enumerate(columns):
-        place, mask = divmod(bit, 8)
-        tables[place, (np.arange(256) >> mask) & 1 == 1] ^= column
+def _tables(place: int) -> U32:
+    """What `digit * 16**place` zeros make of each byte of a checksum, `[digits, 4, 256]`."""
+    # What a digit's zeros make of each bit: those of 1, then of 2, 3, ….
+    bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
+    first = _one_zero() if place == 0 else _apply(_tables(place - 1), 1, _apply(_tables(place - 1), -1, bits))
+    once = _of_bytes(first[None])
+    made = [bits, first]
+    while len(made) < 1 << DIGIT_BITS:
+        made.append(_apply(once, 0, made[-1]))
+    return _of_bytes(np.stack(made))
+
+
+def _of_bytes(columns: U32) -> U32:
+    """What becomes of each byte, of what becomes of each bit: `[digits, 4, 256]` of `[digits, 32]`."""
+    tables = np.zeros((len(columns), 4, 256), np.uint32)
+    for bit in range(32):
+        byte, size = bit // 8, 1 << bit % 8
+        tables[:, byte, size : 2 * size] = tables[:, byte, :size] ^ columns[:, bit, None]
     return tables
+
+
+def _one_zero() -> U32:
+    """What a byte of zeros makes of each bit of a checksum."""
+    found = np.uint32(1) << np.arange(32, dtype=np.uint32)
+    for _ in range(8):
+        found = (found >> np.uint32(1)) ^ np.where(found & np.uint32(1), np.uint32(POLYNOMIAL), np.uint32(0))
+    return found

@@ -10,6 +10,9 @@ TRANSFORM = "transform"
 FITTED = "fitted.npz"
 """The constants of the transform."""
 
+OF_FUNCTION = "preprocessing_fn"
+"""What of `FITTED` a function of the user's own has learned: a description in JSON, and arrays below that name."""
+
 MOMENTS = "moments.npz"
 """The exact sums that statistics are made of."""
 
@@ -18,6 +21,9 @@ GOLDEN = "golden.npz"
 
 SCHEMA = "schema.pbtxt"
 """What tools of TensorFlow find in a record, where a record is a row."""
+
+INDICATOR_SUFFIX = "_missing"
+"""The end of the name of a feature that tells which values of another were missing."""
 
 STATISTICS = "statistics.npz"
 STATISTICS_PROTO = "statistics.pb"

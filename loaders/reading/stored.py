@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loaders.buffers import Buffers
 from loaders.format.records import Columns
 from loaders.order.epoch import RowSequence, Runs
 from loaders.order.splits import View, ViewChunks
-from loaders.reading.buffers import Buffers
 from loaders.storage.damage import SkippedRecords
 from loaders.storage.shards import Shards
 from loaders.storage.store import ShardError

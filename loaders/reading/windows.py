@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from loaders.buffers import Buffers
 from loaders.format.records import Columns
 from loaders.order import epoch as order
 from loaders.order import hashing, state
 from loaders.order.epoch import Deal, Position, RowSequence, Runs
 from loaders.order.splits import View, ViewChunks
-from loaders.reading.buffers import Buffers
 from loaders.reading.stored import LOST, HeldRows, RowReader, gather
 
 I64 = npt.NDArray[np.int64]

@@ -13,7 +13,7 @@ from loaders.storage.store import Store
 U8 = npt.NDArray[np.uint8]
 
 SPARSE_BYTES, SMALL_BYTES = 1 << 12, 1 << 20
-"""The size of a record from which, and of a shard from which, it takes less to read the records' checksums alone."""
+"""The size of a record from which its checksums alone are read, and of a shard up to which it is read whole."""
 
 _LISTED: set[tuple[object, ...]] = set()
 """The files that this process has looked at; one that is written again is another one."""
@@ -23,7 +23,8 @@ def check(store: Store, shard: int, rows_per_record: int, record_bytes: int | No
     """Checks the local file that a shard was last read from, the first time.
 
     The checksums in its records make up that of the file, which the manifest has: of large records nothing else is
-    read. A file that is not as its own checksums say is damaged: of which record, their checks tell.
+    read. A file that is not as its own checksums say is damaged: of which record, their checks tell. A large file of
+    small records would have to be read whole before the first batch, and is not looked at.
 
     Args:
         store: The bytes of the shards.
@@ -37,9 +38,11 @@ def check(store: Store, shard: int, rows_per_record: int, record_bytes: int | No
     file, expected = store.file(shard), store.listed(shard)
     if file is None or (key := (*file, expected.crc32c)) in _LISTED:
         return
+    small = expected.bytes <= SMALL_BYTES
+    if not small and expected.bytes < SPARSE_BYTES * -(-expected.rows // rows_per_record):
+        return
     content = store.read(shard, 0, expected.bytes)
-    sparse = SPARSE_BYTES * -(-expected.rows // rows_per_record)
-    cheap = _said if expected.bytes > max(SMALL_BYTES, sparse) else _actual
+    cheap = _actual if small else _said
     if cheap(content, record_bytes) != int(expected.crc32c, 16):
         actual = _actual(content, record_bytes)
         if _said(content, record_bytes) == actual:

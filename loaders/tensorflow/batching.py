@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from loaders.format.manifest import Manifest
+from loaders.format.names import INDICATOR_SUFFIX
 from loaders.format.spec import FeatureSpec
 from loaders.options import RaggedOutput, TensorFlowOptions
 from loaders.reading import columns
 from loaders.tensorflow import ragged
 from loaders.tensorflow.ragged import Tensors
-from loaders.transform.applying import INDICATOR_SUFFIX, Transform
+from loaders.transform.applying import Transform
 
 ROWS, LOST = "\0rows", "\0lost"
 """The columns of a block that are no features: the rows' numbers, and which could not be read."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from loaders.reading.buffers import ALIGNMENT
+from loaders.buffers import ALIGNMENT
 
 GPU = "/gpu:0"
 
@@ -90,15 +90,19 @@ def with_cardinality(dataset: tf.data.Dataset, count: tf.Tensor) -> tf.data.Data
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """A data set whose elements come in one order, without `tf.data`'s autotuning.
+    """A data set whose elements come in one order, without `tf.data`'s autotuning, and that no other process may run.
 
     The thread that tunes is not always woken when an iterator ends: the iterator then lasts until that thread next
     looks, which it does ever less often, up to once a minute. What is not said to run a number of times in parallel
     runs as often as there are cores. Its iterators end before the program does.
+
+    `tf.data`'s service refuses it when it is handed over: its workers would not find the Python that reads the rows.
+    `loaders.tfrecords` is for them.
     """
     settings = tf.data.Options()
     settings.deterministic = True
     settings.autotune.enabled = False
+    settings.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.FAIL
     return dataset.with_options(settings)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Unpack
 
 import tensorflow as tf
 
+from loaders.buffers import Buffers
 from loaders.format.manifest import Manifest, ManifestError
 from loaders.numpy import ArrayBatches
 from loaders.options import TensorFlowKeywords, TensorFlowOptions, check_local, shows
@@ -18,7 +19,6 @@ from loaders.order.epoch import Position
 from loaders.order.position import IterationSpan, make_cursor, position_after
 from loaders.order.splits import ViewChunks
 from loaders.reading import columns
-from loaders.reading.buffers import Buffers
 from loaders.reading.choosing import rows_where
 from loaders.reading.loader import ResumableLoader
 from loaders.reading.stored import HeldRows, RowReader

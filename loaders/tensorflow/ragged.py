@@ -92,7 +92,7 @@ def decode_padded(strings: tf.Tensor, feature: FeatureSpec, *, boundaries: Seque
     step = feature.step_bytes
     # The operation wants at least one byte.
     raw = tf.io.decode_raw(strings, tf.uint8, fixed_length=tf.maximum(length, 1) * step)[:, : length * step]
-    values = _from_uint8(raw, feature.dtype)
+    values = from_uint8(raw, feature.dtype)
     shape = [tf.shape(strings)[0], length, *feature.inner_shape]
     values = tf.ensure_shape(tf.reshape(values, shape), [strings.shape[0], None, *feature.inner_shape])
     return {feature.name: values, feature.name + LENGTH_SUFFIX: tf.cast(rows, tf.int64)}
@@ -106,11 +106,11 @@ def decode_ragged(strings: tf.Tensor, feature: FeatureSpec) -> tf.RaggedTensor:
         feature: The ragged feature.
     """
     raw = tf.io.decode_raw(tf.strings.reduce_join(strings), tf.uint8)
-    values = tf.reshape(_from_uint8(raw, feature.dtype), [-1, *feature.inner_shape])
+    values = tf.reshape(from_uint8(raw, feature.dtype), [-1, *feature.inner_shape])
     return tf.RaggedTensor.from_row_lengths(values, tf.cast(lengths(strings, feature), tf.int64), validate=False)
 
 
-def _from_uint8(raw: tf.Tensor, dtype: str) -> tf.Tensor:
+def from_uint8(raw: tf.Tensor, dtype: str) -> tf.Tensor:
     """Little-endian bytes as values: uint8 of shape [..., n * size] to `dtype` of shape [..., n].
 
     `tf.io.decode_raw` fills up with zeros only in some dtypes.

@@ -13,6 +13,7 @@ except ImportError as error:
     raise ImportError("the transform of a data set needs TensorFlow: pip install 'npyflow[tensorflow]'") from error
 
 from loaders.format.manifest import Manifest, ManifestError
+from loaders.format.names import INDICATOR_SUFFIX
 from loaders.format.savedmodel import load_model, read_model
 from loaders.format.spec import FeatureSpec
 from loaders.reading.columns import LENGTH_SUFFIX
@@ -22,9 +23,6 @@ Tensors = dict[str, Any]
 
 FLOAT64_SUFFIX = "/float64_bits"
 """tf.transform's schema knows no float64, so a float64 output leaves the graph as int64 of the same bits."""
-
-INDICATOR_SUFFIX = "_missing"
-"""The end of the name of a feature that tells which values of another were missing."""
 
 
 class Transform:

@@ -6,6 +6,7 @@ step without one has no inverse.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import posixpath
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from loaders.format import names
 from loaders.format.manifest import ManifestError
 from loaders.storage.files import read_arrays, read_manifest
-from loaders.transform.ops import Ops, TensorFlowOps
+from loaders.transform.ops import ArrayOps, TensorFlowOps, framework, ops_of
 
 EDGE = 1e-7
 """How near to 0 and 1 a probability counts as one of them, as in scikit-learn."""
@@ -35,6 +36,9 @@ class Inverse:
             fitted: The constants of the transform, by `<feature>/<step number>/<constant>`.
         """
         self._features: Mapping[str, Any] = config["features"]
+        self._function: str | None = config.get("preprocessing_fn")
+        described = fitted.get(names.OF_FUNCTION)
+        self._described = None if described is None else json.loads(described.tobytes())["outputs"]
         self._fitted = fitted
 
     def __call__(self, name: str, values: Any, keys: Any = None) -> Any:
@@ -53,23 +57,41 @@ class Inverse:
             ManifestError: If the data set lacks a constant.
             ValueError: If there is no such feature, a step has no inverse, or groups are missing or not known.
         """
-        if name not in self._features:
-            raise ValueError(f"there is no feature {name!r}; the features are {', '.join(self._features)}")
-        steps = _steps(self._features[name].get("normalize"))
+        steps, places = self._steps(name)
         for number, (method, _) in enumerate(steps):
             if method not in INVERSES:
                 raise ValueError(f"feature {name}: expected steps that have an inverse; found {method} (step {number})")
-        ops: Ops = Ops() if isinstance(values, np.ndarray | np.generic) else TensorFlowOps()
         if hasattr(values, "with_flat_values"):  # a tf.RaggedTensor, of which each step is inverted by itself
             return values.with_flat_values(self(name, values.flat_values, keys))
-        values = ops.float64(values)
-        for number, (method, argument) in reversed(list(enumerate(steps))):
-            constants = self._constants(name, number, keys, values, ops)
-            values = INVERSES[method](values, constants, argument)
-        return values
+        ops = TensorFlowOps() if framework(values) == "tensorflow" else ops_of(values)
+        with ops.precise():
+            values = ops.float64(values)
+            for number, (method, argument) in reversed(list(enumerate(steps))):
+                constants = self._constants(name, places[number], keys, values, ops)
+                values = INVERSES[method](values, constants, argument)
+            return ops.leave(values, np.float64)
 
-    def _constants(self, name: str, number: int, keys: Any, values: Any, ops: Ops) -> Constants:
-        prefix = f"{name}/{number}/"
+    def _steps(self, name: str) -> tuple[list[tuple[str, Any]], list[str]]:
+        """The steps that a feature is made by, and where the constants of each stand.
+
+        Raises:
+            ValueError: If there is no such feature, or a function of the user's own makes it by something else.
+        """
+        made = (self._described or {}).get(name)
+        if made is None and name not in self._features:
+            there = dict.fromkeys([*self._features, *(self._described or {})])
+            raise ValueError(f"there is no feature {name!r}; the features are {', '.join(there)}")
+        expected = f"feature {name}: expected steps of pipelines.analyzers applied to one feature; {self._function}"
+        if made is not None:
+            if "found" in made:
+                raise ValueError(f"{expected} makes it by the operation {made['found']} as well")
+            return steps_of(made["steps"]), [f"{names.OF_FUNCTION}/{place}/" for place in made["constants"]]
+        steps = steps_of(self._features[name].get("normalize"))
+        if self._function is not None and self._described is None and not steps:
+            raise ValueError(f"{expected} was run by an older version, which noted nothing of it")
+        return steps, [f"{name}/{number}/" for number in range(len(steps))]
+
+    def _constants(self, name: str, prefix: str, keys: Any, values: Any, ops: ArrayOps) -> Constants:
         found = {key.removeprefix(prefix): array for key, array in self._fitted.items() if key.startswith(prefix)}
         groups = found.pop("keys", None)
         if groups is None:
@@ -87,7 +109,7 @@ class Constants:
         ops: What the inverse is made of: `ops.xp` is NumPy, or what TensorFlow has of its functions.
     """
 
-    def __init__(self, prefix: str, found: Mapping[str, Any], values: Any, ops: Ops) -> None:
+    def __init__(self, prefix: str, found: Mapping[str, Any], values: Any, ops: ArrayOps) -> None:
         """Holds the constants of a step by their names, for values of one rank."""
         self.ops = ops
         self._prefix = prefix
@@ -99,7 +121,7 @@ class Constants:
         array = self.raw(name)
         shape = tuple(array.shape)[1:]
         missing = self._rank - 1 + before - len(shape)
-        return self.ops.xp.reshape(array, [-1, *shape[:before], *[1] * missing, *shape[before:]]) if missing else array
+        return self.ops.reshape(array, [-1, *shape[:before], *[1] * missing, *shape[before:]]) if missing else array
 
     def raw(self, name: str) -> Any:
         """A constant in the shape that it has, after the batch.
@@ -130,7 +152,7 @@ def inverse(root: str | os.PathLike[str]) -> Inverse:
     return Inverse(manifest.config, fitted or {})
 
 
-def _steps(normalize: Any) -> list[tuple[str, Any]]:
+def steps_of(normalize: Any) -> list[tuple[str, Any]]:
     """The steps of a configuration: the name of each, and what the user said of it."""
     if normalize is None or normalize == "none":
         return []
@@ -162,10 +184,10 @@ def _quantile(y: Any, constants: Constants, argument: Any) -> Any:
     part = place - below
     # The quantiles of one statistic stand `size` apart, and those of one row of the batch `count * size`.
     first = xp.reshape(ops.rows(quantiles) * (count * size), [-1, *[1] * len(shape)])
-    at = first + xp.asarray(below, np.int64) * size + np.arange(size).reshape(shape)
+    at = first + ops.int64(below) * size + ops.int64(np.arange(size).reshape(shape))
     flat = xp.reshape(quantiles, [-1])
     above = at + size if count > 1 else at
-    return (1.0 - part) * xp.take(flat, at) + part * xp.take(flat, above)
+    return (1.0 - part) * ops.take_flat(flat, at) + part * ops.take_flat(flat, above)
 
 
 def _projection(y: Any, constants: Constants, _: Any) -> Any:

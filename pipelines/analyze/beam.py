@@ -131,6 +131,6 @@ def write_fitted(known: Known, plan: Plan, directory: str) -> str:
     files.write_bytes(files.join(directory, STATISTICS), recorded.dump())
     files.write_bytes(files.join(directory, MOMENTS), dump_moments(moments))
     transformed, path = plan.config.transformed, files.join(directory, FITTED)
-    if transformed and plan.config.custom is None:
+    if transformed:
         files.write_bytes(path, dump_arrays(graph.fitted_arrays(transformed, known)))
     return path

@@ -1,20 +1,23 @@
-"""A user's own `preprocessing_fn`, as tf.transform knows it: loaded from a file, and traced to learn what it gives."""
+"""A user's own `preprocessing_fn`: loaded from a file, called as is declared, and traced to learn what it gives."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
 import pathlib
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from loaders.format.spec import FeatureSpec
+from pipelines.analyze.function_constants import describe
+from pipelines.analyze.graph import prepare
 from pipelines.config.resolved import Custom, ResolvedFeature
 from pipelines.config.schema import DatasetConfig
-from pipelines.errors import ConfigError
+from pipelines.errors import ConfigError, DataError
 from pipelines.plan.resolve import resolve_features
 from pipelines.runners.beam import SHARED_BYTES
 from pipelines.runners.pool import WorkerPool
@@ -24,6 +27,8 @@ from pipelines.sources.table import SourceTable
 from pipelines.storage.temporary import temporary_directory
 
 PreprocessingFn = Callable[[dict[str, Any]], Mapping[str, Any]]
+
+SHOWN_FEATURES = 50
 
 OUTPUT_DTYPES = ("float32", "int64", "string")
 """The dtypes that tf.transform's schema has."""
@@ -42,6 +47,32 @@ def load_function(place: str) -> PreprocessingFn:
         ConfigError: If there is no such file or function, or the file does not run.
     """
     return _load(place)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A function that is called with features as their declared `missing`, `mask` and `dtype` leave them.
+
+    Attributes:
+        function: The user's.
+        features: Those that it takes.
+    """
+
+    function: PreprocessingFn
+    features: tuple[ResolvedFeature, ...]
+
+    def __call__(self, inputs: dict[str, Any]) -> Mapping[str, Any]:
+        """Calls the function with what the sources hold."""
+        return self.describe(inputs)[0]
+
+    def describe(self, inputs: dict[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
+        """Calls the function; what it returns, and what it does, as `function_constants.describe` has it."""
+        from pipelines.analyzers.calls import noted
+
+        given = prepare(inputs, self.features)
+        with noted(given) as notes:
+            outputs = self.function(dict(given))
+        return outputs, describe(notes, outputs)
 
 
 def _load(place: str) -> tuple[PreprocessingFn, dict[str, pathlib.Path]]:
@@ -135,14 +166,22 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
         from apache_beam.internal import pickler
         from tensorflow_transform import impl_helper
 
-        from pipelines.analyze.phases import count_phases
+        from pipelines.analyze.phases import read_in_phases
 
     function, beside = _load(place)
-    specs = {f.name: _tensor_spec(f) for f in features if f.takes_part}
+    taken = tuple(feature for feature in features if feature.takes_part)
+    specs = {feature.name: _tensor_spec(feature) for feature in taken}
+    learned: dict[str, Any] = {}
+
+    def call(inputs: dict[str, Any]) -> Mapping[str, Any]:
+        outputs, described = Prepared(function, taken).describe(inputs)
+        learned.update(described)
+        return outputs
+
     with temporary_directory("trace") as directory:
         try:
             graph, inputs, outputs = impl_helper.trace_preprocessing_function(
-                function, specs, use_tf_compat_v1=False, base_temp_dir=directory
+                call, specs, use_tf_compat_v1=False, base_temp_dir=directory
             )
         except Exception as error:
             files = [_parts(place)[0], *beside.values()]
@@ -157,14 +196,29 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
         ) from error
     known = {feature.name: feature.spec for feature in features}
     given = tuple(_spec(place, name, outputs[name], known.get(name)) for name in sorted(outputs))
+    _check_names(place, outputs, features)
+    phases = read_in_phases(graph, inputs, outputs)
+    return Custom(place=place, digest=_digest(place, beside), specs=given, phases=phases, learned=learned)
+
+
+def _check_names(place: str, outputs: Iterable[str], features: Sequence[ResolvedFeature]) -> None:
+    """Checks that no name is given by both the function and the configuration.
+
+    Raises:
+        ConfigError: If one is.
+    """
     for feature in features:
-        if feature.name in outputs and not feature.takes_part and feature.store != "none":
+        both = sorted({spec.name for spec in feature.outputs} & set(outputs))
+        if both and feature.has_steps:
+            raise ConfigError(
+                f"preprocessing_fn: expected {place} to give other names than {', '.join(both)}, as features."
+                f"{feature.name} has steps: the configuration makes it, or the function does"
+            )
+        if both and not feature.takes_part and feature.store != "none":
             raise ConfigError(
                 f"preprocessing_fn: expected {place} to give another name than {feature.name}, a feature that it "
                 f"cannot take and that is stored as it is (`features.{feature.name}.store: none` leaves it out)"
             )
-    phases = count_phases(graph, inputs, outputs)
-    return Custom(place=place, digest=_digest(place, beside), specs=given, phases=phases)
 
 
 def _where(error: Exception, paths: Sequence[pathlib.Path], place: str) -> str:
@@ -177,15 +231,28 @@ def _where(error: Exception, paths: Sequence[pathlib.Path], place: str) -> str:
 
 
 def _why(error: Exception, features: Sequence[ResolvedFeature]) -> str:
-    """What an error says; of a name that is no feature, which features there are."""
+    """What an error says, and which features there are."""
+    taken = [f"{f.name} ({f.taken_kind} {list(f.value_shape)})" for f in features if f.takes_part]
+    there = ", ".join(taken[:SHOWN_FEATURES]) + (", …" if taken[SHOWN_FEATURES:] else "")
     if not isinstance(error, KeyError) or not error.args or not isinstance(error.args[0], str):
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error} (the features are {there})"
     name = error.args[0]
-    there = [f"{f.name} ({f.graph_kind} {list(f.value_shape)})" for f in features if f.takes_part]
-    text = f"expected one of the features {', '.join(there)}; found {name!r}"
+    text = f"expected one of the features {there}; found {name!r}"
     if any(f.name == name for f in features):
         return f"{text}, whose rows are no dense real numbers or strings: it is stored as it is"
     return text
+
+
+def function_failed(custom: Custom, text: str) -> DataError:
+    """What TensorFlow says of rows that a traced function cannot take, in one line: no line of Python is known then.
+
+    Args:
+        custom: The function.
+        text: All that TensorFlow says.
+    """
+    lines = text.partition("<stack traces unavailable>")[2] or text
+    line = next((line.strip() for line in lines.splitlines() if line.strip()), "")
+    return DataError(f"preprocessing_fn: {custom.place}, of rows: {line}")
 
 
 def _digest(place: str, beside: Mapping[str, pathlib.Path]) -> str:
@@ -210,10 +277,11 @@ def _spec(place: str, name: str, tensor: Any, source: FeatureSpec | None) -> Fea
 
     dtype = tensor.dtype.name if isinstance(tensor, tf.Tensor) else ""
     shape = tuple(tensor.shape[1:]) if dtype and tensor.shape.rank else (None,)
-    if dtype not in OUTPUT_DTYPES or None in shape:
+    if dtype not in OUTPUT_DTYPES or None in shape or tensor.shape[0] is not None:
+        dtypes = f"{', '.join(OUTPUT_DTYPES[:-1])} or {OUTPUT_DTYPES[-1]}"
         raise ConfigError(
-            f"preprocessing_fn: expected {place} to give dense {', '.join(OUTPUT_DTYPES[:-1])} or {OUTPUT_DTYPES[-1]} "
-            f"tensors of known shape; found {name}: {tensor}"
+            f"preprocessing_fn: expected {place} to give dense {dtypes} tensors [batch, ...] of known shape, with a "
+            f"value for each row of the batch; found {name}: {f'{dtype} {tensor.shape}' if dtype else tensor}"
         )
     role = source.role if source is not None else "input"
     class_names = source.class_names if source is not None and dtype == "int64" else ()

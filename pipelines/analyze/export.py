@@ -14,18 +14,19 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
-import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.tfxio import tensor_adapter
 
-from pipelines.analyze import graph
 from pipelines.analyze.accumulate import read_training_rows
-from pipelines.analyze.custom import load_function
-from pipelines.analyzers.engine import errors_recorded
-from pipelines.config.resolved import ResolvedFeature
+from pipelines.analyze.combined import combine, of_steps, read_packed
+from pipelines.analyze.custom import function_failed
+from pipelines.analyze.function_constants import add_constants, read_constants
+from pipelines.analyzers.engine import constants_kept, errors_recorded
+from pipelines.config.resolved import Custom, ResolvedFeature
 from pipelines.errors import ConfigError
 from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
@@ -33,7 +34,6 @@ from pipelines.reading.batches import Columns, Ragged
 from pipelines.runners.failures import Recorded
 from pipelines.runners.handoff import Handoff
 from pipelines.storage import directories, files
-from pipelines.storage.archive import load_arrays
 from pipelines.storage.temporary import temporary_directory
 
 
@@ -52,18 +52,26 @@ class Export(beam.PTransform):  # type: ignore[misc]
     def expand(self, fitted: beam.PCollection[str]) -> beam.PCollection[Any]:
         """Wires the export. What steps need has been learned; a user's function has tf.transform's own analysis."""
         config = self._plan.load().config
-        if config.custom is None:
+        custom = config.custom
+        if custom is None:
             export = Recorded(export_transform, self._output.errors)
             return fitted | "ExportTransform" >> beam.Map(export, self._plan, self._output)
         adapter = tensor_adapter_config(config.graph_features)
-        batches = fitted.pipeline | "ReadRecordBatches" >> ReadRecordBatches(
-            self._plan, adapter.arrow_schema, errors=self._output.errors
-        )
-        with errors_recorded(self._output.errors):
-            transform_fn = (batches, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(load_function(config.custom.place))
+        read = ReadRecordBatches(self._plan, adapter.arrow_schema, errors=self._output.errors)
+        no_rows = beam.Create([], reshuffle=False)
+        batches = fitted.pipeline | "ReadRecordBatches" >> (read if custom.phases else no_rows)
+        take = Recorded(read_packed, self._output.errors)
+        packed = fitted | "TakeConstants" >> beam.Map(take, config.transformed) if config.transformed else None
+        constants = self._output.temporary("constants")
+        with errors_recorded(self._output.errors), constants_kept(constants):
+            transform_fn = (batches, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(combine(config, packed))
+        read.only(custom.phases, fitted.pipeline)
         written = os.path.join(tft_beam.Context.create_base_temp_dir(), "written")
         done = transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(written)
-        return done | "PutTransform" >> beam.Map(Recorded(_put_transform, self._output.errors), written, self._output)
+        put = Recorded(_put_transform, self._output.errors)
+        # Not before the statistics are there: what follows marks all as done.
+        after = beam.pvalue.AsSingleton(fitted)
+        return done | "PutTransform" >> beam.Map(put, written, self._output, custom, constants, after)
 
 
 @contextlib.contextmanager
@@ -85,9 +93,35 @@ def analysis_context(plan: Plan, output: Output, *, here: bool, shared: str | No
     if plan.config.custom is None:
         yield
         return
+    with (
+        _failures_told(plan.config.custom),
+        _analysis_directory(output, here=here, shared=shared) as directory,
+        _phases(directory),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _failures_told(custom: Custom) -> Iterator[None]:
+    """Says what TensorFlow says of rows in the analysis of a function, without its operations and the rows."""
+    try:
+        yield
+    except Exception as error:
+        if FAILED not in str(error):
+            raise
+        raise function_failed(custom, str(error)) from error
+
+
+FAILED = "An error occurred while trying to apply the transformation"
+"""How tf.transform begins what it says of a batch that the traced function cannot take."""
+
+
+@contextlib.contextmanager
+def _analysis_directory(output: Output, *, here: bool, shared: str | None) -> Iterator[str]:
+    """A directory for what tf.transform hands on; arguments and errors as of `analysis_context`."""
     if here:
-        with _local_directory(output) as directory, _phases(directory):
-            yield
+        with _local_directory(output) as directory:
+            yield directory
         return
     place = next((each for each in (output.temporary("transform"), shared) if each and _tensorflow_writes(each)), None)
     if place is None:
@@ -97,8 +131,7 @@ def analysis_context(plan: Plan, output: Output, *, here: bool, shared: str | No
         )
     directory = files.join(place, uuid.uuid4().hex)
     try:
-        with _phases(directory):
-            yield
+        yield directory
     finally:
         if tf.io.gfile.exists(directory):
             tf.io.gfile.rmtree(directory)
@@ -145,20 +178,14 @@ def _export_to(directory: str, fitted: str, plan: Plan) -> None:
     adapter = tensor_adapter_config(plan.config.graph_features)
     # Megabytes, where rows are wide: in the graph of the pipeline Beam would copy them dozens of times.
     place = os.path.join(directory, "constants.npy")
-    np.save(place, graph.pack(transformed, load_arrays(files.read_bytes(fitted))))
+    np.save(place, read_packed(fitted, transformed))
     with (
         tft_beam.Context(temp_dir=os.path.join(directory, "analysis")),
         beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([], pipeline_type_check=False)) as pipeline,
     ):
         constants = pipeline | "Place" >> beam.Create([place], reshuffle=False) | "Constants" >> beam.Map(np.load)
         no_rows = pipeline | "NoRows" >> beam.Create([], reshuffle=False)
-
-        def preprocessing_fn(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            (found,) = tft.experimental.ptransform_analyzer(
-                list(inputs.values()), _Hand(constants), [tf.float64], [[None]]
-            )
-            return graph.preprocess(inputs, found, transformed)
-
+        preprocessing_fn = of_steps(transformed, constants)
         transform_fn = (no_rows, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(preprocessing_fn)
         transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(os.path.join(directory, "transform"))
 
@@ -178,8 +205,9 @@ def _local_directory(output: Output) -> Iterator[str]:
         directories.remove_tree(directory)
 
 
-def _put_transform(_: object, written: str, output: Output) -> None:
-    """Copies a transform from where TensorFlow has written it to the output."""
+def _put_transform(_: object, written: str, output: Output, custom: Custom, constants: str, __: object) -> None:
+    """Copies a transform from where TensorFlow has written it to the output, with what the function has learned."""
+    add_constants(read_constants(custom, constants), output.staged)
     for name, data in read_written(written):
         files.write_bytes(files.join(output.new_transform, name), data)
 
@@ -204,6 +232,22 @@ class ReadRecordBatches(beam.PTransform):  # type: ignore[misc]
         self._errors = errors
         self._plan = plan
         self._schema = schema
+        self._read = self._read_features(schema.names)
+
+    def _read_features(self, names: Sequence[str]) -> beam.ParDo:
+        return beam.Map(Recorded(read_record_batch, self._errors), self._plan, self._schema, names)
+
+    def only(self, phases: Sequence[Sequence[str]], pipeline: beam.Pipeline) -> None:
+        """Lets each phase read the features that it needs, once tf.transform has copied the reading for each phase.
+
+        Args:
+            phases: The features of each phase.
+            pipeline: Where the reading was wired; its copies come after it, in the order of the phases.
+        """
+        copies = _Copies(self._read)
+        pipeline.visit(copies)
+        for applied, names in zip(copies.found, phases, strict=True):
+            applied.transform = self._read_features(names)
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[pa.RecordBatch]:
         """Wires the reading."""
@@ -213,7 +257,7 @@ class ReadRecordBatches(beam.PTransform):  # type: ignore[misc]
             | "ListUnits" >> beam.Create(units, reshuffle=False)
             | "DistributeUnits" >> _Distributed()
             | "TakeUnit" >> beam.Keys()
-            | "ToRecordBatch" >> beam.Map(Recorded(read_record_batch, self._errors), self._plan, self._schema)
+            | "ToRecordBatch" >> self._read
         )
 
 
@@ -226,9 +270,28 @@ class _Distributed(beam.GroupByKey):  # type: ignore[misc]
     """
 
 
-def read_record_batch(unit: int, plan: Plan, schema: pa.Schema) -> pa.RecordBatch:
-    """The training rows of a unit as `to_flat_lists` makes them."""
-    return to_flat_lists(read_training_rows(unit, plan, names=schema.names), schema)
+class _Copies(PipelineVisitor):  # type: ignore[misc]
+    """Finds where a pipeline applies a transform."""
+
+    def __init__(self, transform: beam.PTransform) -> None:
+        self._transform = transform
+        self.found: list[AppliedPTransform] = []
+
+    def visit_transform(self, applied: AppliedPTransform) -> None:
+        """Looks at one place."""
+        if applied.transform is self._transform:
+            self.found.append(applied)
+
+
+def read_record_batch(unit: int, plan: Plan, schema: pa.Schema, names: Sequence[str]) -> pa.RecordBatch:
+    """The training rows of a unit as `to_flat_lists` makes them: some features, and zeros for the others."""
+    columns = read_training_rows(unit, plan, names=names)
+    rows = len(columns[names[0]])
+    for feature in plan.config.graph_features:
+        if feature.name not in columns:
+            dtype = "S1" if feature.source_dtype == "string" else feature.graph_dtype
+            columns[feature.name] = np.zeros((rows, *feature.value_shape), dtype)
+    return to_flat_lists(columns, schema)
 
 
 def to_flat_lists(columns: Columns, schema: pa.Schema) -> pa.RecordBatch:
@@ -245,22 +308,6 @@ def to_flat_lists(columns: Columns, schema: pa.Schema) -> pa.RecordBatch:
         offsets = pa.array(np.arange(len(column) + 1, dtype=np.int64) * width)
         arrays.append(pa.LargeListArray.from_arrays(offsets, pa.array(values, value_type)))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-class _Hand(beam.PTransform):  # type: ignore[misc]
-    """An analyzer that hands on what has been learned already."""
-
-    def __init__(self, packed: beam.PCollection[Any]) -> None:
-        super().__init__()
-        self._packed = packed
-
-    def expand(self, _: beam.PCollection[Any]) -> tuple[beam.PCollection[Any]]:
-        """Wires the analyzer."""
-        return (self._packed | "HandOn" >> beam.Map(_same),)
-
-
-def _same(value: Any) -> Any:
-    return value
 
 
 def tensor_adapter_config(features: Sequence[ResolvedFeature]) -> tensor_adapter.TensorAdapterConfig:

@@ -132,11 +132,35 @@ def _apply(feature: ResolvedFeature, x: tf.Tensor, absent: tf.Tensor | None, con
         x = tf.where(absent, tf.cast(constants[0]["fill"], x.dtype), x)
         steps = steps[1:]
     elif feature.declares_missing and (feature.steps or x.dtype.is_floating):
-        x = x if x.dtype.is_floating else tf.cast(x, tf.float64)
-        x = tf.where(absent, tf.constant(math.nan, x.dtype), x)
+        x = _mark(x, absent)
     for step, known in steps:
         x = step.apply(step.cast(x), known)
     return x
+
+
+def _mark(x: tf.Tensor, absent: tf.Tensor) -> tf.Tensor:
+    """Floats with NaN for each that is missing."""
+    x = x if x.dtype.is_floating else tf.cast(x, tf.float64)
+    return tf.where(absent, tf.constant(math.nan, x.dtype), x)
+
+
+def prepare(inputs: Mapping[str, tf.Tensor], features: Iterable[ResolvedFeature]) -> dict[str, tf.Tensor]:
+    """What a user's own function is called with: NaN for what is declared to be missing, in the declared dtypes.
+
+    Args:
+        inputs: As of `preprocess`.
+        features: Those that the function takes.
+
+    Returns:
+        Name → `[batch, *shape]` in the feature's `taken_kind`, before any imputation or normalisation.
+    """
+    taken = {}
+    for feature in features:
+        x = inputs[feature.name]
+        if feature.declares_missing:
+            x = _mark(x, missing_in_graph(feature, inputs))
+        taken[feature.name] = x if x.dtype.name == feature.taken_kind else tf.cast(x, feature.taken_kind)
+    return taken
 
 
 def _leave(feature: ResolvedFeature, x: tf.Tensor) -> tf.Tensor:

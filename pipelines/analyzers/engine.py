@@ -15,14 +15,18 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from pipelines.analyzers.calls import note_analyzer
 from pipelines.analyzers.coding import Arrays, CacheCoder, dump, load, pack
 from pipelines.errors import DataError
 from pipelines.runners.combine import Merge
 from pipelines.runners.failures import Recorded
 from pipelines.statistics.estimators import Estimator
 from pipelines.steps import graph_ops
+from pipelines.storage import files
+from pipelines.storage.archive import dump_arrays
 
 _errors: ContextVar[str | None] = ContextVar("errors", default=None)
+_constants: ContextVar[str | None] = ContextVar("constants", default=None)
 
 
 @contextlib.contextmanager
@@ -33,6 +37,19 @@ def errors_recorded(directory: str) -> Iterator[None]:
         yield
     finally:
         _errors.reset(token)
+
+
+@contextlib.contextmanager
+def constants_kept(directory: str) -> Iterator[None]:
+    """Analyzers that are noted (`calls.noted`) and wired inside the context put what they have learned into files.
+
+    The file of the analyzer with the number 2 is `2.npz`, with arrays `<number of the tensor>/<constant>`.
+    """
+    token = _constants.set(directory)
+    try:
+        yield
+    finally:
+        _constants.reset(token)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,6 +107,7 @@ def learn(
         The constants of each subject, float64 and int64, of which TensorFlow does not know that they are constants.
     """
     subjects = tuple(subjects)
+    noted = note_analyzer([subject.label for subject in subjects])
     passes = max(subject.estimator.passes for subject in subjects)
     found: tf.Tensor | None = None
     for number in range(passes):
@@ -99,17 +117,19 @@ def learn(
         last = number == passes - 1
         dtype = tf.int64 if last else tf.uint8
         (found,) = tft.experimental.ptransform_analyzer(
-            inputs, analyzer(subjects, number), [dtype], [[None]], name=f"{name}_{number}"
+            inputs, analyzer(subjects, number, noted), [dtype], [[None]], name=f"{name}_{number}"
         )
     return _unpack(graph_ops.unfolded(found, like=values[0]), subjects)
 
 
-def analyzer(subjects: tuple[Subject, ...], number: int) -> tft.experimental.CacheablePTransformAnalyzer:
+def analyzer(
+    subjects: tuple[Subject, ...], number: int, noted: int | None = None
+) -> tft.experimental.CacheablePTransformAnalyzer:
     """One pass, in the stages that tf.transform wants of an analyzer whose accumulators may be cached."""
     return tft.experimental.CacheablePTransformAnalyzer(
         make_accumulators_ptransform=Stage("accumulate", subjects, number),
         merge_accumulators_ptransform=Stage("merge", subjects, number),
-        extract_output_ptransform=Stage("extract", subjects, number),
+        extract_output_ptransform=Stage("extract", subjects, number, noted),
         cache_coder=CacheCoder(),
     )
 
@@ -117,8 +137,9 @@ def analyzer(subjects: tuple[Subject, ...], number: int) -> tft.experimental.Cac
 class Stage(beam.PTransform):  # type: ignore[misc]
     """A stage of an analyzer: rows to accumulators, accumulators to one, or that to the output."""
 
-    def __init__(self, stage: str, subjects: tuple[Subject, ...], number: int) -> None:
+    def __init__(self, stage: str, subjects: tuple[Subject, ...], number: int, noted: int | None = None) -> None:
         super().__init__()
+        self._noted = noted
         self._stage = stage
         self._subjects = subjects
         self._number = number
@@ -135,7 +156,9 @@ class Stage(beam.PTransform):  # type: ignore[misc]
         if self._stage == "merge":
             merge_two = functools.partial(_recorded(merge), self._subjects, self._number)
             return collection | "MergeAccumulators" >> beam.CombineGlobally(Merge(merge_two))
-        return collection | "Extract" >> beam.Map(_recorded(extract), self._subjects, self._number)
+        directory = _constants.get()
+        keep = None if directory is None or self._noted is None else files.join(directory, f"{self._noted}.npz")
+        return collection | "Extract" >> beam.Map(_recorded(extract), self._subjects, self._number, keep)
 
 
 def _recorded(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -187,13 +210,16 @@ def merge(subjects: Sequence[Subject], number: int, a: Partial, b: Partial) -> P
     return Partial(a.state, tuple(merged))
 
 
-def extract(partial: Partial | None, subjects: Sequence[Subject], number: int) -> npt.NDArray[Any]:
+def extract(
+    partial: Partial | None, subjects: Sequence[Subject], number: int, keep: str | None = None
+) -> npt.NDArray[Any]:
     """What is known after a pass: the states for the next one, or the constants.
 
     Args:
         partial: What all rows have added; None where there was none.
         subjects: All subjects.
         number: The number of the pass.
+        keep: The file for the constants, or None.
 
     Returns:
         uint8 or int64, one axis.
@@ -204,14 +230,16 @@ def extract(partial: Partial | None, subjects: Sequence[Subject], number: int) -
     states = _of_no_row(subjects, number) if partial is None else _update(partial, subjects, number)
     if number + 1 < max(subject.estimator.passes for subject in subjects):
         return np.frombuffer(dump(states), np.uint8)
-    constants = []
-    for subject, state in zip(subjects, states, strict=True):
+    constants: dict[str, npt.NDArray[Any]] = {}
+    for place, (subject, state) in enumerate(zip(subjects, states, strict=True)):
         try:
             found = subject.finish(subject.estimator.result(state))
         except ValueError as error:
             raise DataError(f"{subject.label}: {error}") from error
-        constants += [np.asarray(found[name]) for name, _, _ in subject.outputs]
-    return pack(constants)
+        constants |= {f"{place}/{name}": np.asarray(found[name]) for name, _, _ in subject.outputs}
+    if keep is not None:
+        files.write_bytes(keep, dump_arrays(constants))
+    return pack(list(constants.values()))
 
 
 def _update(partial: Partial, subjects: Sequence[Subject], number: int) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from pipelines.analyzers.coding import Arrays
 from pipelines.analyzers.engine import Subject, learn
-from pipelines.analyzers.tensors import Missing, Tensors, flatten, keys_of_groups, mark, value_of
+from pipelines.analyzers.tensors import Missing, Tensors, flatten, keys_of_groups, mark_all, value_of
 from pipelines.statistics.covariance import Covariance
 from pipelines.statistics.frequencies import Frequencies
 from pipelines.statistics.frequencies import most_frequent as most_frequent_of
@@ -72,7 +72,7 @@ def moments(x: Tensors, *, over: Over = "element", by: tf.Tensor | None = None, 
     """
     labels, tensors, back = flatten(x, "moments")
     keys = keys_of_groups(by)
-    marked = [mark(tensor, missing)[0] for tensor in tensors]
+    marked = [found for found, _ in mark_all(labels, tensors, missing)]
     subjects = [_moments_subject(label, tensor, over, keys) for label, tensor in zip(labels, marked, strict=True)]
     found = learn(subjects, marked, keys, name="moments")
     return back([Moments(**(own if keys is None else graph_ops.of_groups(own, keys))) for own in found])
@@ -160,7 +160,7 @@ def quantiles(x: Tensors, probabilities: Sequence[float], *, over: Over = "eleme
         ValueError: If the arguments do not fit.
     """
     labels, tensors, back = flatten(x, "quantiles")
-    marked = [mark(tensor, missing)[0] for tensor in tensors]
+    marked = [found for found, _ in mark_all(labels, tensors, missing)]
     wanted = tuple(float(probability) for probability in probabilities)
     subjects = []
     for label, tensor in zip(labels, marked, strict=True):
@@ -201,7 +201,7 @@ def frequencies(x: tf.Tensor, *, limit: int = 65536, missing: Missing = None) ->
         DataError: While rows are read, if there are more distinct values.
     """
     (label,), (tensor,), _ = flatten(x, "frequencies")
-    marked, _ = mark(tensor, missing)
+    ((marked, _),) = mark_all([label], [tensor], missing)
     value = value_of(marked, "all")
     subject = Subject(
         label=label,
@@ -237,7 +237,7 @@ def most_frequent(x: Tensors, *, over: Over = "element", limit: int = 65536, mis
         DataError: While rows are read, if there are more distinct values.
     """
     labels, tensors, back = flatten(x, "most_frequent")
-    marked = [mark(tensor, missing)[0] for tensor in tensors]
+    marked = [found for found, _ in mark_all(labels, tensors, missing)]
     subjects = []
     for label, tensor in zip(labels, marked, strict=True):
         value = value_of(tensor, over)
@@ -278,7 +278,7 @@ def covariance(x: Tensors, *, missing: Missing = None) -> Any:
         DataError: While rows are read, if a value is infinite.
     """
     labels, tensors, back = flatten(x, "covariance")
-    marked = [mark(tensor, missing)[0] for tensor in tensors]
+    marked = [found for found, _ in mark_all(labels, tensors, missing)]
     subjects = []
     for label, tensor in zip(labels, marked, strict=True):
         value = value_of(tensor, "channel")

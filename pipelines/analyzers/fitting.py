@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from pipelines.analyzers.calls import note_step
 from pipelines.analyzers.coding import Arrays
 from pipelines.analyzers.engine import Subject, learn
 from pipelines.analyzers.tensors import (
@@ -15,7 +16,7 @@ from pipelines.analyzers.tensors import (
     Tensors,
     flatten,
     keys_of_groups,
-    mark,
+    mark_all,
     output_dtype,
     value_of,
 )
@@ -51,21 +52,22 @@ def mapped(
     """
     labels, tensors, back = flatten(x, name)
     keys = keys_of_groups(by)
-    marked = [mark(tensor, missing) for tensor in tensors]
+    marked = mark_all(labels, tensors, missing)
     values = [value_of(found, over) for found, _ in marked]
     for label, value in zip(labels, values, strict=True):
         _check_output(label, step, value)
-    if step.estimator(values[0]) is None:
+    learns = step.estimator(values[0]) is not None
+    if not learns:
         constants_of = [_said(step, value, found) for value, (found, _) in zip(values, marked, strict=True)]
     else:
         subjects = [subject_of(label, step, value, keys) for label, value in zip(labels, values, strict=True)]
         constants_of = learned(name, subjects, [found for found, _ in marked], keys)
     results = []
-    for tensor, (found, gone), constants in zip(tensors, marked, constants_of, strict=True):
+    for number, (tensor, (found, gone), constants) in enumerate(zip(tensors, marked, constants_of, strict=True)):
         result = tf.cast(step.apply(step.cast(found), constants), output_dtype(tensor, dtype))
         if absent is not None and gone is not None:
             result = tf.where(gone, tf.constant(absent, result.dtype), result)
-        results.append(result)
+        results.append(note_step(step, tensor, result, tensor=number if learns else None))
     return back(results)
 
 

@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
+from pipelines.analyzers.calls import note_step
 from pipelines.analyzers.engine import learn
 from pipelines.analyzers.fitting import learned, mapped, subject_of
-from pipelines.analyzers.tensors import Missing, Tensors, flatten, keys_of_groups, mark, value_of
+from pipelines.analyzers.tensors import Missing, Tensors, flatten, keys_of_groups, mark_all, value_of
 from pipelines.statistics.summary import Over
 from pipelines.steps import projection, ranking, scaling
 from pipelines.steps.encoding import Vocabulary
@@ -249,7 +250,8 @@ def vocabulary(x: Tensors, *, size: int | None = None, min_count: int = 1, oov_b
         raise ValueError(f"vocabulary: expected integers or strings; found {[t.dtype.name for t in tensors]}")
     subjects = [subject_of(label, step, value_of(t, "all"), None) for label, t in zip(labels, tensors, strict=True)]
     found = learn(subjects, tensors, None, name="vocabulary")
-    return back([step.apply(tensor, own) for tensor, own in zip(tensors, found, strict=True)])
+    pairs = enumerate(zip(tensors, found, strict=True))
+    return back([note_step(step, tensor, step.apply(tensor, own), tensor=number) for number, (tensor, own) in pairs])
 
 
 def scale_to_gaussian(
@@ -294,10 +296,9 @@ def missing_indicator(x: Tensors, *, missing: Missing = None) -> Any:
     Raises:
         ValueError: If the arguments do not fit.
     """
-    _, tensors, back = flatten(x, "missing_indicator")
+    labels, tensors, back = flatten(x, "missing_indicator")
     found = []
-    for tensor in tensors:
-        _, absent = mark(tensor, missing)
+    for tensor, (_, absent) in zip(tensors, mark_all(labels, tensors, missing), strict=True):
         found.append(tf.zeros_like(tensor, tf.int64) if absent is None else tf.cast(absent, tf.int64))
     return back(found)
 
@@ -336,22 +337,22 @@ def impute(
     step = _imputation(method)
     labels, tensors, back = flatten(x, "impute")
     keys = keys_of_groups(by)
-    marked = [mark(tensor, missing) for tensor in tensors]
+    marked = mark_all(labels, tensors, missing)
     values = [value_of(found, over) for found, _ in marked]
-    if isinstance(method, str) and method != "zero":
+    learns = isinstance(method, str) and method != "zero"
+    if learns:
         subjects = [
             subject_of(label, step, value, keys, complete=True) for label, value in zip(labels, values, strict=True)
         ]
         known = learned("impute", subjects, [found for found, _ in marked], keys)
     else:
-        fill = 0.0 if isinstance(method, str) else float(method)
+        fill = 0.0 if method == "zero" else float(method)
         known = [{"fill": tf.constant(fill, tf.float64)} for _ in tensors]
-    return back(
-        [
-            _filled(step, tensor, found, absent, constants, dtype)
-            for tensor, (found, absent), constants in zip(tensors, marked, known, strict=True)
-        ]
-    )
+    results = []
+    for number, (tensor, (found, absent), constants) in enumerate(zip(tensors, marked, known, strict=True)):
+        result = _filled(step, tensor, found, absent, constants, dtype)
+        results.append(note_step(step, tensor, result, tensor=number if learns else None))
+    return back(results)
 
 
 def _imputation(method: str | float) -> Step:

@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from pipelines.analyzers.calls import name_of
 from pipelines.statistics.summary import Over, statistics_axes
 from pipelines.steps import graph_ops
 from pipelines.steps.step import Value
@@ -46,6 +47,8 @@ def flatten(x: Tensors, name: str) -> tuple[list[str], list[tf.Tensor], Callable
         labels = [str(number) for number in range(len(tensors))]
     else:
         tensors, labels, back = [x], [""], lambda found: found[0]
+    if not isinstance(x, Mapping):
+        labels = [name_of(tensor) or label for label, tensor in zip(labels, tensors, strict=True)]
     labels = [f"{name} of {label}" if label else name for label in labels]
     if not tensors:
         raise ValueError(f"{name}: expected a tensor; found none")
@@ -62,6 +65,23 @@ def _caller() -> str:
         if pathlib.Path(frame.filename).parent != pathlib.Path(__file__).parent:
             return f" ({frame.filename}, line {frame.lineno})"
     return ""
+
+
+def mark_all(
+    labels: Sequence[str], tensors: Sequence[tf.Tensor], missing: Missing
+) -> list[tuple[tf.Tensor, tf.Tensor | None]]:
+    """What `mark` says of each tensor.
+
+    Raises:
+        ValueError: As `mark`, with the tensor's label.
+    """
+    found = []
+    for label, tensor in zip(labels, tensors, strict=True):
+        try:
+            found.append(mark(tensor, missing))
+        except ValueError as error:
+            raise ValueError(f"{label}: {error}") from error
+    return found
 
 
 def mark(x: tf.Tensor, missing: Missing) -> tuple[tf.Tensor, tf.Tensor | None]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
 from apache_beam.transforms.core import RestrictionProvider
 
+from loaders.buffers import Buffers
 from pipelines.analyze.custom import trace_configured
 from pipelines.beam import forms
 from pipelines.beam.coder import Batch
@@ -130,7 +131,7 @@ class ReadNpy(beam.PTransform):  # type: ignore[misc]
         read = _ReadUnits(
             self.table, self._features, units, unit_bytes=round(unit_rows * row_bytes), batch_rows=batch_rows
         )
-        spread = pipeline | "ListRuns" >> beam.Create(runs) | "Spread" >> beam.Reshuffle()
+        spread = pipeline | "ListRuns" >> beam.Create(runs)  # which shuffles them, so that all workers have some
         batches = spread | "Read" >> beam.ParDo(read).with_output_types(Batch)
         batches.element_type = Batch  # also where Beam infers no types: else it measures each batch by pickling it
         if self._form == "arrow":
@@ -156,6 +157,7 @@ class _ReadUnits(beam.DoFn, RestrictionProvider):  # type: ignore[misc]
         self._units = units
         self._unit_bytes = unit_bytes
         self._batch_rows = batch_rows
+        self._buffers = Buffers()
         self._storage_options = connections.shared()
 
     def setup(self) -> None:
@@ -182,13 +184,15 @@ class _ReadUnits(beam.DoFn, RestrictionProvider):  # type: ignore[misc]
         """Reads unit after unit, as long as they are this worker's."""
         unit = tracker.current_restriction().start
         while tracker.try_claim(unit):
-            columns = read_rows(self._table, self._features, self._units.spans(unit), stage=STAGE)
+            spans = self._units.spans(unit)
+            columns = read_rows(self._table, self._features, spans, stage=STAGE, buffers=self._buffers)
             rows = len(next(iter(columns.values())))
             if rows <= self._batch_rows:
                 yield columns
             else:
                 for start in range(0, rows, self._batch_rows):
                     yield take(columns, slice(start, start + self._batch_rows))
+            del columns  # so that the next batch is read into the same memory, unless somebody holds it
             unit += 1
 
 

@@ -6,28 +6,30 @@ import atexit
 import contextlib
 import functools
 import os
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions
 
-from pipelines.analyze import fit, rounds
+from pipelines.analyze import fit, graph, rounds
 from pipelines.analyze.accumulate import accumulate
-from pipelines.analyze.custom import load_function
 from pipelines.analyze.fit import Known
+from pipelines.analyze.function_constants import Arrays, add_constants, read_constants
 from pipelines.analyze.rounds import Accumulated
 from pipelines.beam.coder import Batch
 from pipelines.beam.learned import Learned
 from pipelines.beam.places import are_training
 from pipelines.beam.read import ReadNpy
-from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
+from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature
 from pipelines.errors import ConfigError, DataError
 from pipelines.plan.plan import Plan
 from pipelines.reading.batches import Columns, take, values_of
 from pipelines.reading.columns import find_unusable
 from pipelines.runners.combine import Merge
 from pipelines.runners.quiet import quick_imports
+from pipelines.storage import files
 from pipelines.storage.temporary import temporary_directory
 from pipelines.write.transform import apply_transform
 
@@ -75,27 +77,36 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
             added = training | f"AddBatches{number}" >> beam.Map(_add, needs, features, before)
             merged = added | f"AddUp{number}" >> beam.CombineGlobally(Merge(functools.partial(rounds.merge, features)))
             known = merged | f"LearnRound{number}" >> beam.Map(_learn_round, features, before)
-        written = () if self._plan.config.custom is None else (beam.pvalue.AsSingleton(self._analyze_custom(training)),)
+        written: tuple[Any, ...] = ()
+        if self._plan.config.custom is not None:
+            packed = known | "PackLearned" >> beam.Map(_pack, self._plan.config)
+            written = (beam.pvalue.AsSingleton(self._analyze_custom(training, packed)),)
         return known | "Export" >> beam.Map(export, plan, *written).with_output_types(Learned)
 
-    def _analyze_custom(self, training: beam.PCollection[Any]) -> beam.PCollection[Mapping[str, bytes]]:
+    def _analyze_custom(
+        self, training: beam.PCollection[Any], packed: beam.PCollection[Any]
+    ) -> beam.PCollection[tuple[Mapping[str, bytes], Arrays]]:
         """Wires tf.transform's own analysis of the user's function."""
         with quick_imports():
             import tensorflow_transform.beam as tft_beam
 
+            from pipelines.analyze.combined import combine
             from pipelines.analyze.export import tensor_adapter_config
+            from pipelines.analyzers.engine import constants_kept
 
         config = self._plan.config
         assert config.custom is not None
         place = self._temp_location or training.pipeline.options.view_as(GoogleCloudOptions).temp_location
         adapter = tensor_adapter_config(config.graph_features)
         batches = training | "ToRecordBatch" >> beam.Map(_to_flat_lists, adapter.arrow_schema)
-        with tft_beam.Context(temp_dir=place or _kept_until_the_end()):
-            function = load_function(config.custom.place)
+        place = place or _kept_until_the_end()
+        constants = files.join(place, f"constants-{uuid.uuid4().hex}")
+        with tft_beam.Context(temp_dir=place), constants_kept(constants):
+            function = combine(config, packed)
             transform_fn = (batches, adapter) | "AnalyzeRows" >> tft_beam.AnalyzeDataset(function)
             written = os.path.join(tft_beam.Context.create_base_temp_dir(), "written")
             done = transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(written)
-        return done | "ReadWritten" >> beam.Map(_read_written, written)
+        return done | "ReadWritten" >> beam.Map(_read_written, written, config.custom, constants)
 
 
 def _kept_until_the_end() -> str:
@@ -141,19 +152,23 @@ def _learn_round(added: Accumulated | None, features: Mapping[str, ResolvedFeatu
     return fit.update(features, known, added)
 
 
+def _pack(known: Known, config: ResolvedConfig) -> Any:
+    return graph.pack(config.transformed, graph.fitted_arrays(config.transformed, known))
+
+
 def _to_flat_lists(batch: Columns, schema: Any) -> Any:
     from pipelines.analyze.export import to_flat_lists
 
     return to_flat_lists(batch, schema)
 
 
-def _read_written(_: object, directory: str) -> Mapping[str, bytes]:
+def _read_written(_: object, directory: str, custom: Custom, constants: str) -> tuple[Mapping[str, bytes], Arrays]:
     from pipelines.analyze.export import read_written
 
-    return dict(read_written(directory))
+    return dict(read_written(directory)), read_constants(custom, constants)
 
 
-def export(known: Known, plan: Plan, written: Mapping[str, bytes] | None = None) -> Learned:
+def export(known: Known, plan: Plan, of_function: tuple[Mapping[str, bytes], Arrays] | None = None) -> Learned:
     """What was learned, with tf.transform's SavedModel of the steps, or what was written of the user's function."""
     with quick_imports():
         from pipelines.analyze.beam import write_fitted
@@ -161,9 +176,12 @@ def export(known: Known, plan: Plan, written: Mapping[str, bytes] | None = None)
 
     with temporary_directory("learned") as directory:
         fitted = write_fitted(known, plan, os.path.join(directory, "statistics"))
+        written, constants = of_function or ({}, {})
+        if constants:
+            add_constants(constants, os.path.join(directory, "statistics"))
         if plan.config.has_transform and plan.config.custom is None:
             export_to(directory, fitted, plan)
-        return Learned.of(plan.config, directory, written or {})
+        return Learned.of(plan.config, directory, written)
 
 
 class Transform(beam.PTransform):  # type: ignore[misc]

@@ -11,6 +11,7 @@ from loaders.format.names import REPORT
 from pipelines.cli.common import settings_of, write_report
 from pipelines.cli.dry_run import show_dry_run
 from pipelines.cli.terminal import long_work, quiet_work
+from pipelines.errors import ConfigError
 from pipelines.interface import tables
 from pipelines.interface.arguments import read_config
 from pipelines.interface.build import Built, plan_build, run_planned
@@ -22,6 +23,8 @@ from pipelines.storage import files
 def run(options: argparse.Namespace, console: Console) -> int:
     """Builds a data set."""
     begun = time.monotonic()
+    if options.prices and not options.dry_run:
+        raise ConfigError("--prices: expected --dry_run with it; found none")
     with quiet_work(debug=options.debug):  # a function of the user's own is traced
         planned = plan_build(
             options.source,

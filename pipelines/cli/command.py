@@ -24,8 +24,8 @@ from pipelines.errors import (
 from pipelines.results import PlainConsole
 from pipelines.storage.connections import configure, refuse_replaced
 
-RUN_BY_BEAM = ("build", "append", "validate")
-WRITING = ("build", "append")
+RUN_BY_BEAM = ("build", "append", "validate", "export")
+WRITING = ("build", "append", "export")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

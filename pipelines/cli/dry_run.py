@@ -12,11 +12,12 @@ from pipelines.cli.terminal import quiet_work
 from pipelines.errors import NpyflowError
 from pipelines.forecast.calibrate import calibrate
 from pipelines.forecast.estimate import Calibration, memory, read_bytes, seconds
+from pipelines.forecast.money import DEFAULT, Prices, read_prices, usage
 from pipelines.interface import tables
 from pipelines.plan.plan import Plan
 from pipelines.results import PlainConsole, Table, count_of, print_blocks, show_bytes, show_seconds
 from pipelines.run import Build
-from pipelines.runners.beam import runs_here
+from pipelines.runners.beam import option_value, runs_here
 
 
 def show_dry_run(options: argparse.Namespace, console: Console, planned: Build, *, begun: float) -> None:
@@ -24,6 +25,7 @@ def show_dry_run(options: argparse.Namespace, console: Console, planned: Build, 
 
     The configuration alone goes to the standard output, so that it can be sent to a file.
     """
+    prices = _prices(options)  # before anything takes long
     aside = PlainConsole(stderr=True, soft_wrap=True, markup=False, emoji=False)
     plan, existing = planned.plan, planned.transform
     print_blocks(aside, [*tables.of_sources(plan), *tables.of_steps(plan.config), *tables.of_forecast(plan)])
@@ -43,6 +45,8 @@ def show_dry_run(options: argparse.Namespace, console: Console, planned: Build, 
         print_blocks(aside, [f"\nTime and memory are not forecast: {measured}"])
     else:
         _show_times(aside, plan, measured, planned=seconds_to_plan, workers=options.workers, forked=forked)
+        if prices is not None:
+            _show_costs(aside, plan, measured, prices, workers=options.workers)
     console.print(tables.dump_config(plan.config), end="", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -72,6 +76,26 @@ def _show_times(
             f"{measured.rows_written:,} written. {where}" + (f": {len(os.sched_getaffinity(0))}" if forked else ""),
         ],
     )
+
+
+def _prices(options: argparse.Namespace) -> Prices | None:
+    """The prices by which costs are shown: those that are given, or on Dataflow the ones that are known."""
+    if options.prices:
+        return read_prices(options.prices)
+    return DEFAULT if option_value(options.beam_options, "--runner") == "DataflowRunner" else None
+
+
+def _show_costs(console: Console, plan: Plan, measured: Calibration, prices: Prices, *, workers: int | None) -> None:
+    """Shows what Dataflow would charge, by the number of workers."""
+    rows = []
+    for count in _counts_of_workers(plan, workers, forked=False):
+        found = usage(plan, measured, workers=count)
+        amounts = (found.vcpu_hours, found.memory_gb_hours, found.shuffle_gb, found.cost(prices))
+        rows.append((count, *(f"{amount:,.2f}" for amount in amounts)))
+    columns = ("workers:", "vCPU-hours:", "GB-hours:", "shuffled GB:", f"{prices.currency}:")
+    about = f"\nOn Dataflow, by list prices of {prices.region}, {prices.date}, without discounts\n"
+    left_out = "\nNot counted: starting machines, disks, requests to storage, network; idle workers are."
+    print_blocks(console, [about, Table(columns=columns, rows=tuple(rows)), left_out])
 
 
 def _counts_of_workers(plan: Plan, asked: int | None, *, forked: bool) -> list[int]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from loaders.version import VERSION
 from pipelines.cli.completion import with_splits
+from pipelines.exports import EXTRAS
 
 EPILOG = """exit codes:
   0    done
@@ -21,6 +22,8 @@ EPILOG = """exit codes:
   130  interrupted by Ctrl-C, 143 by SIGTERM; the same command goes on where it
        stopped
 """
+
+BEAM = "Any other option --NAME=VALUE goes to Beam: --runner=FlinkRunner, --direct_num_workers=2 …"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -100,6 +103,11 @@ def make_parser() -> argparse.ArgumentParser:
     _add_sync_option(build)
     _add_trust_option(build)
     build.add_argument("--dry_run", action="store_true", help="check, forecast, print the configuration; write nothing")
+    build.add_argument(
+        "--prices",
+        metavar="FILE",
+        help="with --dry_run: a table of prices in YAML, by which the build would be paid for on Dataflow",
+    )
 
     append = _add_command(add, "append", "add new files to a data set; its transform stays as it is")
     append.add_argument("output", type=_path, metavar="OUT", help="the data set")
@@ -147,6 +155,12 @@ def make_parser() -> argparse.ArgumentParser:
     diff = add("diff", help="compare two data sets: features, statistics, rows")
     diff.add_argument("first", type=_path, metavar="OUT", help="a data set")
     diff.add_argument("second", type=_path, metavar="OTHER", help="another one")
+
+    export = add("export", help="write the rows of a data set for other tools", epilog=BEAM)
+    export.add_argument("path", type=_path, metavar="OUT", help="a data set")
+    export.add_argument("output", type=_path, metavar="DIR", help="a new or empty directory for the export")
+    export.add_argument("--to", required=True, choices=tuple(EXTRAS), help="the format")
+    _add_workers_option(export)
 
     bench = add("bench", help="measure how fast a data set feeds a training, and what would change it")
     _add_bench_options(bench)
@@ -204,18 +218,21 @@ def _amount(text: str) -> float:
 
 def _add_command(add: Callable[..., argparse.ArgumentParser], name: str, says: str) -> argparse.ArgumentParser:
     """A command that Beam runs."""
-    beam = "Any other option --NAME=VALUE goes to Beam: --runner=FlinkRunner, --direct_num_workers=2 …"
-    parser = add(name, help=says, epilog=beam)
+    parser = add(name, help=says, epilog=BEAM)
     parser.add_argument(
         "source", type=_path, metavar="SRC", help="a directory of .npy files, in any file system that fsspec has"
     )
+    _add_workers_option(parser)
+    return parser
+
+
+def _add_workers_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=_count,
         metavar="N",
         help="processes of this machine that share the work; one for each core if not given, where Beam has no runner",
     )
-    return parser
 
 
 def _add_config_options(parser: argparse.ArgumentParser) -> None:

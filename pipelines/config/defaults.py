@@ -43,8 +43,8 @@ def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tup
     # A number that counts something, such as nanoseconds since 1970, is no measurement.
     default = _default_transform(role, "times" if feature.unit else dtype, feature.shape, said)
     impute, normalize, over = default.impute, default.normalize, default.over
-    if feature.patch is not None:  # each of whose rows is a value of the same thing
-        over = "channel" if len(feature.shape) > len(feature.patch.size) else "all"
+    if feature.window is not None:  # each of whose steps is a value of the same thing
+        over = "channel" if len(feature.shape) > len(feature.window.shape) else "all"
     # A loss of NaN ruins a training, so whoever wants NaN in labels has to say so.
     measured = dtype.startswith("float") and not said.missing and said.mask is None
     forbids_missing = said.impute == "forbid" or (said.impute is None and measured and role in ("label", "weight"))
@@ -75,7 +75,7 @@ def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tup
         over=said.over if said.over is not None else over,
         by=said.by,
         row_axes=feature.row_axes,
-        patch=feature.patch,
+        window=feature.window,
         files=feature.files,
         source=said.source.model_dump() if isinstance(said.source, ConstantSource) else said.source,
         why=f"{_why_role(chosen, said)}; {_why_steps(default, said)}",
@@ -88,29 +88,23 @@ def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tup
     return dataclasses.replace(resolved, spec=spec)
 
 
-def untransformed(config: DatasetConfig, names: Sequence[str]) -> DatasetConfig:
-    """A configuration in which no feature has steps, as the function takes their place.
+def without_defaults(config: DatasetConfig, names: Sequence[str]) -> DatasetConfig:
+    """A configuration in which a feature has steps only if the user has said some: the function makes the others.
 
     Raises:
-        ConfigError: If the user has said steps as well.
+        ConfigError: If a feature is to be stored raw, as a loader would have to run the function.
     """
     features = {}
     for name in names:
         said = config.features.get(name, FeatureConfig())
-        steps = {
-            "impute": said.impute not in (None, "none", "forbid"),
-            "normalize": bool(said.normalize),
-            "indicator": said.indicator,
-            "missing": bool(said.missing),
-            "mask": said.mask is not None,
-        }
-        for key, is_said in steps.items():
-            if is_said:
-                found = f"both preprocessing_fn and features.{name}.{key}"
-                raise ConfigError(
-                    f"preprocessing_fn: it takes the place of all that is said of a feature's values; found {found}"
-                )
-        features[name] = said.model_copy(update={"impute": "none", "normalize": ()})
+        if said.store == "raw":
+            raise ConfigError(
+                f"features.{name}.store: expected transformed or none beside a preprocessing_fn; found raw"
+            )
+        if said.impute in (None, "none", "forbid") and not said.normalize and not said.indicator:
+            impute = "forbid" if said.impute == "forbid" else "none"
+            said = said.model_copy(update={"impute": impute, "normalize": ()})
+        features[name] = said
     return config.model_copy(update={"features": config.features | features})
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipelines.config.patch import Patch
+from pipelines.config.window import Cut
 
 Origin = Literal["files", "index", "directory", "constant"]
 
@@ -22,7 +22,7 @@ class Feature:
         dtype: The dtype in this machine's byte order; of strings the widest, `S` or `U`; of times int64.
         shape: The shape of one row; the first axis is None where each row has its own length.
         row_axes: How many leading axes of an array count rows; 0 where each array is one row.
-        patch: The neighbours that a row has with it, in the first axes of its shape; None where it stands alone.
+        window: What of an array a row holds, where rows are cut from it; the first axes of its shape are the window's.
         unit: What an integer counts, such as `datetime64[ns]`; or "".
         origin: Where the values come from: `files`, or the row's `index`, its `directory`, or a `constant`.
         constant: The constant.
@@ -41,7 +41,7 @@ class Feature:
     average_bytes: float | None = None
     files: tuple[str, ...] | None = None
     why: str = ""
-    patch: Patch | None = None
+    window: Cut | None = None
 
     @property
     def kind_name(self) -> str:
@@ -57,6 +57,11 @@ class Feature:
     def inner_shape(self) -> tuple[int, ...]:
         """The shape of a row without the axis that varies."""
         return tuple(size for size in self.shape if size is not None)
+
+    @property
+    def row_stride(self) -> int:
+        """How many places of an array there are for each row."""
+        return 1 if self.window is None else math.prod(self.window.strides)
 
     @property
     def row_bytes(self) -> float:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 
+from loaders.format.names import INDICATOR_SUFFIX
 from loaders.format.spec import FeatureSpec
-from pipelines.config.patch import Patch
 from pipelines.config.splits import Rule
+from pipelines.config.window import Cut
 from pipelines.errors import ConfigError
 from pipelines.statistics.summary import Over, statistics_shape
 from pipelines.steps.methods import dump_impute, dump_normalize
 from pipelines.steps.step import Step, Value
-
-INDICATOR_SUFFIX = "_missing"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +37,7 @@ class ResolvedFeature:
         over: What shares one statistic.
         by: The feature each of whose values has statistics of its own, or None.
         row_axes: How many leading axes of the arrays count rows.
-        patch: The neighbours that each row has with it, or None.
+        window: What of an array a row holds, where rows are cut from it; or None.
         files: The patterns of its files, or None where they are found by name.
         source: What gives its values where no file does, as the user said it, or None.
         why: Why it has its role and its steps, in words.
@@ -58,7 +57,7 @@ class ResolvedFeature:
     by: str | None
     row_axes: int
     files: tuple[str, ...] | None
-    patch: Patch | None = None
+    window: Cut | None = None
     source: Any = None
     why: str = dataclasses.field(default="", compare=False)
 
@@ -117,6 +116,19 @@ class ResolvedFeature:
         return not self.ragged and not self.source_dtype.startswith("complex")
 
     @property
+    def has_steps(self) -> bool:
+        """Whether the configuration says what becomes of its values, and not only which are missing."""
+        return bool(self.steps) or self.indicator
+
+    @property
+    def taken_kind(self) -> str:
+        """The dtype in which a user's own function takes it, by TensorFlow's name: NaN needs floats."""
+        dtype = self.source_dtype if self.has_steps else self.spec.dtype
+        if self.declares_missing and not dtype.startswith("float"):
+            return "float64"
+        return {"float16": "float32", "bool": "uint8"}.get(dtype, dtype)
+
+    @property
     def stored(self) -> tuple[FeatureSpec, ...]:
         """What the shards hold of this feature."""
         if self.store == "none":
@@ -139,7 +151,7 @@ class ResolvedFeature:
     def transformed(self) -> bool:
         """Whether the transform changes the values (a change of dtype alone is not one)."""
         marked = self.declares_missing and self.source_dtype.startswith("float")
-        return self.store != "none" and (bool(self.steps) or self.indicator or marked)
+        return self.store != "none" and (self.has_steps or marked)
 
     @property
     def described(self) -> bool:
@@ -172,13 +184,20 @@ class Custom:
         place: Where it is: `path/to/module.py:function`.
         digest: A BLAKE2b digest of the file.
         specs: The features that it gives, sorted by name.
-        phases: How often its analysis reads the training rows.
+        phases: The features that each phase of its analysis reads of the training rows.
+        learned: What it does by `pipelines.analyzers`, as JSON has it; empty of a finished data set.
     """
 
     place: str
     digest: str
     specs: tuple[FeatureSpec, ...]
-    phases: int = 0
+    phases: tuple[tuple[str, ...], ...] = ()
+    learned: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def declared(features: Iterable[ResolvedFeature], custom: Custom | None) -> tuple[ResolvedFeature, ...]:
+    """The features that the configuration makes: all; beside a function those with steps, and those it cannot take."""
+    return tuple(each for each in features if custom is None or each.has_steps or not each.takes_part)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,7 +212,7 @@ class ResolvedConfig:
         seed: The seed of the splits and of the order of rows.
         shard_bytes: About how many bytes the largest split's shards hold.
         rows_per_record: How many rows a record holds.
-        custom: The user's own function, which takes the place of all steps, or None.
+        custom: The user's own function, which makes all that is not declared, or None.
         on_error: Whether files that are wrong end the build or are left out.
         max_bad_files: How many files may be left out.
         why: Why the splits are what they are, and which is learned from, in words.
@@ -220,9 +239,14 @@ class ResolvedConfig:
         _check_references(self.features)
 
     @property
+    def declared(self) -> tuple[ResolvedFeature, ...]:
+        """The features that the configuration makes, not a user's own function."""
+        return declared(self.features, self.custom)
+
+    @property
     def transformed(self) -> tuple[ResolvedFeature, ...]:
-        """The features that go through the transform."""
-        return tuple(feature for feature in self.features if feature.transformed)
+        """The features whose steps are in the transform."""
+        return tuple(feature for feature in self.declared if feature.transformed)
 
     @property
     def graph_features(self) -> tuple[ResolvedFeature, ...]:
@@ -236,18 +260,11 @@ class ResolvedConfig:
         return tuple(feature for feature in self.features if feature.name in names)
 
     @property
-    def beside(self) -> tuple[ResolvedFeature, ...]:
-        """The features that a user's own function cannot take, which are stored as they are."""
-        if self.custom is None:
-            return ()
-        return tuple(feature for feature in self.features if not feature.takes_part and feature.store != "none")
-
-    @property
     def given(self) -> tuple[FeatureSpec, ...]:
         """What a user's own function gives, sorted by name; of a finished data set, its manifest names both."""
         if self.custom is None:
             return ()
-        others = {feature.name for feature in self.beside}
+        others = {spec.name for feature in self.declared for spec in feature.stored}
         return tuple(spec for spec in self.custom.specs if spec.name not in others)
 
     @property
@@ -258,10 +275,8 @@ class ResolvedConfig:
     @property
     def stored(self) -> tuple[FeatureSpec, ...]:
         """The features that the shards hold, sorted by name."""
-        if self.custom is not None:
-            specs = (*self.given, *(feature.raw for feature in self.beside))
-            return tuple(sorted(specs, key=lambda spec: spec.name))
-        return tuple(sorted((spec for feature in self.features for spec in feature.stored), key=lambda spec: spec.name))
+        specs = (*self.given, *(spec for feature in self.declared for spec in feature.stored))
+        return tuple(sorted(specs, key=lambda spec: spec.name))
 
     def dump(self) -> dict[str, Any]:
         """This configuration as a user would write it; `parse_config` reads it and it resolves to itself."""
@@ -296,7 +311,7 @@ def _dump_feature(feature: ResolvedFeature) -> dict[str, Any]:
     optional = {
         "files": list(feature.files) if feature.files is not None else None,
         "source": feature.source,
-        "patch": None if feature.patch is None else feature.patch.model_dump(mode="json"),
+        **({} if (cut := feature.window) is None else {cut.KEY: cut.model_dump(mode="json", exclude_none=True)}),
         "ragged": feature.ragged or None,
         "missing": list(map(_yaml_number, feature.missing)) or None,
         "mask": feature.mask,

@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, ConfigDict, Fiel
 from loaders.format.spec import DTYPES, Role
 from pipelines.config.explain import explain
 from pipelines.config.filter import Filter
-from pipelines.config.patch import Patch
 from pipelines.config.splits import SplitName, Splits
+from pipelines.config.window import Cut, Patch, Window
 from pipelines.config.yaml_text import read_yaml
 from pipelines.errors import ConfigError
 from pipelines.statistics.summary import Over
@@ -73,6 +73,7 @@ class FeatureConfig(_Model):
             directory that holds the row's files, or one constant.
         row_axes: How many leading axes of its arrays count rows; 0 makes each file one row.
         patch: The neighbours of each row, along the axes that count rows, that are to be in the row, too.
+        window: Runs of steps along an axis, each of which is a row.
         ragged: Whether each file is one row whose first axis has a length of its own.
         missing: Values that stand for a missing one, besides NaN.
         mask: A feature that is true (or not 0) where this one is missing.
@@ -91,6 +92,7 @@ class FeatureConfig(_Model):
     source: Literal["index", "directory"] | ConstantSource | None = None
     row_axes: Annotated[int, Field(ge=0, strict=True)] | None = None
     patch: Patch | None = None
+    window: Window | None = None
     ragged: bool = False
     missing: Annotated[tuple[SpecialNumber, ...], BeforeValidator(_as_list)] = ()
     mask: str | None = None
@@ -114,9 +116,21 @@ class FeatureConfig(_Model):
                 "ragged means that each file is one row, so row_axes is 0 and there is no source; "
                 f"found row_axes {self.row_axes} and source {self.source!r}"
             )
-        if self.patch is not None and (self.ragged or self.source is not None):
-            raise ValueError(f"patches are cut from arrays; found ragged {self.ragged} and source {self.source!r}")
+        if self.cut is not None and (self.ragged or self.source is not None):
+            found = f"ragged {self.ragged} and source {self.source!r}"
+            raise ValueError(f"patches and windows are cut from arrays; found {found}")
+        if self.window is not None and self.row_axes not in (None, self.window.axis + 1):
+            raise ValueError(
+                f"row_axes: expected {self.window.axis + 1}, the axes up to that of the window; found {self.row_axes}"
+            )
+        if self.window is not None and self.patch is not None:
+            raise ValueError("patch and window exclude each other; found both")
         return self
+
+    @property
+    def cut(self) -> Cut | None:
+        """What of an array each row holds, where rows are cut from it."""
+        return self.patch or self.window
 
 
 def _nothing_said(value: object) -> object:
@@ -163,6 +177,8 @@ class DatasetConfig(_Model):
     def row_axes_of(self, feature: str) -> int:
         """How many leading axes of this feature's arrays count rows."""
         said = self.features.get(feature)
+        if said is not None and said.window is not None:
+            return said.window.axis + 1
         if said is None or (said.row_axes is None and not said.ragged):
             return self.row_axes
         return said.row_axes or 0
@@ -181,6 +197,7 @@ def parse_config(value: Mapping[str, Any]) -> DatasetConfig:
             "": DatasetConfig,
             "features": FeatureConfig,
             "patch": Patch,
+            "window": Window,
             "ConstantSource": ConstantSource,
         }
         raise ConfigError(explain(error, keys_of)) from error

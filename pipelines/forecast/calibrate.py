@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import pickle
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -49,11 +50,11 @@ def calibrate(plan: Plan, existing: Existing | None = None) -> Calibration:
     with temporary_directory("sample") as directory:
         output = Output(directory)
         speeds: list[float] = []
-        analyzed, wiring = 0, _timed(_run_small_pipeline)[0]
+        analyzed, sum_bytes, wiring = 0, 0, _timed(_run_small_pipeline)[0]
         if existing is not None:
             copy_learned(existing, output)
         else:
-            known, speeds, analyzed = _fit(plan)
+            known, speeds, analyzed, sum_bytes = _fit(plan)
             fitted = analyze.write_fitted(known, plan, output.staged)
             if plan.config.has_transform:
                 wiring += _timed(functools.partial(export.export_transform, fitted, plan, output))[0]
@@ -63,17 +64,21 @@ def calibrate(plan: Plan, existing: Existing | None = None) -> Calibration:
         wiring=wiring,
         rounds=tuple(speeds),
         rows_analyzed=analyzed,
+        sum_bytes=sum_bytes,
         seconds=time.monotonic() - begun,
         **written,
     )
 
 
-def _fit(plan: Plan) -> tuple[fit.Known, list[float], int]:
-    """What a sample of the training rows tells, the seconds for a row in each round, and the most rows in one."""
+def _fit(plan: Plan) -> tuple[fit.Known, list[float], int, int]:
+    """What a sample of the training rows tells, the seconds for a row in each round, and the most rows in one.
+
+    And the bytes of the sums of a unit, those of all rounds together.
+    """
     features = rounds.analyzed_features(plan)
     known = fit.begin(features.values())
     merge = functools.partial(rounds.merge, features)
-    medians, most = [], 0
+    medians, most, sum_bytes = [], 0, 0
     for needs in rounds.schedule(features.values()):
         added, speeds, rows = [], [], 0
         for unit in _for_a_while(spread_out(len(plan.training_units), MOST_SAMPLES)):
@@ -85,7 +90,8 @@ def _fit(plan: Plan) -> tuple[fit.Known, list[float], int]:
         medians.append(statistics.median(speeds))
         known = fit.update(features, known, functools.reduce(merge, added))
         most = max(most, rows)
-    return known, medians, most
+        sum_bytes += len(pickle.dumps(added[0]))
+    return known, medians, most, sum_bytes
 
 
 def _run_small_pipeline() -> None:

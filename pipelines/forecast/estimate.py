@@ -8,7 +8,7 @@ from typing import Any
 from loaders.format.frames import record_layout
 from pipelines.analyze import rounds
 from pipelines.config.resolved import ResolvedConfig
-from pipelines.config.splits import BlockSplits, ColumnSplits, GroupSplits, StratifiedSplits, TimeSplits
+from pipelines.config.splits import BlockSplits, ColumnSplits, GroupSplits, Rule, StratifiedSplits, TimeSplits
 from pipelines.plan.plan import Plan, split_groups
 from pipelines.plan.resolve import stored_row_bytes
 from pipelines.reading.splits import needed
@@ -57,15 +57,16 @@ def read_bytes(plan: Plan, *, learns: bool = True) -> dict[str, int]:
     """The bytes of the sources' values that each stage reads, as `counters.count_read` counts them.
 
     Returns:
-        Stage → bytes: `analyze` in all rounds, if it `learns`, `write`, and `split` where a feature's values tell the
-        splits: it is read with each unit and each task.
+        Stage → bytes: `analyze` in all rounds, and in the phases of a user's own function, if it `learns`; `write`; and
+        `split` where a feature's values tell the splits: it is read with each unit and each task.
     """
     sizes = {feature.name: feature.row_bytes for feature in plan.table.features}
     features = rounds.analyzed_features(plan)
     schedule = rounds.schedule(features.values()) if learns else ()
     names = [rounds.inputs_of_round(needs, features) for needs in schedule]
+    names += plan.config.custom.phases if learns and plan.config.custom is not None else ()
     analyzed = plan.training_units.rows * sum(sizes[name] for own in names for name in own)
-    of_rule = sum(sizes[name] for name in needed(plan)) * (plan.training_units.rows * len(schedule) + plan.table.rows)
+    of_rule = sum(sizes[name] for name in needed(plan)) * (plan.training_units.rows * len(names) + plan.table.rows)
     found = {"split": round(of_rule), "analyze": round(analyzed), "write": plan.table.nbytes}
     return {stage: size for stage, size in found.items() if size}
 
@@ -85,6 +86,7 @@ class Calibration:
         batch_bytes: What a task takes beside the rows that it holds.
         rows_analyzed: How many rows were read in a round, at most.
         rows_written: How many rows were transformed, encoded and written.
+        sum_bytes: The bytes of the sums of a unit, in all rounds, as they travel.
         seconds: How long all of it took.
     """
 
@@ -98,6 +100,7 @@ class Calibration:
     batch_bytes: int
     rows_analyzed: int
     rows_written: int
+    sum_bytes: int
     seconds: float
 
 
@@ -151,10 +154,25 @@ def _forecast_note(config: ResolvedConfig) -> str:
         case StratifiedSplits(stratify=feature):
             note = f"expected; every class of {feature} has the same fractions"
         case BlockSplits(blocks=feature):
-            note = f"expected; blocks of {feature} are split, and rows dropped whose patches reach into two splits"
+            note = f"expected; blocks of {feature} are split, and rows dropped that reach into two splits"
         case ColumnSplits(column=feature) | TimeSplits(time=feature):
             note = f"the values of {feature} tell each row's split"
         case _:
             note = "expected; each row's split is drawn by its hash"
     dropped = "" if config.filter is None else "before rows are dropped by the filter"
     return ", ".join(filter(None, (note, dropped)))
+
+
+def describe_overlap(config: ResolvedConfig) -> str:
+    """That rows of two splits share values of an array, and how they would not; or ""."""
+    splits, cuts = config.splits, {f.name: f.window for f in config.features if f.window is not None}
+    wide = next((name for name, cut in cuts.items() if cut.overlaps), None)
+    apart = isinstance(splits, str | BlockSplits) or (
+        isinstance(splits, Rule) and not isinstance(splits, StratifiedSplits) and splits.feature in cuts
+    )
+    alone = len(splits.shares if isinstance(splits, Rule) else splits) < 2
+    if wide is None or apart or alone:
+        return ""
+    sizes = [10 * size for size in cuts[wide].sizes]
+    how = f"`splits: {{blocks: {wide}, size: {sizes}, fractions: {{…}}}}`"
+    return f"Rows of {wide} overlap, so two splits share values; {how} keeps them apart"

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pipelines.interface.arguments import Sources, count_workers, find_sources
 from pipelines.interface.build import rows_of
 from pipelines.interface.progress import Shown, following
-from pipelines.maintain.append import Appended, plan_append
+from pipelines.maintain.append import Appended as Appended
+from pipelines.maintain.append import plan_append
 from pipelines.maintain.interrupted import clear_append, finish_append
 from pipelines.maintain.reuse import open_existing
 from pipelines.output.directory import Output

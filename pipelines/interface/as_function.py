@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pipelines.config.resolved import INDICATOR_SUFFIX, ResolvedConfig, ResolvedFeature
+from loaders.format.names import INDICATOR_SUFFIX
+from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
 from pipelines.errors import ConfigError
 from pipelines.steps.step import Step
 

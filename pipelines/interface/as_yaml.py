@@ -38,6 +38,7 @@ OF_FEATURE = {
     "role": "what it is to a model: input, label, weight or id",
     "row_axes": "how many leading axes of its arrays count rows; 0 makes each file one row",
     "patch": "the neighbours of each row that are to be in it, too: {size: [11, 11]}",
+    "window": "runs of steps that are rows: {axis: 0, size: 256, stride: 64, pad: none}",
     "files": "patterns of its files, if they are not found by its name",
     "source": "what gives its values in place of files: index, directory, or {constant: 3}",
     "ragged": "whether each file is one row with a length of its own",

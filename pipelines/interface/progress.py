@@ -61,8 +61,8 @@ def following(
     """
     rows, totals, passes = plan.table.rows, dict[str, int](), dict[str, int]()
     if analyzes:
-        phases = 0 if plan.config.custom is None else plan.config.custom.phases
-        passes["analyze"] = count_rounds(plan) + phases
+        phases = () if plan.config.custom is None else plan.config.custom.phases
+        passes["analyze"] = count_rounds(plan) + len(phases)
         totals["analyze"] = plan.training_units.rows * passes["analyze"]
     if profiles:
         totals["profile"] = rows

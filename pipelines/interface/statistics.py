@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from loaders.format.manifest import Manifest
-from loaders.format.names import STATISTICS
+from loaders.format.names import FITTED, OF_FUNCTION, STATISTICS
 from pipelines.output.directory import Output
 from pipelines.results import Block, Table, count_of
 from pipelines.statistics.frequencies import Distinct
@@ -16,9 +17,11 @@ from pipelines.statistics.notable import notable, strangeness
 from pipelines.statistics.recorded import TrainingStatistics
 from pipelines.statistics.summary import Statistics
 from pipelines.storage import files
+from pipelines.storage.archive import load_arrays
 
 SHOWN_STATISTICS = ("min", "max", "mean", "std")
 SHOWN_CLASSES = 20
+SHOWN_VALUES = 3
 
 
 def of_statistics(root: str, manifest: Manifest) -> list[Block]:
@@ -38,7 +41,28 @@ def of_statistics(root: str, manifest: Manifest) -> list[Block]:
         else:
             said += _of_columns(name, found.statistics[name])
     left_out = len(features) - len(shown)
-    return said + ([f"\n{count_of(left_out, 'more feature')}"] if left_out else [])
+    said += [f"\n{count_of(left_out, 'more feature')}"] if left_out else []
+    return said + _of_function(root, manifest)
+
+
+def _of_function(root: str, manifest: Manifest) -> list[Block]:
+    """What a function of the user's own has learned by `pipelines.analyzers`."""
+    path = Output(root).path(manifest.place(FITTED))
+    arrays = load_arrays(files.read_bytes(path)) if files.exists(path) else {}
+    if OF_FUNCTION not in arrays:
+        return []
+    labels = json.loads(arrays[OF_FUNCTION].tobytes())["analyzers"]
+    rows = []
+    for key, array in arrays.items():
+        if key.startswith(f"{OF_FUNCTION}/"):
+            analyzer, tensor, constant = key.split("/")[1:]
+            shape = " x ".join(map(str, array.shape)) or "one value"
+            values = ", ".join(f"{value:.4g}" for value in array.ravel()[:SHOWN_VALUES].tolist())
+            more = ", …" if array.size > SHOWN_VALUES else ""
+            rows.append((labels[int(analyzer)][int(tensor)], constant, shape, values + more))
+    columns = ("analyzer", "constant", "shape", "values")
+    title = f"What {manifest.config['preprocessing_fn']} has learned"
+    return [Table(columns=columns, rows=tuple(rows), title=title)] if rows else []
 
 
 def _strangest(statistics: Statistics | None) -> np.float64:

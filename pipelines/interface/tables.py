@@ -11,9 +11,9 @@ from loaders.format.frames import record_bytes
 from loaders.format.manifest import Manifest
 from loaders.format.spec import FeatureSpec, is_variable
 from pipelines.config.feature import Feature
-from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
+from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature
 from pipelines.config.schema import setting_of
-from pipelines.forecast.estimate import describe
+from pipelines.forecast.estimate import describe, describe_overlap
 from pipelines.interface.statistics import of_statistics
 from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
@@ -81,17 +81,29 @@ def of_steps(config: ResolvedConfig) -> list[Block]:
     """What is done to each feature, and what a batch holds of it."""
     if config.custom is not None:
         given = of_specs(config.given, title=f"The transform is {config.custom.place}, which gives")
-        others = ", ".join(f.name for f in config.beside)
-        return [given, f"\nStored as they are, as the function cannot take them: {others}"] if others else [given]
-    rows = [
-        (f.name, f.spec.role, show_steps(f), f"{f.spec.dtype}, {show_shape(f.spec.shape)}") for f in config.features
-    ]
+        others = ", ".join(f.name for f in config.declared if not f.takes_part and f.stored)
+        kept = [f"\nStored as they are, as the function cannot take them: {others}"] if others else []
+        steps = [_of_features(config.transformed, title="Beside it, by steps")] if config.transformed else []
+        return [given, *steps, *kept, f"\n{_show_phases(config.custom)}"]
     why: dict[str, list[str]] = {}
     for f in config.features:
         why.setdefault(f.why, []).append(f.name)
     reasons = [f"  {_some(names)}: {reason}" for reason, names in why.items() if reason]
     reasons += [f"  splits: {config.why}"] if config.why else []
-    return ["", Table(columns=("feature", "role", "transform", "in a batch"), rows=tuple(rows)), "\nWhy:", *reasons]
+    return ["", _of_features(config.features), "\nWhy:", *reasons]
+
+
+def _show_phases(custom: Custom) -> str:
+    """How often a function's analysis reads the training rows."""
+    if not custom.phases:
+        return "It learns nothing of the training rows"
+    times = "once" if len(custom.phases) == 1 else f"{len(custom.phases)} times"
+    return f"To learn, it reads of the training rows {times}: {'; '.join(', '.join(names) for names in custom.phases)}"
+
+
+def _of_features(features: Iterable[ResolvedFeature], *, title: str = "") -> Table:
+    rows = [(f.name, f.spec.role, show_steps(f), f"{f.spec.dtype}, {show_shape(f.spec.shape)}") for f in features]
+    return Table(columns=("feature", "role", "transform", "in a batch"), rows=tuple(rows), title=title)
 
 
 def _some(names: Sequence[str]) -> str:
@@ -131,7 +143,8 @@ def of_forecast(plan: Plan) -> list[Block]:
     title = f"Forecast ({expected['note']})" if expected["note"] else "Forecast"
     held = f"\nA worker holds up to {show_bytes(expected['task_bytes'])} of rows at a time"
     records = show_records(plan.specs, plan.rows_per_record)
-    return [Table(columns=("split", "rows:", "bytes:", "shards:"), rows=tuple(rows), title=title), held, records]
+    table = Table(columns=("split", "rows:", "bytes:", "shards:"), rows=tuple(rows), title=title)
+    return [table, *filter(None, [describe_overlap(plan.config)]), held, records]
 
 
 def show_records(specs: tuple[FeatureSpec, ...], rows_per_record: int) -> str:

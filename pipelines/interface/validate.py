@@ -9,7 +9,9 @@ from pipelines.interface.arguments import Config, Sources, count_workers, find_s
 from pipelines.interface.progress import Shown, following
 from pipelines.maintain import validate as validating
 from pipelines.maintain.reuse import open_existing
-from pipelines.maintain.validate import Thresholds, Validation, plan_validation
+from pipelines.maintain.validate import Thresholds as Thresholds
+from pipelines.maintain.validate import Validation as Validation
+from pipelines.maintain.validate import plan_validation
 from pipelines.sources.arrays import Arrays
 from pipelines.storage import files
 from pipelines.storage.connections import configure

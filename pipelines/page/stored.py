@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from loaders.format.manifest import Manifest, Shard
-from loaders.format.records import RecordError, decoded, values
-from loaders.format.spec import FeatureSpec, is_variable
-from loaders.format.stream import read_frames, read_variable
-from pipelines.errors import DataError, Problem
+from loaders.format.spec import FeatureSpec
 from pipelines.reading.batches import Columns, Ragged
-from pipelines.storage import files
+from pipelines.reading.stored import read_shard, to_ragged
 
 ROWS = 2048
 BYTES = 4 * 2**20
@@ -44,40 +41,11 @@ def sample_shards(root: str, manifest: Manifest, split: str, *, rows: int = ROWS
     return {spec.name: _joined(spec, [piece[spec.name] for piece in pieces])[:wanted] for spec in manifest.features}
 
 
-def _first_rows(root: str, manifest: Manifest, shard: Shard, rows: int) -> dict[str, npt.NDArray[Any]]:
-    path = files.join(root, shard.file)
-    read = _parsed if is_variable(manifest.features) else _frames
-    try:
-        with files.open_input(path) as file:
-            pieces = read(file, manifest, shard, rows)
-    except RecordError as error:
-        expected = f"in record {error.record} {error.expected}"
-        raise DataError(str(Problem(path=path, expected=expected, found=error.found))) from error
+def _first_rows(root: str, manifest: Manifest, shard: Shard, rows: int) -> Columns:
+    pieces = list(read_shard(root, manifest, shard, rows=rows))
     return {name: np.concatenate([piece[name] for piece in pieces])[:rows] for name in pieces[0]}
-
-
-def _frames(file: BinaryIO, manifest: Manifest, shard: Shard, rows: int) -> list[dict[str, npt.NDArray[Any]]]:
-    size = manifest.rows_per_record
-    whole = min(-(-rows // size) * size, shard.rows)
-    return [
-        {spec.name: decoded(values(frames, layout, spec), spec) for spec in manifest.features}
-        for layout, frames in read_frames(file.read, manifest.features, rows=whole, rows_per_record=size)
-    ]
-
-
-def _parsed(file: BinaryIO, manifest: Manifest, shard: Shard, rows: int) -> list[dict[str, npt.NDArray[Any]]]:
-    found, names, size = [], frozenset(spec.name for spec in manifest.features), manifest.rows_per_record
-    for _, columns in read_variable(file.read, manifest.features, names=names, shard=shard, rows_per_record=size):
-        found.append(columns)
-        if len(found) * size >= rows:
-            break
-    return found
 
 
 def _joined(spec: FeatureSpec, pieces: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any] | Ragged:
     joined = np.concatenate(pieces)
-    if not spec.ragged:
-        return joined
-    steps = np.frombuffer(b"".join(joined), spec.numpy_dtype).reshape(-1, *spec.inner_shape)
-    step_bytes = spec.row_elements * spec.numpy_dtype.itemsize
-    return Ragged(values=steps, lengths=np.array([len(row) // step_bytes for row in joined], np.int64))
+    return to_ragged(spec, joined) if spec.ragged else joined

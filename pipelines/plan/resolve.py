@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 
-from pipelines.config.defaults import resolve_feature, untransformed
+from loaders.format.spec import FeatureSpec
+from pipelines.config.defaults import resolve_feature, without_defaults
 from pipelines.config.filter import check_filter
-from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature
+from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature, declared
 from pipelines.config.schema import DEFAULT_SPLITS, SPLIT_DIRECTORIES, DatasetConfig
 from pipelines.config.splits import BlockSplits, Rule, check_rule
 from pipelines.errors import ConfigError
@@ -45,7 +47,8 @@ def resolve_config(
     splits = "directory" if table.by_directory else config.splits or DEFAULT_SPLITS
     sources = {spec.name: spec for spec in raw_specs(table)}
     if isinstance(splits, Rule):
-        check_rule(splits, sources)
+        check_rule(splits, sources | _of_steps(table))
+        _check_windows(splits, table)
     if isinstance(splits, BlockSplits):
         _check_blocks(splits, table)
     check_training(config.training, splits, table, learns=learns)
@@ -101,9 +104,39 @@ def _check_blocks(rule: BlockSplits, table: SourceTable) -> None:
             f"splits.size: expected a number for each axis that counts rows of {rule.blocks}; found "
             f"{len(rule.size)}, and {axes}"
         )
-    patch = (1,) * len(rule.size) if feature.patch is None else feature.patch.size
-    if any(block < size for block, size in zip(rule.size, patch, strict=True)):
-        raise ConfigError(f"splits.size: expected blocks as large as a patch, {patch}, or larger; found {rule.size}")
+    if feature.window is None:
+        return
+    sizes = feature.window.sizes
+    if any(block < size for block, size in zip(rule.size, sizes, strict=True)):
+        expected = f"blocks as large as a {feature.window.KEY}, {sizes}, or larger"
+        raise ConfigError(f"splits.size: expected {expected}; found {rule.size}")
+
+
+def _of_steps(table: SourceTable) -> dict[str, FeatureSpec]:
+    """What features are at one step, where a row holds a window of them."""
+    return {
+        spec.name: dataclasses.replace(spec, shape=spec.shape[len(feature.window.shape) :])
+        for spec, feature in zip(raw_specs(table), table.features, strict=True)
+        if feature.window is not None
+    }
+
+
+def _check_windows(rule: Rule, table: SourceTable) -> None:
+    """Checks that no feature's windows reach further than those by which rows are split.
+
+    Raises:
+        ConfigError: If one does.
+    """
+    own = next(feature.window for feature in table.features if feature.name == rule.feature)
+    if own is None and not isinstance(rule, BlockSplits):
+        return
+    for feature in table.features:
+        if feature.window is None:
+            continue
+        sizes = (1,) * len(feature.window.sizes) if own is None else own.sizes
+        if any(wide > size for wide, size in zip(feature.window.sizes, sizes, strict=False)):
+            expected = f"a feature whose rows are as wide as those of {feature.name}, {feature.window.sizes}"
+            raise ConfigError(f"splits.{rule.KEY}: expected {expected}; found {rule.feature}, of {sizes}")
 
 
 def _why_splits(config: DatasetConfig, table: SourceTable) -> str:
@@ -158,17 +191,24 @@ def check_training(
 
 
 def resolve_features(config: DatasetConfig, table: SourceTable) -> tuple[ResolvedFeature, ...]:
-    """Makes every choice about features; where the user has a function, none has a step.
+    """Makes every choice about features; where the user has a function, none has a step that is not said.
 
     Raises:
         ConfigError: As `resolve_config`.
     """
     if config.preprocessing_fn is not None:
-        config = untransformed(config, [feature.name for feature in table.features])
-    return tuple(
+        config = without_defaults(config, [feature.name for feature in table.features])
+    features = tuple(
         resolve_feature(f, config, class_names=table.directories if f.origin == "directory" else ())
         for f in table.features
     )
+    for feature in features if config.preprocessing_fn is not None else ():
+        if not feature.takes_part and (feature.has_steps or feature.declares_missing):
+            raise ConfigError(
+                f"features.{feature.name}: expected no steps and no missing values of rows of varying length, which "
+                "are stored as they are beside a preprocessing_fn; found some"
+            )
+    return features
 
 
 def stored_row_bytes(features: Iterable[ResolvedFeature], table: SourceTable, custom: Custom | None = None) -> int:
@@ -178,8 +218,8 @@ def stored_row_bytes(features: Iterable[ResolvedFeature], table: SourceTable, cu
     """
     features, total = tuple(features), 0.0
     if custom is not None:
-        features = tuple(feature for feature in features if not feature.takes_part)
-        others = {feature.name for feature in features}
+        features = declared(features, custom)
+        others = {spec.name for feature in features for spec in feature.stored}
         given = [spec for spec in custom.specs if spec.name not in others]
         total += sum(table.row_bytes if spec.variable else spec.row_bytes for spec in given)
     sources = {feature.name: feature for feature in table.features}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from loaders.buffers import Buffers
 from pipelines import counters
 from pipelines.config.feature import Feature
 from pipelines.config.resolved import ResolvedFeature
@@ -19,12 +20,14 @@ from pipelines.plan.units import Span
 from pipelines.reading.batches import Columns, Ragged, masked_values, values_of
 from pipelines.reading.finite import find_infinite
 from pipelines.reading.generated import generate
-from pipelines.reading.patches import Surroundings
 from pipelines.reading.ranges import Wanted, read_files, value_dtype
+from pipelines.reading.windows import Surroundings
 from pipelines.sources.table import SourceTable
 from pipelines.storage import files
 
 Array = npt.NDArray[Any]
+_Empty = Callable[[tuple[int, ...], np.dtype[Any]], Array]
+"""What gives memory, as `np.empty` does."""
 
 MAX_CODE_POINT = 0x10FFFF
 
@@ -67,28 +70,38 @@ def read_columns(
     return columns
 
 
-def read_rows(table: SourceTable, features: Sequence[Feature], spans: Sequence[Span], *, stage: str) -> Columns:
-    """Reads the rows of some spans as they are; result and errors are those of `read_columns`, but for infinities."""
-    columns = _read(table, features, spans, checked=True)
+def read_rows(
+    table: SourceTable, features: Sequence[Feature], spans: Sequence[Span], *, stage: str, buffers: Buffers
+) -> Columns:
+    """Reads the rows of some spans as they are; result and errors are those of `read_columns`, but for infinities.
+
+    Numbers lie in memory of `buffers`, which is used again once nobody holds them.
+    """
+    columns = _read(table, features, spans, checked=True, empty=buffers.empty)
     rows = sum(span.rows for span in spans)
     counters.count_read(stage, rows=rows, size=round(rows * sum(feature.row_bytes for feature in features)))
     return columns
 
 
-def _read(table: SourceTable, features: Sequence[Feature], spans: Sequence[Span], *, checked: bool) -> Columns:
+def _read(
+    table: SourceTable, features: Sequence[Feature], spans: Sequence[Span], *, checked: bool, empty: _Empty = np.empty
+) -> Columns:
     runs = [(span.part, span.start, span.stop) for span in spans]
     from_files = [feature for feature in features if feature.origin == "files"]
-    targets = {feature.name: _allocate(table, feature, spans) for feature in from_files}
+    targets = {feature.name: _allocate(table, feature, spans, empty) for feature in from_files}
     wanted: list[Wanted] = []
     around: list[tuple[Surroundings, Array, Array]] = []
     for number, span in enumerate(spans):
         for feature in from_files:
             source, out = table.parts[span.part].sources[feature.name], targets[feature.name].pieces[number]
             start = source.start + span.start
-            if feature.patch is None:
+            if feature.window is None:
                 wanted.append(Wanted(source=source, row_axes=feature.row_axes, start=start, out=out))
             elif span.rows:
-                near = Surroundings(source=source, patch=feature.patch, start=start, stop=start + span.rows)
+                near = Surroundings(source=source, window=feature.window, start=start, stop=start + span.rows)
+                if near.sparse:
+                    _read_sparse(table, near, out, checked=checked)
+                    continue
                 around.append((near, near.allocate(), out))
                 wanted += near.wanted(around[-1][1])
     read_files(table.root, wanted, checked=checked)
@@ -102,6 +115,14 @@ def _read(table: SourceTable, features: Sequence[Feature], spans: Sequence[Span]
     }
 
 
+def _read_sparse(table: SourceTable, near: Surroundings, out: Array, *, checked: bool) -> None:
+    """Reads rows with gaps between them piece by piece, as much more is reached than they hold."""
+    for piece in near.pieces():
+        values = piece.allocate()
+        read_files(table.root, piece.wanted(values), checked=checked)
+        piece.cut(values, out[piece.start - near.start : piece.stop - near.start])
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Target:
     """Where the rows of a feature go: all together, and the rows of each span; strings are joined when all are read."""
@@ -110,7 +131,7 @@ class _Target:
     pieces: Sequence[Array]
 
 
-def _allocate(table: SourceTable, feature: Feature, spans: Sequence[Span]) -> _Target:
+def _allocate(table: SourceTable, feature: Feature, spans: Sequence[Span], empty: _Empty) -> _Target:
     if feature.dtype.kind in "SU":
         sources = [table.parts[span.part].sources[feature.name] for span in spans]
         pieces = [
@@ -120,10 +141,10 @@ def _allocate(table: SourceTable, feature: Feature, spans: Sequence[Span]) -> _T
         return _Target(whole=None, pieces=pieces)
     if feature.ragged:
         steps = [table.parts[span.part].sources[feature.name].shape[0] for span in spans]
-        values = np.empty((sum(steps), *feature.inner_shape), feature.dtype)
+        values = empty((sum(steps), *feature.inner_shape), feature.dtype)
         whole = Ragged(values=values, lengths=np.array(steps, np.int64))
         return _Target(whole=whole, pieces=[piece[np.newaxis] for piece in _cut(values, steps)])
-    array = np.empty((sum(span.rows for span in spans), *feature.inner_shape), feature.dtype)
+    array = empty((sum(span.rows for span in spans), *feature.inner_shape), feature.dtype)
     return _Target(whole=array, pieces=_cut(array, [span.rows for span in spans]))
 
 

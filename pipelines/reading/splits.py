@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from loaders.order import hashing
 from loaders.order.where import parse_filter, passes
+from pipelines.config.feature import Feature
 from pipelines.config.splits import (
     BlockSplits,
     ColumnSplits,
@@ -136,8 +137,27 @@ _WRONG = -2
 
 
 def by_values(plan: Plan, rule: Rule, columns: Columns) -> Splits:
-    """The split of each row by its own value; below -1 where the value names none."""
+    """The split of each row by its own value; below -1 where the value names none.
+
+    A row whose window holds several values belongs to none: of groups several groups, else values of several splits.
+    """
     values = columns[rule.feature]
+    window = _feature(plan, rule).window
+    if window is None:
+        return _by_value(plan, rule, values)
+    each = values.reshape(-1, *values.shape[1 + len(window.shape) :])
+    numbers = _by_value(plan, rule, each).reshape(len(values), -1)
+    alike = hash_values(each, 0).reshape(numbers.shape) if isinstance(rule, GroupSplits) else numbers
+    return np.where((alike != alike[:, :1]).any(axis=1), np.minimum(numbers.min(axis=1), DROPPED), numbers[:, 0])
+
+
+def _feature(plan: Plan, rule: Rule) -> Feature:
+    """The feature that a rule reads, as the sources have it."""
+    return next(feature for feature in plan.table.features if feature.name == rule.feature)
+
+
+def _by_value(plan: Plan, rule: Rule, values: npt.NDArray[Any]) -> Splits:
+    """The split of each value."""
     match rule:
         case GroupSplits():
             key = hashing.derive(plan.config.seed, hashing.SPLIT, _GROUPS)
@@ -153,24 +173,22 @@ def by_values(plan: Plan, rule: Rule, columns: Columns) -> Splits:
 
 
 def _by_block(plan: Plan, rule: BlockSplits, span: Span) -> Splits:
-    """The split of the block that each row lies in; dropped where its patch reaches one of another split."""
-    feature = next(feature for feature in plan.table.features if feature.name == rule.blocks)
-    part = plan.table.parts[span.part]
-    grid = part.sources[rule.blocks].shape[: feature.row_axes]
+    """The split of the block that each row lies in; dropped where its window reaches into one of another split."""
+    feature, part = _feature(plan, rule), plan.table.parts[span.part]
+    lengths, window = part.sources[rule.blocks].shape[: feature.row_axes], feature.window
     key = hashing.derive(plan.config.seed, hashing.SPLIT, _BLOCKS, hashing.text_key(part.name))
-    places = np.unravel_index(np.arange(span.start, span.stop), grid)
-    counts = [-(-length // size) for length, size in zip(grid, rule.size, strict=True)]
+    places = np.unravel_index(np.arange(span.start, span.stop), lengths if window is None else window.grid(lengths))
+    counts = [-(-length // size) for length, size in zip(lengths, rule.size, strict=True)]
 
-    def split_at(shifts: Sequence[int]) -> Splits:
-        near = [np.clip(p + shift, 0, length - 1) for p, shift, length in zip(places, shifts, grid, strict=True)]
-        blocks = [place // size for place, size in zip(near, rule.size, strict=True)]
+    def split_at(corner: Sequence[npt.NDArray[np.intp]]) -> Splits:
+        blocks = [place // size for place, size in zip(corner, rule.size, strict=True)]
         return cut(hashing.unit(hashing.stream(key, np.ravel_multi_index(blocks, counts))), rule.fractions)
 
-    numbers = split_at([0] * len(grid))
-    if feature.patch is not None:
-        for corner in itertools.product(*((-margin, margin) for margin in feature.patch.margins)):
-            numbers[split_at(corner) != numbers] = DROPPED
-    return numbers
+    if window is None:
+        return split_at(places)
+    ends = [window.reach(axis, place, place, lengths[axis]) for axis, place in enumerate(places)]
+    first, *others = (split_at(corner) for corner in itertools.product(*ends))  # a block is as large as a window
+    return np.where(np.all([first == other for other in others], axis=0), first, DROPPED)
 
 
 def _by_time(plan: Plan, rule: TimeSplits, values: npt.NDArray[Any]) -> Splits:
@@ -186,7 +204,8 @@ def _by_time(plan: Plan, rule: TimeSplits, values: npt.NDArray[Any]) -> Splits:
 def _no_split(plan: Plan, rule: object, columns: Columns, spans: Sequence[Span], *, row: int) -> DataError:
     """What is wrong with the value of a row that names no split."""
     assert isinstance(rule, ColumnSplits | TimeSplits), "hashes always name a split"
-    found = columns[rule.feature].reshape(-1)[row]
+    values = columns[rule.feature][row].reshape(-1)
+    found = values[int(np.argmin(_by_value(plan, rule, values)))]
     expected, shown = "a value that is not missing, by which rows are split", "NaT" if found == _NAT else str(found)
     if isinstance(rule, ColumnSplits):
         expected = f"the number of a split, at most {len(rule.names) - 1}"

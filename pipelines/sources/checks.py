@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.config.patch import Patch
 from pipelines.config.schema import LABEL_NAMES, SPLIT_DIRECTORIES, DatasetConfig, setting_of
+from pipelines.config.window import Cut
 from pipelines.errors import Problem
 from pipelines.sources.formats import format_of, stem, suffix_of
 from pipelines.sources.formats.dtypes import Leaf, leaves, record_text
@@ -37,7 +37,7 @@ class Located:
         feature: The feature that the array holds.
         source: The array.
         row_axes: How many leading axes count rows.
-        patch: The neighbours that each row has with it, or None.
+        window: What of it each row holds, where rows are cut from it; or None.
         ragged: Whether the first axis of a row has a length of its own.
         count: How many of the array's rows, from the source's start, are those of the part; None for all.
     """
@@ -47,7 +47,7 @@ class Located:
     source: Source
     row_axes: int
     ragged: bool
-    patch: Patch | None = None
+    window: Cut | None = None
     count: int | None = None
 
     @property
@@ -62,8 +62,11 @@ class Located:
 
     @property
     def row_axes_shape(self) -> tuple[int, ...]:
-        """The lengths of the axes that count rows."""
-        return self.source.shape[: self.row_axes] if self.count is None else (self.count,)
+        """How many rows there are along each axis that counts them."""
+        if self.count is not None:
+            return (self.count,)
+        lengths = self.source.shape[: self.row_axes]
+        return lengths if self.window is None else self.window.grid(lengths)
 
     @property
     def row_shape(self) -> tuple[int | None, ...]:
@@ -71,7 +74,7 @@ class Located:
         shape = self.source.shape[self.row_axes :]
         if self.ragged:
             return (None, *shape[1:])
-        return shape if self.patch is None else (*self.patch.size, *shape)
+        return shape if self.window is None else (*self.window.shape, *shape)
 
     @property
     def nbytes(self) -> int:
@@ -176,31 +179,31 @@ def _locate_array(
         chunk=header.chunk,
         checksum=header.checksum,
     )
-    patch = None if said is None else said.patch
-    array = Located(entry=entry, feature=feature, source=source, row_axes=axes, ragged=ragged, patch=patch)
+    window = None if said is None else said.cut
+    array = Located(entry=entry, feature=feature, source=source, row_axes=axes, ragged=ragged, window=window)
     found = f"shape {source.shape}"
     if len(header.shape) < axes:
         hint = "1 axis to count rows (`row_axes: 0` makes each file a row)"
         return array.problem(f"at least {hint if axes == 1 else f'{axes} axes to count rows'}", found)
     if ragged and not source.shape:
         return array.problem("at least 1 axis, whose length varies", found)
-    if patch is not None and (expected := _unfit(patch, array)):
+    if window is not None and (expected := _unfit(window, array)):
         return array.problem(expected, f"{array.dtype.name}, {found}")
     if 0 in array.row_shape:
         return array.problem("a row of at least 1 element", found)
     return array
 
 
-def _unfit(patch: Patch, array: Located) -> str:
-    """What an array is expected to be for its patches to be cut, if it is not; or ""."""
+def _unfit(window: Cut, array: Located) -> str:
+    """What an array is expected to be for rows to be cut from it, if it is not; or ""."""
     if array.dtype.kind in "SU":
-        return "values, of which patches are cut"
-    if len(patch.size) != array.row_axes:
-        return f"as many axes that count rows (row_axes) as patch.size has numbers, {len(patch.size)}"
-    if patch.pad == "reflect" and any(
-        0 < length <= margin for length, margin in zip(array.row_axes_shape, patch.margins, strict=True)
-    ):
-        return f"more than {patch.margins} rows along the axes that count them, to be mirrored (or pad: edge)"
+        return "values, of which patches and windows are cut"
+    if len(window.sizes) != array.row_axes:
+        return f"as many axes that count rows (row_axes) as patch.size has numbers, {len(window.sizes)}"
+    margins = tuple(size // 2 for size in window.sizes)
+    lengths = zip(array.source.shape[: array.row_axes], margins, strict=True)
+    if window.padding == "reflect" and any(0 < length <= margin for length, margin in lengths):
+        return f"more than {margins} rows along the axes that count them, to be mirrored (or pad: edge)"
     return ""
 
 

@@ -10,9 +10,10 @@ from pipelines.runners.beam import option_value, run_pipeline, runs_here
 from pipelines.sources.formats import format_of
 from pipelines.sources.formats.protocol import FormatError, Member
 from pipelines.storage import files
+from pipelines.storage.connections import CONNECTIONS
 
-OPEN_AT_ONCE = 16
-"""Files read at a time: in an object store each waits tens of milliseconds."""
+OPEN_AT_ONCE = CONNECTIONS
+"""Files read at a time: in an object store each waits tens of milliseconds, and a million for 13 minutes."""
 
 WAITING = 4
 """A chunk of files that takes so many times the processor's time was waited for."""

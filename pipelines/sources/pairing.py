@@ -65,6 +65,11 @@ def share(root: str, entries: Sequence[Entry], arrays: Sequence[Located], listin
         names = [first[name] for name in below]
         for array in own[part]:
             table = is_table(array.entry.path)
+            if array.window is not None and len(below) > 1:  # which would reach into the rows of another file
+                expected = f"an array beside each of {len(below):,} files, as no {array.window.KEY} lies in two"
+                shared.problems.append(array.problem(expected, "one for all of them"))
+                dealt.add(part)
+                continue
             found = _by_name(root, array, names, listing) if table else _by_order(array, below, own)
             if isinstance(found, Problem):
                 if len(below) > 1:  # one part and another look like parts that do not pair

@@ -125,7 +125,7 @@ def source_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     features = {}
     for name, said in config["features"].items():
-        own = {key: said[key] for key in ("files", "source", "ragged", "patch") if said.get(key) is not None}
+        own = {key: said[key] for key in ("files", "source", "ragged", "patch", "window") if said.get(key) is not None}
         if said.get("row_axes", 1) != 1 and not own.get("ragged"):
             own["row_axes"] = said["row_axes"]
         if own:

@@ -30,7 +30,7 @@ MANY = 10
 
 _NUMBER_AT_END = re.compile(r"(?P<name>.*[^\d_.-])(?P<number>\d+)", re.DOTALL)
 _NUMBERED = re.compile(r".*\d", re.DOTALL)
-_QUESTIONED = {"row_axes", "files", "ragged", "source"}
+_QUESTIONED = {"row_axes", "files", "ragged", "source", "patch", "window"}
 """Where the user says one of these of a feature, it is what was said."""
 
 Shape = tuple[int, ...]

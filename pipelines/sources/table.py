@@ -81,10 +81,13 @@ class SourceTable:
     def part_chunk_rows(self) -> npt.NDArray[np.int64]:
         """How many rows of each part its containers store together: in the source of which most are."""
         axes = {feature.name: feature.row_axes for feature in self.features}
+        apart = {feature.name: feature.row_stride for feature in self.features}
         found = np.ones(len(self.parts), np.int64)
         for number, part in enumerate(self.parts):
             if any(source.chunk > 1 for source in part.sources.values()):  # of a million files none may have chunks
-                found[number] = max(source.chunk_rows(axes[name]) for name, source in part.sources.items())
+                found[number] = max(
+                    max(1, source.chunk_rows(axes[name]) // apart[name]) for name, source in part.sources.items()
+                )
         return found
 
     @property
@@ -358,7 +361,7 @@ def _feature(name: str, arrays: Sequence[Located], found: _Aligned) -> Feature:
         dtype=dtype,
         shape=shape,
         row_axes=any_array.row_axes,
-        patch=any_array.patch,
+        window=any_array.window,
         unit=unit,
         average_bytes=average,
         files=found.config.features.get(name, FeatureConfig()).files,

@@ -11,9 +11,8 @@ from pydantic import Field
 from pipelines.statistics.estimators import Estimator
 from pipelines.statistics.frequencies import MOST_DISTINCT, Frequencies, ranked
 from pipelines.steps import graph_ops
-from pipelines.steps.lazy import tf
 from pipelines.steps.options import Count, Integer
-from pipelines.steps.step import Arrays, Constants, Shape, Step, Tensors, Value
+from pipelines.steps.step import Arrays, Constants, Shape, Step, Value
 
 
 class Vocabulary(Step):
@@ -60,17 +59,6 @@ class Vocabulary(Step):
             raise ValueError("two strings of the vocabulary have the same 63-bit hash")
         return {"keys": keys[order], "ids": order.astype(np.int64), "vocabulary": values}
 
-    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        keys = graph_ops.hash_strings(x) if x.dtype == tf.string else tf.cast(x, tf.int64)
-        places, known = graph_ops.find(keys, constants["keys"])
-        size = tf.size(constants["keys"], tf.int64)
-        other = tf.constant(-1, tf.int64)
-        if self.oov_buckets:
-            text = x if x.dtype == tf.string else tf.strings.as_string(keys)
-            other = size + tf.strings.to_hash_bucket_fast(text, self.oov_buckets)
-        ids = tf.concat([constants["ids"], tf.zeros([1], tf.int64)], 0)  # there may be no id to gather
-        return tf.where(known, tf.gather(ids, places), other)
-
 
 class OneHot(Step):
     """A vector that is 1 at the number of a class and 0 elsewhere; everywhere for a number outside."""
@@ -81,6 +69,3 @@ class OneHot(Step):
 
     def output(self, value: Value) -> Value:
         return dataclasses.replace(value, dtype="float64", shape=(*value.shape, self.classes))
-
-    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        return tf.one_hot(tf.cast(x, tf.int64), self.classes, dtype=tf.float64)

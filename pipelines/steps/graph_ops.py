@@ -1,4 +1,7 @@
-"""Operations for the exported graph whose result for a row does not depend on the other rows of the batch."""
+"""Operations for the exported graph whose result for a row does not depend on the other rows of the batch.
+
+The module is what `loaders.format.steps` calls `ops`, as `loaders.transform.ops.ArrayOps` is outside of a graph.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,26 @@ STRINGS = 2**18
 
 LANES = 64
 """At least how many values the kernels compute at once: with AVX-512, 4 times 8."""
+
+
+SAME = ("abs", "maximum", "minimum", "ones_like", "reshape", "sqrt", "where", "zeros_like")
+"""The operations that TensorFlow has by these names."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in SAME:
+        return getattr(tf, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def isnan(x: tf.Tensor) -> tf.Tensor:
+    """Which numbers are none."""
+    return tf.math.is_nan(x)
+
+
+def clip(x: tf.Tensor, low: Any, high: Any) -> tf.Tensor:
+    """Numbers moved between two."""
+    return tf.clip_by_value(x, low, high)
 
 
 def unfolded(constants: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
@@ -40,30 +63,136 @@ def literal(value: float, like: tf.Tensor) -> tf.Tensor:
     return unfolded(tf.constant([value], tf.float64), like)[0]
 
 
-def sum_last(x: tf.Tensor) -> tf.Tensor:
-    """The sum over the last axis, by halves.
-
-    A kernel that reduces cuts the work by the shape of the whole batch, and another cut rounds differently. Sums of
-    whole slices do not depend on it.
-
-    Args:
-        x: `[..., n]`, n at least 1 and known.
-
-    Returns:
-        `[..., 1]`.
-    """
-    size = x.shape[-1]
-    while size > 1:
-        half = size // 2
-        folded = x[..., :half] + x[..., half : 2 * half]
-        x = tf.concat([folded, x[..., 2 * half :]], -1) if size % 2 else folded
-        size = half + size % 2
-    return x
+def constant(value: float, _: tf.Tensor) -> tf.Tensor:
+    """A float64 number that is computed with nothing."""
+    return tf.constant(value, tf.float64)
 
 
-def flat_rows(x: tf.Tensor) -> tf.Tensor:
-    """`[batch, *shape]` as `[batch, elements]`."""
-    return tf.reshape(x, [-1, x.shape[1:].num_elements()])
+def float64(x: tf.Tensor) -> tf.Tensor:
+    """Numbers as float64."""
+    return tf.cast(x, tf.float64)
+
+
+def cast_like(x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """Numbers in the dtype of others."""
+    return tf.cast(x, like.dtype)
+
+
+def shape(x: tf.Tensor) -> tf.Tensor:
+    """The shape, of which the batch is known when the graph runs."""
+    return tf.shape(x)
+
+
+def length(x: tf.Tensor) -> tf.Tensor:
+    """The length of the last axis, int64."""
+    return tf.shape(x, out_type=tf.int64)[-1]
+
+
+def transpose(x: tf.Tensor, order: list[int] | None = None) -> tf.Tensor:
+    """The axes in another order; in reverse without one."""
+    return tf.transpose(x, order)
+
+
+def ensure_shape(x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """Values in the static shape of others."""
+    return tf.ensure_shape(x, like.shape)
+
+
+def concat_last(parts: list[tf.Tensor]) -> tf.Tensor:
+    """Tensors side by side along the last axis."""
+    return tf.concat(parts, -1)
+
+
+def any_last(x: tf.Tensor) -> tf.Tensor:
+    """Whether one along the last axis is true."""
+    return tf.reduce_any(x, -1)
+
+
+def identity(size: int) -> tf.Tensor:
+    """The identity matrix, `[size, size]` of float64."""
+    return tf.eye(size, dtype=tf.float64)
+
+
+def solve_positive(matrices: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Solves systems of equations whose matrices are symmetric and positive definite."""
+    return tf.linalg.cholesky_solve(tf.linalg.cholesky(matrices), values)
+
+
+def replace_rows(
+    x: tf.Tensor, chosen: tf.Tensor, function: Callable[[tf.Tensor], tf.Tensor], together: int
+) -> tf.Tensor:
+    """`[batch, n]` with the result of a function for the rows that are chosen, so many of them at a time."""
+    rows = tf.where(chosen)[:, 0]
+
+    def replace(start: tf.Tensor, done: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        some = rows[start : start + together]
+        replaced = tf.tensor_scatter_nd_update(done, some[:, None], function(tf.gather(done, some)))
+        return start + tf.size(some), replaced
+
+    return tf.while_loop(
+        lambda start, _: start < tf.size(rows),
+        replace,
+        (0, x),
+        shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, x.shape[-1]])),
+        parallel_iterations=1,
+    )[1]
+
+
+def each(function: Callable[[tf.Tensor], tf.Tensor], constants: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """What a function makes of each row of constants, `[*like.shape[:-1], 1]`, side by side along the last axis."""
+    shape = tf.concat([tf.shape(like)[:-1], [1]], 0)
+    found = tf.map_fn(lambda constant: tf.reshape(function(constant), shape), constants, parallel_iterations=1)
+    turned = tf.transpose(found[..., 0], [*range(1, like.shape.rank), 0])
+    return tf.ensure_shape(turned, [*like.shape[:-1], constants.shape[0]])
+
+
+def take_each(values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """Of each row of `values`, `[rows, n]`, the ones at the places of its own, `[rows, m]`."""
+    return tf.gather(values, places, batch_dims=1)
+
+
+def divide_no_nan(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """The quotient; 0 where the divisor is 0."""
+    return tf.math.divide_no_nan(x, y)
+
+
+def log1p(x: tf.Tensor) -> tf.Tensor:
+    """The logarithm of 1 + x."""
+    return elementwise(tf.math.log1p, x)
+
+
+def ndtri(x: tf.Tensor) -> tf.Tensor:
+    """The quantiles of the standard normal distribution."""
+    return elementwise(tf.math.ndtri, x)
+
+
+def inverse_tukey_hh(x: tf.Tensor, left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+    """The inverse of Tukey's HH function, by tf.transform; the parameters broadcast."""
+    from tensorflow_transform import gaussianization
+
+    shape = tf.shape(x)
+    left, right = (tf.broadcast_to(parameter, shape) for parameter in (left, right))
+    return elementwise(gaussianization.inverse_tukey_hh, x, left, right)
+
+
+def one_hot(x: tf.Tensor, classes: int) -> tf.Tensor:
+    """1 at the number of a class and 0 elsewhere, float64."""
+    return tf.one_hot(tf.cast(x, tf.int64), classes, dtype=tf.float64)
+
+
+def rank(x: tf.Tensor, constants: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """The ranks of integers or strings in a vocabulary, int64, and whether it has them."""
+    places, known = find(group_keys(x), constants["keys"])
+    ids = tf.concat([constants["ids"], tf.zeros([1], tf.int64)], 0)  # there may be no id to gather
+    return tf.gather(ids, places), known
+
+
+def unknown_rank(x: tf.Tensor, constants: Mapping[str, tf.Tensor], buckets: int) -> tf.Tensor:
+    """The number for what a vocabulary has not: one of some buckets after its ranks by a hash, or -1 without one."""
+    if not buckets:
+        return tf.constant(-1, tf.int64)
+    text = x if x.dtype == tf.string else tf.strings.as_string(tf.cast(x, tf.int64))
+    return tf.size(constants["keys"], tf.int64) + tf.strings.to_hash_bucket_fast(text, buckets)
 
 
 def hash_strings(values: tf.Tensor) -> tf.Tensor:
@@ -134,31 +263,6 @@ def elementwise(function: Callable[..., tf.Tensor], *tensors: tf.Tensor) -> tf.T
     padding = [[0, LANES + (-size) % LANES]]
     found = function(*(tf.pad(tf.reshape(tensor, [-1]), padding) for tensor in tensors))
     return tf.ensure_shape(tf.reshape(found[:size], tf.shape(x)), x.shape)
-
-
-def by_column(x: tf.Tensor, axes: tuple[int, ...]) -> tuple[tf.Tensor, list[int], tf.Tensor]:
-    """Puts the values of each statistic together.
-
-    Args:
-        x: `[batch, *shape]`.
-        axes: The row axes that have statistics of their own, ascending.
-
-    Returns:
-        `[statistics, values]`, and what `from_columns` needs to go back.
-    """
-    order = [axis + 1 for axis in axes]
-    order += [axis for axis in range(x.shape.rank) if axis not in order]
-    turned = tf.transpose(x, order)
-    count = 1
-    for axis in axes:
-        count *= x.shape[axis + 1]
-    return tf.reshape(turned, [count, -1]), order, tf.shape(turned)
-
-
-def from_columns(columns: tf.Tensor, order: list[int], shape: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-    """The inverse of `by_column`, in the static shape of `like`."""
-    back = [order.index(axis) for axis in range(len(order))]
-    return tf.ensure_shape(tf.transpose(tf.reshape(columns, shape), back), like.shape)
 
 
 def group_keys(by: tf.Tensor) -> tf.Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loaders.format.steps import fill
 from pipelines.statistics.covariance import Covariance, nearest_psd
 from pipelines.statistics.estimators import Estimator
 from pipelines.statistics.frequencies import MOST_DISTINCT, Frequencies, most_frequent
@@ -16,9 +17,6 @@ from pipelines.steps import graph_ops
 from pipelines.steps.lazy import tf
 from pipelines.steps.options import Number
 from pipelines.steps.step import Arrays, Constants, MomentStep, Shape, Step, Tensors, Value, not_zero
-
-SOLVE_ELEMENTS = 2**18
-"""Elements of the systems of equations that are solved together: 2 MiB, several times over, which is fastest."""
 
 MAX_REGRESSION_WIDTH = 1024
 RIDGE = 1e-9
@@ -43,7 +41,7 @@ class Fill(Step):
         return {"fill": value.broadcast(self.fill(result))}
 
     def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        return tf.where(tf.math.is_nan(x), tf.cast(constants["fill"], x.dtype), x)
+        return fill(x, constants, self.said, graph_ops)
 
     def output(self, value: Value) -> Value:
         # Integers remain what they are where what it fills in is one of them.
@@ -182,32 +180,6 @@ class Regression(Step):
         correlation = nearest_psd(correlation) + np.diag(RIDGE + NOISE * _noise(result["count"]))
         return {"mean": result["mean"], "divisor": divisor, "correlation": correlation}
 
-    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        mean, divisor, correlation = (constants[name] for name in self.constants)
-        flat = graph_ops.flat_rows(x)
-        width = flat.shape[-1]
-        step = max(SOLVE_ELEMENTS // width**2, 1)
-
-        def solve(rows: tf.Tensor) -> tf.Tensor:
-            missing = tf.math.is_nan(rows)
-            deviation = tf.where(missing, tf.zeros_like(rows), (rows - mean) / divisor)
-            # The equations of the present elements; those of the missing ones say that their unknown is 0.
-            alone = missing[:, :, None] | missing[:, None, :]
-            equations = tf.where(alone, tf.eye(width, dtype=tf.float64), correlation)
-            unknown = tf.linalg.cholesky_solve(tf.linalg.cholesky(equations), deviation[:, :, None])[:, :, 0]
-            expected = mean + divisor * graph_ops.sum_last(correlation * unknown[:, None, :])[:, :, 0]
-            return tf.where(missing, expected, rows)
-
-        incomplete = tf.where(tf.reduce_any(tf.math.is_nan(flat), -1))[:, 0]
-        result = tf.while_loop(
-            lambda start, _: start < tf.size(incomplete),
-            lambda start, done: _fill_rows(start, done, incomplete[start : start + step], solve),
-            (0, flat),
-            shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, width])),
-            parallel_iterations=1,
-        )[1]
-        return tf.reshape(result, tf.shape(x))
-
 
 def _noise(count: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """About the norm of the error in each row of the correlation that comes from the missing values.
@@ -217,7 +189,3 @@ def _noise(count: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     known = count > 0
     spread = np.where(known, 1.0 / np.maximum(count, 1) - 1.0 / max(int(count.max(initial=1)), 1), 0.0)
     return np.asarray(np.sqrt(2.0 * spread.sum(axis=1)))
-
-
-def _fill_rows(start: tf.Tensor, done: tf.Tensor, rows: tf.Tensor, solve: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    return start + tf.size(rows), tf.tensor_scatter_nd_update(done, rows[:, None], solve(tf.gather(done, rows)))

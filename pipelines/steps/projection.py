@@ -9,10 +9,8 @@ import numpy as np
 
 from pipelines.statistics.covariance import Covariance, principal_components
 from pipelines.statistics.estimators import Estimator
-from pipelines.steps import graph_ops
-from pipelines.steps.lazy import tf
 from pipelines.steps.options import Count
-from pipelines.steps.step import Arrays, Constants, Shape, Step, Tensors, Value, not_zero
+from pipelines.steps.step import Arrays, Constants, Shape, Step, Value, not_zero
 
 MAX_WIDTH = 4096
 
@@ -58,17 +56,6 @@ class Pca(Step):
 
     def _scale(self, variances: Any) -> Any:
         return np.ones_like(variances)
-
-    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        centred = x - constants["mean"]
-        shape = tf.concat([tf.shape(x)[:-1], [1]], 0)
-
-        def product(component: tf.Tensor) -> tf.Tensor:
-            return tf.reshape(graph_ops.sum_last(centred * component), shape)
-
-        found = tf.map_fn(product, constants["components"], parallel_iterations=1)
-        turned = tf.transpose(found[..., 0], [*range(1, x.shape.rank), 0])
-        return tf.ensure_shape(turned / constants["scale"], [*x.shape[:-1], self.components])
 
 
 class Whiten(Pca):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from typing import Annotated, Literal
 
 import numpy as np
@@ -12,16 +11,11 @@ import numpy.typing as npt
 from pydantic import AfterValidator
 
 from pipelines.statistics.estimators import Estimator
-from pipelines.steps import graph_ops
-from pipelines.steps.lazy import tf
 from pipelines.steps.options import Integer, Number
-from pipelines.steps.step import Arrays, Constants, Shape, Step, Tensors, Value, not_zero
+from pipelines.steps.step import Arrays, Constants, Shape, Step, Value, not_zero
 
 MAP_QUANTILES = 1000
 """How many quantiles make the map of `quantile` at most, as in scikit-learn."""
-
-EDGE = 1e-7
-"""How near to 0 and 1 a probability may come before it becomes a normal deviate, as in scikit-learn."""
 
 
 class Robust(Step):
@@ -36,9 +30,6 @@ class Robust(Step):
     def fit(self, result: Arrays, value: Value) -> Constants:
         lower, middle, upper = result["quantiles"]
         return {"shift": value.broadcast(middle), "divisor": value.broadcast(not_zero(upper - lower))}
-
-    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        return (x - constants["shift"]) / constants["divisor"]
 
 
 def _probabilities(pair: tuple[float, ...]) -> tuple[float, ...]:
@@ -60,10 +51,6 @@ class Clip(Step):
     def fit(self, result: Arrays, value: Value) -> Constants:
         low, high = result["quantiles"]
         return {"low": value.broadcast(low), "high": value.broadcast(high)}
-
-    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        x = tf.where(x < constants["low"], constants["low"], x)
-        return tf.where(x > constants["high"], constants["high"], x)
 
 
 class Quantile(Step):
@@ -87,53 +74,6 @@ class Quantile(Step):
         # Ascending whatever the rounding of their interpolation.
         quantiles = np.maximum.accumulate(result["quantiles"], axis=0)
         return {"quantiles": value.broadcast(quantiles)}
-
-    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        quantiles = constants["quantiles"]
-        axes = tuple(axis for axis, size in enumerate(quantiles.shape[1:]) if size > 1)
-        columns, order, shape = graph_ops.by_column(x, axes)
-        knots = tf.transpose(tf.reshape(quantiles, [-1, math.prod(quantiles.shape[1:])]))
-        above = graph_ops.count_below(knots, columns, strict=False)
-        last = tf.maximum(above - 1, 0)
-        tied = tf.gather(knots, last, batch_dims=1) == columns
-        # To search is what takes long: the first place of a repeated value is looked for once a knot.
-        places = tf.where(tied, tf.gather(_middles(knots), last, batch_dims=1), _interpolate(columns, knots, above))
-        least, greatest = knots[:, :1], knots[:, -1:]
-        near = EDGE if self.to == "normal" else 0.0
-        places = tf.where(columns + near >= greatest, tf.ones_like(places), places)
-        places = tf.where(columns - near <= least, tf.zeros_like(places), places)
-        if self.to == "normal":
-            low = EDGE - np.spacing(1)
-            places = graph_ops.elementwise(tf.math.ndtri, tf.clip_by_value(places, low, 1.0 - low))
-        places = tf.where(tf.math.is_nan(columns), columns, places)
-        return graph_ops.from_columns(places, order, shape, x)
-
-
-def _middles(knots: tf.Tensor) -> tf.Tensor:
-    """The place of each knot: of repeated ones the middle of their places."""
-    ends = (graph_ops.count_below(knots, knots, strict=strict) for strict in (False, True))
-    return 0.5 * sum(_interpolate(knots, knots, below) for below in ends)
-
-
-def _interpolate(x: tf.Tensor, knots: tf.Tensor, below: tf.Tensor) -> tf.Tensor:
-    """The place of values on the line through (knot i, i / (n - 1)); a single knot has the place 0.
-
-    Args:
-        x: `[statistics, values]`.
-        knots: `[statistics, n]`, ascending.
-        below: How many knots are below each value, int64 `[statistics, values]`; those that equal it may count.
-
-    Returns:
-        `[statistics, values]` in [0, 1].
-    """
-    intervals = tf.shape(knots, out_type=tf.int64)[-1] - 1
-    lower = tf.clip_by_value(below - 1, 0, tf.maximum(intervals - 1, 0))
-    low, high = (tf.gather(knots, at, batch_dims=1) for at in (lower, tf.minimum(lower + 1, intervals)))
-    inside = tf.math.divide_no_nan(x - low, high - low)
-    # A plain division by what is constant in a graph would become a product there.
-    place = tf.math.divide_no_nan(tf.cast(lower, tf.float64) + inside, tf.cast(intervals, tf.float64))
-    place = tf.where(below == 0, tf.zeros_like(place), place)
-    return tf.where(below > intervals, tf.ones_like(place), place)
 
 
 def _boundaries(found: int | tuple[float, ...]) -> int | tuple[float, ...]:
@@ -174,14 +114,6 @@ class Buckets(Step):
         given = np.array(self.buckets, np.float64).reshape(-1, *[1] * len(value.shape))
         return {"boundaries": np.broadcast_to(given, (self._count, *value.constant_shape))}
 
-    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        boundaries = constants["boundaries"]
-        axes = tuple(axis for axis, size in enumerate(boundaries.shape[1:]) if size > 1)
-        columns, order, shape = graph_ops.by_column(x, axes)
-        knots = tf.transpose(tf.reshape(boundaries, [self._count, -1]))
-        found = graph_ops.count_below(knots, columns, strict=False)
-        return graph_ops.from_columns(found, order, shape, x)
-
 
 class Gaussian(Step):
     """Nearly normal deviates of long-tailed values, as `tft.scale_to_gaussian` makes them.
@@ -205,14 +137,6 @@ class Gaussian(Step):
             name: value.broadcast(row.reshape(quantiles.shape[1:]))
             for name, row in zip(self.constants, learned, strict=True)
         }
-
-    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        from tensorflow_transform import gaussianization
-
-        scaled = (x - constants["shift"]) / constants["divisor"]
-        shape = tf.shape(scaled)
-        left, right = (tf.broadcast_to(constants[name], shape) for name in ("left", "right"))
-        return graph_ops.elementwise(gaussianization.inverse_tukey_hh, scaled, left, right)
 
 
 def _nodes() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -8,10 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator
 
-from pipelines.steps import graph_ops
-from pipelines.steps.lazy import tf
 from pipelines.steps.options import Number
-from pipelines.steps.step import Arrays, Constants, MomentStep, Step, Tensors, Value, not_zero
+from pipelines.steps.step import Arrays, Constants, MomentStep, Step, Value, not_zero
 
 
 class ZScore(MomentStep):
@@ -22,9 +20,6 @@ class ZScore(MomentStep):
 
     def fit(self, result: Arrays, value: Value) -> Constants:
         return {"shift": value.broadcast(result["mean"]), "divisor": value.broadcast(not_zero(result["std"]))}
-
-    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        return (x - constants["shift"]) / constants["divisor"]
 
 
 def _ascending(pair: tuple[float, ...]) -> tuple[float, ...]:
@@ -45,13 +40,6 @@ class MinMax(MomentStep):
             width = result["max"] - result["min"]
         return {"shift": value.broadcast(result["min"]), "divisor": value.broadcast(not_zero(width))}
 
-    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        unit = (x - constants["shift"]) / constants["divisor"]
-        low, high = self.range
-        if (low, high) == (0.0, 1.0):
-            return unit
-        return unit * graph_ops.literal(high - low, like=x) + graph_ops.literal(low, like=x)
-
 
 class MaxAbs(MomentStep):
     """Divides by the greatest absolute training value."""
@@ -61,9 +49,6 @@ class MaxAbs(MomentStep):
 
     def fit(self, result: Arrays, value: Value) -> Constants:
         return {"divisor": value.broadcast(not_zero(np.maximum(np.abs(result["min"]), np.abs(result["max"]))))}
-
-    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        return x / constants["divisor"]
 
 
 def _not_zero(factor: float) -> float:
@@ -79,19 +64,12 @@ class Scale(Step):
     bounded = False
     scale: Annotated[Number, AfterValidator(_not_zero)]
 
-    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        return x * graph_ops.literal(self.scale, like=x)
-
 
 class Log1p(Step):
     """The logarithm of 1 + x, for values above -1; others become -inf, which is no value that a feature may have."""
 
     key = "log1p"
     domain = "values above -1"
-
-    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        found = graph_ops.elementwise(tf.math.log1p, x)
-        return tf.where(x <= -1, tf.constant(-np.inf, tf.float64), found)
 
     def outside(self, x: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         return np.asarray(x <= -1)
@@ -112,16 +90,3 @@ class Row(Step):
         if not value.shape:
             raise ValueError("row: expected rows of several elements; found one value a row")
         return super().output(value)
-
-    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        rows = graph_ops.flat_rows(x)
-        count = graph_ops.literal(float(rows.shape[-1]), like=x)
-        if self.by == "zscore":
-            rows -= graph_ops.sum_last(rows) / count
-        divisor = graph_ops.sum_last(rows if self.by == "mean" else rows * rows)
-        if self.by != "l2":
-            divisor /= count
-        if self.by != "mean":
-            divisor = tf.sqrt(divisor)
-        divisor = tf.where(tf.abs(divisor) < np.finfo(np.float64).tiny, tf.ones_like(divisor), divisor)
-        return tf.reshape(rows / divisor, tf.shape(x))

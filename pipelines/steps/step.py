@@ -17,9 +17,11 @@ import numpy.typing as npt
 import pydantic
 from pydantic import ConfigDict
 
+from loaders.format.steps import STEPS, TINY
 from pipelines.statistics.estimators import Estimator
 from pipelines.statistics.quantiles import Quantiles
 from pipelines.statistics.summary import ColumnMoments, Over, broadcast_shape, statistics_shape
+from pipelines.steps import graph_ops
 from pipelines.steps.lazy import tf
 
 F64 = npt.NDArray[np.float64]
@@ -27,9 +29,6 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 Constants = dict[str, npt.NDArray[Any]]
 Tensors = Mapping[str, "tf.Tensor"]
 Shape = tuple[int | None, ...]
-
-TINY = np.finfo(np.float64).tiny
-"""The least number that TensorFlow does not take for 0."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,10 +94,15 @@ class Step(pydantic.BaseModel):
 
     def dump(self) -> Any:
         """The step as a configuration says it."""
+        return self.key if self.said is None else {self.key: self.said}
+
+    @property
+    def said(self) -> Any:
+        """What a configuration says beside its key: its one option, or those that are no defaults; None if nothing."""
         said = self.model_dump(mode="json", exclude_defaults=True)
         if not said:
-            return self.key
-        return {self.key: next(iter(said.values())) if len(type(self).model_fields) == 1 else said}
+            return None
+        return next(iter(said.values())) if len(type(self).model_fields) == 1 else said
 
     def takes(self, dtype: str) -> bool:
         """Whether it takes values of a dtype."""
@@ -153,7 +157,7 @@ class Step(pydantic.BaseModel):
             x: `[batch, *shape]`, as `cast` gives them.
             constants: What was learned.
         """
-        raise NotImplementedError
+        return STEPS[self.key](x, constants, self.said, graph_ops)
 
     def outside(self, x: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Which values are not of its `domain`; the graph makes infinities of them."""

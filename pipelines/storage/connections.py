@@ -27,7 +27,8 @@ An object store has no directories, and an object appears whole, when its writin
 RETRY_THEMSELVES = ("gcs", "azure")
 """Those of `EXTRAS` whose packages make a request again, and cannot be told not to."""
 
-CONNECTIONS = 32
+CONNECTIONS = 64
+"""How many requests to a store are under way at a time."""
 
 ALONE: Mapping[str, Mapping[str, Any]] = {
     "s3": {

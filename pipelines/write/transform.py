@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from loaders.format.spec import FeatureSpec
 from pipelines.analyze import graph
+from pipelines.analyze.custom import function_failed
 from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
 from pipelines.errors import DataError
 from pipelines.reading import missing
@@ -53,14 +54,13 @@ def apply_transform(transform: Any, config: ResolvedConfig, columns: Columns) ->
     Raises:
         DataError: If a finite float does not fit the stored dtype, or a value is outside what a step takes.
     """
-    if config.custom is not None:
-        found = _call(transform, config, columns)
-        given = {spec.name: _narrow(spec, found[spec.name], found[spec.name]) for spec in config.given}
-        return given | {feature.name: _cast(feature.raw, columns[feature.name]) for feature in config.beside}
     changed = tuple(f for f in config.transformed if f.store == "transformed" or may_fail(f))
-    outputs = run_graph(transform, config, columns) if changed else {}
+    outputs = run_graph(transform, config, columns) if changed or config.given else {}
     stored: Columns = {}
-    for feature in config.features:
+    for spec in config.given:
+        values = values_of(outputs[spec.name])
+        stored[spec.name] = _narrow(spec, values, values)
+    for feature in config.declared:
         if feature in changed:
             made = {spec.name: _check_and_cast(feature, spec, columns, outputs[spec.name]) for spec in feature.outputs}
         if feature in changed and feature.store == "transformed":
@@ -83,12 +83,21 @@ def may_fail(feature: ResolvedFeature) -> bool:
 
 
 def run_graph(transform: Any, config: ResolvedConfig, columns: Columns) -> Columns:
-    """Runs the exported graph of the steps on raw columns of `config.graph_features`.
+    """Runs the exported graph on raw columns of `config.graph_features`.
 
     Returns:
-        The graph's outputs by the names of the transformed features, float64 with its bits put right.
+        The graph's outputs: what a user's own function gives, and those of the steps by the names of the transformed
+        features, float64 with its bits put right.
     """
-    found, outputs = _call(transform, config, columns), {}
+    found = _call(transform, config, columns)
+    outputs: Columns = {spec.name: found[spec.name] for spec in config.given}
+    for name, values in outputs.items():
+        rows = len(columns[config.features[0].name])
+        if len(values) != rows:
+            assert config.custom is not None, "the function gives what is given"
+            raise DataError(
+                f"{name}: expected {config.custom.place} to give a value for each of {rows} rows; found {len(values)}"
+            )
     for feature in config.transformed:
         for spec in feature.outputs:
             bits = spec.name == feature.name and spec.dtype == "float64"
@@ -99,7 +108,14 @@ def run_graph(transform: Any, config: ResolvedConfig, columns: Columns) -> Colum
 
 
 def _call(transform: Any, config: ResolvedConfig, columns: Columns) -> dict[str, npt.NDArray[Any]]:
-    outputs = transform.transform_fn(graph_inputs(config, columns))
+    import tensorflow as tf
+
+    try:
+        outputs = transform.transform_fn(graph_inputs(config, columns))
+    except tf.errors.OpError as error:
+        if config.custom is None:
+            raise
+        raise function_failed(config.custom, str(error)) from error
     return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 

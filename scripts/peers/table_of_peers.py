@@ -55,6 +55,7 @@ BUILDERS = (
         variant="2",
         says="tf.transform as an expert writes it: Arrow batches, deep copies, two threads",
     ),
+    Peer(name="sklearn", module="scikit_learn", says="scikit-learn's `partial_fit` over memmaps, plain arrays"),
     Peer(name="example", module="tfrecord", says="NumPy and `tf.train.Example` by hand"),
     Peer(name="tfds", module="tfds", environment="tfds", says="TFDS `GeneratorBasedBuilder`"),
     Peer(name="mds", module="streaming_mds", environment="torch", says="MosaicML `MDSWriter`"),

@@ -46,6 +46,14 @@ def test_a_training_that_was_killed_gives_the_same_weights(tmp_path, name):
     assert weights(tmp_path / "killed", name).tobytes() == weights(tmp_path / "whole", name).tobytes()
 
 
+@pytest.mark.slow
+def test_grain_reads_batches_of_rows(tmp_path):
+    pytest.importorskip("grain")
+    done = run(script("grain"), tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "grain 71 (128, 16) True\nsame True\n"
+
+
 def weights(directory, name):
     if name == "numpy":
         with np.load(directory / "numpy.npz") as checkpoint:

@@ -10,7 +10,7 @@ import pytest
 import loaders
 
 MODULES = ("augment", "jax", "numpy", "torch")
-WITH_TENSORFLOW = {"BackupAndRestore", "KerasState", "Loader", "load", "track"}
+WITH_TENSORFLOW = {"BackupAndRestore", "KerasState", "Loader", "load", "tfrecords", "track"}
 CLASSES = [
     "Inverse",
     "KerasState",

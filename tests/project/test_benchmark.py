@@ -226,7 +226,7 @@ def test_a_peer_that_is_not_known_is_refused(capsys):
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     ("command", "peers"),
-    [("build", "floor,analysis"), ("load", "floor,npyflow-numpy")],
+    [("build", "floor,analysis,sklearn"), ("load", "floor,npyflow-numpy")],
     ids=["build", "load"],
 )
 def test_a_small_benchmark_verifies_all_rows(tmp_path, capsys, command, peers):

@@ -93,6 +93,7 @@ def test_loaders_import_base_requirements_only() -> None:
         "loaders/order/epoch.py": {"jax", "torch"},  # which host this is, for who has them
         "loaders/torch.py": {"torch"},
         "loaders/tensorflow/keras.py": {"keras"},  # TensorFlow requires it
+        "loaders/transform/ops.py": {"array_api_compat", "jax"},  # whose arrays are given has them
     }
     assert undeclared == optional
 
@@ -100,12 +101,21 @@ def test_loaders_import_base_requirements_only() -> None:
 def test_pipelines_import_what_the_extra_requires() -> None:
     declared = _requirements(None) | _requirements("pipelines")
     assert _undeclared("pipelines", declared) == {
+        "pipelines/exports/arrayrecord.py": {"array_record"},
+        "pipelines/exports/zarr.py": {"zarr"},
         "pipelines/results.py": {"pandas"},  # for who asks a result for its DataFrame
         "pipelines/sources/formats/hdf5.py": {"h5py"},
         "pipelines/sources/formats/zarr.py": {"zarr"},
     }
-    extras = ("hdf5", "zarr", "s3", "gcs", "azure")
-    assert [_requirements(extra) for extra in extras] == [{"h5py"}, {"zarr"}, {"s3fs"}, {"gcsfs"}, {"adlfs"}]
+    extras = {
+        "hdf5": "h5py",
+        "zarr": "zarr",
+        "arrayrecord": "array-record",
+        "s3": "s3fs",
+        "gcs": "gcsfs",
+        "azure": "adlfs",
+    }
+    assert {extra: _requirements(extra) for extra in extras} == {extra: {name} for extra, name in extras.items()}
 
 
 def test_an_import_that_is_not_declared_is_found() -> None:
@@ -216,7 +226,7 @@ def test_the_image_has_the_tested_versions() -> None:
         ("FROM", "python:${PYTHON}-slim"),
     ]
     install, check = (command for _, command in _dockerfile("RUN"))
-    extras = "pipelines,hdf5,zarr,s3,gcs,azure"
+    extras = "pipelines,hdf5,zarr,arrayrecord,s3,gcs,azure"
     assert install == f"pip install --no-cache-dir --constraint constraints.txt '.[{extras}]' && pip check"
     assert check.startswith("python -c ")
     assert _dockerfile("ENTRYPOINT") == [("ENTRYPOINT", '["/opt/apache/beam/boot"]')]

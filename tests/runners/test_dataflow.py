@@ -45,7 +45,6 @@ COMPOSITES = (  # whose inside is Beam's or tf.transform's
 )
 
 STEPS = [
-    "Analyze/LearnFromRows/KnowNothing",
     "Analyze/LearnFromRows/AddUnits0/List",
     "Analyze/LearnFromRows/AddUnits0/Reshuffle",
     "Analyze/LearnFromRows/AddUnits0/Call",
@@ -207,9 +206,7 @@ def test_side_inputs_have_one_element(graph):
             if maker != graph.own_step(number):
                 taken.setdefault(graph.own_step(number), set()).add(maker)
     assert taken == {
-        "Analyze/LearnFromRows/AddUnits0/Call": {"Analyze/LearnFromRows/KnowNothing"},
         "Analyze/LearnFromRows/AddUnits1/Call": {"Analyze/LearnFromRows/LearnRound0"},
-        "Analyze/LearnFromRows/LearnRound0": {"Analyze/LearnFromRows/KnowNothing"},
         "Analyze/LearnFromRows/LearnRound1": {"Analyze/LearnFromRows/LearnRound0"},
         "Write/WriteShards/Call": {"Analyze/MarkDone"},
     }

@@ -24,13 +24,11 @@ pytestmark = pytest.mark.slow
 MANY_TASKS = "--set=shard_bytes=16KiB"
 
 MODULE = """
-import tensorflow as tf
-import tensorflow_transform as tft
+from pipelines import analyzers as npa
 
 def scale(inputs):
-    features = inputs["features"]
-    filled = tf.where(tf.math.is_nan(features), tf.zeros_like(features), features)
-    return {"features": tft.scale_to_z_score(filled), "labels": inputs["labels"]}
+    filled = npa.impute(inputs["features"], "mean")
+    return {"features": npa.scale_to_z_score(filled), "labels": inputs["labels"]}
 """
 
 
@@ -254,7 +252,7 @@ def test_tasks_that_run_twice_at_once(cluster, table, tmp_path):
 
 
 def test_a_function_of_the_users_and_more_files(cluster, tmp_path):
-    """The function's module is where no worker would find it; append writes with the transform that was learned."""
+    """Two phases; the function's module is where no worker would find it; append writes with what was learned."""
     (tmp_path / "mine.py").write_text(MODULE)
     source, here, there = make_table(tmp_path / "src", 1000), tmp_path / "here", tmp_path / "out"
     function = f"--set=preprocessing_fn={tmp_path / 'mine.py'}:scale"

@@ -18,9 +18,12 @@ def keep(batch):
     return {name: column[wanted] for name, column in batch.items()}
 
 
-if __name__ == "__main__":
-    source, output, *options = sys.argv[1:]
+def run(source, output, options=()):
     with run_pipeline(options, output=output) as pipeline:
         rows = pipeline | pipelines.ReadNpy(source, batch_bytes=100_000, key="row")
         kept = rows | "Keep" >> beam.Map(keep)
         kept | pipelines.WriteDataset(output, FEATURES, key="row", shard_bytes=50_000)
+
+
+if __name__ == "__main__":
+    run(*sys.argv[1:3], sys.argv[3:])

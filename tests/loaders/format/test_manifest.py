@@ -2,6 +2,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import pickle
 
 import hypothesis
 import hypothesis.strategies as st
@@ -47,6 +48,12 @@ def test_round_trip():
     value = manifest()
 
     assert Manifest.loads(value.dumps()) == value
+
+
+def test_a_million_shards_are_held_without_a_dictionary_each():
+    shard = dataclasses.replace(manifest().shards("train")[0], offsets=(0, 5))
+    assert not hasattr(shard, "__dict__")
+    assert pickle.loads(pickle.dumps(shard)) == shard
 
 
 def test_rows_of_a_split():

@@ -24,10 +24,10 @@ def test_a_data_set_that_would_write_a_file_is_refused_by_name(tmp_path, nested)
     with pytest.raises(ManifestError, match=MESSAGE):
         loaders.load(root, "train", batch_size=4)
     with pytest.raises(ManifestError, match=MESSAGE):
-        _ = loaders.open(root).transform
-    with pytest.raises(ManifestError, match=MESSAGE):
         loaders.open(root).load("train", batch_size=4)
     raw = next(iter(loaders.load(root, "train", batch_size=4, transform=False)))  # which runs nothing
+    with pytest.raises(ManifestError, match=MESSAGE):
+        loaders.open(root).transform(raw)
     assert not victim.exists()
     loaders.open(root, trust=True).transform(raw)
     assert victim.read_text() == "owned"

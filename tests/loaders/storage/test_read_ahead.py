@@ -70,10 +70,11 @@ def test_an_epoch_from_a_slow_store_takes_little_longer_than_a_local_one(root, t
         return time.monotonic() - begun, np.concatenate(found)
 
     epoch(root)  # what is done once in a process
-    local, expected = epoch(root)
-    took, found = epoch(slow)
+    runs = [(epoch(root), epoch(slow)) for _ in range(2)]
 
-    assert (found == expected).all()
+    assert all((found == expected).all() for (_, expected), (_, found) in runs)
+    # The faster one of two, as the machine may have something else to do.
+    local, took = (min(seconds for seconds, _ in place) for place in zip(*runs, strict=True))
     assert took < 1.2 * local, (took, local)
 
 

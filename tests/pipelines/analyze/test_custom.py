@@ -14,6 +14,8 @@ import pipelines
 from pipelines.analyze.custom import load_function, trace
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError, DataError
+from pipelines.forecast.estimate import read_bytes
+from pipelines.maintain.append import plan_sources
 from pipelines.maintain.verify import verify
 from tests.support.arrays import write_files
 from tests.support.builds import build
@@ -23,6 +25,7 @@ from tests.support.transforming import transform
 MODULE = """
 import tensorflow as tf
 import tensorflow_transform as tft
+from pipelines import analyzers as npa
 
 def scale(inputs):
     x = inputs["x"]
@@ -55,6 +58,15 @@ def misfitting(inputs):
 
 def helper(inputs):
     return inputs["wrd"]
+
+def statistic(inputs):
+    return {"x": tft.mean(inputs["x"], reduce_instance_dims=False)}
+
+def attribute(inputs):
+    return {"x": inputs.x}
+
+def words(inputs):
+    return {"x": npa.scale_to_z_score(inputs["word"])}
 
 def deep(inputs):
     return {"x": helper(inputs)}
@@ -101,8 +113,14 @@ def test_the_digest_follows_the_file(module):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("sparse", "dense float32, int64 or string tensors of known shape; found x: SparseTensor"),
-        ("wrong", "found x: Tensor.*float64"),
+        ("sparse", "dense float32, int64 or string tensors .* of known shape, .*; found x: SparseTensor"),
+        ("wrong", r"found x: float64 \(None, 3\)"),
+        ("statistic", r"with a value for each row of the batch; found x: float32 \(3,\)"),
+        (
+            "attribute",
+            r"in attribute: AttributeError: .*no attribute 'x' \(the features are label \(int64 \[\]\), word",
+        ),
+        ("words", r"in words: ValueError: scale_to_z_score of word \(.*\): expected numbers; found string"),
         ("nothing", "to return a dict of tensors; found None"),
         (
             "failing",
@@ -257,6 +275,44 @@ def ours(inputs):
     return {"x": npa.scale_to_z_score(x), "label": inputs["label"]}
 """
 
+NARROW = """
+from pipelines import analyzers as npa
+
+def narrow(inputs):
+    x = npa.impute(inputs["x"], "mean", by=inputs["site"])
+    wide = npa.scale_by_max_abs(inputs["wide"])
+    return {"x": npa.scale_to_z_score(x), "wide": wide, "other": inputs["other"], "label": inputs["label"]}
+"""
+
+
+@pytest.mark.slow
+def test_a_phase_reads_the_features_that_it_needs_alone(tmp_path):
+    """What is read in all is what was forecast: the first phase reads x, site and wide, the second x and site."""
+    (tmp_path / "narrow.py").write_text(NARROW)
+    rng, rows = np.random.default_rng(0), 2000
+    arrays = {
+        "x": rng.normal(size=(rows, 4)).astype(np.float32),
+        "wide": rng.normal(size=(rows, 50)).astype(np.float32),
+        "other": np.array(["ash", "beech"])[rng.integers(0, 2, rows)],
+        "site": rng.integers(0, 3, rows),
+        "label": np.arange(rows),
+    }
+    source = write_files(tmp_path / "source", {f"{name}.npy": array for name, array in arrays.items()})
+    config = {"preprocessing_fn": f"{tmp_path}/narrow.py:narrow", "splits": {"train": 1.0}}
+    plan = plan_sources(source, parse_config(config))
+    assert plan.config.custom.phases == (("site", "wide", "x"), ("site", "x"))
+    built = pipelines.build(source, tmp_path / "out", config, workers=1)
+    once = sum(arrays[name].nbytes for name in ("x", "wide", "site", "label"))  # the statistics, of numbers alone
+    phases = 2 * (arrays["x"].nbytes + arrays["site"].nbytes) + arrays["wide"].nbytes
+    assert built.counts["analyze_bytes"] == read_bytes(plan)["analyze"] == once + phases
+    (batch,) = loaders.load(tmp_path / "out", "train", batch_size=rows, shuffle=False)
+    x = arrays["x"].astype(np.float64)[batch["label"].numpy()]
+    np.testing.assert_allclose(batch["x"], (x - x.mean(0)) / x.std(0), rtol=1e-5, atol=1e-5)
+    (tmp_path / "narrow.py").write_text("def narrow(inputs):\n    return {'x': inputs['x']}\n")
+    built = pipelines.build(source, tmp_path / "none", config, workers=1)
+    assert built.counts["analyze_bytes"] == once, "a function that learns nothing reads nothing for it"
+
+
 BUILD_AND_TELL = """
 import pathlib, re, sys
 from pipelines.cli.main import main
@@ -275,9 +331,9 @@ def phases(tmp_path):
 
 def test_the_phases_of_a_function_are_counted(module, phases):
     """A median of float32 takes two passes."""
-    found = {name: trace(f"{place}:{name}", plain()).phases for place, name in ((phases, "theirs"), (phases, "ours"))}
-    assert found == {"theirs": 2, "ours": 3}
-    assert trace(f"{module}:same", plain()).phases == 0
+    found = {name: trace(f"{phases}:{name}", plain()).phases for name in ("theirs", "ours")}
+    assert found == {"theirs": (("x",),) * 2, "ours": (("x",),) * 3}
+    assert trace(f"{module}:same", plain()).phases == ()
 
 
 @pytest.mark.slow
@@ -316,6 +372,8 @@ def test_a_build_has_the_constants_of_a_bare_pipeline_whatever_the_workers(phase
 
 
 OTHERS = """
+import numpy as np
+import tensorflow as tf
 from pipelines import analyzers as npa
 
 def scale(inputs):
@@ -330,6 +388,13 @@ def naming(inputs):
 
 def empty(inputs):
     return {"x": npa.impute(inputs["x"], missing=inputs["x"] < 1e9)}
+
+def checking(inputs):
+    with tf.control_dependencies([tf.debugging.assert_less(inputs["label"], np.int64(7), message="a label is high")]):
+        return {"x": npa.scale_to_z_score(tf.identity(inputs["x"]))}
+
+def cutting(inputs):
+    return {"x": inputs["x"][:5]}
 """
 
 
@@ -371,8 +436,13 @@ def test_features_that_a_function_cannot_take_or_does_not_read(tmp_path):
     ):
         with pytest.raises(ConfigError, match=message):
             build(source, tmp_path / "no", config | {"preprocessing_fn": f"{module}:{name}"})
-    with pytest.raises(DataError, match=r"^impute \(.*others.py, line 15\): expected a value in the training rows"):
-        build(source, tmp_path / "no", config | {"preprocessing_fn": f"{module}:empty"})
+    for name, message in (
+        ("empty", r"^impute of x \(.*others.py, line 17\): expected a value in the training rows"),
+        ("checking", r"^preprocessing_fn: .*others.py:checking, of rows: assertion failed: \[a label is high\]"),
+        ("cutting", r"^x: expected .*others.py:cutting to give a value for each of 400 rows; found 5"),
+    ):
+        with pytest.raises(DataError, match=message):
+            build(source, tmp_path / name, config | {"preprocessing_fn": f"{module}:{name}"})
 
 
 SIZES = """

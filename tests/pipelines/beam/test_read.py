@@ -8,6 +8,7 @@ from apache_beam.io.restriction_trackers import OffsetRange
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 import pipelines
+from loaders import buffers
 from pipelines.beam import read
 from tests.support.arrays import RamFileSystem, damaged_npz, empty_ram, npy_bytes, npz_bytes, write_files
 from tests.support.collecting import collect
@@ -55,6 +56,17 @@ def test_batches_hold_all_rows_of_all_features_beside_each_other(source):
 
 def test_a_larger_batch_has_more_rows(source):
     assert len(collect(pipelines.ReadNpy(source))) == 1
+
+
+def test_memory_is_used_again_unless_a_batch_is_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(buffers, "REUSED_BYTES", 1)
+    array = np.arange(400).reshape(100, 4)
+    read_all = pipelines.ReadNpy(write_files(tmp_path, {"x.npy": array}), batch_bytes=160, key="row")
+    places = collect(read_all | beam.Map(lambda batch: batch["x"].__array_interface__["data"][0]))
+    assert len(places) == 25
+    assert len(set(places)) <= 2  # Beam has the last batch while the next one is read
+    held = in_order(collect(read_all))
+    assert np.array_equal(joined(held, "x"), array)
 
 
 def test_only_the_features_that_were_named_are_read(source):

@@ -122,11 +122,24 @@ def test_inspect_shows_statistics_only_where_there_are_some(source, tmp_path, ca
 
 @pytest.mark.slow
 def test_a_dry_run_writes_nothing_and_its_configuration_gives_the_same(source, tmp_path, capsys):
-    assert run("build", source, tmp_path / "out", "--dry_run", "--set", "seed=9") == 0
+    prices = "{region: europe-west4, date: 2026-11-01, currency: EUR, vcpu_hour: 1, memory_gb_hour: 0, shuffle_gb: 0}"
+    (tmp_path / "prices.yaml").write_text(prices)
+    assert (
+        run("build", source, tmp_path / "out", "--dry_run", "--set", "seed=9", "--prices", tmp_path / "prices.yaml")
+        == 0
+    )
     shown = capsys.readouterr()
     assert not (tmp_path / "out").exists()
-    for text in ("Forecast", "It reads", "to analyze", "A worker needs", "workers  begin"):
+    for text in (
+        "Forecast",
+        "It reads",
+        "to analyze",
+        "A worker needs",
+        "workers  begin",
+        "list prices of europe-west4",
+    ):
         assert text in shown.err
+    assert "workers  vCPU-hours  GB-hours  shuffled GB   EUR" in shown.err
     assert yaml.safe_load(shown.out)["seed"] == 9
     (tmp_path / "config.yaml").write_text(shown.out)
     assert run("build", source, tmp_path / "out", "--dry_run", "--config", tmp_path / "config.yaml") == 0

@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from pipelines.config.defaults import untransformed
+from pipelines.config.defaults import resolve_feature, without_defaults
+from pipelines.config.feature import Feature
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError
 from pipelines.steps.imputation import Constant, Mean
@@ -295,8 +296,27 @@ def test_names_that_no_feature_can_have(name):
         resolve_one("float32", (), name=name)
 
 
-@pytest.mark.parametrize("said", [{"impute": "mean"}, {"normalize": "zscore"}, {"missing": [1]}, {"indicator": True}])
-def test_a_function_takes_the_place_of_the_steps(said):
+@pytest.mark.parametrize(
+    ("said", "steps"),
+    [
+        ({}, []),
+        ({"missing": [1], "dtype": "float64"}, []),
+        ({"impute": "forbid"}, []),
+        ({"normalize": "zscore"}, ["mean", "zscore"]),
+        ({"impute": "median"}, ["median", "zscore"]),
+        ({"indicator": True}, ["mean", "zscore"]),
+    ],
+)
+def test_beside_a_function_only_what_is_said_has_steps(said, steps):
+    """Of a feature of which steps are said, what is left open is chosen as without a function."""
     config = parse_config({"features": {"x": said}, "preprocessing_fn": "m.py:f"})
-    with pytest.raises(ConfigError, match=f"features.x.{next(iter(said))}"):
-        untransformed(config, ["x"])
+    feature = Feature(name="x", dtype=np.dtype("float32"), shape=(2,), row_axes=1)
+    found = resolve_feature(feature, without_defaults(config, ["x"]))
+    assert [step.key for step in found.steps] == steps
+    assert found.forbids_missing == (said.get("impute") == "forbid")
+
+
+def test_nothing_is_stored_raw_beside_a_function():
+    config = parse_config({"features": {"x": {"normalize": "zscore", "store": "raw"}}})
+    with pytest.raises(ConfigError, match=r"features\.x\.store: expected transformed or none beside .*; found raw"):
+        without_defaults(config, ["x"])

@@ -108,6 +108,7 @@ def test_small_tasks_are_the_same_rows_in_the_same_blocks(tmp_path, monkeypatch)
 
 
 MEASURED = Calibration(
+    sum_bytes=50_000,
     imports=4.0,
     wiring=2.0,
     rounds=(1e-4, 2e-4),
@@ -155,11 +156,18 @@ def test_a_sample_without_a_value_is_an_error_that_a_forecast_tells(tmp_path, ca
 
 
 def test_a_function_of_the_users_own_is_not_measured(tmp_path, capsys):
-    (tmp_path / "mine.py").write_text("def prepare(inputs):\n    return {'x': inputs['x'] * 2}\n")
-    source = write_files(tmp_path / "src", {"x.npy": np.ones((50, 2), np.float32)})
+    (tmp_path / "mine.py").write_text(
+        "from pipelines import analyzers as npa\ndef prepare(inputs):\n"
+        "    return {'x': npa.scale_to_z_score(npa.impute(inputs['x'], 'mean'))}\n"
+    )
+    source = write_files(tmp_path / "src", {"x.npy": np.ones((50, 2), np.float32), "y.npy": np.ones(50)})
     place = f"{tmp_path / 'mine.py'}:prepare"
     assert main.main(["build", source, str(tmp_path / "out"), "--dry_run", "--preprocessing_fn", place]) == 0
-    assert "not forecast: a preprocessing_fn has an analysis of its own" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "not forecast: a preprocessing_fn has an analysis of its own" in shown
+    assert "To learn, it reads of the training rows 2 times: x; x" in shown
+    # Statistics of both features in one round of 16 bytes a row, and each phase 8 of them.
+    assert "It reads 1.6 KiB to analyze" in shown, shown
 
 
 @pytest.mark.slow

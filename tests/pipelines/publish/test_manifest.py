@@ -109,6 +109,31 @@ def test_raw_is_transformed_later_bit_for_bit(built):
                 assert same(value, expected[row][name]), (row, name)
 
 
+def arrays(root, **options):
+    """The batches of all splits, as NumPy arrays."""
+    for split in loaders.open(root).splits:
+        yield from loaders.numpy.Loader(root, split, batch_size=50, **options)
+
+
+def test_arrays_are_transformed_bit_for_bit(built):
+    stored, later = rows_by_id(arrays(built / "transformed")), loaders.open(built / "raw").transform
+    source = {name.removesuffix(".npy"): array for name, array in sources().items()}
+    source["words"], source["time"] = source["words"].astype(object), source["time"].astype(np.int64)
+    ways = {
+        "by the loader": rows_by_id(arrays(built / "raw")),
+        "later": rows_by_id(map(later, arrays(built / "raw", transform=False))),
+        "of the sources": rows_by_id([loaders.forward(built / "transformed")(source)]),
+    }
+
+    for way, found in ways.items():
+        assert stored.keys() <= found.keys()
+        for row, values in stored.items():
+            for name, value in values.items():
+                assert same(value, found[row][name]), (way, row, name)
+    for row, values in rows_by_id(arrays(built / "raw", transform=False)).items():
+        np.testing.assert_array_equal(values["image"], source["image"][row])
+
+
 @pytest.mark.slow
 def test_values_come_back(built):
     source, inverse = sources(), loaders.inverse(built / "transformed")

@@ -54,6 +54,20 @@ def test_only_files_that_wait_are_read_at_once(source, monkeypatch, waits):
     assert (threads != {threading.current_thread()}) is waits
 
 
+def test_sixty_four_files_of_a_store_wait_together(source, monkeypatch):
+    together, original = threading.Barrier(64), files.open_input
+
+    def open_together(path, **known):
+        together.wait(timeout=30)
+        return original(path, **known)
+
+    paths = [(path.name, path.stat().st_size) for path in sorted(pathlib.Path(source).iterdir())][:192]
+    expected = read_headers(source, paths)
+    monkeypatch.setattr(files, "open_input", open_together)
+    monkeypatch.setattr(headers, "_local", lambda root, chunk: False)
+    assert [found for chunk in read_here(source, cut(paths)) for found in chunk] == expected
+
+
 def test_workers_find_what_is_found_here(source, tmp_path, monkeypatch):
     monkeypatch.setattr(worker_headers, "MIN_FILES", 100)
     found = scan(source, CONFIG, read_headers=read_on_workers(pipeline, str(tmp_path / "temporary")))

@@ -8,16 +8,17 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loaders.format.steps import by_statistic, sum_last
 from pipelines.steps import graph_ops
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1000])
 def test_sums_are_near_and_do_not_depend_on_the_batch(size):
     x = np.random.default_rng(size).normal(size=(37, size))
-    found = graph_ops.sum_last(tf.constant(x)).numpy()
+    found = sum_last(tf.constant(x), graph_ops).numpy()
     np.testing.assert_allclose(found[:, 0], [math.fsum(row) for row in x], atol=1e-13 * size)
     for row in range(37):
-        np.testing.assert_array_equal(graph_ops.sum_last(tf.constant(x[row : row + 1])).numpy(), found[row : row + 1])
+        np.testing.assert_array_equal(sum_last(tf.constant(x[row : row + 1]), graph_ops).numpy(), found[row : row + 1])
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), unique=True), st.lists(st.integers(-(2**63), 2**63 - 1)))
@@ -52,12 +53,14 @@ def test_counts_of_boundaries_are_those_of_numpy(rows, strict):
 @pytest.mark.parametrize("rows", [0, 4])
 def test_columns_and_back(kept, rows):
     x = tf.constant(np.random.default_rng(0).normal(size=(rows, 2, 3, 5)))
-    columns, order, shape = graph_ops.by_column(x, kept)
     sizes = [(2, 3, 5)[axis] for axis in kept]
+    learned = tf.zeros([7, *(size if axis in kept else 1 for axis, size in enumerate((2, 3, 5)))], tf.float64)
+    columns, knots, back = by_statistic(x, learned, graph_ops)
+    assert knots.shape == (math.prod(sizes), 7)
     assert columns.shape == (math.prod(sizes), rows * 30 // math.prod(sizes))
     moved = np.moveaxis(x.numpy(), [axis + 1 for axis in kept], range(len(kept)))
     np.testing.assert_array_equal(columns.numpy(), moved.reshape(math.prod(sizes), columns.shape[1]))
-    np.testing.assert_array_equal(graph_ops.from_columns(columns, order, shape, x).numpy(), x.numpy())
+    np.testing.assert_array_equal(back(columns).numpy(), x.numpy())
 
 
 @pytest.mark.parametrize("function", [tf.math.log1p, tf.math.ndtri, tf.math.exp])

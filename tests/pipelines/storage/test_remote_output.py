@@ -41,12 +41,15 @@ TRANSFORM_FN = '''"""A function of the user's own, whose analysis writes a file 
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from pipelines import analyzers as npa
+
 
 def preprocessing_fn(inputs):
     x = tf.cast(inputs["x"], tf.float64)
     words = tf.as_string(inputs["y"])
     known = tft.compute_and_apply_vocabulary(words)
-    return {"x": tft.scale_to_0_1(tf.where(tf.math.is_nan(x), tf.zeros_like(x), x)), "known": known}
+    z = npa.scale_to_z_score(x, dtype=tf.float32)
+    return {"x": tft.scale_to_0_1(tf.where(tf.math.is_nan(x), tf.zeros_like(x), x)), "known": known, "z": z}
 '''
 
 
@@ -218,6 +221,7 @@ def test_a_function_of_the_users_own_with_a_vocabulary(local: tuple[str, str], t
     assert not verify("flaky://bucket/out", trust=True).problems
     assert "LookupTableFindV2" in str(verify("flaky://bucket/out"))
     assert any("/assets/" in path for path in RamFileSystem.contents)
+    assert files.read_bytes("flaky://bucket/out/fitted.npz") == (tmp_path / "out" / "fitted.npz").read_bytes()
 
 
 def test_an_analysis_of_the_users_own_needs_a_directory_for_tensorflow(

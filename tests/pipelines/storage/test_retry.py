@@ -118,3 +118,11 @@ def test_what_a_thread_gathers_is_counted_where_it_is_handed_on() -> None:
         for name, value in found.items():
             counters.count(name, value)
         assert counter.read(counters.REQUESTS).rows == 3
+
+
+def test_nothing_is_made_for_what_succeeds_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a million requests for headers nearly all do, and what tries again takes longer to make than one of them."""
+    monkeypatch.setattr(retry.tenacity, "Retrying", None)
+    assert retrying(lambda: "done") == "done"
+    with pytest.raises(PermissionError):
+        retrying(lambda: failing(1, PermissionError(), []))

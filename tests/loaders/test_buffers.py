@@ -9,10 +9,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loaders import Loader
+from loaders import Loader, buffers
 from loaders import numpy as numpy_loader
-from loaders.reading import buffers
-from loaders.reading.buffers import ALIGNMENT, MOST_BUFFERS, REUSED_BYTES, Buffers
+from loaders.buffers import ALIGNMENT, MOST_BUFFERS, REUSED_BYTES, Buffers
 from tests.support import shards
 
 ROWS = REUSED_BYTES // 8

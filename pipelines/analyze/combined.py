@@ -1,0 +1,75 @@
+"""Steps, and a function of the user's own, as the one `preprocessing_fn` that tf.transform traces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from pipelines.analyze import graph
+from pipelines.analyze.custom import Prepared, PreprocessingFn, load_function
+from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
+from pipelines.storage import files
+from pipelines.storage.archive import load_arrays
+
+
+def of_steps(
+    features: Sequence[ResolvedFeature], packed: beam.PCollection[Any], *, read: Iterable[str] | None = None
+) -> PreprocessingFn:
+    """What steps mean, the constants of which have been learned.
+
+    Args:
+        features: The features that are transformed.
+        packed: One element, the constants as `graph.pack` gives them.
+        read: The inputs that tf.transform may think they are learned from; None for all.
+    """
+
+    def preprocessing_fn(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        tensors = [inputs[name] for name in (inputs if read is None else read)]
+        (found,) = tft.experimental.ptransform_analyzer(tensors, _Hand(packed), [tf.float64], [[None]])
+        return graph.preprocess(inputs, found, features)
+
+    return preprocessing_fn
+
+
+def read_packed(fitted: str, features: Sequence[ResolvedFeature]) -> npt.NDArray[np.float64]:
+    """The constants of the steps of some features, packed, of the file that has them."""
+    return graph.pack(features, load_arrays(files.read_bytes(fitted)))
+
+
+def combine(config: ResolvedConfig, packed: beam.PCollection[Any] | None) -> PreprocessingFn:
+    """A user's function, and beside it the steps of the features that it leaves to the configuration.
+
+    Args:
+        config: The configuration, which names a function.
+        packed: One element, the constants of the steps; None where it leaves no feature to them.
+    """
+    assert config.custom is not None
+    own = Prepared(load_function(config.custom.place), config.graph_features)
+    if not config.transformed:
+        return own
+    phases = config.custom.phases
+    # One feature that the first phase reads anyway; where the function learns nothing, no row is read.
+    steps = of_steps(config.transformed, packed, read=phases[0][:1] if phases else None)
+    return lambda inputs: {**steps(inputs), **own(inputs)}
+
+
+class _Hand(beam.PTransform):  # type: ignore[misc]
+    """An analyzer that hands on what has been learned already."""
+
+    def __init__(self, packed: beam.PCollection[Any]) -> None:
+        super().__init__()
+        self._packed = packed
+
+    def expand(self, _: beam.PCollection[Any]) -> tuple[beam.PCollection[Any]]:
+        """Wires the analyzer."""
+        return (self._packed | "HandOn" >> beam.Map(_same),)
+
+
+def _same(value: Any) -> Any:
+    return value

@@ -1,0 +1,94 @@
+"""Notes of what a function asks of all rows while it is called: its analyzers, and which tensor a step makes of which.
+
+A build keeps what they learn, and finds out how to get back from a function's outputs. Other pipelines take no notes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
+
+import tensorflow as tf
+
+from pipelines.steps.step import Step
+
+
+@dataclasses.dataclass(frozen=True)
+class Mapped:
+    """What a step has made of a tensor.
+
+    Attributes:
+        step: The step.
+        source: The tensor that it was applied to.
+        result: What it gives.
+        constants: Where what it has learned stands, `<analyzer>/<tensor>`; None of a step that learns nothing.
+    """
+
+    step: Step
+    source: tf.Tensor
+    result: tf.Tensor
+    constants: str | None
+
+
+@dataclasses.dataclass
+class Notes:
+    """The calls of one function.
+
+    Attributes:
+        features: The names of the tensors that it was called with, by their `id`.
+        analyzers: For each analyzer in the order of the calls, what its tensors are called in errors.
+        mapped: What steps have made of tensors.
+    """
+
+    features: Mapping[int, str]
+    analyzers: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
+    mapped: list[Mapped] = dataclasses.field(default_factory=list)
+
+
+_notes: ContextVar[Notes | None] = ContextVar("notes", default=None)
+
+
+@contextlib.contextmanager
+def noted(inputs: Mapping[str, tf.Tensor]) -> Iterator[Notes]:
+    """Takes notes of the calls inside the context, of a function that gets some inputs."""
+    token = _notes.set(notes := Notes({id(tensor): name for name, tensor in inputs.items()}))
+    try:
+        yield notes
+    finally:
+        _notes.reset(token)
+
+
+def name_of(tensor: tf.Tensor) -> str | None:
+    """The feature that a tensor is; None where it is none, or nobody takes notes."""
+    notes = _notes.get()
+    return None if notes is None else notes.features.get(id(tensor))
+
+
+def note_analyzer(labels: Sequence[str]) -> int | None:
+    """Notes an analyzer, and numbers it; None where nobody takes notes."""
+    notes = _notes.get()
+    if notes is None:
+        return None
+    notes.analyzers.append(tuple(labels))
+    return len(notes.analyzers) - 1
+
+
+def note_step(step: Step, source: tf.Tensor, result: tf.Tensor, *, tensor: int | None) -> tf.Tensor:
+    """Notes what a step gives.
+
+    Args:
+        step: The step.
+        source: What it is applied to.
+        result: What it gives.
+        tensor: The number of the tensor among those of the last analyzer; None where the step learns nothing.
+
+    Returns:
+        The result.
+    """
+    notes = _notes.get()
+    if notes is not None:
+        constants = None if tensor is None else f"{len(notes.analyzers) - 1}/{tensor}"
+        notes.mapped.append(Mapped(step, source, result, constants))
+    return result

@@ -1,0 +1,28 @@
+"""`npyflow export`."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+
+from pipelines.cli.common import write_report
+from pipelines.cli.terminal import long_work
+from pipelines.interface.export import export
+from pipelines.results import print_blocks
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Exports a data set."""
+    with long_work(console, options.beam_options, debug=options.debug, output=options.output):
+        done = export(
+            options.path,
+            options.output,
+            to=options.to,
+            workers=options.workers,
+            progress=console,
+            beam_options=options.beam_options,
+        )
+    print_blocks(console, done.blocks())
+    write_report(options.json, done.to_json())
+    return 0

@@ -1,0 +1,47 @@
+"""ArrayRecord: a file for each shard whose records are `tf.train.Example`s of one row; Grain reads them at random."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from loaders.format.encode import encode_records, encode_variable_records
+from loaders.format.frames import FOOTER_BYTES, HEADER_BYTES, record_layout
+from loaders.format.records import Columns
+from loaders.format.spec import FeatureSpec, is_variable
+from pipelines.exports.protocol import Piece, Target, as_numpy
+from pipelines.reading.stored import to_ragged
+
+GROUP_OF_ONE = "group_size:1"
+"""Each record is compressed by itself, so that one row is read without those beside it."""
+
+
+class ArrayRecord(Target):
+    """Records as `layout: interchange` has them, without the frame of a TFRecord."""
+
+    def write(self, piece: Piece, features: Sequence[FeatureSpec], batches: Iterable[Columns], directory: str) -> None:
+        """Writes one file."""
+        os.mkdir(os.path.join(directory, piece.split))
+        writer = ArrayRecordWriter(os.path.join(directory, piece.split, f"{piece.name}.array_record"), GROUP_OF_ONE)
+        for columns in batches:
+            for frame in _frames(features, columns):
+                writer.write(frame[HEADER_BYTES:-FOOTER_BYTES])
+        writer.close()
+
+
+def _frames(features: Sequence[FeatureSpec], columns: Columns) -> Iterator[bytes]:
+    if not is_variable(features):
+        layout = record_layout(tuple(features), rows=1, rows_per_record=1)
+        yield from (frame.tobytes() for frame in encode_records(layout, columns))
+        return
+    given = {spec.name: columns[spec.name] for spec in features} | {
+        spec.name: to_ragged(spec, columns[spec.name]) if spec.ragged else as_numpy(columns[spec.name], spec)
+        for spec in features
+        if spec.variable
+    }
+    yield from encode_variable_records(features, given, rows=1, rows_per_record=1)
+
+
+TARGET = ArrayRecord()

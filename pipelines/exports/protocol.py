@@ -1,0 +1,86 @@
+"""What a format of an export does, and what it is given: a piece of a split, and the columns of its rows."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders.format.manifest import Manifest
+from loaders.format.records import Columns
+from loaders.format.spec import FeatureSpec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Rows of a split that one task writes.
+
+    Attributes:
+        split: The name of the split.
+        number: Which piece of the split it is.
+        count: How many pieces the split has.
+        start: The number of its first row in the split.
+        stop: The number after that of its last row.
+        rows: How many rows the split has.
+    """
+
+    split: str
+    number: int
+    count: int
+    start: int
+    stop: int
+    rows: int
+
+    @property
+    def name(self) -> str:
+        """Its name, as the shards of a data set have theirs."""
+        return f"{self.split}-{self.number:05d}-of-{self.count:05d}"
+
+
+class Target(abc.ABC):
+    """A format. An instance is pickled, and has no state."""
+
+    def unfit(self, spec: FeatureSpec) -> str:
+        """What of a feature the format cannot hold; "" where it can."""
+        return ""
+
+    def pieces(self, manifest: Manifest, split: str) -> list[Piece]:
+        """The pieces of a split, one for each shard that has rows unless a format cuts otherwise."""
+        return cut(split, [shard.rows for shard in manifest.shards(split) if shard.rows])
+
+    @abc.abstractmethod
+    def write(self, piece: Piece, features: Sequence[FeatureSpec], batches: Iterable[Columns], directory: str) -> None:
+        """Writes a piece.
+
+        Args:
+            piece: What it is.
+            features: The features, sorted by name.
+            batches: The columns of its rows, some at a time, as `stored.read_shard` has them.
+            directory: A local directory, empty: each file is written as it is to lie in the export.
+        """
+
+
+def cut(split: str, sizes: Sequence[int]) -> list[Piece]:
+    """Pieces of so many rows each, one after the other."""
+    ends = list(itertools.accumulate(sizes))
+    return [
+        Piece(split=split, number=number, count=len(ends), start=end - size, stop=end, rows=ends[-1])
+        for number, (end, size) in enumerate(zip(ends, sizes, strict=True))
+    ]
+
+
+def as_numpy(column: npt.NDArray[Any], spec: FeatureSpec) -> npt.NDArray[Any]:
+    """A column as NumPy has it in a file: text and bytes as `S`, times by their unit."""
+    if spec.dtype == "string":
+        return np.array(column.tolist(), np.bytes_)
+    return column.view(spec.unit) if spec.unit else column
+
+
+def without_ragged(spec: FeatureSpec, instead: str) -> str:
+    """Why a format of arrays does not hold a feature: rows of any length."""
+    return f"rows of one shape; found rows of any length (export to {instead})" if spec.ragged else ""
