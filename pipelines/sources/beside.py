@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 
 from pipelines.config.schema import DatasetConfig, FeatureConfig
 from pipelines.errors import Problem
 from pipelines.sources.formats import is_container, is_table, stem, suffix_of
 from pipelines.sources.formats.protocol import FormatError
 from pipelines.sources.formats.tabular import Columns, read_table
+from pipelines.sources.headers import FileHeaders
 from pipelines.sources.layout import Entry, arrange, match_pattern, place
 from pipelines.sources.pairing import names_files
 from pipelines.storage import files
 from pipelines.storage.directories import FileInfo
+
+_NO_TABLE = FormatError(expected="a table", found="none")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,18 +30,28 @@ class Joined:
     Attributes:
         config: The configuration that says so.
         why: For each column, what it was recognised by.
-        tables: The paths of the tables.
+        tables: The tables by their paths, each with the columns of its kind.
     """
 
     config: DatasetConfig
     why: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    tables: frozenset[str] = frozenset()
+    tables: Mapping[str, Columns] = dataclasses.field(default_factory=dict)
 
     def explain(self, problem: Problem) -> Problem:
         """What is wrong, and for a table that nobody has named, what leaves it out."""
         if problem.path not in self.tables:
             return problem
         return dataclasses.replace(problem, expected=f"{problem.expected} (or row_axes: 1, if it is no source)")
+
+    def check_columns(self, headers: Mapping[str, FileHeaders]) -> list[Problem]:
+        """Tables of one kind have the same columns: none is passed over, or taken for another."""
+        problems = []
+        for path, columns in self.tables.items():
+            found = [member.name for member in headers[path] if member.name]
+            if found and set(found) != set(columns):
+                expected = f"columns {', '.join(columns)}, as in other tables"
+                problems.append(Problem(path=path, expected=expected, found=", ".join(found)))
+        return problems
 
 
 def join_tables(root: str, listing: Mapping[str, FileInfo], config: DatasetConfig) -> Joined:
@@ -62,17 +75,18 @@ def join_tables(root: str, listing: Mapping[str, FileInfo], config: DatasetConfi
         entry = place(path)
         if entry is not None and _pairs(entry.part, parts) and (pattern := _pattern(path, entry)):
             patterns[pattern].append(entry)
-    features, why, tables = dict(config.features), {}, set[str]()
+    features, why = dict(config.features), dict[str, str]()
+    tables: dict[str, Columns] = {}
     for pattern, entries in patterns.items():
-        columns = _columns(root, listing[entries[0].path], entries[0].feature)  # a part that lacks one is an error
+        columns = _columns(root, [listing[entry.path] for entry in entries]) or {entries[0].feature: _NO_TABLE}
         if names_files(columns, entries[0].path.rpartition("/")[0], arrays):
             continue
-        tables.update(entry.path for entry in entries)
+        tables |= {entry.path: columns for entry in entries}
         for name in columns:
             own = features.get(name, FeatureConfig())
             features[name] = own.model_copy(update={"files": (*(own.files or ()), pattern)})
             why[name] = f"a column of {pattern}, whose rows are those of the arrays beside it"
-    return Joined(config=config.model_copy(update={"features": features}), why=why, tables=frozenset(tables))
+    return Joined(config=config.model_copy(update={"features": features}), why=why, tables=tables)
 
 
 def _pairs(part: str, parts: Set[str]) -> bool:
@@ -80,11 +94,14 @@ def _pairs(part: str, parts: Set[str]) -> bool:
     return part in parts or sum(other.startswith(f"{part}/" if part else "") for other in parts) > 1
 
 
-def _columns(root: str, table: FileInfo, feature: str) -> Columns:
-    try:
-        return read_table(files.locate(root, table.path), table.size, table.modified)
-    except (FormatError, OSError):  # of which the header says what is wrong
-        return {feature: FormatError(expected="a table", found="none")}
+def _columns(root: str, tables: Iterable[FileInfo]) -> Columns | None:
+    """The columns of the first table that can be read; of the others, headers say what is wrong."""
+    for table in tables:
+        try:
+            return read_table(files.locate(root, table.path), table.size, table.modified)
+        except (FormatError, OSError):
+            continue
+    return None
 
 
 def _pattern(path: str, entry: Entry) -> str | None:

@@ -224,7 +224,8 @@ class _Files:
         """The same, where the user has not said how files are read: the first way in which they fit together."""
         joined = join_tables(self.root, self.listing, config)
         found = self._recognise(joined.config)
-        problems = [joined.explain(problem) for problem in found.problems]
+        problems = joined.check_columns(self.headers) or found.problems
+        problems = [joined.explain(problem) for problem in problems]
         return dataclasses.replace(found, problems=problems, why={**joined.why, **found.why})
 
     def _recognise(self, config: DatasetConfig) -> _Aligned:

@@ -139,6 +139,10 @@ def test_tables_that_lie_beside_no_array(tmp_path: pathlib.Path) -> None:
             "found CSV parse error: Expected 2 columns, got 1: 1",
         ),
         (
+            {"about.csv": b'""\n1\n'},
+            "/about.csv (feature about): expected columns with names{}; found none",
+        ),
+        (
             {"label.npy": LABELS, "more.csv": file_of(TABLE)},
             "/more.csv (feature label): expected one file of the feature in part ''{}; found label.npy as well",
         ),
@@ -149,3 +153,22 @@ def test_a_table_that_does_not_fit(tmp_path: pathlib.Path, contents: dict[str, A
         table_of(tmp_path, {"x.npy": X, **contents})
     (problem,) = error.value.problems
     assert str(problem) == f"{tmp_path}{message}".replace("{}", " (or row_axes: 1, if it is no source)")
+
+
+@pytest.mark.parametrize("second", [["label", "fold"], ["fold"], ["fold", "label", "site"]])
+def test_tables_of_one_kind_have_the_same_columns(tmp_path: pathlib.Path, second: list[str]) -> None:
+    """The only column of one is not taken for another column of the other."""
+    tables = {"about-1.csv": TABLE.select(["label"]), "about-2.csv": TABLE.select(second)}
+    contents = {name: file_of(columns) for name, columns in tables.items()}
+    with pytest.raises(SourceError) as error:
+        table_of(tmp_path, {"x-1.npy": X, "x-2.npy": X, **contents})
+    (problem,) = error.value.problems
+    expected = "expected columns label, as in other tables (or row_axes: 1, if it is no source)"
+    assert str(problem) == f"{tmp_path}/about-2.csv: {expected}; found {', '.join(second)}"
+
+
+def test_a_table_that_cannot_be_read_is_skipped_with_its_part(tmp_path: pathlib.Path) -> None:
+    contents = {"x-1.npy": X, "x-2.npy": X, "about-1.csv": b"label,fold\n1\n", "about-2.csv": file_of(TABLE)}
+    table = table_of(tmp_path, contents, {"on_error": "skip"})
+    assert [part.name for part in table.parts] == ["2"]
+    assert [feature.name for feature in table.features] == ["fold", "label", "site", "x"]
