@@ -16,7 +16,7 @@ import numpy as np
 from pipelines.config.schema import LABEL_NAMES, SPLIT_DIRECTORIES, DatasetConfig, setting_of
 from pipelines.config.window import Cut
 from pipelines.errors import Problem
-from pipelines.sources.formats import format_of, stem, suffix_of
+from pipelines.sources.formats import format_of, is_table, stem, suffix_of
 from pipelines.sources.formats.dtypes import Leaf, leaves, record_text
 from pipelines.sources.formats.protocol import Member
 from pipelines.sources.headers import FileHeaders
@@ -267,10 +267,13 @@ def _some(names: Sequence[str], limit: int = 8) -> str:
 
 
 def check_rows(arrays: Iterable[Located]) -> list[Problem]:
-    """The arrays of a part have as many rows as its first, and their row axes are alike where each has several."""
+    """The arrays of a part have as many rows as its first, and their row axes are alike where each has several.
+
+    It is a table that has too few, and not the arrays beside it.
+    """
     first: dict[str, Located] = {}
     problems = []
-    for array in arrays:
+    for array in sorted(arrays, key=lambda array: is_table(array.entry.path)):
         other = first.setdefault(array.entry.part, array)
         if array.rows != other.rows:
             expected = f"{other.rows} rows, as in {other.entry.path} (feature {other.feature})"

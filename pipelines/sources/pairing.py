@@ -13,7 +13,7 @@ import numpy as np
 from pipelines.errors import Problem
 from pipelines.sources.checks import Located
 from pipelines.sources.formats import is_table, stem
-from pipelines.sources.formats.tabular import read_table
+from pipelines.sources.formats.tabular import Columns, read_table
 from pipelines.sources.layout import NUMBER, Entry
 from pipelines.storage import files
 from pipelines.storage.directories import FileInfo
@@ -43,7 +43,7 @@ def share(root: str, entries: Sequence[Entry], arrays: Sequence[Located], listin
     """Deals arrays that hold the rows of many files out to the parts of these files.
 
     Such an array has a name without a number: `labels.npy` is beside or above `images/000.npy`, and has features that
-    none of those files has. It has as many rows as they have together; a table has a column with their names.
+    none of those files has. It has as many rows as they have together, or is a table with a column of their names.
 
     Args:
         root: The directory of the sources.
@@ -70,7 +70,8 @@ def share(root: str, entries: Sequence[Entry], arrays: Sequence[Located], listin
                 shared.problems.append(array.problem(expected, "one for all of them"))
                 dealt.add(part)
                 continue
-            found = _by_name(root, array, names, listing) if table else _by_order(array, below, own)
+            named = match_names(root, listing[array.entry.path], [entry.path for entry in names]) if table else None
+            found = _by_order(array, below, own) if named is None else _by_name(array, names, named)
             if isinstance(found, Problem):
                 if len(below) > 1:  # one part and another look like parts that do not pair
                     shared.problems.append(found)
@@ -81,7 +82,7 @@ def share(root: str, entries: Sequence[Entry], arrays: Sequence[Located], listin
                 piece = _piece(array, first[name], start, count)
                 shared.arrays.append(piece)
                 shared.entries.append(piece.entry)
-            how = "by a column with their names" if table else "in the natural order of their names"
+            how = "by a column with their names" if named else "in the natural order of their names"
             why[array.feature] = f"{array.source.path} has the rows of {len(found):,} files, {how}"
     shared.arrays[:0] = [array for array in arrays if array.entry.part not in dealt]
     shared.entries[:0] = [entry for entry in entries if entry.part not in dealt]
@@ -152,15 +153,8 @@ def _by_order(array: Located, below: Sequence[str], own: Mapping[str, Sequence[L
     return {part: (start, count) for part, start, count in zip(below, starts, counts, strict=False)}
 
 
-def _by_name(
-    root: str, array: Located, files_below: Sequence[Entry], listing: Mapping[str, FileInfo]
-) -> Ranges | Problem:
+def _by_name(array: Located, files_below: Sequence[Entry], named: Named) -> Ranges | Problem:
     """The row of a table that names each file."""
-    path = array.entry.path
-    named = match_names(root, listing[path], [entry.path for entry in files_below])
-    if named is None:
-        expected = f"a column that names each of {len(files_below):,} files, such as {files_below[0].path}"
-        return array.problem(expected, "none")
     rows = named.rows
     without = [entry.path for entry in files_below if entry.path not in rows]
     if without:
@@ -195,12 +189,7 @@ def match_names(root: str, table: FileInfo, paths: Sequence[str]) -> Named | Non
     Returns:
         The column that names most of some files, each once, and at most as many others; None if there is none.
     """
-    folder = table.path.rpartition("/")[0]
-    ways = [
-        {_key(path): path for path in paths},
-        {_key(path.removeprefix(f"{folder}/")): path for path in paths},
-        {_key(path.rpartition("/")[2]): path for path in paths},
-    ]
+    ways = _ways(table.path.rpartition("/")[0], paths)
     best: Named | None = None
     columns = read_table(files.locate(root, table.path), table.size, table.modified)
     for name, column in columns.items():
@@ -214,6 +203,27 @@ def match_names(root: str, table: FileInfo, paths: Sequence[str]) -> Named | Non
             if not doubled and len(rows) >= max(1, len(others)) and (best is None or len(rows) > len(best.rows)):
                 best = Named(column=name, rows=rows, others=others)
     return best
+
+
+def names_files(columns: Columns, folder: str, paths: Sequence[str]) -> bool:
+    """Whether a column of a table, which lies in a folder, names files: each once, and at most as many others."""
+    known = set[str]().union(*_ways(folder, paths))
+    for column in columns.values():
+        if isinstance(column, np.ndarray) and column.dtype.kind in "Uiu":
+            keys = [_key(str(value)) for value in column.tolist()]
+            names = [key for key in keys if key in known]
+            if len(set(names)) == len(names) >= max(1, len(keys) - len(names)):
+                return True
+    return False
+
+
+def _ways(folder: str, paths: Sequence[str]) -> list[dict[str, str]]:
+    """Files by what a table in a folder may call them."""
+    return [
+        {_key(path): path for path in paths},
+        {_key(path.removeprefix(f"{folder}/")): path for path in paths},
+        {_key(path.rpartition("/")[2]): path for path in paths},
+    ]
 
 
 def _key(name: str) -> str:

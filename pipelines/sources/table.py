@@ -19,6 +19,7 @@ from pipelines.config.schema import ConstantSource, DatasetConfig, FeatureConfig
 from pipelines.errors import Problem, SourceError
 from pipelines.runners.quiet import without_collector
 from pipelines.sources.arrays import Arrays
+from pipelines.sources.beside import join_tables
 from pipelines.sources.checks import (
     Located,
     check_class_tree,
@@ -221,6 +222,13 @@ class _Files:
 
     def recognise(self, config: DatasetConfig) -> _Aligned:
         """The same, where the user has not said how files are read: the first way in which they fit together."""
+        joined = join_tables(self.root, self.listing, config)
+        found = self._recognise(joined.config)
+        problems = joined.check_columns(self.headers) or found.problems
+        problems = [joined.explain(problem) for problem in problems]
+        return dataclasses.replace(found, problems=problems, why={**joined.why, **found.why})
+
+    def _recognise(self, config: DatasetConfig) -> _Aligned:
         first = self.align(config)
         entries, arrays = first.plain
         found = Found(

@@ -7,6 +7,7 @@ import os
 import pathlib
 import pickle
 import re
+import runpy
 import subprocess
 import sys
 
@@ -24,7 +25,7 @@ from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.sources.table import scan
 from pipelines.write.shards import write_task
-from tests.support import dataflow_service
+from tests.support import dataflow_service, own_pipeline
 from tests.support.arrays import write_files
 from tests.support.builds import build
 
@@ -86,7 +87,7 @@ class Graph:
         parent: The id of the step that a step is a part of.
     """
 
-    def __init__(self, source, root, config, *options):
+    def __init__(self, root, submit, *options):
         (root / "staging").mkdir(parents=True)
         arguments = [
             "--runner=DataflowRunner --project=p --region=us-central1 --job_name=j --no_auth",
@@ -94,13 +95,25 @@ class Graph:
             "--dataflow_endpoint=http://localhost:9",
         ]
         with pytest.raises(GraphWritten, match=r"job\.json: the graph of the job; nothing has run"):
-            build(source, root / "out", parse_config(config), beam_options=[*" ".join(arguments).split(), *options])
+            submit(root / "out", [*" ".join(arguments).split(), *options])
         self.job = json.loads((root / "job.json").read_text())
         self.pipeline = dataflow_service.read_pipeline(str(root / "staging" / "pipeline.pb"))
         self.transforms = self.pipeline.components.transforms
         self.parent = {part: number for number, step in self.transforms.items() for part in step.subtransforms}
         leaves = {number: step for number, step in self.transforms.items() if not step.subtransforms}
         self.producer = {made: number for number, step in leaves.items() for made in step.outputs.values()}
+
+    @classmethod
+    def of_build(cls, source, root, config, *options):
+        """The job of a build."""
+        config = parse_config(config)
+        return cls(root, lambda output, options: build(source, output, config, beam_options=options), *options)
+
+    @classmethod
+    def of_own_pipeline(cls, source, root, *options):
+        """The job of a user's own pipeline, whose functions are in no module that a worker has."""
+        run = runpy.run_path(own_pipeline.__file__)["run"]
+        return cls(root, lambda output, options: run(source, str(output), options), *options)
 
     def own_step(self, number):
         """The name of the step of npyflow that a step is, or is a part of."""
@@ -158,7 +171,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def graph(source, tmp_path_factory):
-    return Graph(source, tmp_path_factory.mktemp("graph") / "job", CONFIG)
+    return Graph.of_build(source, tmp_path_factory.mktemp("graph") / "job", CONFIG)
 
 
 @pytest.mark.slow
@@ -214,7 +227,7 @@ def test_side_inputs_have_one_element(graph):
 
 @pytest.mark.slow
 def test_pickled_functions_are_small_however_many_files_there_are(graph, tmp_path):
-    many = Graph(make_arrays(tmp_path / "src", parts=100), tmp_path / "job", CONFIG)
+    many = Graph.of_build(make_arrays(tmp_path / "src", parts=100), tmp_path / "job", CONFIG)
     few, many = ({name: len(payload) for name, payload in found.payloads().items()} for found in (graph, many))
     assert few.keys() == many.keys()
     assert max(few.values()) < 8_192
@@ -227,7 +240,7 @@ def test_for_a_function_of_the_user_rows_are_read_and_not_grouped(source, tmp_pa
     module = tmp_path / "mine.py"
     module.write_text(MODULE)
     (tmp_path / "helpers.py").write_text(HELPERS)
-    found = Graph(source, tmp_path / "job", {"preprocessing_fn": f"{module}:scale", "shard_bytes": 65536})
+    found = Graph.of_build(source, tmp_path / "job", {"preprocessing_fn": f"{module}:scale", "shard_bytes": 65536})
     reads = "Analyze/ExportTransform/ReadRecordBatches"
     assert [step for step in found.steps() if "ExportTransform" in step] == [
         f"{reads}/ListUnits",
@@ -241,6 +254,40 @@ def test_for_a_function_of_the_user_rows_are_read_and_not_grouped(source, tmp_pa
     for number, step in found.transforms.items():
         if step.spec.urn == "beam:transform:group_by_key:v1" and reads in step.unique_name:
             assert found.before(number) <= {f"{reads}/ListUnits"}
+
+
+def make_own_arrays(root, *, parts=3):
+    rng = np.random.default_rng(5)
+    arrays = {f"features-{part}.npy": rng.normal(size=(200, 16)).astype(np.float32) for part in range(parts)}
+    return write_files(root, arrays | {f"labels-{part}.npy": rng.integers(0, 4, 200) for part in range(parts)})
+
+
+@pytest.fixture(scope="module")
+def own_graph(tmp_path_factory):
+    root = tmp_path_factory.mktemp("own")
+    return Graph.of_own_pipeline(make_own_arrays(root / "src"), root / "job")
+
+
+def test_a_pipeline_of_ones_own_reads_by_a_splittable_function(own_graph):
+    """What was not begun of its ranges can be given to another worker; rows are shuffled once."""
+    split = [step.unique_name for _, step, payload in own_graph.pardos() if payload.restriction_coder_id]
+    assert split == ["ReadNpy/Read"]
+    assert "beam:requirement:pardo:splittable_dofn:v1" in own_graph.pipeline.requirements
+    steps = own_graph.transforms.values()
+    grouped = {step.unique_name for step in steps if step.spec.urn == "beam:transform:group_by_key:v1"}
+    assert grouped == {  # by the number of the shard; the others group what was counted
+        "WriteDataset/ToShards",
+        "WriteDataset/AddUp/CombinePerKey/GroupByKey",
+        "WriteDataset/Gather/Gather/CombinePerKey/GroupByKey",
+    }
+
+
+def test_the_graph_of_a_pipeline_of_ones_own_stays_below_the_limit_of_dataflow(own_graph, tmp_path):
+    """Its files take some twenty bytes each, so that 250,000 of them fit into 10 MB."""
+    many = Graph.of_own_pipeline(make_own_arrays(tmp_path / "src", parts=500), tmp_path / "job")
+    few, many = (len(found.pipeline.SerializeToString()) for found in (own_graph, many))
+    assert few < 100_000
+    assert (many - few) / (1_000 - 6) < 40
 
 
 # What runs.
@@ -432,10 +479,21 @@ def check_requirements(lines):
 
 @pytest.mark.slow
 def test_a_graph_that_is_run_later_makes_the_same_data_set(source, tmp_path):
-    later = Graph(source, tmp_path / "job", CONFIG, f"--setup_file={ROOT}/setup.py")
+    later = Graph.of_build(source, tmp_path / "job", CONFIG, f"--setup_file={ROOT}/setup.py")
     assert not list((tmp_path / "job" / "out").rglob("*.tfrecord"))
     dataflow_service.run_on_workers(later.pipeline, tmp_path / "workers")
     assert not (tmp_path / "job" / "out" / "manifest.json").exists()
     manifest = build(source, tmp_path / "job" / "out", parse_config(CONFIG))
     assert manifest.splits == build(source, tmp_path / "alone", parse_config(CONFIG)).splits
     assert not [path for path in (tmp_path / "job" / "out").rglob("*") if path.name.startswith((".", "_"))]
+
+
+@pytest.mark.slow
+def test_a_pipeline_of_ones_own_makes_the_same_data_set_on_workers(tmp_path):
+    """They have the package that the job brings, and no other file than the arrays."""
+    source = make_own_arrays(tmp_path / "src")
+    job = Graph.of_own_pipeline(source, tmp_path / "job", f"--setup_file={ROOT}/setup.py")
+    dataflow_service.run_on_workers(job.pipeline, tmp_path / "workers")
+    own_pipeline.run(source, str(tmp_path / "here"))
+    assert verify(str(tmp_path / "job" / "out")).problems == ()
+    assert read_manifest(str(tmp_path / "job" / "out")).splits == read_manifest(str(tmp_path / "here")).splits

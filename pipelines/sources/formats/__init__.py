@@ -16,7 +16,7 @@ FORMATS: dict[str, Format] = {known.suffix: known for known in (Npy(), Npz(), Hd
 """The formats by the suffix of their files."""
 
 TABLES: dict[str, Format] = {suffix: Tabular(suffix) for suffix in (".csv", ".parquet")}
-"""Formats of tables, which are sources only where they name other files, or a pattern names them."""
+"""Formats of tables, which are sources where they name other files, lie beside arrays, or a pattern names them."""
 
 
 def suffix_of(path: str) -> str:

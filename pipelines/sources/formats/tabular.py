@@ -69,7 +69,11 @@ def read_table(path: str, size: int, modified: float) -> Columns:
         raise FormatError(expected=kind, found=" ".join(str(error).split())) from None
     if len(set(table.column_names)) < len(table.column_names):
         raise FormatError(expected="columns, each of its own name", found=", ".join(table.column_names))
-    return {name: _array(column) for name, column in zip(table.column_names, table.columns, strict=True)}
+    named = zip(table.column_names, table.columns, strict=True)
+    columns = {name: _array(column) for name, column in named if name}  # pandas writes the row's number without a name
+    if not columns:
+        raise FormatError(expected="columns with names", found="none")
+    return columns
 
 
 def _parse(data: bytes, path: str) -> Any:
