@@ -31,8 +31,6 @@ class Forward:
         features: The features that it gives, sorted by name.
     """
 
-    features: tuple[FeatureSpec, ...]
-
     def __init__(
         self,
         config: Mapping[str, Any],
@@ -59,7 +57,7 @@ class Forward:
                 f"expected steps that the configuration names; found the function {function}, which takes tensors of "
                 "TensorFlow alone"
             )
-        self.features = tuple(features)
+        self.features: tuple[FeatureSpec, ...] = tuple(features)
         self._config: Mapping[str, Any] = config["features"]
         self._sources = {spec.name: spec for spec in sources}
         self._fitted, self._as_stored = fitted, frozenset(as_stored)
@@ -254,13 +252,17 @@ def of_data_set(root: str, manifest: Manifest, *, as_stored: bool = False) -> Fo
     """The transform of a data set, of rows as the sources have them, or as its shards do."""
     config = manifest.config["features"]
     stored = {spec.name for spec in manifest.features if config.get(spec.name, {}).get("store") != "raw"}
-    return Forward(
-        manifest.config,
-        read_arrays(posixpath.join(root, manifest.place(names.FITTED))) or {},
-        features=manifest.transformed or manifest.features,
-        sources=manifest.sources or manifest.features,  # older data sets do not say what the sources were
-        as_stored=stored if as_stored else (),
-    )
+    fitted = read_arrays(posixpath.join(root, manifest.place(names.FITTED))) or {}
+    try:
+        return Forward(
+            manifest.config,
+            fitted,
+            features=manifest.transformed or manifest.features,
+            sources=manifest.sources or manifest.features,  # older data sets do not say what the sources were
+            as_stored=stored if as_stored else (),
+        )
+    except ManifestError as error:
+        raise ManifestError(f"{root}: {error}") from error
 
 
 def _steps(feature: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
