@@ -61,6 +61,11 @@ class Forward:
         self._config: Mapping[str, Any] = config["features"]
         self._sources = {spec.name: spec for spec in sources}
         self._fitted, self._as_stored = fitted, frozenset(as_stored)
+        self._orders = {
+            key.removesuffix("vocabulary"): np.argsort(words, kind="stable")
+            for key, words in fitted.items()
+            if key.endswith("/vocabulary")
+        }
         for name, feature in self._config.items():
             for _, method, _ in _steps(feature):
                 if method not in STEPS:
@@ -209,6 +214,8 @@ class Forward:
         """What a step has learned, for each row where groups have constants of their own."""
         prefix = f"{name}/{place}/"
         found = {key.removeprefix(prefix): array for key, array in self._fitted.items() if key.startswith(prefix)}
+        if prefix in self._orders:
+            found["order"] = self._orders[prefix]
         if self._config[name].get("by") is None:
             return {key: ops.float64(array) if array.dtype.kind == "f" else array for key, array in found.items()}
         groups = found.pop("keys", None)

@@ -164,11 +164,10 @@ class ArrayOps:
 
     def rank(self, x: Any, constants: Mapping[str, Any]) -> tuple[Any, Any]:
         """The ranks of integers or strings in a vocabulary, int64, and whether it has them."""
-        words = np.asarray(constants["vocabulary"])
+        words, order = constants["vocabulary"], constants["order"]
         x = np.asarray(x)
         x = x.astype(words.dtype if words.dtype.kind != "S" else np.bytes_)
-        order = np.argsort(words, kind="stable")
-        places = np.minimum(np.searchsorted(words[order], x), max(len(words) - 1, 0))
+        places = np.minimum(np.searchsorted(words, x, sorter=order), max(len(words) - 1, 0))
         if not len(words):
             return self.int64(np.zeros(x.shape)), self.asarray(np.zeros(x.shape, np.bool_))
         ids = order[places]
