@@ -10,12 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.format.manifest import Manifest, Shard
-from loaders.format.records import RecordError
 from loaders.format.spec import FeatureSpec, is_variable
 from loaders.format.stream import read_frames, read_variable
 from loaders.order import hashing
-from pipelines.errors import DataError, Problem
-from pipelines.storage import files
+from pipelines.reading.stored import opened
 
 HASHED_ROWS = 4096
 """Rows hashed together: their words and hashes stay in the cache."""
@@ -37,14 +35,9 @@ def hash_shard(
         DataError: If the shard is not as the manifest says.
         OSError: If it cannot be read.
     """
-    path = files.join(root, shard.file)
     hash_records = _hash_parsed if is_variable(manifest.features) else _hash_frames
-    try:
-        with files.open_input(path) as file:
-            yield from hash_records(file, shard, manifest, compared)
-    except RecordError as error:
-        expected = f"in record {error.record} {error.expected}"
-        raise DataError(str(Problem(path=path, expected=expected, found=error.found))) from error
+    with opened(root, shard) as file:
+        yield from hash_records(file, shard, manifest, compared)
 
 
 def _hash_frames(

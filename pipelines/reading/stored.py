@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -33,11 +34,23 @@ def read_shard(root: str, manifest: Manifest, shard: Shard, *, rows: int | None 
         DataError: If the shard is not as the manifest says.
         OSError: If it cannot be read.
     """
-    path = files.join(root, shard.file)
     read = _parsed if is_variable(manifest.features) else _frames
+    with opened(root, shard) as file:
+        yield from read(file, manifest, shard, shard.rows if rows is None else min(rows, shard.rows))
+
+
+@contextlib.contextmanager
+def opened(root: str, shard: Shard) -> Iterator[BinaryIO]:
+    """Opens a shard; while its records are read, names it where one is wrong.
+
+    Raises:
+        DataError: If the shard is not as the manifest says.
+        OSError: If it cannot be read.
+    """
+    path = files.join(root, shard.file)
     try:
         with files.open_input(path) as file:
-            yield from read(file, manifest, shard, shard.rows if rows is None else min(rows, shard.rows))
+            yield file
     except RecordError as error:
         expected = f"in record {error.record} {error.expected}"
         raise DataError(str(Problem(path=path, expected=expected, found=error.found))) from error
