@@ -37,14 +37,15 @@ def file_crc32c(content: U8, starts: I64) -> int | None:
         The checksum, which is that of the file unless data is damaged; None where a frame's header is.
     """
     ends = np.append(starts[1:], len(content))
-    headers, footers = (content[at[:, None] + np.arange(12)] for at in (starts, ends - 12))
+    headers = content[starts[:, None] + np.arange(HEADER_BYTES)]
+    footers = content[ends[:, None] - np.arange(FOOTER_BYTES, 0, -1)]
     if (masked(crc32c(headers[:, :8])) != _word(headers)).any():
         return None
     rest = len(content) - ends
     pieces = (
         (crc32c(headers), rest + (ends - starts) - HEADER_BYTES),
         (_unmasked(_word(footers)), rest + FOOTER_BYTES),
-        (crc32c(footers[:, -FOOTER_BYTES:]), rest),
+        (crc32c(footers), rest),
     )
     return int(np.bitwise_xor.reduce([np.bitwise_xor.reduce(_moved(crc, zeros)) for crc, zeros in pieces]))
 

@@ -8,13 +8,13 @@ its name alone; and the operations, `loaders.transform.ops.ArrayOps` or those of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 EDGE = 1e-7
-"""How near to 0 and 1 a probability may come before it becomes a normal deviate, as in scikit-learn."""
+"""How near to 0 and 1 a probability counts as one of them where it is, or was, a normal deviate, as in scikit-learn."""
 
 SOLVE_ELEMENTS = 2**18
 """Elements of the systems of equations that are solved together: 2 MiB, several times over, which is fastest."""
@@ -198,6 +198,16 @@ def sum_last(x: Any, ops: Any) -> Any:
         x = ops.concat_last([folded, x[..., 2 * half :]]) if size % 2 else folded
         size = half + size % 2
     return x
+
+
+def representable(missing: Iterable[float], dtype: np.dtype[Any]) -> tuple[float, ...]:
+    """The values that stand for a missing one as a dtype of the sources has them, without those that it has not."""
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            rounded = {value: float(dtype.type(value)) for value in missing}
+        return tuple(found for value, found in rounded.items() if np.isfinite(found) or not np.isfinite(value))
+    limits = np.iinfo(dtype)
+    return tuple(value for value in missing if value == value // 1 and limits.min <= value <= limits.max)
 
 
 def by_statistic(x: Any, learned: Any, ops: Any) -> tuple[Any, Any, Callable[[Any], Any]]:

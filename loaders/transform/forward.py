@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import os
 import posixpath
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from loaders.format import names
 from loaders.format.manifest import Manifest, ManifestError
 from loaders.format.spec import FeatureSpec
-from loaders.format.steps import STEPS, TAKES_AS_THEY_ARE
+from loaders.format.steps import STEPS, TAKES_AS_THEY_ARE, representable
 from loaders.reading.columns import LENGTH_SUFFIX, MASK
 from loaders.storage.files import read_arrays, read_manifest
 from loaders.transform.inverse import steps_of
@@ -60,12 +61,14 @@ class Forward:
         self.features: tuple[FeatureSpec, ...] = tuple(features)
         self._config: Mapping[str, Any] = config["features"]
         self._sources = {spec.name: spec for spec in sources}
-        self._fitted, self._as_stored = fitted, frozenset(as_stored)
-        self._orders = {
-            key.removesuffix("vocabulary"): np.argsort(words, kind="stable")
-            for key, words in fitted.items()
-            if key.endswith("/vocabulary")
-        }
+        self._as_stored = frozenset(as_stored)
+        self._learned: dict[tuple[str, str], dict[str, npt.NDArray[Any]]] = collections.defaultdict(dict)
+        for key, array in fitted.items():
+            *feature, place, constant = key.split("/")
+            own = self._learned["/".join(feature), place]
+            own[constant] = array
+            if constant == "vocabulary":
+                own["order"] = np.argsort(array, kind="stable")
         for name, feature in self._config.items():
             for _, method, _ in _steps(feature):
                 if method not in STEPS:
@@ -178,7 +181,7 @@ class Forward:
 
         Integers are filled at once where the fill is an integer of their dtype, so that those beyond 2^53 stay exact.
         """
-        fill = self._fitted.get(f"{name}/{IMPUTE}/fill")
+        fill = self._learned.get((name, IMPUTE), {}).get("fill")
         if fill is not None and not _floating(x):
             limits = np.iinfo(self._sources[name].numpy_dtype)
             if ((fill == np.floor(fill)) & (fill >= limits.min) & (fill <= limits.max)).all():
@@ -191,31 +194,17 @@ class Forward:
         """Which values of a feature are missing: NaN, declared ones, and those that a mask tells."""
         feature = self._config[name]
         absent = ops.isnan(x) if _floating(x) else ops.asarray(np.zeros(ops.shape(x), np.bool_))
-        for value in self._declared(name):
-            absent = absent | (x == ops.cast_like(value, x))
+        dtype = self._sources[name].numpy_dtype
+        for value in representable(feature.get("missing") or (), dtype):
+            absent = absent | (x == ops.cast_like(value if dtype.kind == "f" else int(value), x))
         if feature.get("mask") is not None:
             flags = _dense(batch[feature["mask"]]) != 0
             absent = absent | ops.reshape(flags, (*flags.shape, *[1] * (len(x.shape) - len(flags.shape))))
         return absent
 
-    def _declared(self, name: str) -> Iterator[float]:
-        """The values that stand for a missing one, which the dtype of the sources has."""
-        dtype = self._sources[name].numpy_dtype
-        for value in self._config[name].get("missing") or ():
-            if dtype.kind == "f":
-                with np.errstate(over="ignore"):
-                    found = float(dtype.type(value))
-                if np.isfinite(found) or not np.isfinite(value):
-                    yield found
-            elif value == value // 1 and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
-                yield int(value)
-
     def _constants(self, name: str, place: str, batch: Mapping[str, Any], ops: ArrayOps) -> dict[str, Any]:
         """What a step has learned, for each row where groups have constants of their own."""
-        prefix = f"{name}/{place}/"
-        found = {key.removeprefix(prefix): array for key, array in self._fitted.items() if key.startswith(prefix)}
-        if prefix in self._orders:
-            found["order"] = self._orders[prefix]
+        found = dict(self._learned.get((name, place), {}))
         if self._config[name].get("by") is None:
             return {key: ops.float64(array) if array.dtype.kind == "f" else array for key, array in found.items()}
         groups = found.pop("keys", None)

@@ -18,11 +18,9 @@ import numpy.typing as npt
 
 from loaders.format import names
 from loaders.format.manifest import ManifestError
+from loaders.format.steps import EDGE
 from loaders.storage.files import read_arrays, read_manifest
 from loaders.transform.ops import ArrayOps, TensorFlowOps, framework, ops_of
-
-EDGE = 1e-7
-"""How near to 0 and 1 a probability counts as one of them, as in scikit-learn."""
 
 
 class Inverse:

@@ -59,6 +59,10 @@ class ArrayOps:
         """An array of this kind, where the others lie."""
         return self.xp.asarray(values, dtype=dtype)
 
+    def on_host(self, values: Any) -> npt.NDArray[Any]:
+        """Values as a NumPy array, for what no framework but NumPy does: text, and choosing rows."""
+        return np.asarray(values)
+
     def leave(self, values: Any, dtype: npt.DTypeLike) -> Any:
         """Values in the dtype in which they leave."""
         return self.asarray(values, getattr(self.xp, np.dtype(dtype).name))
@@ -127,7 +131,7 @@ class ArrayOps:
 
     def replace_rows(self, x: Any, chosen: Any, function: Callable[[Any], Any], together: int) -> Any:
         """`[batch, n]` with the result of a function for the rows that are chosen, so many of them at a time."""
-        (rows,) = np.nonzero(np.asarray(chosen))
+        (rows,) = np.nonzero(self.on_host(chosen))
         if not len(rows):
             return x
         parts = [self.int64(rows[start : start + together]) for start in range(0, len(rows), together)]
@@ -165,7 +169,7 @@ class ArrayOps:
     def rank(self, x: Any, constants: Mapping[str, Any]) -> tuple[Any, Any]:
         """The ranks of integers or strings in a vocabulary, int64, and whether it has them."""
         words, order = constants["vocabulary"], constants["order"]
-        x = np.asarray(x)
+        x = self.on_host(x)
         x = x.astype(words.dtype if words.dtype.kind != "S" else np.bytes_)
         places = np.minimum(np.searchsorted(words, x, sorter=order), max(len(words) - 1, 0))
         if not len(words):
@@ -178,13 +182,13 @@ class ArrayOps:
         size = len(constants["vocabulary"])
         if buckets < 2:
             return self.int64(size if buckets else -1)
-        x = np.asarray(x)
+        x = self.on_host(x)
         text = x if x.dtype.kind in "OS" else x.astype(np.int64).astype(np.bytes_)
         return self.int64(size + _hashes(text.astype(object), buckets))
 
     def pick(self, array: npt.NDArray[Any], groups: npt.NDArray[Any], keys: Any, name: str) -> Any:
         """The constants of each row's group; those of the last place for a group that is not known, if there is one."""
-        keys = np.asarray(keys)
+        keys = self.on_host(keys)
         keys = _hashes(keys.astype(object)) if keys.dtype.kind in "SUO" else keys.astype(np.int64)
         places = np.minimum(np.searchsorted(groups, keys), len(groups) - 1)
         known = groups[places] == keys
@@ -250,6 +254,10 @@ class TorchOps(ArrayOps):
         except ImportError as error:
             raise ImportError("PyTorch's tensors need array-api-compat: pip install 'npyflow[torch]'") from error
         self.xp, self._device, self._special = xp, like.device, sys.modules["torch"].special
+
+    def on_host(self, values: Any) -> npt.NDArray[Any]:
+        """Values as a NumPy array, copied from the device."""
+        return np.asarray(values.cpu() if hasattr(values, "cpu") else values)
 
     def asarray(self, values: Any, dtype: Any = None) -> Any:
         """A tensor on the device."""

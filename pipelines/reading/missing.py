@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from loaders.format import steps
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.reading.batches import Columns, masked_values, values_of
 
@@ -52,13 +53,7 @@ def _absent(feature: ResolvedFeature, values: npt.NDArray[Any], columns: Columns
 
 def representable(feature: ResolvedFeature) -> tuple[float, ...]:
     """The declared values as the dtype of the sources has them, without those that it has not."""
-    if feature.source_dtype.startswith("float"):
-        kind = np.dtype(feature.source_dtype).type
-        with np.errstate(over="ignore"):
-            rounded = {value: float(kind(value)) for value in feature.missing}
-        return tuple(found for value, found in rounded.items() if np.isfinite(found) or not np.isfinite(value))
-    limits = np.iinfo(feature.source_dtype)
-    return tuple(value for value in feature.missing if value == value // 1 and limits.min <= value <= limits.max)
+    return steps.representable(feature.missing, np.dtype(feature.source_dtype))
 
 
 def missing_in_graph(feature: ResolvedFeature, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor | None:

@@ -15,13 +15,14 @@ from pipelines.cli import main
 from pipelines.config.schema import parse_config
 from pipelines.errors import DataError
 from pipelines.forecast.calibrate import calibrate, in_small_tasks, spread_out
-from pipelines.forecast.estimate import Calibration, describe, memory, read_bytes, seconds, shard_row_bytes
+from pipelines.forecast.estimate import describe, memory, read_bytes, seconds, shard_row_bytes
 from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.run import Build
 from pipelines.sources.table import scan
 from pipelines.storage import directories
 from tests.support.arrays import write_files
+from tests.support.calibrations import MEASURED
 
 ROWS = 6000
 
@@ -105,22 +106,6 @@ def test_small_tasks_are_the_same_rows_in_the_same_blocks(tmp_path, monkeypatch)
     assert small.task_count > 2 * plan.task_count
     blocks = [sorted((s.part, s.start, s.stop) for task in p.tasks() for s in p.blocks(task)) for p in (plan, small)]
     assert blocks[0] == blocks[1]
-
-
-MEASURED = Calibration(
-    sum_bytes=50_000,
-    imports=4.0,
-    wiring=2.0,
-    rounds=(1e-4, 2e-4),
-    begin_writing=0.5,
-    write=3e-4,
-    shard_row_bytes=40.0,
-    base_bytes=10**9,
-    batch_bytes=10**7,
-    rows_analyzed=100,
-    rows_written=100,
-    seconds=1.0,
-)
 
 
 def test_the_time_of_so_many_workers(tmp_path):

@@ -8,27 +8,13 @@ import pytest
 from pipelines.cli.main import main
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError
-from pipelines.forecast.estimate import Calibration, seconds
+from pipelines.forecast.estimate import seconds
 from pipelines.forecast.money import DEFAULT, read_prices, usage
 from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.sources.table import scan
 from tests.support.arrays import write_files
-
-MEASURED = Calibration(
-    imports=4.0,
-    wiring=2.0,
-    rounds=(1e-4, 2e-4),
-    begin_writing=0.5,
-    write=3e-4,
-    shard_row_bytes=40.0,
-    base_bytes=10**9,
-    batch_bytes=10**7,
-    rows_analyzed=100,
-    rows_written=100,
-    sum_bytes=50_000,
-    seconds=1.0,
-)
+from tests.support.calibrations import MEASURED
 
 TABLE = """
 region: europe-west4
