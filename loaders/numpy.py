@@ -55,7 +55,7 @@ class Loader(ResumableLoader):
         root: The directory of a finished build, in any file system that fsspec reads. Local shards are memory-mapped,
             but for small ones.
         split: The name of a split, or rows of it as they are stored: "train[:10%]", "train[100:200]+train[-50:]",
-            "train+test". An epoch then has these rows alone. docs/loading.md shows all forms.
+            "train+test". An epoch then has these rows alone. docs/reference/loading.md shows all forms.
         **options: The fields of `loaders.options.Options`, as keywords.
 
     Raises:

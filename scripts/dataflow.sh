@@ -3,7 +3,7 @@
 #
 #   scripts/dataflow.sh gs://BUCKET/arrays gs://BUCKET/dataset --project=P --region=R --image=IMAGE [OPTION …]
 #
-# See docs/dataflow.md. Options of this script, all --NAME=VALUE:
+# See docs/how-to/dataflow.md. Options of this script, all --NAME=VALUE:
 #   --project, --region    of the job; it should be the region of the bucket
 #   --image=IMAGE          what the workers run, made with the Dockerfile; without it each of them installs the tested
 #                          versions and npyflow when it starts, which takes minutes

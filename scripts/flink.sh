@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Flink cluster on this machine, from package registries, listening on 127.0.0.1 only; docs/flink.md says more.
+# A Flink cluster on this machine, from package registries, listening on 127.0.0.1 only; docs/how-to/flink.md says more.
 #
 #   scripts/flink.sh setup           gets everything (some minutes the first time; start does it too)
 #   scripts/flink.sh start           starts one JobManager and two TaskManagers, or those that are missing

@@ -1,7 +1,7 @@
 """The random numbers of rows: hashes of (seed, epoch, row). Pure NumPy.
 
 So neither the batch size, the point where a training goes on, nor the number of hosts changes what becomes of a row.
-`docs/loading.md` states them in words, and the tests hold golden values.
+`docs/reference/loading.md` states them in words, and the tests hold golden values.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Parts of a data set that are named by a text: `train[:10%]`, `train[100:200]+train[-50:]`, folds. NumPy only.
 
-A *view* is ranges of the rows of splits as they are stored. `docs/loading.md` states its order in words.
+A *view* is ranges of the rows of splits as they are stored. `docs/reference/loading.md` states its order in words.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def refuse_replaced(arguments: Iterable[str]) -> None:
             now = REPLACED.get(name) or f"{name.partition('_')[0]}.NAME=VALUE"
             raise ConfigError(
                 f"--{name}: file systems are reached through fsspec; write --storage_option {now}, "
-                "or storage_options in the configuration (docs/remote.md)"
+                "or storage_options in the configuration (docs/reference/object_stores.md)"
             )
 
 

@@ -1,4 +1,4 @@
-"""The examples of docs/beam.md run, in order, in one program; then the pipeline in YAML, as Beam runs it."""
+"""The examples of docs/how-to/beam.md run, in order, in one program; then the pipeline in YAML, as Beam runs it."""
 
 import os
 import re
@@ -12,10 +12,12 @@ import loaders
 from loaders.numpy import Loader
 from tests.support import ROOT, pages
 
+PAGE = "docs/how-to/beam.md"
+
 
 @pytest.mark.slow
 def test_every_example_runs(tmp_path):
-    shown = pages.run("docs/beam.md", tmp_path)
+    shown = pages.run(PAGE, tmp_path)
     assert any("((250, 8), (250,))" in output for output in shown.values())
 
     scans = np.concatenate([np.load(tmp_path / f"arrays/scans-{part}.npy") for part in (0, 1)])
@@ -37,11 +39,11 @@ def test_every_example_runs(tmp_path):
     splits = [loaders.open(tmp_path / name).manifest.splits for name in ("dataset", "same")]
     assert splits[0] == splits[1]
 
-    (command,) = (line for kind, text in pages.blocks("docs/beam.md") if kind == "sh" for line in pages.commands(text))
+    (command,) = (line for kind, text in pages.blocks(PAGE) if kind == "sh" for line in pages.commands(text))
     program = [sys.executable, *command.split()[1:], "--runner=FnApiRunner"]  # without looking for Prism elsewhere
     done = subprocess.run(program, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
     assert done.returncode == 0
     labels = np.concatenate([np.load(tmp_path / f"arrays/labels-{part}.npy") for part in (0, 1)])
     found = loaders.open(tmp_path / "three_classes").manifest
     assert sum(map(found.rows, found.splits)) == int((labels != 3).sum())
-    assert re.search(r"needs the package jsonschema", (ROOT / "docs/beam.md").read_text())
+    assert re.search(r"needs the package jsonschema", (ROOT / PAGE).read_text())

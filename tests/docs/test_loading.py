@@ -1,4 +1,4 @@
-"""The scripts of docs/loading.md run, and one that is killed and started again gives the same weights."""
+"""The scripts of docs/reference/loading.md run, and one that is killed and started again gives the same weights."""
 
 import pathlib
 

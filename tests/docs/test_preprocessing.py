@@ -1,4 +1,4 @@
-"""The examples of docs/preprocessing.md run, in order, in one directory."""
+"""The examples of docs/how-to/preprocessing_fn.md run, in order, in one directory."""
 
 import re
 
@@ -7,7 +7,7 @@ import pytest
 from pipelines import analyzers
 from tests.support import ROOT, pages
 
-PAGE = "docs/preprocessing.md"
+PAGE = "docs/how-to/preprocessing_fn.md"
 
 
 @pytest.mark.slow

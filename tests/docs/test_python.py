@@ -1,4 +1,4 @@
-"""The examples of docs/python.md run, in order, in one program."""
+"""The examples of docs/how-to/python.md run, in order, in one program."""
 
 import pathlib
 import re
@@ -9,7 +9,7 @@ import pytest
 
 import pipelines
 
-PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "python.md").read_text()
+PAGE = (pathlib.Path(__file__).parents[2] / "docs/how-to/python.md").read_text()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The scripts of docs/loading.md, run as a reader would, or killed."""
+"""The scripts of docs/reference/loading.md, run as a reader would, or killed."""
 
 import re
 import subprocess
@@ -8,7 +8,8 @@ import numpy as np
 
 from tests.support import ROOT, shards
 
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/loading.md").read_text(), re.MULTILINE | re.DOTALL)
+PAGE = ROOT / "docs/reference/loading.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
 
 # Ends the process, or a worker of it, where the n-th batch would be made.
