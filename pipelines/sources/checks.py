@@ -213,6 +213,17 @@ def _text(dtype: np.dtype[Any]) -> str:
     return dtype.str
 
 
+def no_rows(arrays: Sequence[Located], skipped: Sequence[Problem]) -> list[Problem]:
+    """What is wrong where no array has a row."""
+    for array in arrays:
+        if array.window is not None and all(array.source.shape):
+            least = f"at least {max(array.window.sizes)} steps, as {array.window.KEY}.size says"
+            return [array.problem(least, f"shape {array.source.shape}"), *skipped]
+    found = f"{len(arrays)} file{'s'[: len(arrays) != 1]} without rows"
+    found += f", and {len(skipped)} problem{'s'[: len(skipped) != 1]} in files that were skipped" if skipped else ""
+    return [Problem(path="", expected="at least 1 row", found=found), *skipped]
+
+
 def check_equal(arrays: Sequence[Located], *, majority: bool) -> list[Problem]:
     """Every array of a feature has the dtype and row shape of the first; or of most, where `majority` is right."""
     counts: dict[str, collections.Counter[Kind]] = collections.defaultdict(collections.Counter)

@@ -28,6 +28,7 @@ from pipelines.sources.checks import (
     check_parts,
     check_rows,
     locate_arrays,
+    no_rows,
 )
 from pipelines.sources.headers import FileHeaders, HeaderReader, cut, read_here
 from pipelines.sources.layout import Entry, arrange, check_names, find_splits
@@ -200,7 +201,7 @@ class _Files:
         if any(said.source == "directory" for said in config.features.values()):
             problems += check_classes(arrays, by_directory=by_directory)
         if not problems and not any(array.rows for array in arrays):
-            problems += _no_rows(arrays, skipped)
+            problems += no_rows(arrays, skipped)
         return _Aligned(
             config=config,
             plain=plain,
@@ -283,12 +284,6 @@ def _scan(files_found: _Files, config: DatasetConfig, describe: Callable[[str], 
         raise SourceError(dataclasses.replace(problem, path=describe(problem.path)) for problem in found.problems)
     left_out = [dataclasses.replace(problem, path=describe(problem.path)) for problem in found.skipped]
     return _table(files_found.root, found, skipped=left_out)
-
-
-def _no_rows(arrays: Sequence[Located], skipped: Sequence[Problem]) -> list[Problem]:
-    found = f"{len(arrays)} file{'s'[: len(arrays) != 1]} without rows"
-    more = f", and {len(skipped)} problem{'s'[: len(skipped) != 1]} in files that were skipped" if skipped else ""
-    return [Problem(path="", expected="at least 1 row", found=found + more), *skipped]
 
 
 def _too_many(faults: Sequence[Problem], limit: int) -> list[Problem]:

@@ -228,6 +228,11 @@ def test_follows_links_to_files(tmp_path: pathlib.Path) -> None:
         ({"x.npy": np.zeros((5, 0))}, {}, ["(feature x): expected a row of at least 1 element; found shape (5, 0)"]),
         ({"x-0.npy": X[:0], "x-1.npy": X[:0]}, {}, ["ROOT: expected at least 1 row; found 2 files without rows"]),
         (
+            {"x-0.npy": X[:0], "x-1.npy": X},
+            {"features": {"x": {"window": {"size": 6}}}},
+            ["x-1.npy (feature x): expected at least 6 steps, as window.size says; found shape (5, 3)"],
+        ),
+        (
             {"x-0.npy": X, "x-1.npy": X.astype("f8"), "x-2.npy": X[:, :2]},
             {},
             [
