@@ -202,7 +202,7 @@ def _unfit(window: Cut, array: Located) -> str:
         return f"as many axes that count rows (row_axes) as patch.size has numbers, {len(window.sizes)}"
     margins = tuple(size // 2 for size in window.sizes)
     lengths = zip(array.source.shape[: array.row_axes], margins, strict=True)
-    if window.padding == "reflect" and any(0 < length <= margin for length, margin in lengths):
+    if window.pad == "reflect" and any(0 < length <= margin for length, margin in lengths):
         return f"more than {margins} rows along the axes that count them, to be mirrored (or pad: edge)"
     return ""
 
