@@ -6,9 +6,9 @@ import collections
 import dataclasses
 import functools
 import hashlib
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pipelines.config.feature import Feature
 from pipelines.config.schema import ConstantSource, DatasetConfig, FeatureConfig
 from pipelines.errors import Problem, SourceError
+from pipelines.results import count_of
 from pipelines.runners.quiet import without_collector
 from pipelines.sources.arrays import Arrays
 from pipelines.sources.beside import join_tables
@@ -34,13 +35,10 @@ from pipelines.sources.layout import Entry, arrange, check_names, find_splits
 from pipelines.sources.listing import list_sources
 from pipelines.sources.packed import PackedParts
 from pipelines.sources.pairing import share
-from pipelines.sources.parts import Part
+from pipelines.sources.parts import Part, encode
 from pipelines.sources.recognise import Found, propose
 from pipelines.storage import files
 from pipelines.storage.directories import FileInfo
-
-_encode = json.JSONEncoder(sort_keys=True).encode
-"""`json.dumps` makes an encoder for each call with options."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,7 +138,7 @@ class SourceTable:
         for part in self.parts:
             sources = {name: source.to_json() for name, source in part.sources.items()}
             for digest in (with_times, without):
-                line = _encode([part.name, part.split, part.rows, sources])
+                line = encode([part.name, part.split, part.rows, sources])
                 digest.update(line.encode() + b"\n")
                 for source in sources.values():
                     source.pop("modified", None)
@@ -286,8 +284,8 @@ def _scan(files_found: _Files, config: DatasetConfig, describe: Callable[[str], 
 
 
 def _no_rows(arrays: Sequence[Located], skipped: Sequence[Problem]) -> list[Problem]:
-    found = f"{len(arrays)} file{'s'[: len(arrays) != 1]} without rows"
-    more = f", and {len(skipped)} problem{'s'[: len(skipped) != 1]} in files that were skipped" if skipped else ""
+    found = f"{count_of(len(arrays), 'file')} without rows"
+    more = f", and {count_of(len(skipped), 'problem')} in files that were skipped" if skipped else ""
     return [Problem(path="", expected="at least 1 row", found=found + more), *skipped]
 
 
@@ -345,15 +343,13 @@ def _table(root: str, found: _Aligned, *, skipped: Iterable[Problem]) -> SourceT
     table = [_part(name, own, by_directory=by_directory, classes=classes) for name, own in sorted(parts.items())]
     return SourceTable(
         root=files.absolute(root),
-        features=tuple(sorted([_feature(name, own, found) for name, own in features.items()] + made, key=_name)),
+        features=tuple(
+            sorted([_feature(name, own, found) for name, own in features.items()] + made, key=attrgetter("name"))
+        ),
         parts=tuple(table),
         directories=tuple(sorted({part.directory for part in table if part.directory is not None})),
         skipped=tuple(skipped),
     )
-
-
-def _name(feature: Feature) -> str:
-    return feature.name
 
 
 def _feature(name: str, arrays: Sequence[Located], found: _Aligned) -> Feature:
