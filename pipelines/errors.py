@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 EXIT_FAILED = 1
@@ -34,6 +34,12 @@ def suggest(found: object, known: Iterable[str]) -> str:
     plain = {name.casefold().replace("-", "").replace("_", ""): name for name in known}
     near = difflib.get_close_matches(str(found).casefold().replace("-", "").replace("_", ""), plain, n=1, cutoff=0.7)
     return f"; did you mean {plain[near[0]]}?" if near else ""
+
+
+def some_of(names: Sequence[object], limit: int) -> str:
+    """A list of names that does not grow without end."""
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(map(str, names[:limit])) + more
 
 
 class NpyflowError(Exception):
@@ -108,6 +114,20 @@ def naming_file(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno or errno.EIO, " ".join((error.strerror or str(error)).split()), path) from error
+
+
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Lets an error of the file that a user has asked for be told in one line.
+
+    Raises:
+        NpyflowError: If it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise NpyflowError(f"{path}: expected a file that can be written; found {found}") from error
 
 
 class SourceError(NpyflowError):

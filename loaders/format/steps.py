@@ -169,8 +169,8 @@ STEPS: dict[str, Callable[[Any, Constants, Any, Any], Any]] = {
 }
 """Name of a step in the configuration → what it makes of values."""
 
-TAKES_AS_THEY_ARE = frozenset({"vocabulary", "one_hot"})
-"""The steps that take integers and strings; others take every number as float64."""
+TAKEN_AS_THEY_ARE = {"vocabulary": frozenset({"int64", "string"}), "one_hot": frozenset({"int64"})}
+"""What steps take as it is; others take every real number as float64."""
 
 
 def flat_rows(x: Any, ops: Any) -> Any:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from loaders.format import names
 from loaders.format.manifest import Manifest, ManifestError
 from loaders.format.spec import FeatureSpec
-from loaders.format.steps import STEPS, TAKES_AS_THEY_ARE, representable
+from loaders.format.steps import STEPS, TAKEN_AS_THEY_ARE, representable
 from loaders.reading.columns import LENGTH_SUFFIX, MASK
 from loaders.storage.files import read_arrays, read_manifest
 from loaders.transform.inverse import steps_of
@@ -169,7 +169,7 @@ class Forward:
         if absent is not None:
             x, steps = self._marked(name, x, absent, steps, batch, ops)
         for place, method, said in steps:
-            x = x if method in TAKES_AS_THEY_ARE else ops.float64(x)
+            x = x if method in TAKEN_AS_THEY_ARE else ops.float64(x)
             x = STEPS[method](x, self._constants(name, place, batch, ops), said, ops)
         x = ops.reshape(x, (*rows, *x.shape[1:])) if rows else x
         return self._leave(x, spec, batch, name, ops)

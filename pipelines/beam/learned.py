@@ -13,6 +13,7 @@ from typing import Any
 from loaders.format import names
 from pipelines.config.resolved import ResolvedConfig
 from pipelines.output.directory import Output
+from pipelines.steps.lazy import tf
 from pipelines.storage import files
 from pipelines.storage.temporary import temporary_directory
 
@@ -75,8 +76,6 @@ class _Model:
 
 @functools.lru_cache(maxsize=2)
 def _load(model: _Model) -> Any:
-    import tensorflow as tf
-
     with temporary_directory("transform") as directory:
         for name, data in model.learned.files.items():
             path = pathlib.Path(directory, name)

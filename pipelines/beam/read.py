@@ -162,7 +162,7 @@ class _ReadUnits(beam.DoFn, RestrictionProvider):  # type: ignore[misc]
 
     def setup(self) -> None:
         """Lets this worker reach the files."""
-        connections.adopt(dict(self._storage_options))
+        connections.configure(self._storage_options)
 
     def initial_restriction(self, run: tuple[int, int]) -> OffsetRange:
         """All units of the run."""

@@ -8,8 +8,11 @@ import os
 import sys
 from typing import Any
 
-from pipelines.errors import NpyflowError
+from rich.console import Console
+
+from pipelines.errors import EXIT_FAILED, writing
 from pipelines.output.directory import Output
+from pipelines.results import Result, print_blocks
 from pipelines.storage import files
 
 
@@ -36,9 +39,15 @@ def write_report(path: str | None, value: Any) -> None:
     Raises:
         NpyflowError: If the file cannot be written.
     """
-    if not path:
-        return
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    if path:
+        write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def show(options: argparse.Namespace, console: Console, found: Result, *, failed: bool = False) -> int:
+    """Shows what was found or done, and writes the report for machines; the exit code."""
+    print_blocks(console, found.blocks())
+    write_report(options.json, found.to_json())
+    return EXIT_FAILED if failed else 0
 
 
 def write_text(path: str, text: str) -> None:
@@ -50,10 +59,7 @@ def write_text(path: str, text: str) -> None:
     if path == "-":
         sys.stdout.write(text)
         return
-    try:
+    with writing(path):
         if files.is_local(path):
             os.stat(os.path.dirname(os.path.abspath(path)))  # or it would be made
         files.write_text(path, text)
-    except OSError as error:
-        found = error.strerror or str(error)
-        raise NpyflowError(f"{path}: expected a file that can be written; found {found}") from error

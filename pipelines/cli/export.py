@@ -6,10 +6,9 @@ import argparse
 
 from rich.console import Console
 
-from pipelines.cli.common import write_report
+from pipelines.cli.common import show
 from pipelines.cli.terminal import long_work
 from pipelines.interface.export import export
-from pipelines.results import print_blocks
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -23,6 +22,4 @@ def run(options: argparse.Namespace, console: Console) -> int:
             progress=console,
             beam_options=options.beam_options,
         )
-    print_blocks(console, done.blocks())
-    write_report(options.json, done.to_json())
-    return 0
+    return show(options, console, done)

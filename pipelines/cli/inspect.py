@@ -9,12 +9,12 @@ from rich.console import Console
 
 import loaders
 from loaders.diagnostics import shuffle_quality
-from pipelines.cli.common import settings_of, write_report
+from pipelines.cli.common import settings_of, show
 from pipelines.cli.terminal import quiet_work
 from pipelines.errors import EXIT_FAILED, ConfigError
 from pipelines.interface.inspect import inspect
 from pipelines.interface.tables import show_shape
-from pipelines.plan.resolve import is_training
+from pipelines.plan.resolve import training_of
 from pipelines.results import Block, Table, print_blocks
 
 SHUFFLED_EPOCHS = 2
@@ -35,15 +35,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.as_function:
         sys.stdout.write(found.as_function())
         return 0
-    print_blocks(console, found.blocks())
-    write_report(options.json, found.to_json())
-    return 0
+    return show(options, console, found)
 
 
 def _inspect_shuffle(options: argparse.Namespace, console: Console) -> int:
     """Shows how well the epochs of the training split mix its classes."""
     manifest = loaders.open(options.path).manifest
-    split = next((name for name in manifest.splits if is_training(name)), next(iter(manifest.splits)))
+    split = training_of(manifest.splits)
     batch_size, found, problems = options.batch_size or 256, Found(), []
     for label in shuffle_quality.class_labels(manifest.features):
         for epoch in range(SHUFFLED_EPOCHS):

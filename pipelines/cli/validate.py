@@ -7,12 +7,10 @@ import dataclasses
 
 from rich.console import Console
 
-from pipelines.cli.common import given, settings_of, write_report
+from pipelines.cli.common import given, settings_of, show
 from pipelines.cli.terminal import long_work
-from pipelines.errors import EXIT_FAILED
 from pipelines.interface.validate import validate
 from pipelines.maintain.validate import Thresholds
-from pipelines.results import print_blocks
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -30,6 +28,4 @@ def run(options: argparse.Namespace, console: Console) -> int:
             progress=console,
             beam_options=options.beam_options,
         )
-    print_blocks(console, found.blocks())
-    write_report(options.json, found.to_json())
-    return EXIT_FAILED if found.problems else 0
+    return show(options, console, found, failed=bool(found.problems))

@@ -17,13 +17,13 @@ import loaders
 from loaders.format.spec import FeatureSpec
 from pipelines.cli.common import settings_of
 from pipelines.cli.terminal import quiet_work
-from pipelines.errors import ConfigError, NpyflowError, plain
+from pipelines.errors import ConfigError, plain, writing
 from pipelines.interface.arguments import read_config
 from pipelines.maintain.append import plan_sources
 from pipelines.output.directory import Output
 from pipelines.page import rows as viewing
 from pipelines.page.shapes import curves_of
-from pipelines.plan.resolve import is_training
+from pipelines.plan.resolve import training_of
 from pipelines.results import Table, print_blocks
 from pipelines.storage import files
 
@@ -46,11 +46,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
         if sheet is None:
             found = ", ".join(f"{spec.name} ({viewing.shape_of(spec, rows)})" for spec in specs)
             raise ConfigError(f"{options.path}: expected a feature of images, cubes or curves for --png; found {found}")
-        try:
+        with writing(options.png):
             files.write_bytes(options.png, sheet)
-        except OSError as error:
-            found = error.strerror or str(error)
-            raise NpyflowError(f"{options.png}: expected a file that can be written; found {found}") from error
         print_blocks(console, [f"{options.png}: {len(rows)} rows of {split}"])
         return 0
     shown = [spec for spec in specs if viewing.shape_of(spec, rows) in ("image", "cube")]
@@ -75,7 +72,7 @@ def _range(text: str, most: int) -> tuple[int, int]:
 def _read(options: argparse.Namespace, start: int, stop: int) -> tuple[str, tuple[FeatureSpec, ...], list[viewing.Row]]:
     if files.exists(Output(options.path).manifest):
         data_set = loaders.open(options.path)
-        split = options.split or next(filter(is_training, data_set.splits), next(iter(data_set.splits)))
+        split = options.split or training_of(data_set.splits)
         rows = data_set[split]
         return split, data_set.manifest.features, [rows[number] for number in range(start, min(stop, len(rows)))]
     plan = plan_sources(options.path, read_config(options.config, settings_of(options)))

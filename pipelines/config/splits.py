@@ -67,6 +67,12 @@ def _threshold(value: object) -> object:
     return value
 
 
+def _check_unique(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError(f"each split is named once; found {', '.join(names)}")
+    return names
+
+
 SplitName = Annotated[str, AfterValidator(check_split_name)]
 Fractions = Annotated[dict[str, Number], AfterValidator(_fractions)]
 Threshold = Annotated[int | float | str, BeforeValidator(_threshold)]
@@ -95,8 +101,8 @@ class Rule(pydantic.BaseModel):
 
     @property
     def shares(self) -> Mapping[str, float | None]:
-        """The splits, each with its fraction of the rows; None where only the values tell."""
-        raise NotImplementedError
+        """The splits, each with its fraction of the rows where there are fractions; None where only the values tell."""
+        return dict(vars(self)["fractions"])
 
 
 class GroupSplits(Rule):
@@ -112,11 +118,6 @@ class GroupSplits(Rule):
     group: str
     fractions: Fractions
 
-    @property
-    def shares(self) -> Mapping[str, float | None]:
-        """The fractions."""
-        return dict(self.fractions)
-
 
 class StratifiedSplits(Rule):
     """Every class has the same fractions.
@@ -131,11 +132,6 @@ class StratifiedSplits(Rule):
     stratify: str
     fractions: Fractions
 
-    @property
-    def shares(self) -> Mapping[str, float | None]:
-        """The fractions."""
-        return dict(self.fractions)
-
 
 class ColumnSplits(Rule):
     """A feature holds the number of each row's split; rows of a negative number are dropped.
@@ -148,12 +144,7 @@ class ColumnSplits(Rule):
     KEY: ClassVar[str] = "column"
 
     column: str
-    names: Annotated[tuple[SplitName, ...], Field(min_length=1)]
-
-    @pydantic.model_validator(mode="after")
-    def _check_names(self) -> ColumnSplits:
-        _check_unique(self.names)
-        return self
+    names: Annotated[tuple[SplitName, ...], Field(min_length=1), AfterValidator(_check_unique)]
 
     @property
     def shares(self) -> Mapping[str, float | None]:
@@ -210,16 +201,6 @@ class BlockSplits(Rule):
     size: Annotated[tuple[Annotated[int, Field(ge=1, strict=True)], ...], Field(min_length=1, max_length=2)]
     fractions: Fractions
 
-    @property
-    def shares(self) -> Mapping[str, float | None]:
-        """The fractions."""
-        return dict(self.fractions)
-
-
-def _check_unique(names: tuple[str, ...]) -> None:
-    if len(set(names)) < len(names):
-        raise ValueError(f"each split is named once; found {', '.join(names)}")
-
 
 RULES: Mapping[str, type[Rule]] = {
     rule.KEY: rule for rule in (GroupSplits, StratifiedSplits, ColumnSplits, TimeSplits, BlockSplits)
@@ -275,12 +256,12 @@ def check_rule(rule: Rule, features: Mapping[str, FeatureSpec]) -> None:
         return
     spec = single_valued(key, rule.feature, features)
     kind = np.dtype(spec.dtype).kind if spec.dtype != "string" else "S"
-    if isinstance(rule, ColumnSplits):
-        if kind not in "biu":
-            raise ConfigError(f"{key}: expected integers, the numbers of splits; found {spec.dtype}")
-    elif kind not in "iuf":
-        raise ConfigError(f"{key}: expected numbers or dates; found {spec.dtype}")
-    else:
+    allowed = (
+        ("biu", "integers, the numbers of splits") if isinstance(rule, ColumnSplits) else ("iuf", "numbers or dates")
+    )
+    if kind not in allowed[0]:
+        raise ConfigError(f"{key}: expected {allowed[1]}; found {spec.dtype}")
+    if isinstance(rule, TimeSplits):
         time_thresholds(rule, spec.unit)
 
 
@@ -317,8 +298,7 @@ def time_thresholds(rule: TimeSplits, unit: str) -> tuple[int | float, ...]:
             continue
         key = f"splits.until.{name}"
         if not unit.startswith("datetime64"):
-            found = f"{value}, and {rule.time} is not of datetime64"
-            raise ConfigError(f"{key}: expected a number; found {found}")
+            raise ConfigError(f"{key}: expected a number; found {value}, and {rule.time} is not of datetime64")
         thresholds.append(_ticks(key, value, unit))
     return tuple(thresholds)
 
@@ -330,9 +310,7 @@ def _ticks(key: str, text: str, unit: str) -> int:
     except OverflowError:
         date = np.datetime64("NaT")
     # NumPy wraps around where the unit does not reach that far.
-    if (
-        abs(int(date.astype("datetime64[Y]").astype(np.int64)) - int(exact.astype("datetime64[Y]").astype(np.int64)))
-        > 1
-    ):
+    years = [int(each.astype("datetime64[Y]").astype(np.int64)) for each in (date, exact)]
+    if abs(years[0] - years[1]) > 1:
         raise ConfigError(f"{key}: expected a date that {unit} can hold; found {text}")
     return int(date.astype(np.int64)) + bool(date.astype(exact.dtype) < exact)

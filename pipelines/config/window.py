@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +26,8 @@ class Cut(pydantic.BaseModel):
     KEY: ClassVar[str]
     """The key of a feature under which it is said."""
 
-    @property
-    def padding(self) -> Padding:
-        """What stands beyond the edges of the array."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
+        pad: Padding
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -44,7 +42,7 @@ class Cut(pydantic.BaseModel):
     @property
     def shape(self) -> tuple[int, ...]:
         """The first axes of a row."""
-        raise NotImplementedError
+        return self.sizes
 
     @property
     def overlaps(self) -> bool:
@@ -54,11 +52,11 @@ class Cut(pydantic.BaseModel):
     @property
     def before(self) -> tuple[int, ...]:
         """How far the box reaches before its place: nowhere without a padding, else the place is in the middle."""
-        return tuple(0 if self.padding == "none" else (size - 1) // 2 for size in self.sizes)
+        return tuple(0 if self.pad == "none" else (size - 1) // 2 for size in self.sizes)
 
     def grid(self, lengths: tuple[int, ...]) -> tuple[int, ...]:
         """How many places there are along each axis of an array: together they are its rows, in C order."""
-        if self.padding != "none":
+        if self.pad != "none":
             return tuple(-(-length // stride) for length, stride in zip(lengths, self.strides, strict=True))
         each = zip(lengths, self.sizes, self.strides, strict=True)
         return tuple(max((length - size) // stride + 1, 0) for length, size, stride in each)
@@ -72,7 +70,7 @@ class Cut(pydantic.BaseModel):
         """The first and the last index of the array whose values these boxes hold, also mirrored."""
         begin, end = self.span(axis, first, last)
         low, high = np.maximum(begin, 0), np.minimum(end, length - 1)
-        if self.padding == "reflect":
+        if self.pad == "reflect":
             low, high = np.minimum(low, 2 * (length - 1) - end), np.maximum(high, -begin)
         return low, high
 
@@ -102,11 +100,6 @@ class Patch(Cut):
     stride: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=2)] | None = None
     pad: Literal["reflect", "edge", "zeros"] = "reflect"
 
-    @property
-    def padding(self) -> Padding:
-        """The pad."""
-        return self.pad
-
     @pydantic.model_validator(mode="after")
     def _check_stride(self) -> Patch:
         if self.stride is not None and len(self.stride) != len(self.size):
@@ -122,11 +115,6 @@ class Patch(Cut):
     def strides(self) -> tuple[int, ...]:
         """The stride."""
         return self.stride or (1,) * len(self.size)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The size."""
-        return self.size
 
 
 class Window(Cut):
@@ -146,11 +134,6 @@ class Window(Cut):
     size: Positive
     stride: Positive = 1
     pad: Padding = "none"
-
-    @property
-    def padding(self) -> Padding:
-        """The pad."""
-        return self.pad
 
     @property
     def sizes(self) -> tuple[int, ...]:

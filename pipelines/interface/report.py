@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from loaders.format.names import REPORT
-from pipelines.errors import ConfigError, NpyflowError
+from pipelines.errors import ConfigError, writing
 from pipelines.interface.arguments import Config, Sources, find_sources, read_config
 from pipelines.maintain.append import plan_sources
 from pipelines.output.directory import Output, read_manifest
@@ -82,9 +82,6 @@ def report(
     other = None if against is None else gather(os.fspath(against), None)
     path = os.fspath(output) if output is not None else Output(given).path(REPORT) if found.built else REPORT
     html = render(found, other)
-    try:
+    with writing(path):
         files.write_text(path, html)
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise NpyflowError(f"{path}: expected a file that can be written; found {why}") from error
     return Report(path=path, html=html)

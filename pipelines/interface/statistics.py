@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from loaders.format.manifest import Manifest
-from loaders.format.names import FITTED, OF_FUNCTION, STATISTICS
-from pipelines.output.directory import Output
+from loaders.format.names import FITTED, OF_FUNCTION
+from pipelines.output.directory import Output, read_statistics
 from pipelines.results import Block, Table, count_of
 from pipelines.statistics.frequencies import Distinct
 from pipelines.statistics.notable import notable, strangeness
-from pipelines.statistics.recorded import TrainingStatistics
 from pipelines.statistics.summary import Statistics
 from pipelines.storage import files
 from pipelines.storage.archive import load_arrays
@@ -26,10 +25,7 @@ SHOWN_VALUES = 3
 
 def of_statistics(root: str, manifest: Manifest) -> list[Block]:
     """Of each feature the statistics of its columns, the most notable ones, or how often its classes occur."""
-    path = Output(root).path(manifest.place(STATISTICS))
-    if not files.exists(path):
-        return []
-    found = TrainingStatistics.load(files.read_bytes(path))
+    found = read_statistics(root, manifest)
     of = "the training rows" if manifest.transform_from is None else "the rows that the transform was learned from"
     features = list(dict.fromkeys([*found.statistics, *found.classes]))
     shown = notable([float(_strangest(found.statistics.get(name))) for name in features])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
@@ -13,6 +13,7 @@ from loaders.format.spec import FeatureSpec, is_variable
 from pipelines.config.feature import Feature
 from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature
 from pipelines.config.schema import setting_of
+from pipelines.errors import Problem, some_of
 from pipelines.forecast.estimate import describe, describe_overlap
 from pipelines.interface.statistics import of_statistics
 from pipelines.output.directory import Output
@@ -60,7 +61,8 @@ def _of_directories(plan: Plan) -> list[Block]:
     if len(found) < 2 or any(feature.spec.role == "label" for feature in plan.config.features):
         return []
     option = setting_of("label", ".source=directory")
-    return [f"\nThere is no label. If the directories {_some(sorted(map(str, found)))} name classes: {option}"]
+    named = some_of(sorted(map(str, found)), SHOWN_NAMES)
+    return [f"\nThere is no label. If the directories {named} name classes: {option}"]
 
 
 def _origin(feature: Feature) -> str:
@@ -88,7 +90,7 @@ def of_steps(config: ResolvedConfig) -> list[Block]:
     why: dict[str, list[str]] = {}
     for f in config.features:
         why.setdefault(f.why, []).append(f.name)
-    reasons = [f"  {_some(names)}: {reason}" for reason, names in why.items() if reason]
+    reasons = [f"  {some_of(names, SHOWN_NAMES)}: {reason}" for reason, names in why.items() if reason]
     reasons += [f"  splits: {config.why}"] if config.why else []
     return ["", _of_features(config.features), "\nWhy:", *reasons]
 
@@ -104,10 +106,6 @@ def _show_phases(custom: Custom) -> str:
 def _of_features(features: Iterable[ResolvedFeature], *, title: str = "") -> Table:
     rows = [(f.name, f.spec.role, show_steps(f), f"{f.spec.dtype}, {show_shape(f.spec.shape)}") for f in features]
     return Table(columns=("feature", "role", "transform", "in a batch"), rows=tuple(rows), title=title)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN_NAMES]) + (f" and {len(names) - SHOWN_NAMES} more" if names[SHOWN_NAMES:] else "")
 
 
 def show_steps(feature: ResolvedFeature) -> str:
@@ -196,7 +194,7 @@ def of_left_out(manifest: Manifest) -> list[Block]:
     """The rows and files of the sources that are not in the data set, and the splits without rows, if there are any."""
     dropped: list[Block] = [f"\n{manifest.dropped:,} rows were dropped"] if manifest.dropped else []
     dropped += [f"\nWarning: split {name} has no rows" for name in manifest.splits if not manifest.rows(name)]
-    skipped = (f"{each['path']}: expected {each['expected']}; found {each['found']}" for each in manifest.skipped)
+    skipped = (str(Problem(**problem)) for problem in manifest.skipped)
     return dropped + list_skipped(skipped)
 
 
@@ -214,14 +212,7 @@ def of_unfinished(root: str, state: Mapping[str, Any]) -> str:
 
 def splits_to_json(manifest: Manifest) -> dict[str, dict[str, int]]:
     """What each split has."""
-    return {
-        name: {
-            "rows": manifest.rows(name),
-            "bytes": sum(shard.bytes for shard in shards),
-            "shards": len(shards),
-        }
-        for name, shards in manifest.splits.items()
-    }
+    return {row.pop("split"): row for row in of_splits(manifest).to_json()}
 
 
 def of_counts(counts: Mapping[str, int], *, rows: int) -> list[str]:

@@ -17,7 +17,7 @@ from pipelines.errors import ConfigError, NpyflowError, Problem, SourceError
 from pipelines.maintain.reuse import Existing, check_against, open_existing
 from pipelines.output.directory import last_generation
 from pipelines.plan.plan import Plan, make_plan
-from pipelines.plan.resolve import is_training, resolve_config
+from pipelines.plan.resolve import resolve_config, training_of
 from pipelines.results import Block, Result, Table
 from pipelines.sources.arrays import Arrays
 from pipelines.sources.headers import HeaderReader, read_here
@@ -161,7 +161,7 @@ def plan_append(
     return Addition(
         **{field.name: getattr(plan, field.name) for field in dataclasses.fields(plan) if field.name != "generation"},
         generation=last_generation(manifest) + 1,
-        trained=next((split for split in manifest.splits if is_training(split)), next(iter(manifest.splits))),
+        trained=training_of(manifest.splits),
         chunks=manifest.chunk_records,
     )
 

@@ -25,13 +25,14 @@ class Buckets:
         self._directory = directory
         self._bits = max(math.ceil(math.log2(max(rows, 1) / BUCKET_ROWS)), 0)
         self._waiting: list[npt.NDArray[Any]] = []
-        self._count = 0
+        self._count = self._rows = 0
 
-    def add(self, hashes: npt.NDArray[np.uint64], first: int) -> None:
-        """Adds rows with consecutive numbers from `first`, given their hashes, uint64 `[rows, 2]`."""
+    def add(self, hashes: npt.NDArray[np.uint64]) -> None:
+        """Adds the rows that come next, given their hashes, uint64 `[rows, 2]`."""
         entries = np.empty(len(hashes), dtype=ENTRY)
         entries["first"], entries["second"] = hashes[:, 0], hashes[:, 1]
-        entries["row"] = np.arange(first, first + len(hashes))
+        entries["row"] = np.arange(self._rows, self._rows + len(hashes))
+        self._rows += len(hashes)
         self._waiting.append(entries)
         self._count += len(entries)
         if self._count >= BUCKET_ROWS:

@@ -11,16 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.format.manifest import Manifest
-from loaders.format.names import STATISTICS
 from loaders.format.spec import FeatureSpec
-from pipelines import counters
 from pipelines.maintain.buckets import Buckets
-from pipelines.maintain.row_hashes import hash_shard
-from pipelines.output.directory import Output, read_manifest
+from pipelines.maintain.row_hashes import add_hashes
+from pipelines.output.directory import read_manifest, read_statistics
 from pipelines.results import Block, Result, Table
-from pipelines.statistics.recorded import TrainingStatistics
 from pipelines.statistics.summary import Statistics
-from pipelines.storage import files
 from pipelines.storage.connections import StorageOptions, configure
 from pipelines.storage.files import Path
 from pipelines.storage.temporary import temporary_directory
@@ -75,7 +71,7 @@ class Diff(Result):
     @property
     def same(self) -> bool:
         """Whether the data sets have the same features, statistics, and rows in splits of the same size."""
-        counts = all(one == other for one, other in self.splits.values())
+        counts = all(first == second for first, second in self.splits.values())
         return counts and not self.features and not self.statistics and self.only == (0, 0)
 
     def blocks(self) -> list[Block]:
@@ -86,15 +82,18 @@ class Diff(Result):
         for title, found in (("Features", self.features), ("Statistics of the training rows", self.statistics)):
             if found:
                 columns = ("feature", "what", "column:", "first", "second")
-                rows = tuple(tuple(getattr(each, name.rstrip(":")) for name in columns) for each in found)
+                rows = tuple(tuple(getattr(row, name.rstrip(":")) for name in columns) for row in found)
                 said.append(Table(columns=columns, rows=rows, title=title))
         splits = tuple((name, *counts) for name, counts in self.splits.items())
         said.append(Table(columns=("split", "rows of the first:", "rows of the second:"), rows=splits, title="Rows"))
         if self.only is None:
             return [*said, "\nRows are not compared: no feature is stored alike in both"]
-        one, other = self.only
+        first, second = self.only
         by = f"compared by {', '.join(self.compared)}"
-        return [*said, f"\n{self.shared:,} rows are in both, {one:,} in the first alone, {other:,} in the second: {by}"]
+        return [
+            *said,
+            f"\n{self.shared:,} rows are in both, {first:,} in the first alone, {second:,} in the second: {by}",
+        ]
 
 
 def diff(first: Path, second: Path, *, storage_options: StorageOptions | None = None) -> Diff:
@@ -129,7 +128,7 @@ def diff(first: Path, second: Path, *, storage_options: StorageOptions | None = 
     return Diff(
         roots=roots,
         features=tuple(_compare_features(*specs)),
-        statistics=tuple(_compare_statistics(*map(_statistics, roots, manifests))),
+        statistics=tuple(_compare_statistics(*(found.statistics for found in map(read_statistics, roots, manifests)))),
         splits={name: (rows[0].get(name, 0), rows[1].get(name, 0)) for name in names},
         compared=alike,
         shared=shared,
@@ -141,32 +140,27 @@ def _rows(manifest: Manifest) -> dict[str, int]:
     return {name: manifest.rows(name) for name in manifest.splits}
 
 
-def _stored_alike(one: FeatureSpec, other: FeatureSpec) -> bool:
-    return all(getattr(one, field) == getattr(other, field) for field in EXACT)
+def _stored_alike(first: FeatureSpec, second: FeatureSpec) -> bool:
+    return all(getattr(first, field) == getattr(second, field) for field in EXACT)
 
 
-def _compare_features(one: Mapping[str, FeatureSpec], other: Mapping[str, FeatureSpec]) -> Iterator[Difference]:
-    for name in dict.fromkeys([*one, *other]):
-        if name not in one or name not in other:
-            has = ["there" if name in specs else "" for specs in (one, other)]
+def _compare_features(first: Mapping[str, FeatureSpec], second: Mapping[str, FeatureSpec]) -> Iterator[Difference]:
+    for name in dict.fromkeys([*first, *second]):
+        if name not in first or name not in second:
+            has = ["there" if name in specs else "" for specs in (first, second)]
             yield Difference(feature=name, what="feature", first=has[0], second=has[1])
             continue
-        for field in (each.name for each in dataclasses.fields(one[name])):
-            values = getattr(one[name], field), getattr(other[name], field)
+        for field in dataclasses.fields(FeatureSpec):
+            values = getattr(first[name], field.name), getattr(second[name], field.name)
             if values[0] != values[1]:
-                yield Difference(feature=name, what=field, first=str(values[0]), second=str(values[1]))
+                yield Difference(feature=name, what=field.name, first=str(values[0]), second=str(values[1]))
 
 
-def _statistics(root: str, manifest: Manifest) -> Mapping[str, Statistics]:
-    path = Output(root).path(manifest.place(STATISTICS))
-    return TrainingStatistics.load(files.read_bytes(path)).statistics if files.exists(path) else {}
-
-
-def _compare_statistics(one: Mapping[str, Statistics], other: Mapping[str, Statistics]) -> Iterator[Difference]:
+def _compare_statistics(first: Mapping[str, Statistics], second: Mapping[str, Statistics]) -> Iterator[Difference]:
     """The elements that differ most, of each statistic of each feature that has the same shape in both."""
-    for name in one.keys() & other.keys():
-        for what, values in one[name].arrays().items():
-            against = getattr(other[name], what)
+    for name in first.keys() & second.keys():
+        for what, values in first[name].arrays().items():
+            against = getattr(second[name], what)
             if values.shape != against.shape or np.array_equal(values, against, equal_nan=True):
                 continue
             differ = ~((values == against) | (np.isnan(values) & np.isnan(against)))
@@ -181,14 +175,10 @@ def _count_shared(roots: tuple[str, str], manifests: tuple[Manifest, Manifest], 
     """How many rows are in both data sets, each as often as it is in both."""
     total = [sum(_rows(manifest).values()) for manifest in manifests]
     with temporary_directory("diff") as directory:
-        buckets, first = Buckets(directory, sum(total)), 0
+        buckets = Buckets(directory, sum(total))
         for root, manifest in zip(roots, manifests, strict=True):
             specs = {spec.name: spec for spec in manifest.features}
-            for shard in (shard for shards in manifest.splits.values() for shard in shards):
-                for hashes in hash_shard(root, shard, manifest, [specs[name] for name in names]):
-                    buckets.add(hashes, first)
-                    first += len(hashes)
-                counters.advance(STAGE, rows=shard.rows, size=shard.bytes)
+            add_hashes(buckets, root, manifest, [specs[name] for name in names], stage=STAGE)
         return sum(_shared_of(entries, total[0]) for entries in buckets.read())
 
 

@@ -13,10 +13,9 @@ import numpy.typing as npt
 
 from loaders.format.manifest import Manifest
 from loaders.format.spec import FeatureSpec
-from pipelines import counters
 from pipelines.errors import ConfigError
 from pipelines.maintain.buckets import Buckets
-from pipelines.maintain.row_hashes import hash_shard
+from pipelines.maintain.row_hashes import add_hashes
 from pipelines.output.directory import read_manifest
 from pipelines.results import Block, Result, Table
 from pipelines.storage.connections import StorageOptions, configure
@@ -117,16 +116,9 @@ def leakage(
     root = os.fspath(output)
     manifest = read_manifest(root)
     compared = _compared(manifest, features)
-    shards = [shard for split in manifest.splits.values() for shard in split]
-    rows = sum(shard.rows for shard in shards)
     with temporary_directory("leakage") as directory:
-        buckets = Buckets(directory, rows)
-        first = 0
-        for shard in shards:
-            for hashes in hash_shard(root, shard, manifest, compared):
-                buckets.add(hashes, first)
-                first += len(hashes)
-            counters.advance(STAGE, rows=shard.rows, size=shard.bytes)
+        buckets = Buckets(directory, sum(map(manifest.rows, manifest.splits)))
+        add_hashes(buckets, root, manifest, compared, stage=STAGE)
         search = _Search(manifest)
         for entries in buckets.read():
             search.add(entries)

@@ -19,7 +19,7 @@ from pipelines.errors import EXIT_BAD_INPUT, NpyflowError
 from pipelines.output.directory import Output, read_manifest
 from pipelines.output.lock import Holder
 from pipelines.output.state import is_committed, read_state
-from pipelines.output.tasks import Written, read_record
+from pipelines.output.tasks import read_record
 from pipelines.results import Block, Result, show_bytes, show_seconds
 from pipelines.storage import directories, files
 from pipelines.storage.connections import StorageOptions, configure
@@ -130,7 +130,9 @@ class Watcher:
             found = {file.path: file.modified for file in directories.list_files(output.build)}
         except OSError:  # it has just been finished, or cleared
             found = {}
-        about = self._read_json(output.description) or {}
+        about: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):  # it is not there yet, or no longer
+            about = dict(json.loads(files.read_bytes(output.description)))
         done = {path: when for path, when in found.items() if path.startswith("tasks/") and path.endswith(".json")}
         rows, size, shards = self._add_up(sorted(done, key=lambda path: (-done[path], path)))
         begun = max(found.get("plan.pickle", 0.0), found.get("analysis.done", 0.0))
@@ -172,26 +174,14 @@ class Watcher:
         there = set(newest_first)
         self._records = {path: found for path, found in self._records.items() if path in there}
         for path in [path for path in newest_first if path not in self._records][:READ_RECORDS]:
-            written = self._read_record(files.join(self._output.build, path))
-            if written is not None:
-                self._records[path] = (written.rows, written.bytes, len(written.shards))
+            with contextlib.suppress(OSError):  # it is no longer there
+                if (written := read_record(files.join(self._output.build, path))) is not None:
+                    self._records[path] = (written.rows, written.bytes, len(written.shards))
         if not self._records:
             return 0, 0, 0
         factor = len(newest_first) / len(self._records)
         rows, size, shards = (round(sum(column) * factor) for column in zip(*self._records.values(), strict=True))
         return rows, size, shards
-
-    def _read_record(self, path: str) -> Written | None:
-        """The record of a task, or None where it is not there, or no longer."""
-        with contextlib.suppress(OSError):
-            return read_record(path)
-        return None
-
-    def _read_json(self, path: str) -> dict[str, Any] | None:
-        """A file of the build, or None where it is not there, or no longer."""
-        with contextlib.suppress(OSError, ValueError):
-            return dict(json.loads(files.read_bytes(path)))
-        return None
 
 
 def status(output: Path, *, storage_options: StorageOptions | None = None) -> Status:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from loaders.format.names import STATISTICS
 from loaders.format.spec import FeatureSpec
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import ConfigError, Problem
 from pipelines.maintain.reuse import Existing, combine
+from pipelines.output.directory import read_statistics
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.results import Block, Result, Table, count_of, list_skipped
@@ -27,11 +26,10 @@ from pipelines.sources.arrays import Arrays
 from pipelines.sources.provenance import schema_differences, source_settings
 from pipelines.sources.table import SourceTable, scan
 from pipelines.statistics.drift import CHANCE, Classes, compare, compare_classes
-from pipelines.statistics.recorded import TrainingStatistics
 from pipelines.statistics.summary import Statistics, summarize
-from pipelines.storage import directories, files
+from pipelines.storage import files
 from pipelines.storage.connections import configure
-from pipelines.storage.temporary import temporary_directory
+from pipelines.storage.temporary import shared_directory
 
 SHOWN_CLASSES = 10
 
@@ -231,7 +229,7 @@ def _comparable(
 
 def _read_statistics(existing: Existing, names: Collection[str]) -> tuple[dict[str, Statistics], dict[str, Classes]]:
     """The statistics and the classes of the training rows of a data set; classes only where it has kept them."""
-    recorded = TrainingStatistics.load(files.read_bytes(files.join(existing.root, existing.manifest.place(STATISTICS))))
+    recorded = read_statistics(existing.root, existing.manifest)
     statistics = {name: recorded.statistics[name] for name in names if name in recorded.statistics}
     classes = {name: own for name, own in recorded.classes.items() if name in names}
     return statistics, {name: (own.values, own.counts) for name, own in classes.items()}
@@ -253,7 +251,7 @@ def validate(
         from pipelines.maintain.profile import WriteProfile, read_profile
 
     bounds = {name: (own.min, own.max) for name, own in planned.statistics.items()}
-    with _temporary(beam_options) as directory:
+    with shared_directory("validate", option_value(beam_options, "--temp_location")) as directory:
         path = files.join(directory, "profile.pickle")
         plan = hand_over(planned.plan, files.join(directory, "plan.pickle"))
         errors = errors_beside(path)
@@ -266,23 +264,6 @@ def validate(
         skipped=planned.plan.table.skipped,
         measures=tuple(measure(planned, profile, thresholds or Thresholds())),
     )
-
-
-@contextmanager
-def _temporary(beam_options: Sequence[str]) -> Iterator[str]:
-    """A directory that workers can write to."""
-    found = option_value(beam_options, "--temp_location")
-    if found is None:
-        with temporary_directory("validate") as directory:
-            yield directory
-        return
-    import uuid
-
-    directory = files.join(found, f"npyflow-{uuid.uuid4().hex}")
-    try:
-        yield directory
-    finally:
-        directories.remove_tree(directory)
 
 
 def measure(planned: ValidationPlan, profile: Any, thresholds: Thresholds) -> Iterator[Measure]:

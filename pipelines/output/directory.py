@@ -13,6 +13,7 @@ from loaders.format.manifest import Manifest, ManifestError
 from pipelines.errors import EXIT_BAD_INPUT, NpyflowError
 from pipelines.plan.plan import Task
 from pipelines.runners.failures import errors_beside
+from pipelines.statistics.recorded import TrainingStatistics
 from pipelines.storage import connections, directories, files
 
 SHARD_NAME = re.compile(r"(g(\d{3,})-)?\d{5,}-of-\d{5,}\.tfrecord")
@@ -107,7 +108,7 @@ class Output:
 
 
 def _restore(root: str, synced: bool, options: dict[str, Any]) -> Output:
-    connections.adopt(options)
+    connections.configure(options)
     return Output(root, synced)
 
 
@@ -121,6 +122,14 @@ def read_manifest(root: str) -> Manifest:
     if not files.exists(path):
         raise ManifestError(f"{root}: expected a finished data set with a {names.MANIFEST}; found none")
     return Manifest.loads(files.read_bytes(path), path=path)
+
+
+def read_statistics(root: str, manifest: Manifest) -> TrainingStatistics:
+    """The statistics of a data set's training rows; none where it has kept none."""
+    path = Output(root).path(manifest.place(names.STATISTICS))
+    if not files.exists(path):
+        return TrainingStatistics(statistics={}, classes={})
+    return TrainingStatistics.load(files.read_bytes(path))
 
 
 def last_generation(manifest: Manifest) -> int:

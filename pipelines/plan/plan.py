@@ -19,7 +19,7 @@ from loaders.format.spec import FeatureSpec
 from loaders.order import hashing
 from pipelines.config.resolved import ResolvedConfig
 from pipelines.config.splits import Rule
-from pipelines.plan.resolve import is_training, stored_row_bytes
+from pipelines.plan.resolve import stored_row_bytes, training_of
 from pipelines.plan.units import Span, Units
 from pipelines.sources.parts import Part
 from pipelines.sources.table import SourceTable
@@ -100,8 +100,7 @@ class Plan:
     @property
     def training_split(self) -> str:
         """The split whose rows are analysed: as the user said, `train` or `training`, or else the first."""
-        said = self.config.training
-        return said or next((split for split in self.splits if is_training(split)), self.splits[0])
+        return self.config.training or training_of(self.splits)
 
     @property
     def training_index(self) -> int:

@@ -27,6 +27,12 @@ def is_training(split: str) -> bool:
     return split.lower() in TRAINING_NAMES
 
 
+def training_of(splits: Iterable[str]) -> str:
+    """The split whose name is one that training rows usually have, or else the first."""
+    first, *others = splits
+    return next(filter(is_training, (first, *others)), first)
+
+
 def resolve_config(
     config: DatasetConfig, table: SourceTable, *, learns: bool = True, custom: Custom | None = None
 ) -> ResolvedConfig:
@@ -152,9 +158,9 @@ def _why_training(training: str | None, splits: str | Mapping[str, float] | Rule
     names = _split_names(splits, table)
     if training is not None:
         return f"statistics are learned from {training}, as said"
-    known = next((name for name in names if is_training(name)), None)
-    if known is None:
-        return f"statistics are learned from {names[0]}, the only split" if len(names) == 1 else ""
+    known = training_of(names)
+    if not is_training(known):
+        return f"statistics are learned from {known}, the only split" if len(names) == 1 else ""
     return f"statistics are learned from {known}, which is called so"
 
 

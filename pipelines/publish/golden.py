@@ -18,6 +18,7 @@ from pipelines.plan.units import Span
 from pipelines.reading.batches import Columns, take
 from pipelines.reading.columns import read_columns
 from pipelines.reading.splits import assign
+from pipelines.steps.lazy import tf
 from pipelines.storage import files
 from pipelines.storage.archive import dump_arrays, load_arrays
 from pipelines.write.transform import graph_inputs, load_transform
@@ -76,8 +77,6 @@ def check_golden(root: str, manifest: Manifest, *, trust: bool) -> Iterator[Prob
 
     One that does more than compute is not run, unless it is trusted.
     """
-    import tensorflow as tf
-
     path, transform = (files.join(root, place) for place in (manifest.place(GOLDEN), str(manifest.transform)))
     if not files.exists(path):  # a data set of format version 1
         return

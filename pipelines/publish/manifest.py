@@ -44,7 +44,8 @@ def publish(plan: Plan, output: Output, *, transform_from: str | None = None) ->
     made = {names.SOURCES: Provenance.of(plan.table).dumps().encode()}
     if transform_from is None:
         rows = sum(shard.rows for shard in splits[plan.training_split])
-        made[names.STATISTICS_PROTO] = _describe_rows(plan, output, rows=rows)
+        found = TrainingStatistics.load(files.read_bytes(files.join(output.staged, names.STATISTICS))).statistics
+        made[names.STATISTICS_PROTO] = make_statistics(plan, found, rows=rows).SerializeToString()
     golden_is_there = transform_from is not None and files.exists(files.join(output.staged, names.GOLDEN))
     if plan.config.has_transform and not golden_is_there:
         made[names.GOLDEN] = make_golden(plan, output.new_transform)
@@ -97,12 +98,6 @@ def transformed_specs(features: tuple[ResolvedFeature, ...]) -> tuple[FeatureSpe
         return None
     specs = [spec for feature in features if feature.store != "none" for spec in feature.outputs]
     return tuple(sorted(specs, key=lambda spec: spec.name))
-
-
-def _describe_rows(plan: Plan, output: Output, *, rows: int) -> bytes:
-    """The statistics of the training rows, of which there are so many, as other tools know them."""
-    found = TrainingStatistics.load(files.read_bytes(files.join(output.staged, names.STATISTICS))).statistics
-    return bytes(make_statistics(plan, found, rows=rows).SerializeToString())
 
 
 def describe_file(name: str, data: bytes) -> File:

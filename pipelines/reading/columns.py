@@ -86,7 +86,6 @@ def read_rows(
 def _read(
     table: SourceTable, features: Sequence[Feature], spans: Sequence[Span], *, checked: bool, empty: _Empty = np.empty
 ) -> Columns:
-    runs = [(span.part, span.start, span.stop) for span in spans]
     from_files = [feature for feature in features if feature.origin == "files"]
     targets = {feature.name: _allocate(table, feature, spans, empty) for feature in from_files}
     wanted: list[Wanted] = []
@@ -110,7 +109,7 @@ def _read(
     return {
         feature.name: _finish(table, feature, spans, targets.pop(feature.name))
         if feature.origin == "files"
-        else generate(table, feature, runs)
+        else generate(table, feature, spans)
         for feature in features
     }
 

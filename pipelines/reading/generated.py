@@ -9,28 +9,29 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.config.feature import Feature
+from pipelines.plan.units import Span
 from pipelines.sources.table import SourceTable
 
 
-def generate(table: SourceTable, feature: Feature, runs: Sequence[tuple[int, int, int]]) -> npt.NDArray[Any]:
+def generate(table: SourceTable, feature: Feature, spans: Sequence[Span]) -> npt.NDArray[Any]:
     """Makes the values of some runs of rows, for a feature whose origin is not `files`.
 
     Args:
         table: The sources.
         feature: The feature.
-        runs: Each the number of a part, the first row in it, and one more than the last.
+        spans: The runs of rows.
 
     Returns:
-        `[rows of all runs]`, of the feature's dtype: for `index` the rows' numbers in the table, from 0; for
+        `[rows of all spans]`, of the feature's dtype: for `index` the rows' numbers in the table, from 0; for
         `directory` the number of the part's directory among all, sorted by name; or the constant.
     """
-    counts = [stop - start for _, start, stop in runs]
+    counts = [span.rows for span in spans]
     if feature.origin == "constant":
         return np.full(sum(counts), feature.constant, feature.dtype)
     if feature.origin == "index":
-        first = [int(table.first_rows[part]) + start for part, start, _ in runs]
+        first = [int(table.first_rows[span.part]) + span.start for span in spans]
         ends = np.cumsum(counts, dtype=np.int64)
         begins = np.asarray(first, np.int64) - (ends - counts)
         return np.repeat(begins, counts) + np.arange(sum(counts), dtype=np.int64)
-    classes = [table.class_numbers[part] for part, _, _ in runs]
+    classes = [table.class_numbers[span.part] for span in spans]
     return np.repeat(np.asarray(classes, np.int64), counts)

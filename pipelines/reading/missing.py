@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,7 @@ import numpy.typing as npt
 from loaders.format import steps
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.reading.batches import Columns, masked_values, values_of
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from pipelines.steps.lazy import tf
 
 
 def marked_dtype(feature: ResolvedFeature) -> str:
@@ -58,8 +56,6 @@ def representable(feature: ResolvedFeature) -> tuple[float, ...]:
 
 def missing_in_graph(feature: ResolvedFeature, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor | None:
     """Which values are missing, as `_absent` and NaN say; None where none can be."""
-    import tensorflow as tf
-
     values = inputs[feature.name]
     absent = tf.math.is_nan(values) if values.dtype.is_floating else None
     if not feature.declares_missing:

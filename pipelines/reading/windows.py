@@ -111,7 +111,7 @@ class Surroundings:
             (max(-begin, 0), max(end + 1 - length, 0)) for (begin, end), length in zip(spans, self.lengths, strict=True)
         ]
         if any(map(any, beyond)):
-            values = np.pad(values, [*beyond, *[(0, 0)] * (values.ndim - axes)], mode=MODES[window.padding])
+            values = np.pad(values, [*beyond, *[(0, 0)] * (values.ndim - axes)], mode=MODES[window.pad])
         # What is mirrored may lie before the first row, and then so do the values.
         begins = [
             begin - near.start + pad[0] for (begin, _), near, pad in zip(spans, self.reached, beyond, strict=True)

@@ -44,7 +44,7 @@ class Handoff(Generic[T]):
         Raises:
             WorkerError: If the file holds another one by now, or this process has other versions than the driver.
         """
-        connections.adopt(dict(self.options))
+        connections.configure(self.options)
         known = _loaded.get((self.path, self.digest))
         if known is not None:
             return cast(T, known)

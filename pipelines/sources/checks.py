@@ -15,7 +15,7 @@ import numpy as np
 
 from pipelines.config.schema import LABEL_NAMES, SPLIT_DIRECTORIES, DatasetConfig, setting_of
 from pipelines.config.window import Cut
-from pipelines.errors import Problem
+from pipelines.errors import Problem, some_of
 from pipelines.sources.formats import format_of, is_table, stem, suffix_of
 from pipelines.sources.formats.dtypes import Leaf, leaves, record_text
 from pipelines.sources.formats.protocol import Member
@@ -23,6 +23,8 @@ from pipelines.sources.headers import FileHeaders
 from pipelines.sources.layout import Entry
 from pipelines.sources.parts import Source
 from pipelines.storage.directories import FileInfo
+
+SHOWN_NAMES = 8
 
 Kind = tuple[np.dtype[Any], str, tuple[int | None, ...]]
 """What all arrays of a feature have in common: dtype (of strings without their width), unit, and shape of a row."""
@@ -202,7 +204,7 @@ def _unfit(window: Cut, array: Located) -> str:
         return f"as many axes that count rows (row_axes) as patch.size has numbers, {len(window.sizes)}"
     margins = tuple(size // 2 for size in window.sizes)
     lengths = zip(array.source.shape[: array.row_axes], margins, strict=True)
-    if window.padding == "reflect" and any(0 < length <= margin for length, margin in lengths):
+    if window.pad == "reflect" and any(0 < length <= margin for length, margin in lengths):
         return f"more than {margins} rows along the axes that count them, to be mirrored (or pad: edge)"
     return ""
 
@@ -263,18 +265,12 @@ def check_parts(arrays: Iterable[Located], broken: Iterable[Entry]) -> list[Prob
     return [
         Problem(
             path="",
-            expected=f"a file of feature{'s'[: len(missing) > 1]} {_some(missing)} in part {part!r}",
-            found=f"{_some(sorted(set(paths[part])))} only",
+            expected=f"a file of feature{'s'[: len(missing) > 1]} {some_of(missing, SHOWN_NAMES)} in part {part!r}",
+            found=f"{some_of(sorted(set(paths[part])), SHOWN_NAMES)} only",
         )
         for part, own in sorted(parts.items())
         if (missing := sorted(names - own))
     ]
-
-
-def _some(names: Sequence[str], limit: int = 8) -> str:
-    """A list of names that does not grow without end."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def check_rows(arrays: Iterable[Located]) -> list[Problem]:
@@ -343,7 +339,7 @@ def check_class_tree(arrays: Sequence[Located], *, paired: bool) -> list[Problem
         f"an option that says whether a directory names a class ({image} {setting_of('label', '.source=directory')}) "
         f"or a feature ({feature} and so on)"
     )
-    some = _some(sorted(directory for directory in directories if directory), 3)
+    some = some_of(sorted(directory for directory in directories if directory), 3)
     found = f"{len(directories)} directories ({some}) of arrays of one dtype, as in {example.entry.path}"
     return [Problem(path="", expected=expected, found=found)]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from pipelines.errors import Problem
+from pipelines.errors import Problem, some_of
 from pipelines.sources.checks import Located
 from pipelines.sources.formats import is_table, stem
 from pipelines.sources.formats.tabular import Columns, read_table
@@ -158,14 +158,10 @@ def _by_name(array: Located, files_below: Sequence[Entry], named: Named) -> Rang
     rows = named.rows
     without = [entry.path for entry in files_below if entry.path not in rows]
     if without:
-        return array.problem(f"a row whose {named.column!r} names each file", f"none for {_some(without)}")
+        return array.problem(f"a row whose {named.column!r} names each file", f"none for {some_of(without, 3)}")
     if named.others:
-        return array.problem(f"a file for each {named.column!r}", f"none for {_some(named.others)}")
+        return array.problem(f"a file for each {named.column!r}", f"none for {some_of(named.others, 3)}")
     return {entry.part: (rows[entry.path], 1) for entry in files_below}
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(map(str, names[:3])) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
+
+encode = json.JSONEncoder(sort_keys=True).encode
+"""Text for digests; `json.dumps` makes an encoder for each call with options."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,12 +11,9 @@ from typing import Any
 from loaders.format.manifest import ManifestError
 from loaders.format.spec import FeatureSpec
 from pipelines.errors import Problem
-from pipelines.sources.parts import Part
+from pipelines.sources.parts import Part, encode
 from pipelines.sources.table import SourceTable
 from pipelines.storage import files
-
-_encode = json.JSONEncoder(sort_keys=True).encode
-"""`json.dumps` makes an encoder for each call with options."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +34,7 @@ class PartRecord:
     def of(cls, part: Part) -> PartRecord:
         """The record of a part."""
         sources = {feature: source.to_json() for feature, source in part.sources.items()}
-        text = _encode([part.name, part.split, part.directory, part.rows, sources])
+        text = encode([part.name, part.split, part.directory, part.rows, sources])
         digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         return cls(name=part.name, rows=part.rows, fingerprint=digest)
 

@@ -6,9 +6,9 @@ import collections
 import dataclasses
 import functools
 import hashlib
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -35,13 +35,10 @@ from pipelines.sources.layout import Entry, arrange, check_names, find_splits
 from pipelines.sources.listing import list_sources
 from pipelines.sources.packed import PackedParts
 from pipelines.sources.pairing import share
-from pipelines.sources.parts import Part
+from pipelines.sources.parts import Part, encode
 from pipelines.sources.recognise import Found, propose
 from pipelines.storage import files
 from pipelines.storage.directories import FileInfo
-
-_encode = json.JSONEncoder(sort_keys=True).encode
-"""`json.dumps` makes an encoder for each call with options."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,7 +138,7 @@ class SourceTable:
         for part in self.parts:
             sources = {name: source.to_json() for name, source in part.sources.items()}
             for digest in (with_times, without):
-                line = _encode([part.name, part.split, part.rows, sources])
+                line = encode([part.name, part.split, part.rows, sources])
                 digest.update(line.encode() + b"\n")
                 for source in sources.values():
                     source.pop("modified", None)
@@ -340,15 +337,13 @@ def _table(root: str, found: _Aligned, *, skipped: Iterable[Problem]) -> SourceT
     table = [_part(name, own, by_directory=by_directory, classes=classes) for name, own in sorted(parts.items())]
     return SourceTable(
         root=files.absolute(root),
-        features=tuple(sorted([_feature(name, own, found) for name, own in features.items()] + made, key=_name)),
+        features=tuple(
+            sorted([_feature(name, own, found) for name, own in features.items()] + made, key=attrgetter("name"))
+        ),
         parts=tuple(table),
         directories=tuple(sorted({part.directory for part in table if part.directory is not None})),
         skipped=tuple(skipped),
     )
-
-
-def _name(feature: Feature) -> str:
-    return feature.name
 
 
 def _feature(name: str, arrays: Sequence[Located], found: _Aligned) -> Feature:

@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import pickle
 import secrets
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -16,7 +15,8 @@ import apache_beam as beam
 
 from pipelines.errors import WorkerError
 from pipelines.sources.headers import Chunk, FileHeaders, HeaderReader, read_headers, read_here
-from pipelines.storage import connections, directories, files
+from pipelines.storage import connections, files
+from pipelines.storage.temporary import shared_directory
 
 MIN_FILES = 10_000
 """For fewer files a job that reads their headers takes longer to start than they take to read."""
@@ -40,9 +40,8 @@ def _read(pipeline: Pipeline, temporary: str, root: str, chunks: Sequence[Chunk]
         return
     # Others may be able to write to the directory, and a pickle is a program: only those of the workers are read.
     key = secrets.token_bytes(hashlib.sha256().digest_size)
-    directory = files.join(temporary, f"npyflow-headers-{uuid.uuid4().hex}")
-    paths = [files.join(directory, f"{number:08d}.headers") for number in range(len(chunks))]
-    try:
+    with shared_directory("headers", temporary) as directory:
+        paths = [files.join(directory, f"{number:08d}.headers") for number in range(len(chunks))]
         with pipeline() as running:
             _: Any = (
                 running
@@ -52,13 +51,11 @@ def _read(pipeline: Pipeline, temporary: str, root: str, chunks: Sequence[Chunk]
             )
         for path in paths:
             yield pickle.loads(_unsign(files.read_bytes(path), key, path))
-    finally:
-        directories.remove_tree(directory)
 
 
 def write_headers(chunk: tuple[str, Chunk], root: str, options: Mapping[str, Any], key: bytes) -> None:
     """Reads the headers of a chunk of files and writes them, signed, to a file, whose path comes with them."""
-    connections.adopt(options)
+    connections.configure(options)
     path, paths_with_sizes = chunk
     data = pickle.dumps(read_headers(root, paths_with_sizes))
     files.write_bytes(path, _signature(data, key) + data)

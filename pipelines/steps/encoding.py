@@ -25,7 +25,6 @@ class Vocabulary(Step):
     """
 
     key = "vocabulary"
-    inputs = frozenset({"int64", "string"})
     constants = ("keys", "ids")
     integers = frozenset(constants)
     size: Count | None = None
@@ -64,7 +63,6 @@ class OneHot(Step):
     """A vector that is 1 at the number of a class and 0 elsewhere; everywhere for a number outside."""
 
     key = "one_hot"
-    inputs = frozenset({"int64"})
     classes: Count
 
     def output(self, value: Value) -> Value:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pydantic
 from pydantic import ConfigDict
 
-from loaders.format.steps import STEPS, TINY
+from loaders.format.steps import STEPS, TAKEN_AS_THEY_ARE, TINY
 from pipelines.statistics.estimators import Estimator
 from pipelines.statistics.quantiles import Quantiles
 from pipelines.statistics.summary import ColumnMoments, Over, broadcast_shape, statistics_shape
@@ -71,9 +71,6 @@ class Step(pydantic.BaseModel):
     key: ClassVar[str]
     """What the step is called in a configuration."""
 
-    inputs: ClassVar[frozenset[str]] = frozenset({"float64"})
-    """The dtypes that it takes; `float64` is any real number."""
-
     constants: ClassVar[tuple[str, ...]] = ()
     """The names of the constants that its graph takes."""
 
@@ -103,6 +100,11 @@ class Step(pydantic.BaseModel):
         if not said:
             return None
         return next(iter(said.values())) if len(type(self).model_fields) == 1 else said
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """The dtypes that it takes; `float64` is any real number."""
+        return TAKEN_AS_THEY_ARE.get(self.key, frozenset({"float64"}))
 
     def takes(self, dtype: str) -> bool:
         """Whether it takes values of a dtype."""
@@ -148,7 +150,7 @@ class Step(pydantic.BaseModel):
 
     def cast(self, x: tf.Tensor) -> tf.Tensor:
         """Values as it takes them: integers as they are where it takes those, other numbers as float64."""
-        return tf.cast(x, tf.float64) if "float64" in self.inputs else x
+        return x if self.key in TAKEN_AS_THEY_ARE else tf.cast(x, tf.float64)
 
     def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
         """The graph.

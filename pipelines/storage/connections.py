@@ -90,13 +90,8 @@ def configure(options: StorageOptions) -> None:
 
 
 def shared() -> StorageOptions:
-    """The options of file systems that were given to this process, for those that work for it: `adopt` takes them."""
+    """What `configure` was given in this process, and is to be in those that work for it: what travels has it along."""
     return _options
-
-
-def adopt(given: StorageOptions) -> None:
-    """Lets a worker reach file systems as the program does that it works for: what travels has `shared` with it."""
-    configure(given)
 
 
 def refuse_replaced(arguments: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ import errno
 import io
 import os
 import uuid
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, cast
 
 from pipelines import counters
 from pipelines.errors import naming_file
@@ -68,25 +68,15 @@ def open_input(path: str, *, size: int | None = None) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(RemoteFile(path, size=size), FIRST_AHEAD_BYTES))
 
 
-class _SyncedFile:
+class _SyncedFile(io.BufferedWriter):
     """A local file that is being written, and is on the disk when it is closed."""
-
-    def __init__(self, path: str) -> None:
-        self._file = open(path, "wb")  # noqa: SIM115 - `close` closes it
-        self.write = self._file.write
 
     def close(self) -> None:
         """Ends the writing."""
-        if not self._file.closed:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self.close() if kind is None else self._file.close()
+        if not self.closed:
+            self.flush()
+            os.fsync(self.fileno())
+        super().close()
 
 
 def create(path: str, *, synced: bool = False) -> Writer:
@@ -96,7 +86,7 @@ def create(path: str, *, synced: bool = False) -> Writer:
     """
     if is_local(path):
         make_directory(os.path.dirname(path) or ".")
-        return _SyncedFile(path) if synced else open(path, "wb")
+        return _SyncedFile(io.FileIO(path, "wb")) if synced else open(path, "wb")
     return RemoteWriter(path)
 
 

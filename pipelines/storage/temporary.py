@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from filelock import FileLock, Timeout
+
+from pipelines.storage import directories, files
 
 PREFIX = "npyflow-"
 
@@ -35,6 +38,20 @@ def temporary_directory(purpose: str) -> Iterator[str]:
         finally:
             for each in (hidden, directory):
                 shutil.rmtree(each, ignore_errors=True)
+
+
+@contextmanager
+def shared_directory(purpose: str, above: str | None) -> Iterator[str]:
+    """A directory that goes when the context is left, below one that workers elsewhere share; else of this machine."""
+    if above is None:
+        with temporary_directory(purpose) as directory:
+            yield directory
+        return
+    directory = files.join(above, f"{PREFIX}{purpose}-{uuid.uuid4().hex}")
+    try:
+        yield directory
+    finally:
+        directories.remove_tree(directory)
 
 
 def _clear_up(above: str) -> None:

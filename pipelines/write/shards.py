@@ -155,8 +155,10 @@ def write_rows(
 
 def find_finished(task: Task, plan: Plan, output: Output, *, digest: str = "") -> Written | None:
     """What the record of a task says that was finished with the same rows; None where there is none."""
-    finished = _finished(output.task_record(task), output)
+    finished = read_record(output.task_record(task))
     if finished is None or finished.digest != digest:
+        return None
+    if not all(_is_whole(output, shard) for shard in finished.shards.values()):
         return None
     _advance(finished, plan)
     finished.count("found_")
@@ -168,16 +170,8 @@ def _advance(written: Written, plan: Plan) -> None:
     counters.advance(STAGE, rows=written.rows, size=written.rows * plan.table.row_bytes)
 
 
-def _finished(record: str, output: Output) -> Written | None:
-    """What a record says, where all shards that it lists are still there, byte for byte."""
-    written = read_record(record)
-    if written is None:
-        return None
-    return written if all(_is_whole(output, shard) for shard in written.shards.values()) else None
-
-
 def _is_whole(output: Output, shard: Shard) -> bool:
-    """Whether a shard is there; an object store, which keeps all of an object or nothing, is asked for its size."""
+    """Whether a shard is there, byte for byte; a store that keeps all of an object or nothing is asked for its size."""
     path = output.path(shard.file)
     if files.writes_whole(path):
         return files.exists(path) and files.size(path) == shard.bytes

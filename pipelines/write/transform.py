@@ -15,6 +15,7 @@ from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
 from pipelines.errors import DataError
 from pipelines.reading import missing
 from pipelines.reading.batches import Columns, Ragged, values_of, with_values
+from pipelines.steps.lazy import tf
 from pipelines.storage import directories, files
 from pipelines.storage.temporary import temporary_directory
 
@@ -30,8 +31,6 @@ def load_transform(directory: str) -> Any:
 
 @functools.lru_cache(maxsize=2)
 def _load(directory: str, fingerprint: bytes) -> Any:
-    import tensorflow as tf
-
     model = files.join(directory, "transform_fn")
     if files.is_local(directory):
         return tf.saved_model.load(model)
@@ -108,8 +107,6 @@ def run_graph(transform: Any, config: ResolvedConfig, columns: Columns) -> Colum
 
 
 def _call(transform: Any, config: ResolvedConfig, columns: Columns) -> dict[str, npt.NDArray[Any]]:
-    import tensorflow as tf
-
     try:
         outputs = transform.transform_fn(graph_inputs(config, columns))
     except tf.errors.OpError as error:
@@ -121,15 +118,11 @@ def _call(transform: Any, config: ResolvedConfig, columns: Columns) -> dict[str,
 
 def graph_inputs(config: ResolvedConfig, columns: Columns) -> dict[str, Any]:
     """Raw columns as the tensors that the graph takes, on the CPU."""
-    import tensorflow as tf
-
     with tf.device("/cpu:0"):
         return {feature.name: _as_tensor(feature, columns[feature.name]) for feature in config.graph_features}
 
 
 def _as_tensor(feature: ResolvedFeature, column: npt.NDArray[Any] | Ragged) -> Any:
-    import tensorflow as tf
-
     values = values_of(column)
     if feature.source_dtype == "string":
         return tf.constant(values, tf.string, values.shape)

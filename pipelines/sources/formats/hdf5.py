@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pipelines.sources.formats import sliced
 from pipelines.sources.formats.protocol import Format, FormatError, Member, naming_container
 from pipelines.sources.formats.selection import Selection
-from pipelines.sources.formats.unchanged import check_size, check_status
+from pipelines.sources.formats.unchanged import check_local, check_size
 from pipelines.storage import files
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ class Hdf5(Format):
 
     named = True
 
-    def __init__(self, suffix: str) -> None:
-        self.suffix = suffix  # type: ignore[misc]  # of one class for several suffixes
-
     def members(self, path: str, *, size: int) -> Sequence[Member]:
         """Reads the headers of all data sets; see `Format`."""
         with _opened(path) as (file, found_size):
@@ -44,8 +41,7 @@ class Hdf5(Format):
     def read(self, path: str, selections: Sequence[Selection]) -> None:
         """Reads rows of data sets; see `Format`."""
         source = selections[0].source
-        if files.is_local(path):
-            check_status(os.stat(path), path, source)
+        check_local(path, source)
         with naming_container(path), _opened(path) as (file, size):
             check_size(size, path, source)
             for selection in selections:

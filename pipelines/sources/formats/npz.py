@@ -29,7 +29,7 @@ from pipelines.sources.formats.npy import Npy, read_header
 from pipelines.sources.formats.protocol import Format, FormatError, Header, Member, naming_container
 from pipelines.sources.formats.requests import Remote, Request, fulfil, join_requests
 from pipelines.sources.formats.selection import Selection
-from pipelines.sources.formats.unchanged import check_size, check_status
+from pipelines.sources.formats.unchanged import check_local, check_size, check_status
 from pipelines.sources.parts import Source
 from pipelines.storage import files
 from pipelines.storage.remote import Piece
@@ -145,8 +145,7 @@ def _check_stored(path: str, source: Source, size: int) -> None:
 def _read_compressed(path: str, selection: Selection) -> None:
     """Reads on in a stream that another read has left open, or in a new one."""
     source = selection.source
-    if files.is_local(path):
-        check_status(os.stat(path), path, source)
+    check_local(path, source)
     key = (path, source.member, source.size, source.modified)
     stream = streams.take(key)
     if stream is None:

@@ -96,9 +96,13 @@ class Format(abc.ABC):
         directory: Whether a container is a directory, all files of which belong to it.
     """
 
-    suffix: ClassVar[str]
+    suffix: str
     named: ClassVar[bool] = False
     directory: ClassVar[bool] = False
+
+    def __init__(self, suffix: str = "") -> None:
+        """Takes the suffix of one of several kinds of paths that a class is for."""
+        self.suffix = suffix or self.suffix
 
     @abc.abstractmethod
     def members(self, path: str, *, size: int) -> Sequence[Member]:

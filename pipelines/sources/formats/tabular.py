@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pipelines.sources.formats.protocol import Format, FormatError, Header, Member, naming_container
 from pipelines.sources.formats.selection import Selection
-from pipelines.sources.formats.unchanged import check_status
+from pipelines.sources.formats.unchanged import check_local
 from pipelines.storage import files
 
 Columns = Mapping[str, npt.NDArray[Any] | FormatError]
@@ -24,9 +24,6 @@ class Tabular(Format):
     """A table, which is read whole and remembered: it is small beside the files that it is about."""
 
     named = True
-
-    def __init__(self, suffix: str) -> None:
-        self.suffix = suffix  # type: ignore[misc]  # of one class for several suffixes
 
     def members(self, path: str, *, size: int) -> Sequence[Member]:
         """Reads the columns; see `Format`."""
@@ -39,8 +36,7 @@ class Tabular(Format):
     def read(self, path: str, selections: Sequence[Selection]) -> None:
         """Reads rows of columns; see `Format`."""
         source = selections[0].source
-        if files.is_local(path):
-            check_status(os.stat(path), path, source)
+        check_local(path, source)
         with naming_container(path):
             columns = read_table(path, source.size, source.modified)
         for selection in selections:

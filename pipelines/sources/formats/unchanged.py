@@ -7,6 +7,7 @@ import os
 
 from pipelines.errors import DataError, Problem
 from pipelines.sources.parts import Source
+from pipelines.storage import files
 
 
 def check_size(size: int, path: str, source: Source) -> None:
@@ -30,6 +31,12 @@ def check_status(status: os.stat_result, path: str, source: Source) -> None:
     if status.st_mtime != source.modified:
         expected = f"a file last changed at {_show_time(source.modified)}, as when the sources were checked"
         raise DataError(str(Problem(path=path, expected=expected, found=_show_time(status.st_mtime))))
+
+
+def check_local(path: str, source: Source) -> None:
+    """Does what `check_status` does, if a container is local: of others only the size is known."""
+    if files.is_local(path):
+        check_status(os.stat(path), path, source)
 
 
 def _show_time(seconds: float) -> str:

@@ -195,7 +195,7 @@ def test_buckets_keep_every_row_and_equal_hashes_together(tmp_path):
     hashes = generator.integers(0, 2**64, (rows, 2), dtype=np.uint64)[generator.integers(0, rows, rows)]
     buckets = Buckets(str(tmp_path), rows)
     for start in range(0, rows, 100_000):
-        buckets.add(hashes[start : start + 100_000], start)
+        buckets.add(hashes[start : start + 100_000])
     seen, owners, largest = [], [], 0
     for number, entries in enumerate(buckets.read()):
         np.testing.assert_array_equal(entries["first"], hashes[entries["row"], 0])
