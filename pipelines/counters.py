@@ -114,8 +114,8 @@ def take(result: Any) -> None:
         found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
     except (AttributeError, NotImplementedError, ValueError):
         return
-    for each in found:
-        advance(each.key.metric.name, rows=each.result or 0, size=0)
+    for counter in found:
+        advance(counter.key.metric.name, rows=counter.result or 0, size=0)
 
 
 def count_read(stage: str, *, rows: int, size: int) -> None:

@@ -24,9 +24,7 @@ def plain(text: str, *, keep: str = "\n") -> str:
     """Text that a terminal only shows: control characters and the like, which file names may have, as escapes."""
     if text.isprintable():
         return text
-    return "".join(
-        each if each.isprintable() or each in keep else each.encode("unicode_escape").decode() for each in text
-    )
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 def suggest(found: object, known: Iterable[str]) -> str:

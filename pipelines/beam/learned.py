@@ -36,14 +36,14 @@ class Learned:
     def of(cls, config: ResolvedConfig, directory: str, written: Mapping[str, bytes]) -> Learned:
         """What lies in a local directory, and files of tf.transform's output that were written elsewhere."""
         root = pathlib.Path(directory)
-        kept = {names.TRANSFORM, "statistics"}
+        folders = {names.TRANSFORM, "statistics"}
         found = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
-        own = {name: path.read_bytes() for name, path in found.items() if name.split("/")[0] in kept}
+        own = {name: path.read_bytes() for name, path in found.items() if name.split("/")[0] in folders}
         return cls(config=config, files=own | {_TRANSFORM + name: data for name, data in written.items()})
 
     def load(self) -> Any:
         """The SavedModel, which a process loads once; None where nothing is transformed."""
-        return _load(_Model(self)) if self.config.has_transform else None
+        return _load(self) if self.config.has_transform else None
 
     def put(self, output: Output) -> None:
         """Writes the files to where publishing looks for them."""
@@ -60,24 +60,17 @@ class Learned:
             digest.update(f"{name} {len(data)}\n".encode() + data)
         return digest.hexdigest()
 
-
-class _Model:
-    """A key for the models that a process has loaded: equal where the files are."""
-
-    def __init__(self, learned: Learned) -> None:
-        self.learned = learned
-
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Model) and self.learned.digest == other.learned.digest
+        return isinstance(other, Learned) and self.digest == other.digest
 
     def __hash__(self) -> int:
-        return hash(self.learned.digest)
+        return hash(self.digest)
 
 
 @functools.lru_cache(maxsize=2)
-def _load(model: _Model) -> Any:
+def _load(learned: Learned) -> Any:
     with temporary_directory("transform") as directory:
-        for name, data in model.learned.files.items():
+        for name, data in learned.files.items():
             path = pathlib.Path(directory, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)

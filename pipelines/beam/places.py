@@ -55,8 +55,7 @@ def are_training(plan: Plan, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.b
     """Which rows of its sources, known by their numbers among all, a build learns from; errors are of `by_source`."""
     spans = _spans(plan, numbers)
     parts = np.repeat([span.part for span in spans], [span.rows for span in spans])
-    group = next(group for group in plan.groups if plan.training_split in group.splits)
-    return np.asarray((assign(plan, spans) == plan.training_index) & np.isin(parts, group.parts))
+    return np.asarray((assign(plan, spans) == plan.training_index) & np.isin(parts, plan.training_group.parts))
 
 
 def _spans(plan: Plan, numbers: npt.NDArray[np.int64]) -> list[Span]:

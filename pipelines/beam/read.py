@@ -131,8 +131,8 @@ class ReadNpy(beam.PTransform):  # type: ignore[misc]
         read = _ReadUnits(
             self.table, self._features, units, unit_bytes=round(unit_rows * row_bytes), batch_rows=batch_rows
         )
-        spread = pipeline | "ListRuns" >> beam.Create(runs)  # which shuffles them, so that all workers have some
-        batches = spread | "Read" >> beam.ParDo(read).with_output_types(Batch)
+        listed = pipeline | "ListRuns" >> beam.Create(runs)  # which shuffles them, so that all workers have some
+        batches = listed | "Read" >> beam.ParDo(read).with_output_types(Batch)
         batches.element_type = Batch  # also where Beam infers no types: else it measures each batch by pickling it
         if self._form == "arrow":
             to_arrow = beam.Map(forms.to_record_batch, self.schema)

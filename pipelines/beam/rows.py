@@ -124,7 +124,7 @@ def stack(rows: Sequence[tuple[Any, Mapping[str, Any]]], features: Sequence[Feat
 
 
 def _keys(keys: Sequence[Any]) -> npt.NDArray[Any]:
-    kinds = {type(each) for each in keys}
+    kinds = {type(value) for value in keys}
     found = np.array(keys)
     if found.dtype.kind not in "biuSU" or (len(kinds) > 1 and found.dtype.kind in "SU"):
         raise DataError(f"rows: expected keys that are all integers, text or bytes; found {keys[0]!r}")
@@ -136,7 +136,7 @@ def _column(values: Sequence[Any], feature: Feature) -> npt.NDArray[Any] | Ragge
     try:
         if feature.ragged:
             steps = [np.asarray(value, feature.dtype).reshape(-1, *feature.inner_shape) for value in values]
-            lengths = np.array([len(each) for each in steps], np.int64)
+            lengths = np.array([len(value) for value in steps], np.int64)
             return Ragged(values=np.concatenate(steps), lengths=lengths)
         return np.array(values) if strings else np.array(values, feature.dtype)
     except (TypeError, ValueError, OverflowError) as error:
@@ -184,7 +184,7 @@ def _plain(values: Any) -> npt.NDArray[Any]:
     """An array; of strings in any form, as bytes."""
     found = np.asarray(values)
     if found.dtype == object:
-        found = np.array([each.encode() if isinstance(each, str) else each for each in found.reshape(-1)]).reshape(
+        found = np.array([value.encode() if isinstance(value, str) else value for value in found.reshape(-1)]).reshape(
             found.shape
         )
     return encode_text(found) if found.dtype.kind == "U" else found

@@ -111,9 +111,9 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
 
 def _kept_until_the_end() -> str:
     """A directory of this machine that goes with this process: nothing else tells when a pipeline has run."""
-    kept = contextlib.ExitStack()
-    atexit.register(kept.close)
-    return kept.enter_context(temporary_directory("analysis"))
+    until_the_end = contextlib.ExitStack()
+    atexit.register(until_the_end.close)
+    return until_the_end.enter_context(temporary_directory("analysis"))
 
 
 def training_rows(batch: Columns, key: str, plan: Plan) -> Iterator[Columns]:
@@ -193,11 +193,7 @@ class Transform(beam.PTransform):  # type: ignore[misc]
     """
 
     def __init__(self, learned: beam.PCollection[Learned]) -> None:
-        """Says what is applied.
-
-        Args:
-            learned: What `Analyze` gave.
-        """
+        """Says what is applied, `learned` by `Analyze`."""
         super().__init__()
         self._learned = learned
 

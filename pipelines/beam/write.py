@@ -233,7 +233,7 @@ def measure(batch: Columns, rows: Rows) -> list[int]:
 
 
 def _add(sizes: Iterable[list[int]]) -> list[int]:
-    return [sum(each) for each in zip(*sizes, strict=True)]
+    return list(map(sum, zip(*sizes, strict=True)))
 
 
 def plan_rows(sizes: list[int], rows: Rows) -> Plan:
@@ -247,17 +247,14 @@ def plan_rows(sizes: list[int], rows: Rows) -> Plan:
     if not sizes:
         raise DataError("rows: expected at least one; found none")
     count, *sizes = sizes
+    varies = [feature.ragged or feature.dtype.kind == "S" for feature in rows.features]
     features = tuple(
-        dataclasses.replace(feature, average_bytes=size / count if _varies(feature) else None)
-        for feature, size in zip(rows.features, sizes, strict=True)
+        dataclasses.replace(feature, average_bytes=size / count if vary else None)
+        for feature, size, vary in zip(rows.features, sizes, varies, strict=True)
     )
     part = Part(name=PART, rows=count, sources={}, split=None)
     table = SourceTable(root="", features=features, parts=(part,))
     return make_plan(table, resolve_config(rows.config, table))
-
-
-def _varies(feature: Feature) -> bool:
-    return feature.ragged or feature.dtype.kind == "S"
 
 
 def _prepare(plan: Plan, output: Output, *, overwrite: bool) -> Handoff[Plan]:
@@ -284,8 +281,8 @@ def place(batch: Columns, is_source: bool, key: str, ready: Handoff[Plan]) -> It
     in_order = np.argsort(places.task, kind="stable")
     numbers, starts = np.unique(places.task[in_order], return_index=True)
     for number, rows in zip(numbers.tolist(), np.split(in_order, starts[1:]), strict=True):
-        own = [each[rows] for each in (places.split, places.order, places.tie)]
-        yield number, pickle.dumps((take(columns, rows), *own), protocol=5)
+        found = (take(columns, rows), places.split[rows], places.order[rows], places.tie[rows])
+        yield number, pickle.dumps(found, protocol=5)
 
 
 def write_shards(
@@ -352,10 +349,9 @@ def _publish(
         finish(output)
         return output.manifest
     plan = ready.load()
-    written = [each for each, _ in found]
-    dropped = plan.table.rows - sum(each.rows - each.dropped for each in written)
-    kept = [dataclasses.replace(each, dropped=0) for each in written]
-    write_shard_list([*kept, Written(shards={}, dropped=dropped)], output)
+    written = [dataclasses.replace(task, dropped=0) for task, _ in found]
+    dropped = plan.table.rows - sum(task.rows for task in written)
+    write_shard_list([*written, Written(shards={}, dropped=dropped)], output)
     if learned is not None:
         learned.put(output)
     else:

@@ -63,7 +63,7 @@ def describe(found: bench.Bench) -> list[Block]:
             return said
     if not found.advice:
         return [*said, "\nNothing that was tried makes it faster"]
-    advice = (f"{each.factor:6.2f} times: {each.change}" for each in found.advice)
+    advice = (f"{tried.factor:6.2f} times: {tried.change}" for tried in found.advice)
     return [*said, "\nWhat makes it faster, each measured alone:\n", *advice]
 
 

@@ -80,5 +80,5 @@ def _describe_shuffle(found: Found, title: str) -> list[Block]:
         "\nChi-square is how unevenly the batches have the classes, and p how many of all permutations of the rows "
         "have them as unevenly.\n"
     )
-    mixed = "Batches have their classes as those of a true permutation have"
-    return [Table(columns=columns, rows=tuple(rows), title=title), about, *(worse or [mixed])]
+    alike = "Batches have their classes as those of a true permutation have"
+    return [Table(columns=columns, rows=tuple(rows), title=title), about, *(worse or [alike])]

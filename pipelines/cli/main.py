@@ -9,14 +9,7 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line.
-
-    Args:
-        arguments: The arguments without the program's name; those of this process where None.
-
-    Returns:
-        The exit code, as the epilog of `--help` lists them.
-    """
+    """Runs the command line; the exit code is as the epilog of `--help` lists them."""
     try:
         from pipelines.cli.command import run  # here, as that takes a good part of a second
 

@@ -32,11 +32,7 @@ def quiet_work(*, debug: bool) -> Iterator[None]:
 def long_work(console: Console, beam_options: Sequence[str], *, debug: bool, output: str = "") -> Iterator[None]:
     """Makes Ctrl-C end what is run inside the context at once; hides what libraries and local workers write.
 
-    Args:
-        console: Where progress is shown.
-        beam_options: Options of Beam: where the work is done.
-        debug: Whether nothing is hidden.
-        output: The directory that is written to, if one is.
+    Nothing is hidden to `debug`. Where an `output` is written to, a message says whether the same command goes on.
     """
     with ExitStack() as stack:
         stack.enter_context(stopping_at_once(console.show_cursor, output))

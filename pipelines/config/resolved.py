@@ -197,7 +197,7 @@ class Custom:
 
 def declared(features: Iterable[ResolvedFeature], custom: Custom | None) -> tuple[ResolvedFeature, ...]:
     """The features that the configuration makes: all; beside a function those with steps, and those it cannot take."""
-    return tuple(each for each in features if custom is None or each.has_steps or not each.takes_part)
+    return tuple(feature for feature in features if custom is None or feature.has_steps or not feature.takes_part)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

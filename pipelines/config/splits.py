@@ -310,7 +310,7 @@ def _ticks(key: str, text: str, unit: str) -> int:
     except OverflowError:
         date = np.datetime64("NaT")
     # NumPy wraps around where the unit does not reach that far.
-    years = [int(each.astype("datetime64[Y]").astype(np.int64)) for each in (date, exact)]
+    years = [int(day.astype("datetime64[Y]").astype(np.int64)) for day in (date, exact)]
     if abs(years[0] - years[1]) > 1:
         raise ConfigError(f"{key}: expected a date that {unit} can hold; found {text}")
     return int(date.astype(np.int64)) + bool(date.astype(exact.dtype) < exact)

@@ -58,8 +58,8 @@ class Cut(pydantic.BaseModel):
         """How many places there are along each axis of an array: together they are its rows, in C order."""
         if self.pad != "none":
             return tuple(-(-length // stride) for length, stride in zip(lengths, self.strides, strict=True))
-        each = zip(lengths, self.sizes, self.strides, strict=True)
-        return tuple(max((length - size) // stride + 1, 0) for length, size, stride in each)
+        axes = zip(lengths, self.sizes, self.strides, strict=True)
+        return tuple(max((length - size) // stride + 1, 0) for length, size, stride in axes)
 
     def span(self, axis: int, first: Index, last: Index) -> tuple[Index, Index]:
         """The first and the last index of the boxes at two places and between; it may lie beyond the edges."""

@@ -137,7 +137,7 @@ def seconds(plan: Plan, calibration: Calibration, *, workers: int, forked: bool)
     """
     ranges = max(len(plan.training_units.runs()), 1)
     passes = [plan.training_units.rows * speed for speed in calibration.rounds]
-    shared = [each / min(workers, ranges) for each in passes]
+    shared = [time / min(workers, ranges) for time in passes]
     if forked and workers > 1 and passes:
         shared[0] = max(passes[0] / min(workers - 1, ranges) - calibration.imports, 0.0)
     waves = -(-plan.task_count // workers) / plan.task_count

@@ -33,10 +33,7 @@ def find_sources(sources: Sources, root: str) -> str | Arrays:
 def read_config(config: Config, settings: Sequence[str] = (), *, sources: str | Arrays = "") -> DatasetConfig:
     """A configuration in any form, checked; for `sources` that are arrays, whose names are names of features.
 
-    Args:
-        config: The configuration.
-        settings: Changes of a file's keys, as in `load_config`.
-        sources: What it is for.
+    `settings` change keys of a file, as in `load_config`.
 
     Raises:
         ConfigError: If a file cannot be read, or a key or value is not allowed.

@@ -57,12 +57,6 @@ def as_function(config: ResolvedConfig) -> str:
     Values are float64 between the steps, as in a build. Only what moments tell after an imputation differs, in the last
     digits: a build computes it in closed form, and the function of the imputed rows.
 
-    Args:
-        config: The configuration, without a function of the user's own.
-
-    Returns:
-        Python, ending in a newline.
-
     Raises:
         ConfigError: If a step has no analyzer.
     """

@@ -52,12 +52,7 @@ def following(
 ) -> Iterator[counters.Counter]:
     """Shows the progress of a plan's stages inside the context, and gives what counts it.
 
-    Args:
-        progress: Where.
-        plan: The plan.
-        output: The directory that shards are written to, or None where none are.
-        analyzes: Whether there is a pass 1.
-        profiles: Whether there is a pass that profiles the rows.
+    They are pass 1, if the work `analyzes`, one that `profiles` the rows, and the writing of shards to an `output`.
     """
     rows, totals, passes = plan.table.rows, dict[str, int](), dict[str, int]()
     if analyzes:

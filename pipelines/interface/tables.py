@@ -61,8 +61,8 @@ def _of_directories(plan: Plan) -> list[Block]:
     if len(found) < 2 or any(feature.spec.role == "label" for feature in plan.config.features):
         return []
     option = setting_of("label", ".source=directory")
-    named = some_of(sorted(map(str, found)), SHOWN_NAMES)
-    return [f"\nThere is no label. If the directories {named} name classes: {option}"]
+    shown = some_of(sorted(map(str, found)), SHOWN_NAMES)
+    return [f"\nThere is no label. If the directories {shown} name classes: {option}"]
 
 
 def _origin(feature: Feature) -> str:
@@ -84,9 +84,9 @@ def of_steps(config: ResolvedConfig) -> list[Block]:
     if config.custom is not None:
         given = of_specs(config.given, title=f"The transform is {config.custom.place}, which gives")
         others = ", ".join(f.name for f in config.declared if not f.takes_part and f.stored)
-        kept = [f"\nStored as they are, as the function cannot take them: {others}"] if others else []
+        stored = [f"\nStored as they are, as the function cannot take them: {others}"] if others else []
         steps = [_of_features(config.transformed, title="Beside it, by steps")] if config.transformed else []
-        return [given, *steps, *kept, f"\n{_show_phases(config.custom)}"]
+        return [given, *steps, *stored, f"\n{_show_phases(config.custom)}"]
     why: dict[str, list[str]] = {}
     for f in config.features:
         why.setdefault(f.why, []).append(f.name)

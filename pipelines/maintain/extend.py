@@ -60,7 +60,7 @@ def _new_manifest(
     for name, data in staged.items():
         described[name] = describe_file(name, data)
     root, parts = plan.table.root, plan.table.parts
-    mended = {files.absolute(files.locate(root, each.path)) for part in parts for each in part.sources.values()}
+    mended = {files.absolute(files.locate(root, source.path)) for part in parts for source in part.sources.values()}
     skipped = [problem for problem in before.skipped if files.absolute(problem["path"]) not in mended]
     skipped += [dataclasses.asdict(problem) for problem in plan.table.skipped]
     sources = f"{before.source_fingerprint} {plan.table.fingerprint(modified=False)}"

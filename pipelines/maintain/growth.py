@@ -69,12 +69,12 @@ def grow(plan: Plan, existing: Existing, added: Mapping[str, FeatureProfile], *,
         return Growth(files={}, drifts={})
     old = existing.read(MOMENTS)
     before = load_moments(old)
-    kept = any(file.file == TRANSFORM_MOMENTS for file in existing.manifest.files)
-    learned = load_moments(existing.read(TRANSFORM_MOMENTS)) if kept else before
+    apart = any(file.file == TRANSFORM_MOMENTS for file in existing.manifest.files)
+    learned = load_moments(existing.read(TRANSFORM_MOMENTS)) if apart else before
     new = {name: profile.moments for name, profile in added.items() if profile.moments is not None}
     total = {name: merge(moments, new[name]) for name, moments in before.items()}
     names = [f.name for f in plan.config.features if f.name in total and (f.transformed or plan.config.custom)]
-    drifts = {name: measure_drift(*(summarize(each[name]) for each in (learned, new, total))) for name in names}
+    drifts = {name: measure_drift(*(summarize(moments[name]) for moments in (learned, new, total))) for name in names}
     if existing.manifest.transform_from is not None:
         return Growth(files={}, drifts=drifts)
     features = {feature.name: feature for feature in plan.config.features}
@@ -86,7 +86,7 @@ def grow(plan: Plan, existing: Existing, added: Mapping[str, FeatureProfile], *,
         STATISTICS: TrainingStatistics(statistics=described, classes=classes).dump(),
         STATISTICS_PROTO: make_statistics(plan, described, rows=rows).SerializeToString(),
     }
-    return Growth(files=grown if kept else grown | {TRANSFORM_MOMENTS: old}, drifts=drifts)
+    return Growth(files=grown if apart else grown | {TRANSFORM_MOMENTS: old}, drifts=drifts)
 
 
 def measure_drift(learned: Statistics, added: Statistics, total: Statistics) -> FeatureDrift:

@@ -211,12 +211,12 @@ class _Search:
         """What was found in all buckets."""
         pairs = tuple(
             SharedRows(
-                splits=(self._splits[one], self._splits[other]),
-                distinct=int(self._pair_distinct[one, other]),
-                rows=(int(self._pair_rows[one, other]), int(self._pair_rows[other, one])),
+                splits=(self._splits[first], self._splits[second]),
+                distinct=int(self._pair_distinct[first, second]),
+                rows=(int(self._pair_rows[first, second]), int(self._pair_rows[second, first])),
             )
-            for one, other in itertools.combinations(range(len(self._splits)), 2)
-            if self._pair_distinct[one, other]
+            for first, second in itertools.combinations(range(len(self._splits)), 2)
+            if self._pair_distinct[first, second]
         )
         return Leaks(
             features=features,

@@ -111,7 +111,7 @@ class Measure:
     def to_json(self) -> dict[str, Any]:
         """This as JSON values; null where a number is infinite."""
         value = dataclasses.asdict(self) | {"exceeded": self.exceeded}
-        return {key: None if isinstance(each, float) and math.isinf(each) else each for key, each in value.items()}
+        return {key: None if isinstance(own, float) and math.isinf(own) else own for key, own in value.items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,7 +165,7 @@ class Validation(Result):
     def table(self) -> Table:
         """All measures."""
         columns = ("feature", "split", "reference", "kind", "value:", "certain:", "limit:", "exceeded", "detail")
-        rows = (tuple(getattr(each, column.rstrip(":")) for column in columns) for each in self.measures)
+        rows = (tuple(getattr(measure, column.rstrip(":")) for column in columns) for measure in self.measures)
         return Table(columns=columns, rows=tuple(rows))
 
 

@@ -61,17 +61,12 @@ def clear(output: Output, *, keep_state: bool = False) -> None:
 
 
 def commit(output: Output, manifest: Manifest, *, staged: Collection[str]) -> None:
-    """Makes the shards, and what is staged beside them, the data set that a manifest describes.
+    """Makes the shards, and what is staged beside them, the data set that a manifest describes, with all in its place.
 
     The new manifest takes the place of one that is there while the files beside the shards still lie where they were
     made, and lists them there: a data set is whole, the one before or the new one, at every moment.
 
     `finish` removes what is left then.
-
-    Args:
-        output: The directory.
-        manifest: With all files in their places.
-        staged: The names of those that are not.
     """
     if files.exists(output.manifest):
         _put_manifest(output, manifest.with_staged(staged))
@@ -127,9 +122,9 @@ def _remove_unlisted(output: Output, state: State, manifest: Manifest | None) ->
         files.remove(output.path(name))
     if manifest is None:
         files.remove(output.path(names.REPORT))
-    kept = {name.removeprefix(f"{names.TRANSFORM}/") for name in beside if name.startswith(f"{names.TRANSFORM}/")}
-    if not kept:
+    listed = {name.removeprefix(f"{names.TRANSFORM}/") for name in beside if name.startswith(f"{names.TRANSFORM}/")}
+    if not listed:
         directories.remove_tree(output.transform)
-    for file in directories.list_files(output.transform) if kept else ():
-        if file.path not in kept:
+    for file in directories.list_files(output.transform) if listed else ():
+        if file.path not in listed:
             files.remove(files.join(output.transform, file.path))

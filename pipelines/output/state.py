@@ -107,18 +107,13 @@ def write_description(output: Output, plan: Plan) -> None:
 def check(output: Output, plan: Plan, *, overwrite: bool, transform_from: str | None = None) -> Begin:
     """How a build into the directory, which need not exist, would begin. Nothing is changed.
 
-    Args:
-        output: The directory.
-        plan: What is to be built.
-        overwrite: Whether a data set or an unfinished build that is there may be removed.
-        transform_from: The fingerprint of the transform that is used, where none is learned.
-
     Returns:
         `resume` where an interrupted run of the same build is there, `finished` where only its clearing up is left,
         and `fresh` otherwise.
 
     Raises:
-        OutputError: If the directory holds something that may not be removed.
+        OutputError: If the directory holds something that may not be removed; `overwrite` allows a data set and an
+            unfinished build.
     """
     if files.absolute(output.root) == plan.table.root:
         raise OutputError(f"{output.root}: expected another directory than that of the sources")

@@ -105,7 +105,12 @@ class Plan:
     @property
     def training_index(self) -> int:
         """The number of the training split in its group."""
-        return self._training_group.splits.index(self.training_split)
+        return self.training_group.splits.index(self.training_split)
+
+    @property
+    def training_group(self) -> Group:
+        """The group that it is one of."""
+        return next(group for group in self.groups if self.training_split in group.splits)
 
     @property
     def specs(self) -> tuple[FeatureSpec, ...]:
@@ -189,10 +194,10 @@ class Plan:
             starts, members = self._block_starts[number], self._group_parts[number]
             mine = np.flatnonzero(np.isin(parts, members))
             blocks = starts[np.searchsorted(members, parts[mine])] + own[mine] // self._part_block_rows[parts[mine]]
-            each, of_row = np.unique(blocks, return_inverse=True)
+            dealt, of_row = np.unique(blocks, return_inverse=True)
             key = hashing.derive(self.config.seed, hashing.DEAL, number)
-            if len(each):
-                found[mine] = (first + hashing.unpermute(key, each, int(starts[-1])) % group.tasks)[of_row]
+            if len(dealt):
+                found[mine] = (first + hashing.unpermute(key, dealt, int(starts[-1])) % group.tasks)[of_row]
             first += group.tasks
         return found
 
@@ -223,10 +228,6 @@ class Plan:
     def _units(self, parts: Sequence[int]) -> Units:
         part_rows = self.table.part_rows[np.asarray(parts, np.int64)]
         return Units(parts=parts, part_rows=part_rows, unit_rows=self.analysis_rows)
-
-    @property
-    def _training_group(self) -> Group:
-        return next(group for group in self.groups if self.training_split in group.splits)
 
     def row_order(self, spans: Sequence[Span]) -> npt.NDArray[np.int64]:
         """The order of the rows of a task's blocks in its shards: the stable argsort of their hashes."""

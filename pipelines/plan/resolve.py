@@ -36,13 +36,9 @@ def training_of(splits: Iterable[str]) -> str:
 def resolve_config(
     config: DatasetConfig, table: SourceTable, *, learns: bool = True, custom: Custom | None = None
 ) -> ResolvedConfig:
-    """Makes every choice that the user left open.
+    """Makes every choice that the user left open, for sources; `custom` is what a function of the user's own gives.
 
-    Args:
-        config: What the user said.
-        table: The sources that it is for.
-        learns: Whether there have to be training rows; not where another data set's transform is used.
-        custom: What the user's function gives, where there is one.
+    There have to be training rows if it `learns`, and does not use another data set's transform.
 
     Raises:
         ConfigError: If what the user said does not fit the sources.
@@ -173,13 +169,7 @@ def _split_names(splits: str | Mapping[str, float] | Rule, table: SourceTable) -
 def check_training(
     training: str | None, splits: str | Mapping[str, float] | Rule, table: SourceTable, *, learns: bool
 ) -> None:
-    """Checks that it is said, or known by a name, from which split's rows the statistics come.
-
-    Args:
-        training: What the user said.
-        splits: `directory`, the fraction of each split, or a rule.
-        table: The sources.
-        learns: Whether there have to be training rows.
+    """Checks that it is said, or known by a name, from which split's rows the statistics come, if they are learned.
 
     Raises:
         ConfigError: If there is no such split, or nobody can know which it is.

@@ -31,10 +31,7 @@ from pipelines.storage import directories, files
 def publish(plan: Plan, output: Output, *, transform_from: str | None = None) -> Manifest:
     """Makes a data set of the shards, transform and statistics that have been written; the manifest comes last.
 
-    Args:
-        plan: The plan.
-        output: Where they have been written.
-        transform_from: The fingerprint of the data set whose transform and statistics these are, if another's.
+    Where the transform and the statistics are another data set's, `transform_from` is its fingerprint.
 
     Raises:
         PublishError: If a shard is missing, or rows were lost or doubled.

@@ -37,12 +37,9 @@ def make_files(manifest: Manifest) -> dict[str, bytes]:
 
 
 def describe(manifest: Manifest, splits: Mapping[str, tuple[str, Sequence[int]]], file_format: str) -> dict[str, bytes]:
-    """Both files by name.
+    """Both files by name, for data of a format as TensorFlow Datasets calls it.
 
-    Args:
-        manifest: Of the data set whose rows they are.
-        splits: For each split the pattern that gives its files, and how many rows each has.
-        file_format: What the files are, as TensorFlow Datasets calls it.
+    `splits` has for each split the pattern that gives its files, and how many rows each has.
     """
     kind = {"name": "npyflow", "version": VERSION, "fileFormat": file_format}
     described = [

@@ -16,11 +16,6 @@ from pipelines.sources.table import SourceTable
 def generate(table: SourceTable, feature: Feature, spans: Sequence[Span]) -> npt.NDArray[Any]:
     """Makes the values of some runs of rows, for a feature whose origin is not `files`.
 
-    Args:
-        table: The sources.
-        feature: The feature.
-        spans: The runs of rows.
-
     Returns:
         `[rows of all spans]`, of the feature's dtype: for `index` the rows' numbers in the table, from 0; for
         `directory` the number of the part's directory among all, sorted by name; or the constant.

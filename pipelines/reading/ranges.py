@@ -70,7 +70,7 @@ def read_files(root: str, wanted: Iterable[Wanted], *, checked: bool = False) ->
         if any(selection.source.start for selection in selections):  # of many parts, in an order of their own
             selections.sort(key=lambda selection: selection.start)
         known = format_of(path)
-        compared = [each for each in selections if checked and _is_compared(each)]
+        compared = [selection for selection in selections if checked and _is_compared(selection)]
         if files.is_local(path):
             known.check(path, compared)
             known.read(path, selections)

@@ -145,9 +145,9 @@ def by_values(plan: Plan, rule: Rule, columns: Columns) -> Splits:
     window = _feature(plan, rule).window
     if window is None:
         return _by_value(plan, rule, values)
-    each = values.reshape(-1, *values.shape[1 + len(window.shape) :])
-    numbers = _by_value(plan, rule, each).reshape(len(values), -1)
-    alike = hash_values(each, 0).reshape(numbers.shape) if isinstance(rule, GroupSplits) else numbers
+    steps = values.reshape(-1, *values.shape[1 + len(window.shape) :])
+    numbers = _by_value(plan, rule, steps).reshape(len(values), -1)
+    alike = hash_values(steps, 0).reshape(numbers.shape) if isinstance(rule, GroupSplits) else numbers
     return np.where((alike != alike[:, :1]).any(axis=1), np.minimum(numbers.min(axis=1), DROPPED), numbers[:, 0])
 
 

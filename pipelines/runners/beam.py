@@ -71,10 +71,7 @@ def check_runner(workers: int, beam_options: Sequence[str]) -> None:
 def run_pipeline(arguments: Sequence[str], *, output: str | None = None, errors: str | None = None) -> Iterator[Any]:
     """A Beam pipeline that runs when the context is left.
 
-    Args:
-        arguments: As in `pipeline_options`.
-        output: The directory that it writes to, by which a cluster's job is found again; None where it writes none.
-        errors: The directory where its functions record their errors; None where they do not.
+    By the directory that it writes to a cluster's job is found again; in `errors` its functions record theirs.
 
     Raises:
         ConfigError: As in `pipeline_options`.

@@ -132,11 +132,7 @@ class WorkerPool:
     """
 
     def __init__(self, shared: Any) -> None:
-        """Says what is shared.
-
-        Args:
-            shared: The second argument of every call. Forked processes have it without its being sent to them.
-        """
+        """Says what the second argument of every call is. Forked processes have it without its being sent to them."""
         self._shared = shared
         self._start = fork if can_fork() else spawn
         self._changed = threading.Condition()

@@ -19,15 +19,15 @@ def hidden_stderr() -> Iterator[None]:
     traceback of an error that the driver reports.
     """
     sys.stderr.flush()
-    kept = os.dup(2)
+    before = os.dup(2)
     with tempfile.TemporaryFile() as hidden:
         os.dup2(hidden.fileno(), 2)
         try:
             yield
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-    os.close(kept)
+            os.dup2(before, 2)
+    os.close(before)
 
 
 def keep_off_gpus() -> None:

@@ -59,11 +59,7 @@ class Arrays:
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any], root: str) -> Arrays:
-        """Looks at arrays; writes nothing.
-
-        Args:
-            arrays: By the names of the features, or for each split such a mapping.
-            root: The directory for `write`.
+        """Looks at arrays, by the names of the features, or for each split such a mapping; writes nothing.
 
         Raises:
             SourceError: If there is none, or a name or a value can be no file of an array.
@@ -162,7 +158,7 @@ def _look(directory: str, name: Any, value: Any) -> ArrayFile | Problem:
         return Problem(path=f"array {name!r}", expected=expected, found=found)
 
     names = [name] if not directory else [directory.removesuffix("/"), name]
-    if any(not isinstance(each, str) or each in ("", ".", "..") or {*each} & {*"/*?\0"} for each in names):
+    if any(not isinstance(part, str) or part in ("", ".", "..") or {*part} & {*"/*?\0"} for part in names):
         return problem("a name that a file can have, without any of / * ?", repr(directory + str(name)))
     if isinstance(value, np.ma.MaskedArray):
         return problem("a plain array, and what is missing as NaN or in an array of its own (`mask`)", "a masked array")

@@ -15,7 +15,7 @@ from pipelines.sources.formats import is_container, is_table, stem, suffix_of
 from pipelines.sources.formats.protocol import FormatError
 from pipelines.sources.formats.tabular import Columns, read_table
 from pipelines.sources.headers import FileHeaders
-from pipelines.sources.layout import Entry, arrange, match_pattern, place
+from pipelines.sources.layout import Entry, arrange, match_pattern, matches_any, place
 from pipelines.sources.pairing import names_files
 from pipelines.storage import files
 from pipelines.storage.directories import FileInfo
@@ -57,15 +57,11 @@ class Joined:
 def join_tables(root: str, listing: Mapping[str, FileInfo], config: DatasetConfig) -> Joined:
     """Finds tables that lie beside or above arrays, where neither the table nor the user says whose rows they have.
 
-    A table that cannot be read is a feature of its own name, of which its header says what is wrong.
-
-    Args:
-        root: The directory of the sources.
-        listing: The files.
-        config: What the user says. With `row_axes` nothing is recognised.
+    A table that cannot be read is a feature of its own name, of which its header says what is wrong. With `row_axes` in
+    the configuration nothing is recognised.
     """
     said = [pattern for feature in config.features.values() for pattern in feature.files or ()]
-    unsaid = [path for path in filter(is_table, listing) if all(match_pattern(each, path) is None for each in said)]
+    unsaid = [path for path in filter(is_table, listing) if not matches_any(said, path)]
     if not unsaid or "row_axes" in config.model_fields_set:
         return Joined(config=config)
     arrays = [path for path in listing if is_container(path)]

@@ -109,6 +109,11 @@ def match_pattern(pattern: str, path: str) -> str | None:
     return None if match is None else "/".join(group for group in match.groups() if group)
 
 
+def matches_any(patterns: Iterable[str], path: str) -> bool:
+    """Whether a path matches one of some patterns."""
+    return any(match_pattern(pattern, path) is not None for pattern in patterns)
+
+
 def fixed_directory(pattern: str) -> str:
     """The directory above the first wildcard of an absolute pattern, where its files are looked for."""
     return re.split(r"[*?]", pattern, maxsplit=1)[0].rpartition("/")[0] or "/"

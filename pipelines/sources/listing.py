@@ -10,7 +10,7 @@ from loaders.format.names import MANIFEST, RESERVED, STATE, STATISTICS_PROTO
 from pipelines.config.schema import DatasetConfig
 from pipelines.errors import Problem, SourceError
 from pipelines.sources.formats import container_of, is_container, is_table, shown_suffixes
-from pipelines.sources.layout import fixed_directory, match_pattern
+from pipelines.sources.layout import fixed_directory, matches_any
 from pipelines.storage import directories, files
 from pipelines.storage.directories import FileInfo
 
@@ -32,14 +32,12 @@ def list_sources(root: str, config: DatasetConfig, *, only: Sequence[str] = ()) 
     elsewhere = [pattern for pattern in patterns if files.is_absolute(pattern)]
     listing = {info.path: info for info in _list_directory(root)}
     if only:
-        listing = {
-            path: info for path, info in listing.items() if any(match_pattern(each, path) is not None for each in only)
-        }
+        listing = {path: info for path, info in listing.items() if matches_any(only, path)}
     base = files.absolute(root)
     for place in dict.fromkeys(map(fixed_directory, elsewhere)):
         for info in _list_directory(place):
             path = files.join(place, info.path)
-            if any(match_pattern(pattern, path) is not None for pattern in elsewhere):
+            if matches_any(elsewhere, path):
                 if path.startswith(f"{base}/"):  # the same file, found under the root
                     listing.pop(path.removeprefix(f"{base}/"), None)
                 listing[path] = dataclasses.replace(info, path=path)

@@ -39,7 +39,7 @@ class PackedParts(Sequence[Part]):
     def __getitem__(self, number: int | slice) -> Part | tuple[Part, ...]:
         """One part, or several."""
         if isinstance(number, slice):
-            return tuple(self[each] for each in range(*number.indices(self._count)))
+            return tuple(self[place] for place in range(*number.indices(self._count)))
         if not -self._count <= number < self._count:
             raise IndexError(number)
         pack, place = divmod(number % self._count, TOGETHER)

@@ -44,12 +44,7 @@ def share(root: str, entries: Sequence[Entry], arrays: Sequence[Located], listin
 
     Such an array has a name without a number: `labels.npy` is beside or above `images/000.npy`, and has features that
     none of those files has. It has as many rows as they have together, or is a table with a column of their names.
-
-    Args:
-        root: The directory of the sources.
-        entries: The files in their places, also those that cannot be read.
-        arrays: What is in the others.
-        listing: The files.
+    Files that cannot be read are among the `entries`, and not among the `arrays`.
     """
     shared = Shared(arrays=[], entries=[], problems=[], why={})
     own: dict[str, list[Located]] = collections.defaultdict(list)
@@ -146,8 +141,8 @@ def _by_order(array: Located, below: Sequence[str], own: Mapping[str, Sequence[L
         those = f"{len(below):,} files such as {example.entry.path}"
         if set(counts) == {1}:
             return array.problem(f"{len(below):,} rows, one for each of {those}", f"{there:,} rows")
-        one = f"`features: {{{example.feature}: {{row_axes: 0}}}}`"
-        expected = f"{sum(counts):,} rows, as {those} have together; or, with {one}, one for each"
+        said = f"`features: {{{example.feature}: {{row_axes: 0}}}}`"
+        expected = f"{sum(counts):,} rows, as {those} have together; or, with {said}, one for each"
         return array.problem(expected, f"{there:,} rows")
     starts = itertools.accumulate(counts, initial=0)
     return {part: (start, count) for part, start, count in zip(below, starts, counts, strict=False)}

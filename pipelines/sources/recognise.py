@@ -126,8 +126,8 @@ class _Series:
     def question(self) -> Problem:
         """What the user is asked where nobody can know what the files are."""
         pattern = "" if self.pattern is None else f'files: "{self.pattern}", '
-        each, parts = (setting_of(self.feature, f"={{{pattern}row_axes: {axes}}}") for axes in (0, 1))
-        ways = [f"one row ({each})", f"many rows ({parts})"]
+        alone, parts = (setting_of(self.feature, f"={{{pattern}row_axes: {axes}}}") for axes in (0, 1))
+        ways = [f"one row ({alone})", f"many rows ({parts})"]
         ways += ["a feature of its own (--set row_axes=1)"] if self.pattern is not None else []
         expected = f"an option that says whether a file holds {', '.join(ways[:-1])} or {ways[-1]}"
         found = f"{len(self.entries):,} files of shape {self.shape}, such as {self.entries[0].path}"
@@ -147,22 +147,23 @@ def propose(found: Found, config: DatasetConfig) -> Iterator[Proposal | Problem]
         yield from _of_table(found, table, groups, config)
     if found.pair:
         for group in groups:
-            for one in group:
-                if one.uniform and len(one.entries) >= MANY:
-                    yield from _of_pictures(found, one, group, config)
+            for series in group:
+                if series.uniform and len(series.entries) >= MANY:
+                    yield from _of_pictures(found, series, group, config)
         return
     if archived := _archived(found, config):
         yield _rows(archived, config)
-    same = [one for one in numbered if one.uniform]
+    same = [series for series in numbered if series.uniform]
     if same:
-        yield _rows(same, config, pairs=all(one.shape for one in same), meant=_are_pictures(same, found))
+        yield _rows(same, config, pairs=all(series.shape for series in same), meant=_are_pictures(same, found))
     if unseparated:
-        why = {one.feature: f"numbers that end a name count parts: {one.pattern}" for one in unseparated}
-        yield Proposal(config=_with(config, {one.feature: one.said(rows=True) for one in unseparated}), why=why)
+        why = {series.feature: f"numbers that end a name count parts: {series.pattern}" for series in unseparated}
+        said = {series.feature: series.said(rows=True) for series in unseparated}
+        yield Proposal(config=_with(config, said), why=why)
     for group in (unseparated, folders):
-        if group and all(one.uniform for one in group):
+        if group and all(series.uniform for series in group):
             meant = _are_pictures(group, found)
-            yield _rows([*same, *group], config, pairs=all(one.shape for one in group), meant=meant)
+            yield _rows([*same, *group], config, pairs=all(series.shape for series in group), meant=meant)
 
 
 def _with(config: DatasetConfig, said: Mapping[str, Mapping[str, Any]]) -> DatasetConfig:
@@ -175,18 +176,18 @@ def _with(config: DatasetConfig, said: Mapping[str, Mapping[str, Any]]) -> Datas
 def _are_pictures(group: Iterable[_Series], found: Found) -> bool:
     """Whether there are many pictures, and no other feature with as many rows as each of them has lines."""
     return any(
-        len(one.entries) >= MANY
-        and one.looks(other for other in one.others(found.arrays) if other[:1] == one.shape[:1]) == "picture"
-        for one in group
+        len(series.entries) >= MANY
+        and series.looks(other for other in series.others(found.arrays) if other[:1] == series.shape[:1]) == "picture"
+        for series in group
     )
 
 
-def _rows(series: Iterable[_Series], config: DatasetConfig, *, pairs: bool = False, meant: bool = False) -> Proposal:
+def _rows(many: Iterable[_Series], config: DatasetConfig, *, pairs: bool = False, meant: bool = False) -> Proposal:
     """Each file of some series is one row."""
     said, why = {}, {}
-    for one in series:
-        said[one.feature] = one.said(rows=False)
-        why[one.feature] = f"one row a file, as {len(one.entries):,} files have the shape {one.shape}"
+    for series in many:
+        said[series.feature] = series.said(rows=False)
+        why[series.feature] = f"one row a file, as {len(series.entries):,} files have the shape {series.shape}"
     return Proposal(config=_with(config, said), why=why, pairs=pairs, meant=meant)
 
 
@@ -200,7 +201,7 @@ def _all_series(found: Found, config: DatasetConfig) -> tuple[list[_Series], lis
         if name != entry.feature:
             numbered["", entry.feature].append(entry)
             continue
-        place = "/".join("*" if each.lower() in SPLIT_DIRECTORIES else each for each in directories)
+        place = "/".join("*" if other.lower() in SPLIT_DIRECTORIES else other for other in directories)
         if match := _NUMBER_AT_END.fullmatch(name):
             unseparated[f"{place}/" if place else "", match["name"]].append(entry)
         if directories and directories[-1].lower() not in SPLIT_DIRECTORIES:
@@ -222,11 +223,11 @@ def _archived(found: Found, config: DatasetConfig) -> list[_Series]:
             if member.header is not None and not _QUESTIONED & _said(config, member.name):
                 entries[member.name].append(entry)
                 kinds[member.name].add((member.header.shape, member.header.dtype))
-    series = [
+    many = [
         _Series(feature=name, pattern=None, entries=own, kinds=frozenset(kinds[name])) for name, own in entries.items()
     ]
-    scalars = any(one.uniform and one.shape == () and len(one.entries) > 1 for one in series)
-    return series if scalars and all(one.uniform for one in series) else []
+    scalars = any(series.uniform and series.shape == () and len(series.entries) > 1 for series in many)
+    return many if scalars and all(series.uniform for series in many) else []
 
 
 def _said(config: DatasetConfig, feature: str) -> set[str]:
@@ -242,7 +243,7 @@ def _series(found: Found, name: str, pattern: str | None, entries: Sequence[Entr
 
 def _claiming(found: Found, groups: Mapping[tuple[str, str], Sequence[Entry]]) -> list[_Series]:
     """Series of the files that begin alike, if a pattern claims them and no other file."""
-    series = []
+    many = []
     for (begin, name), entries in groups.items():
         ends = {entry.path.split("/")[-1].removeprefix(begin.rpartition("/")[2]) for entry in entries}
         suffixes = {suffix_of(end) for end in ends}
@@ -252,9 +253,9 @@ def _claiming(found: Found, groups: Mapping[tuple[str, str], Sequence[Entry]]) -
         patterns = [f"{begin}*{suffix}", *{f"{begin}{'?' * (len(end) - len(suffix))}{suffix}" for end in ends}]
         for pattern in patterns if len(patterns) == 2 else patterns[:1]:  # or numbers of so many digits
             if sum(match_pattern(pattern, entry.path) is not None for entry in found.entries) == len(entries):
-                series.append(_series(found, name, pattern, entries))
+                many.append(_series(found, name, pattern, entries))
                 break
-    return series
+    return many
 
 
 def _of_table(
@@ -263,29 +264,29 @@ def _of_table(
     """What a table says that has a column with the names of files."""
     try:
         matches = [
-            (named, one)
-            for one in (one for group in groups for one in group)
-            if (named := match_names(found.root, found.listing[path], [entry.path for entry in one.entries]))
+            (named, series)
+            for series in (series for group in groups for series in group)
+            if (named := match_names(found.root, found.listing[path], [entry.path for entry in series.entries]))
         ]
     except (FormatError, OSError):
         return  # a table that nobody has named need not be one
     if not matches:
         return
-    named, one = max(matches, key=lambda match: len(match[0].rows))
+    named, series = max(matches, key=lambda match: len(match[0].rows))
     if found.pair:
-        others = one.others(found.arrays)
-        looks = one.looks(others) if one.uniform else "rows"
+        others = series.others(found.arrays)
+        looks = series.looks(others) if series.uniform else "rows"
         if looks != "picture" and others:  # a table of parts
             return
-        if looks != "picture" and one.pattern is None:
-            yield one.question()
+        if looks != "picture" and series.pattern is None:
+            yield series.question()
             return
-    alike = [each for group in groups for each in group if each.uniform and len(each.entries) == len(one.entries)]
-    rows = _rows([one, *(each for each in alike if each.pattern is None)], config)
+    unclaimed = (other for group in groups for other in group if other.uniform and other.pattern is None)
+    rows = _rows([series, *(other for other in unclaimed if len(other.entries) == len(series.entries))], config)
     info = found.listing[path]
     columns = set(read_table(files.locate(found.root, path), info.size, info.modified)) - {named.column}
-    taken = {array.feature for array in found.arrays} - {entry.feature for entry in one.entries} | {one.feature}
-    if clash := columns & taken:
+    of_others = {array.feature for array in found.arrays} - {entry.feature for entry in series.entries}
+    if clash := columns & (of_others | {series.feature}):
         expected = "columns whose names are those of no other feature"
         yield Problem(path=path, expected=expected, found=", ".join(sorted(clash)))
         return
@@ -300,19 +301,19 @@ def _of_table(
 
 
 def _of_pictures(
-    found: Found, one: _Series, group: Sequence[_Series], config: DatasetConfig
+    found: Found, series: _Series, group: Sequence[_Series], config: DatasetConfig
 ) -> Iterator[Proposal | Problem]:
     """What many files of one shape are, where they pair as parts, or as features."""
-    others = one.others(found.arrays)
-    looks = one.looks(others)
+    others = series.others(found.arrays)
+    looks = series.looks(others)
     if looks == "picture":
-        yield _rows([each for each in group if each.uniform and each.shape[:2] == one.shape[:2]], config)
-    elif looks == "perhaps" or _may_be_rows(one, others):
-        yield one.question()
+        yield _rows([other for other in group if other.uniform and other.shape[:2] == series.shape[:2]], config)
+    elif looks == "perhaps" or _may_be_rows(series, others):
+        yield series.question()
 
 
-def _may_be_rows(one: _Series, others: Sequence[Shape]) -> bool:
+def _may_be_rows(series: _Series, others: Sequence[Shape]) -> bool:
     """Whether files that are a feature each are as likely rows: numbered, and alone or as many as there are rows."""
-    if one.pattern is None or _NUMBER_AT_END.fullmatch(one.entries[0].feature) is None or len(one.shape) < 2:
+    if series.pattern is None or _NUMBER_AT_END.fullmatch(series.entries[0].feature) is None or len(series.shape) < 2:
         return False
-    return not others or len(one.entries) == one.shape[0]
+    return not others or len(series.entries) == series.shape[0]

@@ -156,9 +156,6 @@ def scan(
         read_headers: Reads the headers of chunks of files; this process unless another way is given.
         only: Patterns of paths from the directory, where only files that match one are sources.
 
-    Returns:
-        The table.
-
     Raises:
         SourceError: With everything that is wrong, if anything is. With `on_error: skip`, files that have something
             wrong of their own are left out with the other files of their part, up to `max_bad_files`.

@@ -27,9 +27,7 @@ Pipeline = Callable[[], AbstractContextManager[beam.Pipeline]]
 def read_on_workers(pipeline: Pipeline, temporary: str) -> HeaderReader:
     """What `table.scan` takes as `read_headers`: a reader of headers that leaves many files to the workers.
 
-    Args:
-        pipeline: Makes a Beam pipeline that has run when its context is left.
-        temporary: A directory that this program and the workers share; what is written there is removed again.
+    What is written to the directory that they share with this program is removed again.
     """
     return functools.partial(_read, pipeline, temporary)
 

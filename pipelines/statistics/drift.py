@@ -48,20 +48,17 @@ def compare(reference: Statistics, found: Statistics, *, errors: float = 0.0) ->
     Returns:
         The drift: no shift, a ratio of 1 and no difference where there is nothing to compare.
     """
-    counts = [np.maximum(each.count, 1).astype(np.float64) for each in (reference, found)]
+    counts = [np.maximum(side.count, 1).astype(np.float64) for side in (reference, found)]
     chance = errors * np.sqrt(1 / counts[0] + 1 / counts[1])
     both = (reference.count > 0) & (found.count > 0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        scale = np.where(reference.std > 0, reference.std, 1.0)  # a constant feature is scaled by 1
+        shifts = np.abs(found.mean - reference.mean) / scale
     return Drift(
-        shift=_largest(np.maximum(_shifts(reference, found) - chance, 0.0), both),
+        shift=_largest(np.maximum(shifts - chance, 0.0), both),
         ratio=_ratio(reference.std, found.std, chance / np.sqrt(2.0), both),
         missing=_largest(_missing(reference, found, errors), np.ones_like(both)),
     )
-
-
-def _shifts(reference: Statistics, found: Statistics) -> F64:
-    with np.errstate(invalid="ignore", over="ignore"):
-        scale = np.where(reference.std > 0, reference.std, 1.0)  # a constant feature is scaled by 1
-        return np.asarray(np.abs(found.mean - reference.mean) / scale)
 
 
 def _ratio(reference: F64, found: F64, chance: F64, both: npt.NDArray[np.bool_]) -> float:
@@ -75,8 +72,8 @@ def _ratio(reference: F64, found: F64, chance: F64, both: npt.NDArray[np.bool_])
 
 
 def _missing(reference: Statistics, found: Statistics, errors: float) -> F64:
-    rows = [np.maximum(each.count + each.missing, 1).astype(np.float64) for each in (reference, found)]
-    rates = [each.missing / each_rows for each, each_rows in zip((reference, found), rows, strict=True)]
+    rows = [np.maximum(side.count + side.missing, 1).astype(np.float64) for side in (reference, found)]
+    rates = [side.missing / total for side, total in zip((reference, found), rows, strict=True)]
     pooled = (reference.missing + found.missing) / (rows[0] + rows[1])
     chance = errors * np.sqrt(pooled * (1 - pooled) * (1 / rows[0] + 1 / rows[1]))
     empty = (reference.count + reference.missing == 0) | (found.count + found.missing == 0)
@@ -107,25 +104,18 @@ Classes = tuple[npt.NDArray[Any], npt.NDArray[np.int64]]
 
 
 def compare_classes(reference: Classes, found: Classes, *, errors: float = 0.0) -> ClassDrift:
-    """Compares how often classes occur.
-
-    Args:
-        reference: The classes that there were.
-        found: Those that there are.
-        errors: How many standard errors each difference is made smaller by.
+    """Compares how often classes occur; each difference is made smaller by so many standard errors.
 
     Returns:
         The drift; a distance of 0 where either has no value.
     """
     sides = [_used(side) for side in (reference, found)]
     values = np.union1d(sides[0][0], sides[1][0])
-    counts = []
-    for own, own_counts in sides:
-        placed = np.zeros(len(values), dtype=np.int64)
+    counts = [np.zeros(len(values), dtype=np.int64) for _ in sides]
+    for placed, (own, own_counts) in zip(counts, sides, strict=True):
         placed[np.searchsorted(values, own)] = own_counts
-        counts.append(placed)
     new = values[(counts[0] == 0) & (counts[1] > 0)]
-    totals = [int(each.sum()) for each in counts]
+    totals = [int(side.sum()) for side in counts]
     if not all(totals):
         return ClassDrift(distance=0.0, new=new)
     pooled = (counts[0] + counts[1]) / sum(totals)

@@ -60,15 +60,7 @@ class OnePass:
 
 
 def run(estimator: Estimator, units: Sequence[Any]) -> dict[str, npt.NDArray[Any]]:
-    """Computes a statistic in this process.
-
-    Args:
-        estimator: The estimator.
-        units: At least one unit of rows; each is read once a pass.
-
-    Returns:
-        What the estimator's `result` returns.
-    """
+    """What the `result` of a statistic is, computed in this process of units of rows, one at least."""
     state = estimator.start()
     for _ in range(estimator.passes):
         accumulators = (estimator.accumulate(state, unit) for unit in units)

@@ -51,8 +51,8 @@ class ExactSum:
     def __add__(self, other: ExactSum) -> ExactSum:
         first = min(self.first, other.first)
         digits = np.zeros((max(map(_end, (self, other))) - first, *self.shape), dtype=np.int64)
-        for one in (self, other):
-            digits[one.first - first : _end(one) - first] += one.digits
+        for own in (self, other):
+            digits[own.first - first : _end(own) - first] += own.digits
         return normalized(digits, first)
 
     def __neg__(self) -> ExactSum:
@@ -112,22 +112,22 @@ def zeros(shape: tuple[int, ...]) -> ExactSum:
 
 def concatenate(sums: Sequence[ExactSum]) -> ExactSum:
     """Arrays of numbers, one after the other along the first axis."""
-    ends = np.cumsum([one.shape[0] for one in sums])
-    starts = [int(end) - one.shape[0] for end, one in zip(ends, sums, strict=True)]
-    first, last = min(one.first for one in sums), max(map(_end, sums))
+    ends = np.cumsum([own.shape[0] for own in sums])
+    starts = [int(end) - own.shape[0] for end, own in zip(ends, sums, strict=True)]
+    first, last = min(own.first for own in sums), max(map(_end, sums))
     digits = np.zeros((last - first, int(ends[-1]), *sums[0].shape[1:]), dtype=np.int64)
-    for start, one in zip(starts, sums, strict=True):
-        digits[one.first - first : _end(one) - first, start : start + one.shape[0]] = one.digits
+    for start, own in zip(starts, sums, strict=True):
+        digits[own.first - first : _end(own) - first, start : start + own.shape[0]] = own.digits
     return normalized(digits, first)
 
 
 def added_at(sums: Sequence[tuple[ExactSum, I64]], size: int) -> ExactSum:
     """Arrays of numbers added up in one of `size` along the first axis, each at the places given, which differ."""
-    first = min(one.first for one, _ in sums)
-    shape = (max(_end(one) for one, _ in sums) - first, size, *sums[0][0].shape[1:])
+    first = min(own.first for own, _ in sums)
+    shape = (max(_end(own) for own, _ in sums) - first, size, *sums[0][0].shape[1:])
     digits = np.zeros(shape, dtype=np.int64)
-    for one, places in sums:
-        for row, digit in zip(digits[one.first - first :], one.digits, strict=False):
+    for own, places in sums:
+        for row, digit in zip(digits[own.first - first :], own.digits, strict=False):
             row[places] += digit
     return normalized(digits, first)
 

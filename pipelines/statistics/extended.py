@@ -42,11 +42,11 @@ def mean_and_std(total: ExactSum, squares: ExactSum, count: I64) -> tuple[F64, F
         return np.zeros(count.shape), np.zeros(count.shape), np.zeros(count.shape, dtype=bool)
     number, magnitude = normalized(count[None], 0), abs(total)
     # n**2 times the variance, exact: of rows far from zero nearly all digits cancel.
-    spread = number.times(squares) + -magnitude.times(magnitude)
+    scatter = number.times(squares) + -magnitude.times(magnitude)
     with np.errstate(all="ignore"):  # what comes of it is not sure
         n = count.astype(np.longdouble)
         mean, mean_sure = _rounded(*_near(magnitude), n)
-        variance, variance_sure = _rounded(*_near(spread), n * n)
+        variance, variance_sure = _rounded(*_near(scatter), n * n)
         mean, std = np.where(total.digits[-1] < 0, -mean, mean), np.sqrt(variance)
     return mean, std, mean_sure & variance_sure & (variance > SMALLEST)
 

@@ -101,7 +101,7 @@ class Frequencies(OnePass):
             return b if len(b.values) or a.values.dtype == np.bool_ else a
         if len(a.sizes) == 1:
             return self._checked(_merged(a, b))
-        column = np.concatenate([np.repeat(np.arange(len(one.sizes)), one.sizes) for one in (a, b)])
+        column = np.concatenate([np.repeat(np.arange(len(own.sizes)), own.sizes) for own in (a, b)])
         values, counts = np.concatenate([a.values, b.values]), np.concatenate([a.counts, b.counts])
         order = np.lexsort((values, column))
         values, counts, column = values[order], counts[order], column[order]
@@ -134,8 +134,8 @@ def _merged(a: Distinct, b: Distinct) -> Distinct:
     values.sort(kind="stable")  # two sorted runs: merged in linear time
     values = values[run_starts(values)]
     counts = np.zeros(len(values), dtype=np.int64)
-    for one in (a, b):
-        counts[np.searchsorted(values, one.values)] += one.counts
+    for own in (a, b):
+        counts[np.searchsorted(values, own.values)] += own.counts
     return Distinct(values, counts, np.array([len(values)]))
 
 

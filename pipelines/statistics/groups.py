@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pipelines.statistics import exact
 from pipelines.statistics.estimators import OnePass, run_starts
 from pipelines.statistics.exact import SEGMENT_ROWS, Adder, ExactSum
-from pipelines.statistics.moments import SUMS, Moments, empty
+from pipelines.statistics.moments import ARRAYS, SUMS, Moments, empty
 from pipelines.statistics.summary import Over, Statistics, as_columns, statistics_shape, summarize
 
 F64 = npt.NDArray[np.float64]
@@ -113,14 +113,11 @@ def with_overall(groups: Mapping[str, npt.NDArray[Any]], everything: Statistics)
 
 def overall(groups: Moments) -> Moments:
     """The moments of all groups together, exactly those of their rows."""
-    return Moments(
-        count=groups.count.sum(axis=0),
-        missing=groups.missing.sum(axis=0),
-        low=groups.low.min(axis=0, initial=np.inf),
-        high=groups.high.max(axis=0, initial=-np.inf),
-        total=groups.total.sum(axis=0),
-        squares=groups.squares.sum(axis=0),
-    )
+    fields: dict[str, Any] = {
+        name: np.asarray(merged.reduce(getattr(groups, name), axis=0, initial=nothing))
+        for name, (merged, nothing) in ARRAYS.items()
+    }
+    return Moments(**fields, **{name: getattr(groups, name).sum(axis=0) for name in SUMS})
 
 
 def _checked(groups: Grouped) -> Grouped:
@@ -131,23 +128,17 @@ def _checked(groups: Grouped) -> Grouped:
 
 def _merged(a: Grouped, b: Grouped, keys: I64) -> Moments:
     """The moments of the groups of both, at the places of their keys among all keys; made in place, one by one."""
-    size, parts = len(keys), [(one.moments, np.searchsorted(keys, one.keys)) for one in (a, b)]
+    size, parts = len(keys), [(own.moments, np.searchsorted(keys, own.keys)) for own in (a, b)]
 
-    def combine(name: str, nothing: float, function: np.ufunc) -> npt.NDArray[Any]:
+    fields: dict[str, Any] = {}
+    for name, (merged, nothing) in ARRAYS.items():
         array = getattr(a.moments, name)
-        result = np.full((size, *array.shape[1:]), nothing, dtype=array.dtype)
+        fields[name] = np.full((size, *array.shape[1:]), nothing, dtype=array.dtype)
         for own, places in parts:
-            result[places] = function(result[places], getattr(own, name))
-        return result
-
-    totals = (exact.added_at([(getattr(own, name), places) for own, places in parts], size) for name in SUMS)
-    return Moments(
-        combine("count", 0, np.add),
-        combine("missing", 0, np.add),
-        combine("low", np.inf, np.minimum),
-        combine("high", -np.inf, np.maximum),
-        *totals,
-    )
+            fields[name][places] = merged(fields[name][places], getattr(own, name))
+    for name in SUMS:
+        fields[name] = exact.added_at([(getattr(own, name), places) for own, places in parts], size)
+    return Moments(**fields)
 
 
 def _segment_moments(columns: npt.NDArray[Any], starts: I64) -> Moments:
@@ -185,7 +176,7 @@ def _segment_sums(columns: npt.NDArray[Any], starts: I64) -> tuple[ExactSum, Exa
     sums = [_chunk_sums(columns[rows[a] : rows[b]], cuts[a:b] - rows[a]) for a, b in zip(chunks, ends, strict=True)]
     first = np.searchsorted(cuts, starts)
     totals = (exact.concatenate(parts) for parts in zip(*sums, strict=True))
-    total, squares = (exact.normalized(np.add.reduceat(one.digits, first, axis=1), one.first) for one in totals)
+    total, squares = (exact.normalized(np.add.reduceat(own.digits, first, axis=1), own.first) for own in totals)
     return total, squares
 
 

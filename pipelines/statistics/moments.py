@@ -27,9 +27,14 @@ BAND = 8192
 """Wider rows are cut: of a row as wide as the cache there would be one at a time."""
 
 
-ARRAYS = ("count", "missing", "low", "high")
+ARRAYS: dict[str, tuple[np.ufunc, float]] = {
+    "count": (np.add, 0),
+    "missing": (np.add, 0),
+    "low": (np.minimum, np.inf),
+    "high": (np.maximum, -np.inf),
+}
 SUMS = ("total", "squares")
-"""The attributes of moments that are arrays, and those that are exact sums."""
+"""The attributes of moments that are arrays, each with what merges it and what it is of no value; and exact sums."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,14 +87,8 @@ class Moments:
 
 def merge(a: Moments, b: Moments) -> Moments:
     """The moments of two sets of values together."""
-    return Moments(
-        count=a.count + b.count,
-        missing=a.missing + b.missing,
-        low=np.minimum(a.low, b.low),
-        high=np.maximum(a.high, b.high),
-        total=a.total + b.total,
-        squares=a.squares + b.squares,
-    )
+    fields: dict[str, Any] = {name: f(getattr(a, name), getattr(b, name)) for name, (f, _) in ARRAYS.items()}
+    return Moments(**fields, **{name: getattr(a, name) + getattr(b, name) for name in SUMS})
 
 
 def concatenate(bands: Sequence[Moments]) -> Moments:
@@ -237,7 +236,7 @@ def _float_sums(block: npt.NDArray[Any], low: F64, high: F64, fold: int) -> tupl
     result = [total.total(scale, fold), squares.total(2 * scale, fold)]
     for rest in apart:
         added = exact.float_sums(rest, single=False)
-        result = [one + other.reshape(fold, -1).sum(0) for one, other in zip(result, added, strict=True)]
+        result = [first + other.reshape(fold, -1).sum(0) for first, other in zip(result, added, strict=True)]
     return count.reshape(fold, -1).sum(axis=0), result[0], result[1]
 
 
@@ -274,11 +273,11 @@ def _rounded(values: Moments) -> tuple[F64, F64]:
     count = values.count.astype(object)
     scale = min(2 * total_scale, squares_scale)
     # n**2 times the variance: n * sum(x**2) - sum(x)**2
-    spread = (count * squares << (squares_scale - scale)) - (total * total << (2 * total_scale - scale))
+    scatter = (count * squares << (squares_scale - scale)) - (total * total << (2 * total_scale - scale))
     infinite = np.isinf(values.low) | np.isinf(values.high)
     with np.errstate(invalid="ignore", over="ignore"):  # inf - inf, and what is not chosen
         mean = np.frompyfunc(lambda t, n: exact.ratio(t, n, total_scale), 2, 1)(total, count)
-        std = np.frompyfunc(lambda s, n: _root(s, n * n, scale), 2, 1)(spread, count)
+        std = np.frompyfunc(lambda s, n: _root(s, n * n, scale), 2, 1)(scatter, count)
         mean, std = (np.asarray(array, dtype=np.float64) for array in (mean, std))
         mean = np.where(infinite, values.low + values.high, mean)
     known = values.count > 0

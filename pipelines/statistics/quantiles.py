@@ -47,15 +47,15 @@ class Progress:
     """The ranks that are looked for, and the buckets they are known to lie in.
 
     Attributes:
-        kept: For each pass done, the codes of the buckets that hold a wanted rank, ascending. A bucket's number in the
-            next pass is its place here; before the first pass, it is the number of the statistic.
+        ranked: For each pass done, the codes of the buckets that hold a wanted rank, ascending. A bucket's number in
+            the next pass is its place here; before the first pass, it is the number of the statistic.
         count: How many values are present, int64 `[statistics]`.
         bucket: The bucket of each wanted rank, int64 `[statistics, 2 * probabilities]`; -1 where no value is present.
         rank: The rank within its bucket, from 0.
         values: How many values each statistic has, missing ones too.
     """
 
-    kept: tuple[I64, ...]
+    ranked: tuple[I64, ...]
     count: I64
     bucket: I64
     rank: I64
@@ -134,17 +134,17 @@ class Quantiles:
             values: `[rows, *shape]` of the dtype; NaN is missing.
         """
         columns = as_columns(values.astype(self.dtype, copy=False), self.over)
-        buckets = len(state.kept[-1]) if state.kept else self.width
-        size = buckets << self.schedule[len(state.kept)]
+        buckets = len(state.ranked[-1]) if state.ranked else self.width
+        size = buckets << self.schedule[len(state.ranked)]
         step = max(max(CHUNK_ELEMENTS, size) // max(self.width, 1), 1)
         chunks = (columns[start : start + step] for start in range(0, max(len(columns), 1), step))
         codes = (self._chunk_codes(state, chunk) for chunk in chunks)
         if size > 8 * columns.size:
-            counts = (Counts(*add_counts(one, np.ones(len(one), dtype=np.int64))) for one in codes)
+            counts = (Counts(*add_counts(chunk, np.ones(len(chunk), dtype=np.int64))) for chunk in codes)
             return dataclasses.replace(functools.reduce(self.merge, counts), values=len(columns))
         dense = np.zeros(size, dtype=np.int64)
-        for one in codes:
-            dense += np.bincount(one, minlength=size)
+        for chunk in codes:
+            dense += np.bincount(chunk, minlength=size)
         used = np.flatnonzero(dense)
         return Counts(used, dense[used], len(columns))
 
@@ -155,8 +155,8 @@ class Quantiles:
         if columns.dtype.kind == "f" and (absent := np.isnan(columns)).any():
             present = ~absent.ravel()
             codes, keys = codes[present], keys[present]
-        for step, kept in enumerate(state.kept, 1):
-            bucket = _find(kept, codes)
+        for step, ranked in enumerate(state.ranked, 1):
+            bucket = _find(ranked, codes)
             inside = bucket >= 0
             keys, shift = keys[inside], shift - self.schedule[step]
             codes = _codes(keys, bucket[inside], shift, self.schedule[step])
@@ -169,19 +169,19 @@ class Quantiles:
 
     def update(self, state: Progress, accumulator: Counts) -> Progress:
         """Finds the wanted ranks among the counts."""
-        bits = self.schedule[len(state.kept)]
+        bits = self.schedule[len(state.ranked)]
         codes, ends = accumulator.codes, np.cumsum(accumulator.counts)
-        if not state.kept:
+        if not state.ranked:
             state = self._wanted(codes >> bits, accumulator.counts, accumulator.values)
         before = np.concatenate([[0], ends])
         wanted = state.bucket >= 0
         bucket, rank = state.bucket[wanted], state.rank[wanted]
         overall = before[np.searchsorted(codes, bucket << bits)] + rank
         found = np.searchsorted(ends, overall, side="right")
-        kept, number = np.unique(codes[found], return_inverse=True)
+        ranked, number = np.unique(codes[found], return_inverse=True)
         new_bucket, new_rank = state.bucket.copy(), state.rank.copy()
         new_bucket[wanted], new_rank[wanted] = number, overall - before[found]
-        return Progress((*state.kept, kept), state.count, new_bucket, new_rank, state.values)
+        return Progress((*state.ranked, ranked), state.count, new_bucket, new_rank, state.values)
 
     def _wanted(self, statistic: I64, counts: I64, values: int) -> Progress:
         """The ranks on both sides of each quantile, in the buckets before the first pass."""
@@ -208,8 +208,8 @@ class Quantiles:
         dtype = np.dtype(self.dtype)
         wanted = state.bucket >= 0
         keys, bucket, shift = np.zeros(int(wanted.sum()), dtype=np.uint64), state.bucket[wanted], 0
-        for bits, kept in zip(self.schedule[::-1], state.kept[::-1], strict=True):
-            code = kept[bucket]
+        for bits, ranked in zip(self.schedule[::-1], state.ranked[::-1], strict=True):
+            code = ranked[bucket]
             keys |= (code & (2**bits - 1)).astype(np.uint64) << np.uint64(shift)
             bucket, shift = code >> bits, shift + bits
         values = np.full(wanted.shape, np.nan)
@@ -261,14 +261,14 @@ def _codes(keys: npt.NDArray[Any], bucket: I64, shift: int, bits: int) -> I64:
     return np.asarray((bucket << bits) + digits, dtype=np.int64)
 
 
-def _find(kept: I64, codes: I64) -> I64:
+def _find(ranked: I64, codes: I64) -> I64:
     """The places of codes in an ascending array; -1 for those that are not there."""
-    if not len(kept):
+    if not len(ranked):
         return np.full(len(codes), -1, dtype=np.int64)
-    size = int(kept[-1]) + 1
+    size = int(ranked[-1]) + 1
     if size <= 8 * len(codes):  # then a table is cheaper than searching
         table = np.full(size, -1, dtype=np.int64)
-        table[kept] = np.arange(len(kept))
+        table[ranked] = np.arange(len(ranked))
         return np.where(codes < size, table[np.minimum(codes, size - 1)], -1)
-    place = np.minimum(np.searchsorted(kept, codes), len(kept) - 1)
-    return np.where(kept[place] == codes, place, -1)
+    place = np.minimum(np.searchsorted(ranked, codes), len(ranked) - 1)
+    return np.where(ranked[place] == codes, place, -1)

@@ -25,10 +25,6 @@ the elements of one index of the given axes of a row, which may be negative."""
 def statistics_axes(over: Over, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The axes of a row along which statistics differ: sorted, not negative.
 
-    Args:
-        over: What shares one statistic.
-        shape: The shape of a row.
-
     Raises:
         ValueError: If an axis does not exist or is named twice.
     """
@@ -63,11 +59,7 @@ def broadcast_shape(over: Over, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def as_columns(values: npt.NDArray[Any], over: Over) -> npt.NDArray[Any]:
-    """Values as a matrix that has a column for each statistic; a copy only where these axes are not the last.
-
-    Args:
-        values: `[rows, *shape]`.
-        over: What shares one statistic.
+    """Values `[rows, *shape]` as a matrix with a column for each statistic; a copy only where these axes are not last.
 
     Returns:
         `[rows * (elements that share a statistic), statistics]`, each row's values together.
@@ -84,14 +76,11 @@ def as_columns(values: npt.NDArray[Any], over: Over) -> npt.NDArray[Any]:
 
 
 def moments(values: npt.NDArray[Any], over: Over) -> Moments:
-    """The moments of one block of rows.
+    """The moments of one block of rows, of `statistics_shape(over, shape)`.
 
     Args:
         values: `[rows, *shape]`, bool, integer or float; NaN is missing.
         over: What shares one statistic.
-
-    Returns:
-        Moments of `statistics_shape(over, shape)`.
 
     Raises:
         ValueError: As `statistics_axes`.

@@ -187,5 +187,5 @@ def _noise(count: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     A covariance of n of N rows differs from that of all by a variance of about 2 (1/n - 1/N); 0 where none is missing.
     """
     known = count > 0
-    spread = np.where(known, 1.0 / np.maximum(count, 1) - 1.0 / max(int(count.max(initial=1)), 1), 0.0)
-    return np.asarray(np.sqrt(2.0 * spread.sum(axis=1)))
+    error = np.where(known, 1.0 / np.maximum(count, 1) - 1.0 / max(int(count.max(initial=1)), 1), 0.0)
+    return np.asarray(np.sqrt(2.0 * error.sum(axis=1)))

@@ -62,7 +62,7 @@ def _explain(step: type[Step], error: pydantic.ValidationError) -> str:
     if unknown:
         keys = f"the keys are {', '.join(step.model_fields)}{suggest(unknown[0], step.model_fields)}"
         return f"{step.key}: unknown key {', '.join(unknown)}; {keys}"
-    problem = max(problems, key=lambda each: len(each["loc"]))  # of several kinds, the one that fits best
+    problem = max(problems, key=lambda found: len(found["loc"]))  # of several kinds, the one that fits best
     option, *within = problem["loc"]
     where = step.key if len(step.model_fields) == 1 else f"{step.key}.{option}"
     match problem["type"]:

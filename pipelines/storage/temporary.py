@@ -36,8 +36,8 @@ def temporary_directory(purpose: str) -> Iterator[str]:
             os.rename(hidden, directory)
             yield os.path.join(directory, _INSIDE)
         finally:
-            for each in (hidden, directory):
-                shutil.rmtree(each, ignore_errors=True)
+            for left in (hidden, directory):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

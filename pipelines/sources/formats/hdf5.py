@@ -63,7 +63,7 @@ def _datasets(file: h5py.File) -> Iterator[h5py.Dataset]:
     import h5py
 
     found: list[h5py.Dataset] = []
-    file.visititems(lambda _, each: found.append(each) if isinstance(each, h5py.Dataset) else None)
+    file.visititems(lambda _, node: found.append(node) if isinstance(node, h5py.Dataset) else None)
     return iter(found)
 
 

@@ -74,13 +74,9 @@ class Selection:
             done += math.prod(axis.stop - axis.start for axis in box)
 
     def put(self, done: int, box: Box, part: Box, elements: Array) -> None:
-        """Copies values to their places.
+        """Copies to their places the elements at `part` of one of the `boxes`, over all axes of `shape`.
 
-        Args:
-            done: The number of rows before a box.
-            box: One of `boxes`.
-            part: What of it is there, over all axes of `shape`.
-            elements: The elements at `part`.
+        So many rows are `done` before the box.
         """
         lengths = [axis.stop - axis.start for axis in box[: self.row_axes]]
         inner = tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))

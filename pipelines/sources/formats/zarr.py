@@ -48,7 +48,7 @@ class Zarr(Format):
 def _members(node: Any) -> list[Member]:
     """All arrays of a group, at any depth; or the array that a store is, which has no name."""
     below = sorted(node.members(max_depth=None)) if _is_group(node) else [("", node)]
-    return [sliced.member(name, each, each.shards or each.chunks) for name, each in below if not _is_group(each)]
+    return [sliced.member(name, array, array.shards or array.chunks) for name, array in below if not _is_group(array)]
 
 
 def _is_group(node: Any) -> bool:
