@@ -78,7 +78,7 @@ def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tup
         window=feature.window,
         files=feature.files,
         source=said.source.model_dump() if isinstance(said.source, ConstantSource) else said.source,
-        why=f"{_why_role(chosen, said)}; {_why_steps(default, said)}",
+        why=f"{role}, as {'it is said' if said.role else chosen.why}; {_why_steps(default, said)}",
     )
     _check_transform(resolved, said)
     last = resolved.values[-1]
@@ -157,10 +157,6 @@ def _default_transform(role: Role, dtype: str, shape: tuple[int | None, ...], sa
         number = "one a row" if not shape else "of more than 16 bits"
         return _Chosen(impute=impute, why=f"integers, {number}, may be classes or numbers and are stored as they are")
     return _Chosen(impute=impute, why=f"{dtype} is stored as it is")
-
-
-def _why_role(chosen: _Chosen, said: FeatureConfig) -> str:
-    return f"{said.role}, as it is said" if said.role else f"{chosen.role}, as {chosen.why}"
 
 
 def _why_steps(chosen: _Chosen, said: FeatureConfig) -> str:

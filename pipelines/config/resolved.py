@@ -282,7 +282,7 @@ class ResolvedConfig:
         """This configuration as a user would write it; `parse_config` reads it and it resolves to itself."""
         return {
             "features": {feature.name: _dump_feature(feature) for feature in self.features},
-            "splits": _dump_splits(self.splits),
+            "splits": self.splits.model_dump(mode="json") if isinstance(self.splits, Rule) else self.splits,
             **({} if self.training is None else {"training": self.training}),
             **({} if self.filter is None else {"filter": self.filter}),
             **({} if self.custom is None else {"preprocessing_fn": self.custom.place}),
@@ -291,12 +291,6 @@ class ResolvedConfig:
             "shard_bytes": self.shard_bytes,
             "rows_per_record": self.rows_per_record,
         }
-
-
-def _dump_splits(splits: str | Mapping[str, float] | Rule) -> Any:
-    if isinstance(splits, Rule):
-        return splits.model_dump(mode="json")
-    return splits if isinstance(splits, str) else dict(splits)
 
 
 def _dump_feature(feature: ResolvedFeature) -> dict[str, Any]:
@@ -313,7 +307,7 @@ def _dump_feature(feature: ResolvedFeature) -> dict[str, Any]:
         "source": feature.source,
         **({} if (cut := feature.window) is None else {cut.KEY: cut.model_dump(mode="json", exclude_none=True)}),
         "ragged": feature.ragged or None,
-        "missing": list(map(_yaml_number, feature.missing)) or None,
+        "missing": [value if math.isfinite(value) else str(value) for value in feature.missing] or None,
         "mask": feature.mask,
         "indicator": feature.indicator or None,
         "by": feature.by,
@@ -321,11 +315,6 @@ def _dump_feature(feature: ResolvedFeature) -> dict[str, Any]:
         "class_names": list(feature.spec.class_names) or None,
     }
     return value | {key: said for key, said in optional.items() if said is not None}
-
-
-def _yaml_number(value: float) -> float | str:
-    """A number that JSON can hold."""
-    return value if math.isfinite(value) else str(value)
 
 
 def _check_references(features: tuple[ResolvedFeature, ...]) -> None:

@@ -114,7 +114,8 @@ def _write(plan: Plan, output: Output) -> dict[str, Any]:
     base = _memory("VmRSS")
     first, _ = _timed(functools.partial(write_task, tasks[0], sample, output))
     files.remove(output.task_record(tasks[0]))
-    _forget_peak()
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w", encoding="utf-8") as file:
+        file.write("5")  # forgets the peak
     before = _memory("VmRSS")
     speeds, rows, kept, held = [], 0, 0, 0
     for task in _for_a_while(tasks):
@@ -175,8 +176,3 @@ def _memory(which: str) -> int:
             if line.startswith(f"{which}:"):
                 return int(line.split()[1]) * 1024
     return 0
-
-
-def _forget_peak() -> None:
-    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w", encoding="utf-8") as file:
-        file.write("5")

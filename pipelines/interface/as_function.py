@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from loaders.format.names import INDICATOR_SUFFIX
 from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
@@ -46,6 +45,9 @@ WRITTEN = ("log1p", "scale", "one_hot")
 
 WITHOUT_OVER = ("row", "pca", "whiten", "vocabulary")
 """Steps that no statistic of theirs is shared by."""
+
+WITH_GROUPS = ("mean", "min", "max", "zscore", "minmax", "maxabs")
+"""Steps that groups of rows may have statistics of their own for."""
 
 INTEGERS = ("buckets", "vocabulary")
 """Steps that give int64, whatever is asked for."""
@@ -109,32 +111,24 @@ def _call(feature: ResolvedFeature, step: Step, missing: str | None) -> str:
         raise ConfigError(f"{feature.name}: expected steps that pipelines.analyzers has; found {step.key}")
     wide = "" if step.key in INTEGERS else ", dtype=tf.float64"
     said = _keyword("missing", missing)
-    by = "" if feature.by is None or not _has_groups(step) else f", by=inputs[{feature.by!r}]"
+    by = "" if feature.by is None or step.key not in WITH_GROUPS else f", by=inputs[{feature.by!r}]"
     over = "" if step.key in WITHOUT_OVER or feature.over == "element" else f", over={feature.over!r}"
     if step is feature.impute:
-        method = _options(step).get("constant", step.key)
+        method = step.model_dump().get("constant", step.key)
         shared = "" if step.key == "regression" else over
         return f"npa.impute(x, {method!r}{shared}{by}{said}{'' if feature.fills_integers else wide})"
     if step.key == "log1p":
         return "tf.math.log1p(tf.cast(x, tf.float64))"
     if step.key == "scale":
-        return f"tf.cast(x, tf.float64) * {_options(step)['scale']!r}"
+        return f"tf.cast(x, tf.float64) * {step.model_dump()['scale']!r}"
     if step.key == "one_hot":
-        return f"tf.one_hot(tf.cast(x, tf.int64), {_options(step)['classes']!r}, dtype=tf.float64)"
+        return f"tf.one_hot(tf.cast(x, tf.int64), {step.model_dump()['classes']!r}, dtype=tf.float64)"
     return f"npa.{MAPPERS[step.key]}(x{_arguments(step)}{over}{by}{said}{wide})"
-
-
-def _has_groups(step: Step) -> bool:
-    return step.key in ("mean", "min", "max", "zscore", "minmax", "maxabs")
-
-
-def _options(step: Step) -> dict[str, Any]:
-    return step.model_dump()
 
 
 def _arguments(step: Step) -> str:
     """The options of a step, as its analyzer takes them."""
-    options = _options(step)
+    options = step.model_dump()
     if step.key == "vocabulary":
         return "".join(f", {name}={value!r}" for name, value in options.items() if value is not None)
     values = [list(value) if isinstance(value, tuple) else value for value in options.values()]

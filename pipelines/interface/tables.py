@@ -10,7 +10,6 @@ import yaml
 from loaders.format.frames import record_bytes
 from loaders.format.manifest import Manifest
 from loaders.format.spec import FeatureSpec, is_variable
-from pipelines.config.feature import Feature
 from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature
 from pipelines.config.schema import setting_of
 from pipelines.errors import Problem, some_of
@@ -34,6 +33,7 @@ def of_sources(plan: Plan) -> list[Block]:
     for feature in table.features:
         sources = [part.sources[feature.name] for part in table.parts if feature.name in part.sources]
         orders = {"Fortran" if source.fortran else "C" for source in sources}
+        origin = f"the constant {feature.constant}" if feature.origin == "constant" else f"the {feature.origin}"
         endian = "big-endian " if any(source.dtype.startswith(">") for source in sources) else ""
         rows.append(
             (
@@ -43,7 +43,7 @@ def of_sources(plan: Plan) -> list[Block]:
                 show_shape(feature.shape),
                 " and ".join(sorted(orders)),
                 round(feature.row_bytes * table.rows) if sources else 0,
-                sources[0].path if sources else _origin(feature),
+                sources[0].path if sources else origin,
             )
         )
     columns = ("feature", "files:", "dtype", "shape of a row", "order", "bytes:", "first file")
@@ -63,10 +63,6 @@ def _of_directories(plan: Plan) -> list[Block]:
     option = setting_of("label", ".source=directory")
     shown = some_of(sorted(map(str, found)), SHOWN_NAMES)
     return [f"\nThere is no label. If the directories {shown} name classes: {option}"]
-
-
-def _origin(feature: Feature) -> str:
-    return f"the constant {feature.constant}" if feature.origin == "constant" else f"the {feature.origin}"
 
 
 def show_dtype(dtype: str, unit: str) -> str:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from loaders.format.manifest import Manifest, Shard
-from loaders.format.spec import FeatureSpec, is_variable
-from loaders.format.stream import read_frames, read_variable
+from loaders.format.spec import FeatureSpec
 from loaders.order import hashing
 from pipelines import counters
 from pipelines.maintain.buckets import Buckets
-from pipelines.reading.stored import opened
+from pipelines.reading.stored import read_shard
 
 HASHED_ROWS = 4096
 """Rows hashed together: their words and hashes stay in the cache."""
@@ -45,28 +44,15 @@ def hash_shard(
         DataError: If the shard is not as the manifest says.
         OSError: If it cannot be read.
     """
-    hash_records = _hash_parsed if is_variable(manifest.features) else _hash_frames
-    with opened(root, shard) as file:
-        yield from hash_records(file, shard, manifest, compared)
-
-
-def _hash_frames(
-    file: BinaryIO, shard: Shard, manifest: Manifest, compared: Sequence[FeatureSpec]
-) -> Iterator[npt.NDArray[np.uint64]]:
-    """Hashes records of a constant layout: the values of a feature are columns of the matrix of frames."""
-    size = manifest.rows_per_record
-    for layout, frames in read_frames(file.read, manifest.features, rows=shard.rows, rows_per_record=size):
-        places = [layout.place(spec.name) for spec in compared]
-        values = [frames[:, offset : offset + length] for offset, length in places]
-        yield from _hash_values(values, layout.rows)
-
-
-def _hash_values(values: Sequence[npt.NDArray[np.uint8]], per_record: int) -> Iterator[npt.NDArray[np.uint64]]:
-    """Hashes the rows of records, given the bytes of each feature, `[records, bytes]`."""
-    step = max(HASHED_ROWS // per_record, 1)
-    for start in range(0, len(values[0]), step):
-        pieces = [value[start : start + step] for value in values]
-        yield hash_rows([piece.reshape(len(piece) * per_record, -1) for piece in pieces])
+    for columns in read_shard(root, manifest, shard, features=[spec.name for spec in compared]):
+        found = [columns[spec.name] for spec in compared]
+        if any(spec.variable for spec in compared):
+            rows = zip(*map(_row_bytes, compared, found), strict=True)
+            yield np.stack([_digest(row) for row in rows])
+            continue
+        pieces = [np.ascontiguousarray(column).reshape(len(column), -1).view(np.uint8) for column in found]
+        for start in range(0, len(pieces[0]), HASHED_ROWS):
+            yield hash_rows([piece[start : start + HASHED_ROWS] for piece in pieces])
 
 
 def hash_rows(pieces: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint64]:
@@ -92,16 +78,6 @@ def _as_words(piece: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
     padded = np.zeros((rows, -(-size // 8) * 8), dtype=np.uint8)
     padded[:, :size] = piece
     return np.ascontiguousarray(padded.view("<u8").T)
-
-
-def _hash_parsed(
-    file: BinaryIO, shard: Shard, manifest: Manifest, compared: Sequence[FeatureSpec]
-) -> Iterator[npt.NDArray[np.uint64]]:
-    """Hashes records that differ in size."""
-    names, size = frozenset(spec.name for spec in compared), manifest.rows_per_record
-    for _, columns in read_variable(file.read, manifest.features, names=names, shard=shard, rows_per_record=size):
-        rows = [_row_bytes(spec, columns[spec.name]) for spec in compared]
-        yield np.stack([_digest(row) for row in zip(*rows, strict=True)])
 
 
 def _row_bytes(spec: FeatureSpec, column: npt.NDArray[Any]) -> list[bytes]:

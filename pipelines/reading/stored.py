@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -18,7 +18,9 @@ from pipelines.reading.batches import Ragged
 from pipelines.storage import files
 
 
-def read_shard(root: str, manifest: Manifest, shard: Shard, *, rows: int | None = None) -> Iterator[Columns]:
+def read_shard(
+    root: str, manifest: Manifest, shard: Shard, *, rows: int | None = None, features: Collection[str] | None = None
+) -> Iterator[Columns]:
     """The columns of a shard's rows, some at a time.
 
     Args:
@@ -26,6 +28,7 @@ def read_shard(root: str, manifest: Manifest, shard: Shard, *, rows: int | None 
         manifest: What it holds.
         shard: The shard.
         rows: How many rows are wanted at least, where not all are.
+        features: The names of the features that are wanted, where not all are.
 
     Yields:
         For each feature `[rows, *shape]`; of ragged rows the bytes of each, and strings as objects.
@@ -35,18 +38,14 @@ def read_shard(root: str, manifest: Manifest, shard: Shard, *, rows: int | None 
         OSError: If it cannot be read.
     """
     read = _parsed if is_variable(manifest.features) else _frames
-    with opened(root, shard) as file:
-        yield from read(file, manifest, shard, shard.rows if rows is None else min(rows, shard.rows))
+    specs = [spec for spec in manifest.features if features is None or spec.name in features]
+    with _opened(root, shard) as file:
+        yield from read(file, manifest, shard, specs, shard.rows if rows is None else min(rows, shard.rows))
 
 
 @contextlib.contextmanager
-def opened(root: str, shard: Shard) -> Iterator[BinaryIO]:
-    """Opens a shard; while its records are read, names it where one is wrong.
-
-    Raises:
-        DataError: If the shard is not as the manifest says.
-        OSError: If it cannot be read.
-    """
+def _opened(root: str, shard: Shard) -> Iterator[BinaryIO]:
+    """Opens a shard; while its records are read, names it where one is wrong."""
     path = files.join(root, shard.file)
     try:
         with files.open_input(path) as file:
@@ -56,17 +55,21 @@ def opened(root: str, shard: Shard) -> Iterator[BinaryIO]:
         raise DataError(str(Problem(path=path, expected=expected, found=error.found))) from error
 
 
-def _frames(file: BinaryIO, manifest: Manifest, shard: Shard, rows: int) -> Iterator[Columns]:
+def _frames(
+    file: BinaryIO, manifest: Manifest, shard: Shard, specs: Sequence[FeatureSpec], rows: int
+) -> Iterator[Columns]:
     size, first = manifest.rows_per_record, 0
     whole = min(-(-rows // size) * size, shard.rows)
     for layout, frames in read_frames(file.read, manifest.features, rows=whole, rows_per_record=size):
         check_frames(frames, layout, first=first)
         first += len(frames)
-        yield {spec.name: decoded(values(frames, layout, spec), spec) for spec in manifest.features}
+        yield {spec.name: decoded(values(frames, layout, spec), spec) for spec in specs}
 
 
-def _parsed(file: BinaryIO, manifest: Manifest, shard: Shard, rows: int) -> Iterator[Columns]:
-    names, size = frozenset(spec.name for spec in manifest.features), manifest.rows_per_record
+def _parsed(
+    file: BinaryIO, manifest: Manifest, shard: Shard, specs: Sequence[FeatureSpec], rows: int
+) -> Iterator[Columns]:
+    names, size = frozenset(spec.name for spec in specs), manifest.rows_per_record
     records = read_variable(file.read, manifest.features, names=names, shard=shard, rows_per_record=size)
     for _, (_, columns) in zip(range(-(-rows // size)), records, strict=False):
         yield columns

@@ -326,7 +326,9 @@ def check_class_tree(arrays: Sequence[Located], *, paired: bool) -> list[Problem
     if any((directory or "").lower() in LABEL_NAMES for directory in directories):  # inputs and targets of one shape
         return []
     named = all(array.feature == directory_of(array.entry.path) for array in arrays)
-    if paired and not (named and len({array.row_shape for array in arrays}) == 1 and _only_numbers(arrays)):
+    # Whether nothing but their directories tells the arrays' names apart.
+    numbered = all(array.feature not in stem(array.entry.path).rpartition("/")[2] for array in arrays)
+    if paired and not (named and len({array.row_shape for array in arrays}) == 1 and numbered):
         return []
     depths = {array.entry.path.count("/") for array in arrays}
     pattern = ("*/" * depths.pop() if len(depths) == 1 else "**/") + "*"
@@ -348,8 +350,3 @@ def directory_of(path: str) -> str | None:
     """The last directory of a path that is not one of the usual names of splits."""
     names = [name for name in path.split("/")[:-1] if name.lower() not in SPLIT_DIRECTORIES]
     return names[-1] if names else None
-
-
-def _only_numbers(arrays: Iterable[Located]) -> bool:
-    """Whether nothing but their directories tells the arrays' names apart."""
-    return all(array.feature not in stem(array.entry.path).rpartition("/")[2] for array in arrays)

@@ -46,8 +46,10 @@ def list_files(root: str) -> list[FileInfo]:
     Names that begin with `.` or `_` are hidden, and so is what is below them. Symbolic links are followed; a link to
     nothing is listed with size 0, and opening it says what is wrong.
     """
-    found = _walk(root, "", ()) if is_local(root) else _list_remote(root)
-    return sorted(found, key=lambda info: info.path)
+    if is_local(root):
+        return sorted(_walk(root, "", ()), key=lambda info: info.path)
+    names = ((info, info.path.split("/")) for info in sorted(_find(root.rstrip("/")), key=lambda info: info.path))
+    return [info for info, parts in names if parts[-1] and not any(map(_hidden, parts))]
 
 
 def list_names(path: str) -> set[str]:
@@ -93,12 +95,6 @@ def _walk(directory: str, prefix: str, above: tuple[tuple[int, int], ...]) -> It
             yield from _walk(path, f"{prefix}{name}/", (*above, here))
         elif stat.S_ISREG(status.st_mode):
             yield FileInfo(path=prefix + name, size=status.st_size, modified=status.st_mtime)
-
-
-def _list_remote(root: str) -> Iterator[FileInfo]:
-    for info in _find(root.rstrip("/")):
-        if not info.path.endswith("/") and not any(map(_hidden, info.path.split("/"))):
-            yield info
 
 
 def _find(root: str) -> list[FileInfo]:

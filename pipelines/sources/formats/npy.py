@@ -81,7 +81,9 @@ def read_header(file: BinaryIO, *, size: int) -> Header:
 def _interpret(text: str) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
     """Dtype, shape and Fortran order. Millions of small files have few headers, so equal ones share these."""
     value = _parse(text)
-    dtype, shape, fortran = _dtype(value["descr"]), _shape(value["shape"]), _fortran(value["fortran_order"])
+    dtype, shape, fortran = _dtype(value["descr"]), _shape(value["shape"]), value["fortran_order"]
+    if not isinstance(fortran, bool):
+        raise FormatError(expected="fortran_order to be True or False", found=type(fortran).__name__)
     # NumPy makes no array of more bytes, counting an axis of 0 as 1.
     if math.prod(max(1, length) for length in shape) * dtype.itemsize > MAX_BYTES:
         raise FormatError(expected="an array of fewer than 2**63 bytes", found=f"shape {shape}")
@@ -178,12 +180,6 @@ def _shape(value: object) -> tuple[int, ...]:
         expected = f"a shape that is a tuple of at most {MAX_AXES} lengths, each from 0 to 2**63 - 1"
         raise FormatError(expected=expected, found=_show(value))
     return lengths
-
-
-def _fortran(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise FormatError(expected="fortran_order to be True or False", found=type(value).__name__)
-    return value
 
 
 def _check_size(header: Header, size: int) -> None:

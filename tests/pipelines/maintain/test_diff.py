@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from loaders.format.manifest import ManifestError
 from loaders.format.names import STATISTICS
+from loaders.format.spec import FeatureSpec
 from pipelines.cli import main
 from pipelines.maintain.diff import diff
 from pipelines.statistics.recorded import TrainingStatistics
@@ -55,6 +56,16 @@ def test_order_and_splits_do_not_matter_but_sizes_of_splits_are_told(tmp_path):
     found = diff(one, third)
     assert (found.only, found.splits) == ((0, 0), {"train": (3, 2), "test": (1, 2)})
     assert not found.same
+
+
+def test_rows_are_the_same_whatever_records_hold_them(tmp_path):
+    rows = {"x": np.array([1, 2, 3, 4, 4], np.int16)}
+    texts = [FeatureSpec(name="t", dtype="string", shape=()), *shards.specs(rows)]
+    shards.write(tmp_path / "one", {"train": [rows]}, rows_per_record=4, features=shards.specs(rows))
+    shards.write(tmp_path / "single", {"train": [rows]}, rows_per_record=1, features=shards.specs(rows))
+    more = {"t": np.array([b"a", b"bb", b"", b"c", b"d"])} | rows
+    shards.write(tmp_path / "texts", {"train": [more]}, rows_per_record=2, features=texts, chunk_records=1)
+    assert [diff(tmp_path / "one", tmp_path / other).shared for other in ("single", "texts")] == [5, 5]
 
 
 def test_features_that_differ_are_named_and_the_others_compared(tmp_path):

@@ -28,6 +28,7 @@ from pipelines.runners.handoff import hand_over
 from pipelines.sources.packed import PackedParts
 from pipelines.sources.parts import Part, Source
 from pipelines.sources.table import SourceTable, scan
+from scripts.scale import manifest_of
 from tests.support import shards
 from tests.support.arrays import npy_bytes, write_files
 
@@ -139,18 +140,7 @@ def test_the_manifest_of_three_hundred_thousand_shards():
         )
         for split in plan.splits
     }
-    manifest = Manifest(
-        features=plan.specs,
-        splits=splits,
-        files=(),
-        rows_per_record=plan.rows_per_record,
-        record_bytes=record_bytes(plan.specs, plan.rows_per_record),
-        seed=0,
-        source_fingerprint="",
-        transform=None,
-        config={},
-        versions={},
-    )
+    manifest = manifest_of(plan, splits)
     with Clock(20):
         text = manifest.dumps()
     assert len(text) < 60e6
