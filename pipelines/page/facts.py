@@ -23,7 +23,7 @@ from pipelines.reading.batches import Columns, Ragged, take, values_of
 from pipelines.reading.sample import SourceSample, sample_sources
 from pipelines.sources.provenance import raw_specs
 from pipelines.statistics.recorded import TrainingStatistics
-from pipelines.statistics.summary import Over, Statistics, as_columns, statistics_shape
+from pipelines.statistics.summary import Over, Statistics, moments, summarize
 from pipelines.storage import files
 
 Rows = npt.NDArray[Any] | Ragged
@@ -79,18 +79,17 @@ class Feature:
 
     @functools.cached_property
     def estimates(self) -> Mapping[str, Statistics]:
-        """The statistics of the sample of each split, before the transform; none of what are no numbers."""
+        """The statistics of the sample of each split, before the transform; infinite values count as missing."""
         if not self.spec.dtype.startswith(("bool", "int", "uint", "float")):
             return {}
         over = self.said.get("over", "element")
         shared: Over = tuple(over) if isinstance(over, list) else over
         found = {}
         for split, rows in self.raw.items():
-            values = values_of(rows)
+            values = numbers_of(self.spec, self.said, rows)
             if len(values):
-                floats = as_floats(self.spec, self.said, rows).reshape(values.shape)
-                shape = statistics_shape(shared, values.shape[1:])
-                found[split] = _statistics(as_columns(floats, shared), shape)
+                finite = np.where(np.isinf(values), np.nan, values) if values.dtype.kind == "f" else values
+                found[split] = summarize(moments(finite.reshape(values_of(rows).shape), shared))
         return found
 
     @property
@@ -252,31 +251,16 @@ def _by_split(plan: Plan, sample: SourceSample | None) -> tuple[dict[str, Column
     return columns, {split: sample.places[rows[split]] for split in columns}
 
 
-def as_floats(spec: FeatureSpec, said: Mapping[str, Any], rows: Rows) -> npt.NDArray[np.float64]:
-    """The values of some rows as float64 `[rows or steps, elements]`, NaN where one is missing; of no numbers empty."""
+def numbers_of(spec: FeatureSpec, said: Mapping[str, Any], rows: Rows) -> npt.NDArray[Any]:
+    """The values of some rows as `[rows or steps, elements]`, NaN where one is missing; of no numbers empty.
+
+    They have their own dtype, but float64 where values are declared to be missing.
+    """
     if spec.dtype == "string" or spec.dtype.startswith("complex"):
         return np.zeros((0, 1))
     values = values_of(rows)
-    found = values.reshape(len(values), -1).astype(np.float64)
-    for value in said.get("missing") or ():
-        found = np.where(found == float(value), np.nan, found)
+    found = values.reshape(len(values), -1)
+    if absent := said.get("missing"):
+        found = found.astype(np.float64)
+        found[np.isin(found, np.asarray(absent, np.float64))] = np.nan
     return found
-
-
-def _statistics(columns: npt.NDArray[np.float64], shape: tuple[int, ...]) -> Statistics:
-    """The statistics of each column, rounded as NumPy does; infinite values count as missing."""
-    known = np.isfinite(columns)
-    count = known.sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        mean = np.where(known, columns, 0.0).sum(axis=0) / count
-        std = np.sqrt((np.where(known, columns - mean, 0.0) ** 2).sum(axis=0) / count)
-    none = count == 0
-    found = {
-        "count": count,
-        "missing": len(columns) - count,
-        "min": np.where(none, np.nan, np.where(known, columns, np.inf).min(axis=0)),
-        "max": np.where(none, np.nan, np.where(known, columns, -np.inf).max(axis=0)),
-        "mean": mean,
-        "std": std,
-    }
-    return Statistics(**{name: np.asarray(values).reshape(shape) for name, values in found.items()})

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.maintain.validate import Thresholds
-from pipelines.page.facts import Facts, Feature, Rows, as_floats
+from pipelines.page.facts import Facts, Feature, Rows, numbers_of
 from pipelines.reading.batches import Ragged
 from pipelines.statistics.drift import CHANCE, Classes, compare, compare_classes
 from pipelines.statistics.summary import Statistics
@@ -49,7 +49,7 @@ class Histogram:
 
 def histogram_of(spec: Any, said: Mapping[str, Any], rows: Mapping[str, Rows]) -> Histogram | None:
     """The distribution of a feature's values, all elements together; None where there are no numbers."""
-    values = {split: _some(as_floats(spec, said, own)) for split, own in rows.items()}
+    values = {split: _some(numbers_of(spec, said, own)) for split, own in rows.items()}
     values = {split: own for split, own in values.items() if own.size}
     if not values:
         return None
@@ -74,14 +74,14 @@ def histogram_of(spec: Any, said: Mapping[str, Any], rows: Mapping[str, Rows]) -
     return Histogram(edges=edges, shares=shares, quantiles=quantiles, beyond=beyond)
 
 
-def _some(values: F64) -> F64:
+def _some(values: npt.NDArray[Any]) -> F64:
     """Finite values of `[rows, elements]`: every n-th one, in no step with the elements."""
     flat = values.reshape(-1)
     step = max(-(-flat.size // MOST_VALUES), 1)
     while math.gcd(step, values.shape[1]) > 1 and step > 1:
         step += 1
-    flat = flat[::step]
-    return flat[np.isfinite(flat)]
+    some: F64 = flat[::step].astype(np.float64)
+    return some[np.isfinite(some)]
 
 
 def missing_by_column(feature: Feature, training: str) -> F64:
@@ -105,8 +105,8 @@ def missing_by_place(feature: Feature, buckets: int = 32) -> F64:
         rows = feature.raw.get(split)
         if rows is None or isinstance(rows, Ragged):
             return np.zeros(0)
-        values = as_floats(feature.spec, feature.said, rows)
-        if len(values) != len(places):
+        values = numbers_of(feature.spec, feature.said, rows)
+        if len(values) != len(places) or values.dtype.kind != "f":
             return np.zeros(0)
         own = np.minimum((places * buckets).astype(int), buckets - 1)
         sums += np.bincount(own, np.isnan(values).mean(axis=1), buckets)
@@ -204,8 +204,8 @@ def warnings_of(feature: Feature, facts: Facts) -> list[str]:
         if far > FAR:
             said.append(f"a value that is {far:,.0f} standard deviations from the mean in {of}")
     for split, rows in feature.rows.items():
-        values = as_floats(feature.spec, {}, rows)
-        if values.size and np.isinf(values).any():
+        values = numbers_of(feature.spec, {}, rows)
+        if values.dtype.kind == "f" and np.isinf(values).any():
             said.append(f"infinite values in the sample of {split}")
     if is_categorical(feature) and feature.spec.role == "label":
         said += _of_classes(feature, training)
@@ -264,7 +264,7 @@ def _columns(facts: Facts, *, most: int) -> list[tuple[str, F64]]:
         dense = isinstance(rows, np.ndarray) and len(spec.shape) <= 1 and spec.dtype != "string"
         if rows is None or not dense or spec.role == "id" or spec.dtype.startswith("complex"):
             continue
-        values = as_floats(spec, feature.said, rows)
+        values = numbers_of(spec, feature.said, rows).astype(np.float64)
         width = values.shape[1]
         if len(found) + width > most:
             return found
