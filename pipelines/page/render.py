@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,45 +40,54 @@ PAIRS = 15
 Figure = dict[str, Any]
 
 
-def render(facts: Facts, other: Facts | None = None) -> str:
-    """The page of a data set or of sources; with another one, also how far this one is from it.
-
-    The same facts give the same bytes: neither the time nor the place is in it.
-    """
-    folder = pathlib.Path(__file__).parent
+@functools.cache
+def _templates() -> jinja2.Environment:
+    """The templates, each of which is compiled once a process."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
+        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"number": _number, "count": _count, "size": _size, "per_cent": _per_cent}
+    return environment
+
+
+def render(facts: Facts, other: Facts | None = None) -> str:
+    """The page of a data set or of sources; with another one, also how far this one is from it.
+
+    The same facts give the same bytes: neither the time nor the place is in it.
+    """
     warnings = {name: findings.warnings_of(feature, facts) for name, feature in facts.features.items()}
     names = list(facts.features)
     shown = {names[number] for number in notable([len(said) for said in warnings.values()], DETAILED)}
     config = ""
     if len(facts.features) <= CONFIGURED:
         config = yaml.safe_dump(dict(facts.config), sort_keys=False, allow_unicode=True, default_flow_style=None)
-    return environment.get_template("page.html").render(
-        facts=facts,
-        title=_title(facts),
-        split_names=[split.name for split in facts.splits],
-        overview=[_overview(facts, feature, name in shown, warnings[name]) for name, feature in facts.features.items()][
-            :LISTED
-        ],
-        left_out=len(facts.features) - len(shown),
-        cards=[_card(facts, facts.features[name], warnings[name]) for name in facts.features if name in shown],
-        numbers={name: number for number, name in enumerate(facts.features)},
-        warnings=[(name, line) for name, said in warnings.items() for line in said],
-        duplicates=findings.duplicates_of(facts),
-        correlations=_correlations(facts),
-        sample=_sample_rows(facts, [name for name in facts.features if name in shown]),
-        drift=None if other is None else findings.drift_of(facts, other),
-        snippets=_snippets(facts),
-        config=config,
-        version=VERSION,
-        quantiles=findings.QUANTILES,
+    return (
+        _templates()
+        .get_template("page.html")
+        .render(
+            facts=facts,
+            title=_title(facts),
+            split_names=[split.name for split in facts.splits],
+            overview=[
+                _overview(facts, feature, name in shown, warnings[name]) for name, feature in facts.features.items()
+            ][:LISTED],
+            left_out=len(facts.features) - len(shown),
+            cards=[_card(facts, facts.features[name], warnings[name]) for name in facts.features if name in shown],
+            numbers={name: number for number, name in enumerate(facts.features)},
+            warnings=[(name, line) for name, said in warnings.items() for line in said],
+            duplicates=findings.duplicates_of(facts),
+            correlations=_correlations(facts),
+            sample=_sample_rows(facts, [name for name in facts.features if name in shown]),
+            drift=None if other is None else findings.drift_of(facts, other),
+            snippets=_snippets(facts),
+            config=config,
+            version=VERSION,
+            quantiles=findings.QUANTILES,
+        )
     )
 
 
