@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from loaders.order import hashing
+from pipelines import analyzers
 from pipelines.config.schema import DatasetConfig, FeatureConfig
 from pipelines.config.splits import ColumnSplits, GroupSplits, StratifiedSplits, TimeSplits
 from pipelines.steps.methods import IMPUTE, NORMALIZE
@@ -50,7 +51,9 @@ def test_the_architecture_shows_every_folder_and_module():
 OPTIONS = (ROOT / "docs/options.md").read_text()
 
 
-@pytest.mark.parametrize(("page", "least"), [("options", 50), ("how-to/dataflow", 10), ("explanation/reliability", 10)])
+@pytest.mark.parametrize(
+    ("page", "least"), [("options", 50), ("reference/dataflow", 10), ("explanation/reliability", 10)]
+)
 def test_every_test_that_the_pages_name_is_there(page, least):
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / f"{page}.md").read_text()))
     paths = list((ROOT / "tests").rglob("test_*.py"))
@@ -66,3 +69,8 @@ def test_every_option_is_named():
     for row in OPTIONS.splitlines():
         if row.startswith("| ") and not row.startswith(("| what", "| ---")):
             assert "`test_" in row, row
+
+
+def test_every_analyzer_is_in_the_table():
+    named = set(re.findall(r"`(?:npa\.)?(\w+)(?:\(|`)", (ROOT / "docs/reference/analyzers.md").read_text()))
+    assert {name for name in analyzers.__all__ if name[0].islower()} <= named

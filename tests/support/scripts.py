@@ -1,4 +1,4 @@
-"""The scripts of docs/reference/loading.md, run as a reader would, or killed."""
+"""The scripts of how-tos, run as a reader would, or killed."""
 
 import re
 import subprocess
@@ -8,8 +8,11 @@ import numpy as np
 
 from tests.support import ROOT, shards
 
-PAGE = ROOT / "docs/reference/loading.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+BLOCKS = [
+    block
+    for page in sorted((ROOT / "docs/how-to").glob("*.md"))
+    for block in re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+]
 
 
 # Ends the process, or a worker of it, where the n-th batch would be made.

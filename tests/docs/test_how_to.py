@@ -1,0 +1,132 @@
+"""Tutorials and how-tos are short, and every block of theirs runs, in order, in one directory."""
+
+import os
+import re
+import shlex
+
+import numpy as np
+import pytest
+import yaml
+
+import loaders
+from pipelines.cli.options import make_parser
+from pipelines.config.schema import load_config
+from tests.support import ROOT, pages, scripts
+
+FOLDER = ROOT / "docs" / "how-to"
+HOW_TO = ["docs/how-to/index.md", *sorted(f"docs/how-to/{path.name}" for path in FOLDER.glob("*.md"))]
+TUTORIALS = sorted(f"docs/tutorials/{path.name}" for path in (ROOT / "docs" / "tutorials").glob("*.md"))
+HOW_TO.remove("docs/how-to/index.md")  # of the two; it has to be first
+PAGES = [*TUTORIALS, "docs/how-to/index.md", *(page for page in HOW_TO if not page.endswith("/index.md"))]
+
+OTHERS = {"pip", "export", "scripts/flink.sh", "scripts/dataflow.sh", "docker", "gcloud", "aws", "cp", "python"}
+"""Programs of commands that are not npyflow's."""
+NO_CONFIGURATION = {"pipeline.yaml", "prices.yaml"}
+
+
+def screens(page):
+    """How many screens of 50 lines of 120 characters a page has."""
+    return sum(max(1, -(-len(line) // 120)) for line in (ROOT / page).read_text().splitlines()) / 50
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_is_longer_than_three_screens(page):
+    assert screens(page) <= 3
+
+
+def test_the_first_page_leads_to_all():
+    links = set(re.findall(r"\]\((\w+\.md)\)", (FOLDER / "index.md").read_text()))
+    assert links == {path.name for path in FOLDER.glob("*.md")} - {"index.md"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_is_not_run_is_right(page):
+    """Commands for other machines, and scripts that another test runs."""
+    extras = set(re.findall(r'^        "(\w+)": \[', (ROOT / "setup.py").read_text(), re.MULTILINE))
+    for kind, text in pages.blocks(page):
+        assert kind in {"python", "sh", "yaml", "text"}, kind
+        if kind == "python":
+            compile(text, page, "exec")
+        if kind == "yaml" and pages.NAMED.match(text)[1] not in NO_CONFIGURATION:
+            load_config(text)
+        for command in filter(None, pages.commands(text) if kind == "sh" else ()):
+            program, *words = shlex.split(command)
+            if program == "npyflow":
+                _, rest = make_parser().parse_known_args(words)
+                assert {word.partition("=")[0] for word in rest} <= BEAM_OPTIONS, command
+            else:
+                assert program in OTHERS, command
+                assert not program.startswith("scripts/") or os.access(ROOT / program, os.X_OK)
+                assert set(",".join(re.findall(r"\.\[(.+)\]", command)).split(",")) - {""} <= extras
+
+
+BEAM_OPTIONS = {"--runner", "--flink_master", "--environment_type", "--environment_config"}
+
+
+def test_each_script_of_a_page_is_run_somewhere():
+    named = {name[1] for page in PAGES for _, text in pages.blocks(page) if (name := pages.NAMED.match(text))}
+    used = "\n".join((ROOT / page).read_text() for page in PAGES)
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for name in sorted(name for name in named if name.endswith(".py")):
+        short = name.removesuffix(".py")
+        called = rf"python {name}|{name}:|import {short}|{short}\."
+        assert re.search(called, used) or f'"{short.removeprefix("train_")}"' in tests, name
+
+
+def run(some, directory):
+    """Runs pages, and compares what they print with what they say that they do."""
+    shown = "\n".join(pages.run_all(some, directory).values())
+    printed = {line.rstrip() for line in shown.splitlines()}
+    said = {line for page in some for kind, text in pages.blocks(page) if kind == "text" for line in text.splitlines()}
+    assert said - printed == set()
+    return shown
+
+
+@pytest.mark.slow
+def test_every_tutorial_runs(tmp_path):
+    shown = run(TUTORIALS, tmp_path)
+    least = {
+        "of the test images are recognised": 0.95,
+        "of the test rows are predicted": 0.8,
+        "of the test pixels are classified": 0.8,
+        "of the pixels in fields that nobody visited are right": 0.85,
+    }
+    reached = {what: float(value) for value, what in re.findall(r"^([\d.]+) (of the .+)$", shown, re.MULTILINE)}
+    assert reached.keys() == least.keys()
+    assert {what: value for what, value in reached.items() if value < least[what]} == {}
+
+
+@pytest.mark.slow
+def test_every_how_to_runs(tmp_path):
+    shown = run([page for page in PAGES if page not in TUTORIALS], tmp_path)
+    assert "((250, 8), (250,))" in shown
+    assert "fixed_size_list<element: float>[16]" in shown
+    assert "{'role': 'label'" in shown
+
+    scans = np.concatenate([np.load(tmp_path / f"beam/scans-{part}.npy") for part in (0, 1)])
+    likely = loaders.open(tmp_path / "likely")
+    assert sum(map(likely.manifest.rows, ("train", "test"))) == int((scans @ np.load(tmp_path / "model.npy") > 0).sum())
+    assert loaders.open(tmp_path / "beam_set").manifest.splits == loaders.open(tmp_path / "beam_same").manifest.splits
+    labels = np.concatenate([np.load(path) for path in sorted((tmp_path / "arrays").glob("labels-*.npy"))])
+    three = loaders.open(tmp_path / "three_classes").manifest
+    assert sum(map(three.rows, three.splits)) == int((labels != 3).sum())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "needs", "expected"),
+    [
+        ("lightning", "lightning", "accuracy True"),
+        ("hugging_face", "transformers", "loss True"),
+    ],
+)
+def test_trainers_of_other_libraries(tmp_path, name, needs, expected):
+    pytest.importorskip(needs)
+    done = scripts.run(scripts.script(name), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == expected
+
+
+def test_the_rows_of_a_page_are_read():
+    """A configuration of a page is one of npyflow, but for what other programs read."""
+    assert yaml.safe_load(dict(pages.blocks("docs/how-to/beam_yaml.md"))["yaml"])["pipeline"]["type"] == "chain"
