@@ -82,8 +82,12 @@ setup(
         ],
         # For the site of the documentation: `scripts/docs.sh`.
         "docs": [
+            "ipykernel>=6.29",
+            "jupytext>=1.16",
             "mkdocs-material>=9.6",
             "mkdocstrings[python]>=1",
+            "nbclient>=0.10",
+            "nbconvert>=7.16",
         ],
         "dev": [
             "hypothesis>=6.100",

@@ -26,6 +26,23 @@ OPTIONS = """## Options
 ::: loaders.options.TensorFlowOptions
     options: {heading_level: 3, members: false}
 """
+CONFIGURATION = """# Configuration
+
+The keys of `dataset.yaml`, of `--set KEY=VALUE`, and of the mapping that `pipelines.build` takes.
+`pipelines.DatasetConfig` holds them, checked. All are optional: where nothing is said, npyflow chooses, and
+`npyflow inspect` says what and why. [What each changes, with examples](../docs/options.md).
+"""
+PARTS = (
+    "window.Patch",
+    "window.Window",
+    "splits.GroupSplits",
+    "splits.StratifiedSplits",
+    "splits.ColumnSplits",
+    "splits.TimeSplits",
+    "splits.BlockSplits",
+)
+"""What the values of `patch`, `window` and `splits` may be."""
+SHOWN = "{members: false, show_signature: false, show_root_full_path: false, merge_init_into_class: false}"
 MODULES = (
     "pipelines",
     "pipelines.analyzers",
@@ -57,6 +74,26 @@ def command_page() -> str:
     return "\n".join(["# Command line\n", *shown])
 
 
+def configuration_page() -> str:
+    """The keys of a configuration: all fields of `DatasetConfig`, and of what lies in it."""
+    from pipelines.config.schema import DatasetConfig, FeatureConfig
+    from pipelines.interface.as_yaml import OF_DATASET, OF_FEATURE
+
+    lines = [CONFIGURATION]
+    for title, model, about in (
+        ("Of the data set", DatasetConfig, {"features": "what is said of each feature, by its name"} | OF_DATASET),
+        ("Of a feature", FeatureConfig, OF_FEATURE),
+    ):
+        lines.append(f"## {title}\n\n| key | if it is not said | what it is |\n| --- | --- | --- |")
+        for name, field in model.model_fields.items():
+            default = field.get_default(call_default_factory=True)
+            said = "" if default is None else "none" if default in ((), {}) else f"`{default}`"
+            lines.append(f"| `{name}` | {said} | {about[name]} |")
+        lines.append("")
+    lines += [f"::: pipelines.config.{name}\n    options: {SHOWN}\n" for name in PARTS]
+    return "\n".join(lines)
+
+
 def write(stage: pathlib.Path) -> None:
     """Lays out the site's pages in a directory, in place of what is there."""
     shutil.rmtree(stage, ignore_errors=True)
@@ -66,6 +103,7 @@ def write(stage: pathlib.Path) -> None:
     loaded = griffe.GriffeLoader(search_paths=[ROOT])
     for name in MODULES:
         (stage / "reference" / f"{name}.md").write_text(module_page(name, loaded.load(name)), encoding="utf-8")
+    (stage / "reference" / "configuration.md").write_text(configuration_page(), encoding="utf-8")
     (stage / "reference" / "cli.md").write_text(command_page(), encoding="utf-8")
 
 

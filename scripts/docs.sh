@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the documentation as a site. A broken link or anchor, or a docstring that cannot be read, is an error.
+# Builds the documentation as a site, with two tutorials as notebooks, which are run. A broken link or anchor, or a docstring that cannot be read, is an error.
 #
 #   scripts/docs.sh          makes .venv, and builds to out/site: open out/site/index.html
 #   scripts/docs.sh DIR      builds to DIR
@@ -14,5 +14,6 @@ if [ -z "${PYTHON:-}" ]; then
   PYTHON="$VENV/bin/python"
 fi
 "$PYTHON" -m scripts.docs
+"$PYTHON" -m scripts.notebooks
 export NO_MKDOCS_2_WARNING=1
 "$PYTHON" -m mkdocs build --strict --site-dir "$OUT"

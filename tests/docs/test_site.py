@@ -1,6 +1,7 @@
-"""The site of the documentation builds, has every public name, and fetches nothing from elsewhere."""
+"""The documentation's site builds, has every public name, and fetches nothing from elsewhere; its notebooks run."""
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -8,7 +9,9 @@ import sys
 
 import pytest
 
-from tests.support import ROOT
+from pipelines.config.schema import DatasetConfig, FeatureConfig
+from scripts import notebooks
+from tests.support import ROOT, pages
 
 MODULES = {
     "pipelines": "pipelines/__init__.py",
@@ -49,6 +52,27 @@ def test_every_public_name_is_in_the_reference(site):
     names = {f"{module}.{name}" for module, path in MODULES.items() for name in public(path)}
     assert len(names) > 80
     assert names - headings == set()
+
+
+@pytest.mark.parametrize("model", [DatasetConfig, FeatureConfig])
+def test_every_key_of_a_configuration_is_in_the_reference(site, model):
+    page = (site / "reference" / "configuration.html").read_text()
+    assert [key for key in model.model_fields if f"<td><code>{key}</code></td>" not in page] == []
+
+
+@pytest.mark.parametrize("page", notebooks.PAGES)
+def test_notebooks_print_what_their_pages_say(site, page):
+    """They are the tests of these tutorials: their code is that of the pages."""
+    path = site / "notebooks" / f"{page}.ipynb"
+    assert path.stat().st_size < 200_000
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    printed = "".join("".join(output.get("text", ())) for cell in cells for output in cell["outputs"])
+    tutorial = f"docs/tutorials/{page}.md"
+    said = {line for kind, text in pages.blocks(tutorial) if kind == "text" for line in text.splitlines()}
+    assert said - {line.rstrip() for line in printed.splitlines()} == set()
+    (reached,) = re.findall(r"^([\d.]+) of the test \w+ are \w+", printed, re.MULTILINE)
+    assert float(reached) >= {"images": 0.95, "table": 0.8}[page]
+    assert f"{page}.ipynb" in (site / "notebooks" / f"{page}.html").read_text()
 
 
 def test_every_command_is_in_the_reference(site):
