@@ -34,7 +34,7 @@ class ArrayRecord(Target):
                 writer.write(frame[HEADER_BYTES:-FOOTER_BYTES])
         writer.close()
 
-    def describe(self, manifest: Manifest, pieces: Sequence[Piece]) -> Mapping[str, bytes]:
+    def describe(self, manifest: Manifest, pieces: Sequence[Piece], digests: Mapping[str, str]) -> Mapping[str, bytes]:
         """What TensorFlow Datasets needs to open it."""
         rows: dict[str, list[int]] = {}
         for piece in pieces:

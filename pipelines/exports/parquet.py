@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
 
 import pyarrow.parquet as pq
 
-from loaders.format import arrow
+from loaders.format import arrow, names
+from loaders.format.manifest import Manifest
 from loaders.format.records import Columns
 from loaders.format.spec import FeatureSpec
 from pipelines.exports.protocol import Piece, Target
+from pipelines.publish import croissant
 
 
 class Parquet(Target):
     """Columns as `loaders.format.arrow.schema` has them; a row group holds about 8 MiB."""
+
+    digests: ClassVar[bool] = True
 
     def write(self, piece: Piece, features: Sequence[FeatureSpec], batches: Iterable[Columns], directory: str) -> None:
         """Writes one file."""
@@ -24,6 +29,10 @@ class Parquet(Target):
         with pq.ParquetWriter(path, rows.schema) as writer:
             for batch in rows:
                 writer.write_batch(batch)
+
+    def describe(self, manifest: Manifest, pieces: Sequence[Piece], digests: Mapping[str, str]) -> Mapping[str, bytes]:
+        """What MLCommons' `mlcroissant` needs to read it."""
+        return {names.CROISSANT: croissant.describe(manifest, "Parquet", croissant.PARQUET, digests)}
 
 
 TARGET = Parquet()

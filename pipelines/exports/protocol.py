@@ -6,7 +6,7 @@ import abc
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,13 @@ class Piece:
 
 
 class Target(abc.ABC):
-    """A format. An instance is pickled, and has no state."""
+    """A format. An instance is pickled, and has no state.
+
+    Attributes:
+        digests: Whether it describes the files by their SHA-256.
+    """
+
+    digests: ClassVar[bool] = False
 
     def unfit(self, spec: FeatureSpec) -> str:
         """What of a feature the format cannot hold; "" where it can."""
@@ -64,8 +70,14 @@ class Target(abc.ABC):
             directory: A local directory, empty: each file is written as it is to lie in the export.
         """
 
-    def describe(self, manifest: Manifest, pieces: Sequence[Piece]) -> Mapping[str, bytes]:
-        """The files, by name, that say what all pieces are, once these are there."""
+    def describe(self, manifest: Manifest, pieces: Sequence[Piece], digests: Mapping[str, str]) -> Mapping[str, bytes]:
+        """The files, by name, that say what all pieces are, once these are there.
+
+        Args:
+            manifest: Of the data set.
+            pieces: The pieces.
+            digests: If they are asked for, the SHA-256 of each file by its path.
+        """
         return {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -99,9 +100,17 @@ class Export:
             run_pipeline(beam_options, output=self.output.root, errors=errors) as pipeline,
         ):
             pipeline | "Export" >> Distribute(write_piece, left, reference, workers=pool, errors=errors)
-        for name, data in self.target.describe(self.manifest, pieces).items():
+        for name, data in self.target.describe(self.manifest, pieces, self._digests(pieces)).items():
             self.output.put(name, data)
         directories.remove_tree(self.output.build, last=os.path.basename(names.STATE))
+
+    def _digests(self, pieces: Sequence[Piece]) -> dict[str, str]:
+        """The SHA-256 of each file that a format wants to describe, as the tasks noted them."""
+        noted = (files.read_bytes(files.join(self.output.tasks, piece.name)) for piece in pieces)
+        found: dict[str, str] = {}
+        for data in noted if self.target.digests else ():
+            found |= json.loads(data)
+        return found
 
     @property
     def _state(self) -> bytes:
@@ -113,12 +122,19 @@ def write_piece(piece: Piece, export: Export) -> int:
     """Writes a piece, which may have been written before; gives its rows."""
     with _staging(export.output) as directory:
         export.target.write(piece, export.manifest.features, _batches(export, piece), directory)
-        for file in directories.list_files(directory):
-            _publish(os.path.join(directory, file.path), export.output.path(file.path))
-    files.write_bytes(files.join(export.output.tasks, piece.name), b"")
+        written = [file.path for file in directories.list_files(directory)]
+        digests = {path: _digest(os.path.join(directory, path)) for path in written if export.target.digests}
+        for path in written:
+            _publish(os.path.join(directory, path), export.output.path(path))
+    files.write_bytes(files.join(export.output.tasks, piece.name), json.dumps(digests).encode())
     rows = piece.stop - piece.start
     counters.advance(STAGE, rows=rows, size=_bytes(export.manifest, piece.split) * rows // piece.rows)
     return rows
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -6,12 +6,16 @@ import glob
 import hashlib
 import json
 import urllib.parse
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loaders.format.manifest import Manifest
 from loaders.format.spec import FeatureSpec
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
+
+TFRECORD = "application/x-tfrecord"
+PARQUET = "application/x-parquet"
 
 _OF_CROISSANT = (
     *("arrayShape", "citeAs", "column", "equivalentProperty", "extract", "field", "fileObject", "fileProperty"),
@@ -39,33 +43,56 @@ _TYPES = {"bool": "sc:Boolean", "string": "sc:Text", "complex64": "cr:Float32", 
 
 
 def make_croissant(manifest: Manifest) -> bytes:
-    """The features, splits and shards that a manifest has, as JSON-LD.
+    """The features, splits, classes and shards that a manifest has, as JSON-LD.
 
     It says where the shards are, but nothing of each: the manifest has their checksums.
     """
-    rows, held = sum(map(manifest.rows, manifest.splits)), manifest.rows_per_record
+    held = manifest.rows_per_record
     description = (
-        f"{rows:,} rows in TFRecords of tf.train.Example, {held:,} row{'s' if held > 1 else ''} a record. "
+        f"TFRecords of tf.train.Example, {held:,} row{'s' if held > 1 else ''} a record. "
         "The Python package npyflow reads them: loaders.load(directory, split)."
     )
+    shards = _file_set("shards", TFRECORD, *(f"{glob.escape(split)}/*.tfrecord" for split in manifest.splits))
+    return _described(manifest, description, [shards], [_rows(manifest, "rows", shards)])
+
+
+def describe(manifest: Manifest, kind: str, encoding: str, files: Mapping[str, str]) -> bytes:
+    """The same of an export, whose rows a reader of Croissant reads: those of a split are the records `rows/SPLIT`.
+
+    Args:
+        manifest: Of the data set whose rows they are.
+        kind: What the files are, for a person.
+        encoding: And as Croissant calls it.
+        files: The path of each file, `SPLIT/…`, and its SHA-256 in hexadecimal digits.
+    """
+    listed = [
+        {
+            "@type": "cr:FileObject",
+            "@id": path,
+            "name": path,
+            "contentUrl": path,
+            "encodingFormat": encoding,
+            "sha256": digest,
+        }
+        for path, digest in files.items()
+    ]
+    splits = [split for split in manifest.splits if any(path.startswith(f"{split}/") for path in files)]
+    sets = [_file_set(f"files/{split}", encoding, f"{glob.escape(split)}/*") for split in splits]
+    rows = [_rows(manifest, f"rows/{split}", found) for split, found in zip(splits, sets, strict=True)]
+    return _described(manifest, f"{kind}.", [*listed, *sets], rows)
+
+
+def _described(
+    manifest: Manifest, text: str, distribution: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
+) -> bytes:
     value = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "name": f"npyflow-{_digest(manifest)}",
-        "description": description,
+        "description": f"{sum(map(manifest.rows, manifest.splits)):,} rows in {text}",
         "conformsTo": CONFORMS_TO,
-        "distribution": [
-            {
-                "@type": "cr:FileSet",
-                "@id": "shards",
-                "encodingFormat": "application/x-tfrecord",
-                "includes": [f"{glob.escape(split)}/*.tfrecord" for split in manifest.splits],
-            }
-        ],
-        "recordSet": [
-            _splits(manifest),
-            {"@type": "cr:RecordSet", "@id": "rows", "field": [_field(spec) for spec in manifest.features]},
-        ],
+        "distribution": distribution,
+        "recordSet": [_splits(manifest), *(_classes(spec) for spec in manifest.features if spec.class_names), *rows],
     }
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
@@ -88,17 +115,44 @@ def _splits(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _field(spec: FeatureSpec) -> dict[str, Any]:
+def _file_set(name: str, encoding: str, *patterns: str) -> dict[str, Any]:
+    return {"@type": "cr:FileSet", "@id": name, "encodingFormat": encoding, "includes": list(patterns)}
+
+
+def _rows(manifest: Manifest, name: str, files: Mapping[str, Any]) -> dict[str, Any]:
+    fields = [_field(spec, name, files["@id"]) for spec in manifest.features]
+    return {"@type": "cr:RecordSet", "@id": name, "field": fields}
+
+
+def _classes(spec: FeatureSpec) -> dict[str, Any]:
+    """The names of a feature's classes, by their numbers."""
+    name = f"classes/{_quoted(spec)}"
+    fields = {f"{name}/number": "cr:Int64", f"{name}/name": "sc:Text"}
+    return {
+        "@type": "cr:RecordSet",
+        "@id": name,
+        "dataType": "sc:Enumeration",
+        "key": {"@id": f"{name}/number"},
+        "field": [{"@type": "cr:Field", "@id": field, "dataType": kind} for field, kind in fields.items()],
+        "data": [{f"{name}/number": number, f"{name}/name": text} for number, text in enumerate(spec.class_names)],
+    }
+
+
+def _quoted(spec: FeatureSpec) -> str:
+    return urllib.parse.quote(spec.name, safe="")
+
+
+def _field(spec: FeatureSpec, rows: str, files: str) -> dict[str, Any]:
     kind = _TYPES.get(spec.dtype) or "cr:" + spec.dtype.replace("int", "Int").replace("uI", "UI").replace("f", "F")
     is_complex = spec.dtype.startswith("complex")
     shape = (*spec.shape, 2) if is_complex else spec.shape
     array = {"isArray": True, "arrayShape": ",".join(str(size or -1) for size in shape)} if shape else {}
     return {
         "@type": "cr:Field",
-        "@id": f"rows/{urllib.parse.quote(spec.name, safe='')}",
+        "@id": f"{rows}/{_quoted(spec)}",
         "name": spec.name,
         "description": ", ".join(filter(None, (spec.role, spec.unit, spec.dtype if is_complex else ""))),
         "dataType": kind,
         **array,
-        "source": {"fileSet": {"@id": "shards"}, "extract": {"column": spec.name}},
+        "source": {"fileSet": {"@id": files}, "extract": {"column": spec.name}},
     }

@@ -1,8 +1,10 @@
 """Each format of `npyflow export` as its own reader reads it: the same rows in the same order, bit for bit."""
 
+import hashlib
 import io
 import uuid
 
+import mlcroissant
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -104,7 +106,23 @@ def test_parquet(kind, request, tmp_path):
     assert [file.name for file in files] == [f"train-{n:05d}-of-{len(files):05d}.parquet" for n in range(len(files))]
     assert (done.rows["train"], done.pieces["train"]) == (53, len(files)) == (53, 2 if kind == "uneven" else 3)
     assert_same_table(pq.ParquetDataset(tmp_path / "out" / "train").read(), pa.table(stored(root)))
-    assert {path.split("/")[0] for path in names_in(tmp_path / "out")} == {*done.rows} - {"none"}
+    assert {path.split("/")[0] for path in names_in(tmp_path / "out")} == {*done.rows} - {"none"} | {"croissant.json"}
+
+
+def test_parquet_is_read_by_croissant(small, tmp_path):
+    export(small, tmp_path / "out", "parquet")
+
+    found = mlcroissant.Dataset(str(tmp_path / "out" / "croissant.json"))
+    assert not found.metadata.ctx.issues.errors
+    rows = [{name.rpartition("/")[2]: value for name, value in row.items()} for row in found.records("rows/train")]
+    for row, expected in zip(rows, stored(small), strict=True):
+        assert row["n"] == expected["n"]
+        assert_same_bits(np.array(row["x"], np.float32), expected["x"])
+    digests = {file.id: file.sha256 for file in found.metadata.distribution if hasattr(file, "sha256")}
+    assert digests == {
+        path.relative_to(tmp_path / "out").as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (tmp_path / "out").glob("*/*.parquet")
+    }
 
 
 def test_array_record_holds_what_a_data_set_of_one_row_a_record_holds(numbers, tmp_path):

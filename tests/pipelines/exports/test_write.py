@@ -41,7 +41,9 @@ def test_an_export_goes_on_where_it_stopped(root, tmp_path):
     assert written
     assert {path: path.stat().st_mtime_ns for path in written} == written
     assert numbers_in(tmp_path / "out") == list(range(93))
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["train"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"train", "croissant.json"}
+    listed = json.loads((tmp_path / "out" / "croissant.json").read_bytes())["distribution"]
+    assert len([file for file in listed if "sha256" in file]) == len(list((tmp_path / "out/train").iterdir()))
 
 
 def test_what_is_there_already_is_refused(root, tmp_path):

@@ -12,6 +12,7 @@ from tests.support.arrays import DTYPES, values, write_files
 from tests.support.builds import append, build
 
 ROWS = 60
+CLASSES = ["kelp", "sand", "rock"]
 
 
 def arrays(rows=ROWS):
@@ -33,6 +34,7 @@ def built(tmp_path_factory):
     root = tmp_path_factory.mktemp("croissant")
     write(root / "src", 0, arrays())
     plain = {name: {"impute": "none", "normalize": "none"} for name in arrays()}
+    plain["label"]["class_names"] = CLASSES
     build(root / "src", root / "out", {"features": plain, "splits": {"train": 0.7, "test [1]": 0.3}})
     return root
 
@@ -49,7 +51,7 @@ def split_rows(found):
 
 def test_it_is_valid_and_says_what_a_row_is(built):
     manifest, found = read_manifest(str(built / "out")), opened(built / "out").metadata
-    fields = {field.name: field for field in found.record_sets[1].fields}
+    fields = {field.name: field for field in found.record_sets[-1].fields}
 
     assert [*fields] == [spec.name for spec in manifest.features]
     types = {name: field.data_types[0].rpartition("/")[2].lower() for name, field in fields.items()}
@@ -59,6 +61,13 @@ def test_it_is_valid_and_says_what_a_row_is(built):
     assert (types["z"], fields["z"].array_shape) == ("float32", "2")
     assert fields["label"].description == "label"
     assert fields["time"].description == "input, datetime64[s]"
+
+
+def test_it_names_the_classes(built):
+    classes = opened(built / "out").records("classes/label")
+
+    names = {row["classes/label/number"]: row["classes/label/name"] for row in classes}
+    assert names == dict(enumerate(CLASSES))
 
 
 def test_its_shards_are_those_of_the_manifest(built):
