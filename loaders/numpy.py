@@ -183,7 +183,8 @@ class ArrayBatches:
         Returns:
             Pairs of the position after a batch, and the batch.
         """
-        batches, depth = self._batches(span, first, stride), self._depth(prefetch)
+        depth = self._depth(prefetch)
+        batches = self._batches(span, first, stride, ahead=depth > 0)
         return Prefetcher(batches, depth=depth) if depth else batches
 
     def _depth(self, prefetch: int) -> int:
@@ -192,11 +193,13 @@ class ArrayBatches:
         own = self._deal.stream_batch * len(self._deal.own)
         return min(MOST_AHEAD, max(1, self._identity.window_rows // own))
 
-    def _batches(self, span: IterationSpan, first: int, stride: int) -> Iterator[tuple[Position, Any]]:
+    def _batches(self, span: IterationSpan, first: int, stride: int, *, ahead: bool) -> Iterator[tuple[Position, Any]]:
         deal, rows = self._deal, RowReader(self._shards, self._skipped)
         if self._options.in_memory and self._held is None:
             self._held = HeldRows(rows, self._view, self._chunks)
-        reader = BatchReader(rows, self._view, self._chunks, deal, self._identity, self._buffers, held=self._held)
+        reader = BatchReader(
+            rows, self._view, self._chunks, deal, self._identity, self._buffers, held=self._held, ahead=ahead
+        )
         number = first
         while (at := deal.advance(span.start, number, end=span.end)) is not None:
             yield Position(epoch=at.epoch, rows=at.rows + deal.stream_batch), self._finish(reader.batch(at))

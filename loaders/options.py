@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import operator
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, Required, TypedDict, TypeVar
 
 from loaders.augment.augmentation import Augmentation
-from loaders.order.epoch import REMAINDERS, Remainder, ShardOptions, Shuffle
+from loaders.order.epoch import REMAINDERS, Remainder, ShardOptions, Shuffle, as_integer
 from loaders.order.where import parse_filter
 from loaders.reading.prefetch import AUTOTUNE
 from loaders.storage.damage import ON_CORRUPT, OnCorrupt
@@ -140,8 +139,9 @@ class Options:
             check_where(self.where)
         if self.shard is not None and not isinstance(self.shard, ShardOptions):
             raise TypeError(f"shard is a loaders.ShardOptions, or None; found {self.shard!r}")
-        if callable(self.augment) or not all(map(callable, self.augment)):
-            raise TypeError(f"augment is a list of functions; found {self.augment!r}")
+        check_list("augment", self.augment, "functions", callable)
+        if self.features is not None:
+            check_list("features", self.features, "names of features", lambda name: isinstance(name, str), "or None")
         self._set("augment", tuple(self.augment))
         if self.epochs is not None and self.epochs < 1:
             raise ValueError(f"epochs is at least 1, or None for ever; found {self.epochs}")
@@ -158,7 +158,7 @@ class Options:
                 f"remainder is 'drop' or 'pad' where {self.shard.count} hosts share batches: with 'keep' one may have "
                 "a batch that another one has not, and wait for it for ever; found 'keep'"
             )
-        if self.cache_dir is not None and not isinstance(self.cache_dir, (str, os.PathLike)):
+        if self.cache_dir is not None and not (isinstance(self.cache_dir, (str, os.PathLike)) and str(self.cache_dir)):
             raise TypeError(f"cache_dir is a path, or None; found {self.cache_dir!r}")
 
     def of_order(self) -> dict[str, Any]:
@@ -203,6 +203,10 @@ class TensorFlowOptions(Options):
         super().__post_init__()
         check_bool("trust", self.trust)
         check_choice("ragged", self.ragged, RAGGED_OUTPUTS)
+        if self.bucket_boundaries is not None:
+            check_list("bucket_boundaries", self.bucket_boundaries, "lengths", lambda _: True, "or None")
+            found = (as_integer("bucket_boundaries: each", length) for length in self.bucket_boundaries)
+            self._set("bucket_boundaries", tuple(found))
         if self.map_fn is not None and not callable(self.map_fn):
             raise TypeError(f"map_fn is a function, or None; found {self.map_fn!r}")
         if self.device is not None and not isinstance(self.device, str):
@@ -232,18 +236,10 @@ def check_shard(shard: ShardOptions | None) -> None:
             )
 
 
-def as_integer(name: str, value: Any, *others: str) -> int:
-    """A number of any integer type as Python's; a bool is none.
-
-    Raises:
-        TypeError: If it is not an integer.
-    """
-    try:
-        if not isinstance(value, bool):
-            return operator.index(value)
-    except TypeError:
-        pass
-    raise TypeError(f"{' '.join([name, 'is an integer', *others])}; found {value!r}")
+def check_list(name: str, values: Any, what: str, fits: Callable[[Any], Any], *others: str) -> None:
+    """Raises a TypeError unless values are a collection, and no text, of what fits."""
+    if isinstance(values, str) or not isinstance(values, Collection) or not all(map(fits, values)):
+        raise TypeError(f"{' '.join([name, 'is a list of', what, *others])}; found {values!r}")
 
 
 def check_bool(name: str, value: Any, *others: str) -> None:

@@ -7,6 +7,7 @@ decodes last.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -52,9 +53,8 @@ def check_frames(frames: U8, layout: RecordLayout, *, first: int = 0) -> None:
         RecordError: If a frame is another one, is damaged, or holds what is no value; its `record` is the number of the
             first such frame.
     """
-    wrong = np.zeros(len(frames), dtype=np.bool_)
-    for offset, piece in layout.fixed:
-        wrong |= (frames[:, offset : offset + len(piece)] != np.frombuffer(piece, dtype=np.uint8)).any(axis=1)
+    places, fixed = _fixed(layout)
+    wrong = (frames[:, places] != fixed).any(axis=1)
     # Those before the first of another layout are compared first, so that the first that is wrong is named.
     count = int(wrong.argmax()) if wrong.any() else len(frames)
     crcs = checksum.masked(checksum.crc32c(frames[:count, HEADER_BYTES:-FOOTER_BYTES]))
@@ -67,6 +67,13 @@ def check_frames(frames: U8, layout: RecordLayout, *, first: int = 0) -> None:
     if count < len(frames):
         expected = f"a record of {layout.rows} rows in {layout.frame_bytes} bytes, laid out as the manifest says"
         raise RecordError(expected, "other bytes", record=first + count)
+
+
+@functools.lru_cache(maxsize=64)
+def _fixed(layout: RecordLayout) -> tuple[npt.NDArray[np.int64], U8]:
+    """The places of the bytes of a frame that do not change, and these bytes."""
+    places = [np.arange(offset, offset + len(piece)) for offset, piece in layout.fixed]
+    return np.concatenate(places), np.frombuffer(b"".join(piece for _, piece in layout.fixed), np.uint8)
 
 
 def _check_values(frames: U8, layout: RecordLayout, *, first: int) -> None:

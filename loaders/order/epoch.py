@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -22,6 +24,20 @@ REMAINDERS: tuple[Remainder, ...] = ("keep", "drop", "pad")
 Shuffle = bool | Literal["global"]
 
 
+def as_integer(name: str, value: Any, *others: str) -> int:
+    """A number of any integer type as Python's; a bool is none.
+
+    Raises:
+        TypeError: If it is not an integer.
+    """
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise TypeError(f"{' '.join([name, 'is an integer', *others])}; found {value!r}")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardOptions:
     """Which share of every batch this host reads.
@@ -31,6 +47,7 @@ class ShardOptions:
         count: How many hosts there are.
 
     Raises:
+        TypeError: If one is no integer.
         ValueError: If there is no such host.
     """
 
@@ -38,6 +55,8 @@ class ShardOptions:
     count: int = 1
 
     def __post_init__(self) -> None:
+        for name in ("index", "count"):
+            object.__setattr__(self, name, as_integer(f"shard: {name}", getattr(self, name)))
         if not 0 <= self.index < self.count:
             raise ValueError(f"shard is a host of index 0 to count - 1; found index {self.index}, count {self.count}")
 
@@ -137,12 +156,15 @@ class Deal:
             consumed: How many rows of each stream are consumed.
         """
         # Streams differ in at most one row.
-        shortest, longest = self.rows // self.streams, -(-self.rows // self.streams)
         if self.remainder == "drop":
-            return max(0, (shortest - consumed) // self.stream_batch)
-        if self.remainder == "keep":
-            longest = max(stop - start for start, stop in map(self.bounds, self.own))
+            return max(0, (self.rows // self.streams - consumed) // self.stream_batch)
+        longest = self._longest if self.remainder == "keep" else -(-self.rows // self.streams)
         return max(0, -(-(longest - consumed) // self.stream_batch))
+
+    @functools.cached_property
+    def _longest(self) -> int:
+        """The rows of the longest of the host's streams."""
+        return max(stop - start for start, stop in map(self.bounds, self.own))
 
     def mask(self, consumed: int) -> npt.NDArray[np.bool_] | None:
         """Which rows of the padded batch are there after so many rows of each stream; None where none is padded."""
@@ -163,10 +185,10 @@ class Deal:
         Returns:
             The position, or None if the batches end before.
         """
-        per_epoch = self.batches()
         epoch, left = position.epoch, self.batches(position.rows)
         if batches < left and (end is None or epoch < end):
             return Position(epoch=epoch, rows=position.rows + batches * self.stream_batch)
+        per_epoch = self.batches()
         if not per_epoch:
             return None
         epochs, number = divmod(batches - left, per_epoch)

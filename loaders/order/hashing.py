@@ -130,9 +130,16 @@ def argsort_hashes(hashes: U64) -> npt.NDArray[np.int64]:
     index = packed.view(np.int64)
     if tied.size:
         # Equal upper bits lie together with their indexes ascending, so one stable sort mends all such runs in place.
-        places = np.union1d(tied, tied + 1)
+        places = distinct(np.concatenate([tied, tied + 1]))
         index[places] = index[places][np.argsort(hashes[index[places]], kind="stable")]
     return index
+
+
+def distinct(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The distinct ones of some numbers, ascending: `np.unique` would import `numpy.ma`, before the first batch."""
+    found: npt.NDArray[np.int64] = np.sort(numbers)
+    is_first: npt.NDArray[np.bool_] = np.diff(found, prepend=found[:1] - 1) != 0
+    return found[is_first]
 
 
 def permute(key: int, index: npt.NDArray[Any], size: int) -> npt.NDArray[np.int64]:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.format.manifest import Manifest
+from loaders.order import hashing
 from loaders.order.chunks import Chunks
 
 I64 = npt.NDArray[np.int64]
@@ -94,8 +95,11 @@ def resolve(manifest: Manifest, text: str) -> View:
 
     Raises:
         ManifestError: If there is no such split.
+        TypeError: If it is no text.
         ValueError: If the text is not written so, a bound lies outside the split, or no row or one row twice is meant.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"split is the name of a split, or rows of it such as 'train[:10%]'; found {text!r}")
     if text in manifest.splits:
         rows = manifest.rows(text)
         return View(name=text, manifest=manifest, split=text, ranges=_as_ranges([(0, rows)] if rows else []))
@@ -282,7 +286,7 @@ class ViewChunks:
         numbers, last = low[begins], high[np.concatenate([begins[1:], np.ones(min(1, len(low)), np.bool_)])]
         starts = np.concatenate([[0], np.cumsum(last - numbers + 1)]).astype(np.int64)
         cut, cut_starts, parts = _cut(chunks, bounds, np.stack([low, high], axis=1), shard_starts)
-        short = np.union1d(chunks.starts[1:][chunks.rows % full != 0] - 1, cut)
+        short = hashing.distinct(np.concatenate([chunks.starts[1:][chunks.rows % full != 0] - 1, cut]))
         run = np.searchsorted(numbers, short, side="right") - 1
         inside = run >= 0
         inside[inside] = short[inside] <= last[run[inside]]
@@ -316,8 +320,9 @@ def _cut(chunks: Chunks, bounds: I64, edges: I64, shard_starts: I64) -> tuple[I6
     held = np.clip(held, begin[..., np.newaxis], end[..., np.newaxis])
     is_part = (held[..., 0] > begin) | (held[..., 1] < end)
     is_part[:, 1] &= edges[:, 0] < edges[:, 1]
-    cut, counts = np.unique(edges[is_part], return_counts=True)
-    return cut, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), held[is_part]
+    parts = edges[is_part]  # in ascending order
+    cut = hashing.distinct(parts)
+    return cut, np.append(np.searchsorted(parts, cut), len(parts)), held[is_part]
 
 
 def chunk_rows(chunks: Chunks, index: I64) -> tuple[I64, I64, I64]:

@@ -129,7 +129,7 @@ def choose(features: Sequence[FeatureSpec], names: Sequence[str] | None) -> tupl
     if names is None:
         return tuple(features)
     unknown = set(names) - {feature.name for feature in features}
-    if unknown or not names or isinstance(names, str):
+    if unknown or not names:
         known = ", ".join(feature.name for feature in features)
         raise ValueError(f"features is a list of names of {known}; found {names!r}")
     return tuple(feature for feature in features if feature.name in names)

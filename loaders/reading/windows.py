@@ -48,8 +48,7 @@ class RawBatch:
 
     def of_good(self) -> RawBatch:
         """This batch without the rows that could not be read, whose number is `LOST`."""
-        good = self.rows != LOST
-        if good.all() or self.mask is None:
+        if self.mask is None or (good := self.rows != LOST).all():
             return self
         mask = self.mask.copy()
         mask[mask] = good
@@ -64,9 +63,9 @@ class RawBatch:
 
 THREAD_NAME = "npyflow-ahead"
 
-AHEAD_WINDOWS = 2
-"""How many windows of each stream are read before they are due where reading waits for a request: of all streams
-together twice the bytes of a window of one."""
+AHEAD_MAPPED, AHEAD_WINDOWS = 1, 2
+"""How many windows of each stream are read before they are due: of files that are mapped, and where each waits for
+requests. Of all streams together they have once and twice the bytes of a window of one."""
 
 
 ROWS_BESIDE = 8
@@ -79,8 +78,7 @@ PERMUTED_PARTS = 16
 class BatchReader:
     """Reads the rows of batches; threads may share it. It holds the last window of each of the host's streams.
 
-    Of shards that are not mapped local files it reads the rest of a window, and the next ones, while batches are cut
-    from this one.
+    It reads the rest of a window, and the next ones, while batches are cut from this one.
 
     Args:
         reader: What reads rows.
@@ -90,6 +88,7 @@ class BatchReader:
         identity: What the order depends on.
         buffers: Where windows and batches lie.
         held: All rows of the view, if they are in memory.
+        ahead: Whether windows of mapped files are read before they are due; others, which wait for requests, are.
     """
 
     def __init__(
@@ -102,6 +101,7 @@ class BatchReader:
         buffers: Buffers,
         *,
         held: HeldRows | None = None,
+        ahead: bool = True,
     ) -> None:
         self._reader, self._view, self._chunks, self._deal, self._held = reader, view, chunks, deal, held
         self._size = max(1, identity.window_rows // deal.streams)
@@ -111,14 +111,17 @@ class BatchReader:
             self._size = max(1, self._size // PERMUTED_PARTS // deal.stream_batch) * deal.stream_batch
         self._rows, self._buffers = identity.window_rows, buffers
         self._seed = identity.seed if identity.shuffle else None
-        self._ahead = 0 if reader.shards.store.is_mapped or held is not None else AHEAD_WINDOWS
+        self._ahead = 0 if held is not None else AHEAD_WINDOWS
+        if reader.shards.store.is_mapped:
+            self._ahead = min(self._ahead, AHEAD_MAPPED * ahead)
         self._windows: dict[int, dict[tuple[int, int], Window]] = {stream: {} for stream in deal.own}
+        self._asked: dict[int, tuple[int, int]] = {}
         self._sequences: dict[int, RowSequence] = {}
         self._lock = threading.Lock()
         # Rows that are shuffled lie in all chunks of a window, of which the first batch waits for its own rows alone:
         # but not where each would be a request, or have its whole record parsed.
         found = reader.shards.store.is_mapped and reader.shards.chunks.record_bytes is not None
-        self.is_begun = self._seed is None or held is not None or not found
+        self.is_begun = self._seed is None or identity.shuffle == "global" or held is not None or not found
 
     def batch(self, at: Position) -> RawBatch:
         """The batch at a position; rows that could not be read are not in it."""
@@ -183,16 +186,18 @@ class BatchReader:
         with self._lock:
             windows, name = self._windows[stream], (epoch, number)
             if name not in windows or (self._seed is None and windows[name].first > start):
-                windows[name] = self._window_of(self, epoch, stream, number, start if self._seed is None else 0)
-            # Threads may be in two windows, and what was asked for is not asked for again.
-            first = (epoch, number - (self._ahead > 0))
-            self._windows[stream] = {
-                name: window for name, window in windows.items() if first <= name <= (epoch, number + self._ahead)
-            }
+                first = start if self._seed is None and self._held is None else 0
+                windows[name] = self._window_of(self, epoch, stream, number, first)
+            if next(iter(windows)) != name:
+                last = (epoch, number + self._ahead)
+                self._windows[stream] = {found: window for found, window in windows.items() if name <= found <= last}
             return windows[name]
 
     def _read_ahead(self, epoch: int, stream: int, number: int) -> None:
         """Lets a thread read what is left of a window of a stream, and then others the next ones, all at once."""
+        if self._asked.get(stream) == (epoch, number):
+            return
+        self._asked[stream] = (epoch, number)
         first, end = self._deal.bounds(stream)
         last = min(number + self._ahead, -(-(end - first) // self._size) - 1)
         wanted = []
@@ -250,14 +255,16 @@ class Window:
         name: The epoch and the number.
         first: As given.
         is_asked: Whether all of its rows have been asked for.
+        is_whole: Whether they are there, in their order.
     """
 
     def __init__(self, reader: BatchReader, epoch: int, stream: int, number: int, first: int) -> None:
-        self.name, self.first, self.is_asked = (epoch, number), first, False
+        self.name, self.first, self.is_asked, self.is_whole = (epoch, number), first, False, False
         self._reader, self._stream = reader, stream
         self._lock = threading.Lock()
         self._runs: Runs | None = None
-        self._is_read = False
+        self._columns: Columns = {}
+        self._numbers: I64 = np.arange(0)
 
     def rows(self, start: int, stop: int) -> tuple[Columns, I64]:
         """The columns of rows `start` up to `stop` of the window's order, and their numbers in the split."""
@@ -266,16 +273,12 @@ class Window:
             reader.is_begun = True
             if (alone := self._rows_alone(start, stop)) is not None:
                 return alone
-        places = self._read(start, stop)
-        if reader._held is not None:
-            return reader._held.take(self._numbers[places], reader._buffers)
-        # The rows of large features are at their places, and so is what is not shuffled.
-        ordered = self._columns if self._order is None else reader._reader.shards.scattered
-        found = {
-            name: values[start:stop] if name in ordered else gather(values, places, reader._buffers)
-            for name, values in self._columns.items()
-        }
-        return found, self._numbers[places]
+        with self._lock:
+            self._read(start, stop)
+            if self.is_whole:
+                return {name: values[start:stop] for name, values in self._columns.items()}, self._numbers[start:stop]
+            places = self._places[start:stop]
+            return self._in_order(places, slice(start, stop)), self._numbers[places]
 
     def _rows_alone(self, start: int, stop: int) -> tuple[Columns, I64] | None:
         """As `rows`, without what lies beside them in their chunks; None where that is little."""
@@ -294,20 +297,35 @@ class Window:
 
     def load(self) -> None:
         """Reads all rows that have not been read. What fails is tried again, and raised, when it is asked for."""
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception), self._lock:
             self._read(self.first, None)
 
-    def _read(self, start: int, stop: int | None) -> I64:
-        """Reads the rows at places of the window's order, and returns their numbers in the window."""
-        with self._lock:
-            if self._runs is None:
-                self._runs = self._prepare()
-            reader, places = self._reader, self._places[start:stop]
-            wanted = self._wanted(places) if reader._held is None else self._left[:0]
+    def _read(self, start: int, stop: int | None) -> None:
+        """Reads the rows at places of the window's order; once all are there, they are put in this order at once."""
+        if self.is_whole:
+            return
+        if self._runs is None:
+            self._runs = self._prepare()
+        reader, wanted = self._reader, self._wanted(self._places[start:stop])
+        if reader._held is not None:
+            self._columns, self._numbers = reader._held.take(self._numbers[self._places], reader._buffers)
+        else:
             if wanted.any():
                 reader._reader.read(self._runs[wanted], self._columns, self._begins[wanted], self._order, self._numbers)
                 self._left &= ~wanted
-            return places
+            if self._left.any():
+                return
+            self._columns, self._numbers = self._in_order(self._places, slice(None)), self._numbers[self._places]
+        self.is_whole = True
+
+    def _in_order(self, places: I64, found: slice) -> Columns:
+        """The columns of some places of the order, which are `found` where rows lie in it."""
+        # The rows of large features are at their places, and so is what is not shuffled.
+        ordered = self._columns if self._order is None else self._reader._reader.shards.scattered
+        return {
+            name: values[found] if name in ordered else gather(values, places, self._reader._buffers)
+            for name, values in self._columns.items()
+        }
 
     def _prepare(self) -> Runs:
         """Finds what is to be read, of which nothing has been read."""
@@ -323,7 +341,6 @@ class Window:
         shifts = np.repeat(reader._reader.firsts[runs.shard] + runs.start - self._begins, sizes)
         self._numbers = np.concatenate([np.zeros(first, np.int64), shifts + np.arange(first, first + len(shifts))])
         self._order: I64 | None = None
-        self._columns: Columns = {}
         if reader._held is None:
             self._columns = shards.empty(found.stop - found.start, reader._buffers)
             if reader._seed is not None:
@@ -344,24 +361,18 @@ class Window:
 class PermutedWindow(Window):
     """Rows of a stream of which every epoch is a permutation of all rows: they are read one by one, in their order."""
 
-    def rows(self, start: int, stop: int) -> tuple[Columns, I64]:
-        """As `Window.rows`."""
-        numbers = self._read(0, None)
-        if self._reader._held is not None:
-            return self._reader._held.take(numbers[start:stop], self._reader._buffers)
-        return {name: values[start:stop] for name, values in self._columns.items()}, numbers[start:stop]
-
-    def _read(self, start: int, stop: int | None) -> I64:
-        """Reads all rows, and returns their numbers in the split."""
-        with self._lock:
-            if not self._is_read:
-                reader, (epoch, number) = self._reader, self.name
-                assert reader._seed is not None, "rows that are not shuffled are read as they are stored"
-                first, end = number * reader._size, (number + 1) * reader._size
-                rows = order.permuted_rows(reader._deal, self._stream, first, end, seed=reader._seed, epoch=epoch)
-                self._numbers = reader._view.stored(rows)
-                if reader._held is None:
-                    self._columns = reader._reader.shards.empty(len(rows), reader._buffers)
-                    reader._reader.take(self._numbers, self._columns, self._numbers)
-                self._is_read = True
-            return self._numbers
+    def _read(self, start: int, stop: int | None) -> None:
+        """Reads all rows."""
+        if self.is_whole:
+            return
+        reader, (epoch, number) = self._reader, self.name
+        assert reader._seed is not None, "rows that are not shuffled are read as they are stored"
+        first, end = number * reader._size, (number + 1) * reader._size
+        rows = order.permuted_rows(reader._deal, self._stream, first, end, seed=reader._seed, epoch=epoch)
+        self._numbers = reader._view.stored(rows)
+        if reader._held is not None:
+            self._columns, self._numbers = reader._held.take(self._numbers, reader._buffers)
+        else:
+            self._columns = reader._reader.shards.empty(len(rows), reader._buffers)
+            reader._reader.take(self._numbers, self._columns, self._numbers)
+        self.is_whole = True

@@ -17,6 +17,7 @@ from loaders.format.manifest import Manifest
 from loaders.format.records import Columns, RecordError
 from loaders.order.chunks import CHUNK_BYTES, Chunks
 from loaders.order.epoch import Run, Runs
+from loaders.order.hashing import distinct
 from loaders.storage import listed
 from loaders.storage.pieces import Memory, Piece, empty_column, runs_of
 from loaders.storage.store import ShardError, Store
@@ -31,6 +32,9 @@ TOGETHER_BYTES = 1 << 19
 
 READS_AT_ONCE = 16
 """How many ranges of shards that are not mapped are read at a time: each waits tens of milliseconds."""
+
+MAPPED_AT_ONCE = 2
+"""How many threads read a window of files that are mapped: one copies while another one compares checksums."""
 
 SCATTERED_BYTES = 1 << 10
 """Rows of so many bytes are put at their places in an order at once, which is fastest; smaller ones are gathered."""
@@ -121,21 +125,33 @@ class Shards:
         if not self.store.is_mapped:  # each waits for its first byte, or for a copy
             group = np.arange(len(runs), dtype=np.int64)
         parts = np.split(np.arange(len(runs)), np.flatnonzero(group[1:] != group[:-1]) + 1)
-        self._each(lambda part: self._read_group(runs[part], target, at[part], order), parts)
+        self._each(lambda part: self._read_group(runs[part], target, at[part], order), parts, mapped=MAPPED_AT_ONCE)
 
     def _are_short(self, runs: Runs) -> bool:
         """Whether most runs are of the chunk that the one before is of: one by one they would take long."""
         chunk = self.chunks.holding(runs.shard, runs.start)
         return 2 * int((chunk[1:] == chunk[:-1]).sum()) > len(runs)
 
-    def _each(self, read: Callable[[npt.NDArray[np.int64]], None], parts: Sequence[npt.NDArray[np.int64]]) -> None:
-        """Reads parts, several at once where reading waits for a request."""
-        if self.store.is_mapped or len(parts) == 1:
-            for part in parts:
+    def _each(
+        self,
+        read: Callable[[npt.NDArray[np.int64]], None],
+        parts: Sequence[npt.NDArray[np.int64]],
+        *,
+        mapped: int = 1,
+    ) -> None:
+        """Reads parts, several at once; of files that are mapped so many runs of parts."""
+        at_once = min(len(parts), mapped if self.store.is_mapped else READS_AT_ONCE)
+        size = -(-len(parts) // max(1, at_once)) if self.store.is_mapped else 1
+
+        def read_from(first: int) -> None:
+            for part in parts[first : first + size]:
                 read(part)
+
+        if at_once <= 1:
+            read_from(0)
             return
-        with concurrent.futures.ThreadPoolExecutor(min(len(parts), READS_AT_ONCE)) as threads:
-            for _ in threads.map(read, parts):
+        with concurrent.futures.ThreadPoolExecutor(at_once) as threads:
+            for _ in threads.map(read_from, range(0, len(parts), size)):
                 pass
 
     def _read_group(
@@ -260,7 +276,7 @@ class Shards:
         order: npt.NDArray[np.int64] | None,
     ) -> None:
         record, row = np.divmod(rows, self._full)
-        numbers = np.unique(record)
+        numbers = distinct(record)
         if self.chunks.record_bytes is None:
             for first, end in runs_of(numbers):
                 for number, columns in self._parsed_again(shard, first, end):

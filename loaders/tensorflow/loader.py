@@ -221,6 +221,7 @@ class Loader(ResumableLoader):
             identity,
             Buffers(),
             held=HeldRows(rows, view, chunks) if self._options.in_memory else None,
+            ahead=self._options.prefetch != 0,
         )
 
 

@@ -25,9 +25,6 @@ from loaders.tensorflow.ragged import bucketed
 
 ENDLESS = tf.int64.max
 
-PARALLEL_WINDOWS = 2
-"""How many windows are read at once."""
-
 HOST = "/cpu:0"
 
 
@@ -62,16 +59,7 @@ class StreamReader:
         deal, buckets = self._deal, self.assembly.buckets
         plan = tf.numpy_function(called(self._reader.plan), [start], tf.int64)
         parts = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(plan, [None, 2]))
-        # Of several streams one window of each is held, and they are read in turn.
-        parallel = PARALLEL_WINDOWS if len(deal.own) == 1 else 1
-        # The first part alone: beside another one of its window it would wait for all that this one reads.
-        rows = (
-            parts.take(1)
-            .map(lambda part: self._rows(epoch, part))
-            .concatenate(
-                parts.skip(1).map(lambda part: self._rows(epoch, part), num_parallel_calls=parallel, deterministic=True)
-            )
-        )
+        rows = parts.map(lambda part: self._rows(epoch, part))  # one at a time: the reader reads ahead itself
         dropped = deal.remainder == "drop"
         if buckets:
             return bucketed(rows, buckets, batch_size=deal.batch_size, drop_remainder=dropped)

@@ -48,9 +48,11 @@ def make_buckets(
         if by is not None:
             raise ValueError(f"bucket_by needs bucket_boundaries; found bucket_by {by!r} alone")
         return None
-    found = tuple(int(boundary) for boundary in boundaries)
+    found = tuple(boundaries)
     if not found or found[0] < 1 or any(low >= high for low, high in itertools.pairwise(found)):
-        raise ValueError(f"bucket_boundaries are lengths in ascending order, the first at least 1; found {boundaries}")
+        raise ValueError(
+            f"bucket_boundaries are lengths in ascending order, the first at least 1; found {list(boundaries)}"
+        )
     ragged = {feature.name: feature for feature in features if feature.ragged}
     if by is None and len(ragged) == 1:
         (by,) = ragged

@@ -63,7 +63,16 @@ def test_type_checkers_know_the_same_keywords(options, keywords):
         ({"shard": (0, 2)}, TypeError, r"shard is a loaders.ShardOptions, or None; found \(0, 2\)"),
         ({"augment": len}, TypeError, "augment is a list of functions; found <built-in function len>"),
         ({"augment": ["flip"]}, TypeError, r"augment is a list of functions; found \['flip'\]"),
+        ({"augment": None}, TypeError, "augment is a list of functions; found None"),
+        ({"features": "n"}, TypeError, "features is a list of names of features or None; found 'n'"),
+        ({"features": 3}, TypeError, "features is a list of names of features or None; found 3"),
         ({"cache_dir": 3}, TypeError, "cache_dir is a path, or None; found 3"),
+        ({"cache_dir": ""}, TypeError, "cache_dir is a path, or None; found ''"),
+        (
+            {"split": None},
+            TypeError,
+            r"split is the name of a split, or rows of it such as 'train\[:10%\]'; found None",
+        ),
         ({"remainder": "fill"}, ValueError, "remainder is one of keep, drop, pad; found 'fill'"),
         ({"on_corrupt": "warn"}, ValueError, "on_corrupt is one of error, skip; found 'warn'"),
         ({"epoch": 2}, TypeError, "unexpected keyword argument 'epoch'"),
@@ -71,7 +80,13 @@ def test_type_checkers_know_the_same_keywords(options, keywords):
 )
 def test_wrong_options_are_named(root, door, options, error, message):
     with pytest.raises(error, match=message):
-        door(root, "train", **{"batch_size": 10} | options)
+        door(root, **{"split": "train", "batch_size": 10} | options)
+
+
+@pytest.mark.parametrize("shard", [{"index": "0"}, {"index": None}, {"count": 2.0}, {"index": True, "count": 2}])
+def test_hosts_are_numbered_by_integers(shard):
+    with pytest.raises(TypeError, match=f"shard: (index|count) is an integer; found {next(iter(shard.values()))!r}"):
+        ShardOptions(**shard)
 
 
 @pytest.mark.parametrize("door", [loaders.load, Loader])
@@ -80,6 +95,9 @@ def test_wrong_options_are_named(root, door, options, error, message):
     [
         ({"transform": "no"}, TypeError, "transform is True or False; found 'no'"),
         ({"map_fn": "double"}, TypeError, "map_fn is a function, or None; found 'double'"),
+        ({"bucket_boundaries": 3}, TypeError, "bucket_boundaries is a list of lengths or None; found 3"),
+        ({"bucket_boundaries": "3"}, TypeError, "bucket_boundaries is a list of lengths or None; found '3'"),
+        ({"bucket_boundaries": [2.5]}, TypeError, r"bucket_boundaries: each is an integer; found 2\.5"),
         ({"device": 0}, TypeError, "device is a name, or None; found 0"),
         ({"device": "GPU:7"}, ValueError, r"device is one of /cpu:0.*, 'auto', or None; found 'GPU:7'"),
         ({"device": "nowhere"}, ValueError, r"device is one of /cpu:0.*; found 'nowhere'"),

@@ -102,3 +102,9 @@ def test_permute_sends_each_index_anywhere(size):
         assert chi < size - 1 + 4 * np.sqrt(2 * (size - 1))
     # Neighbours do not stay neighbours.
     assert np.mean((image[:, 1] - image[:, 0]) % size == 1) < 2 / size
+
+
+@pytest.mark.parametrize("numbers", [[], [3], [3, 3], [5, -2, 5, 7, -2, 0]], ids=str)
+def test_distinct_numbers_are_those_of_numpy(numbers):
+    numbers = np.array(numbers, np.int64)
+    assert hashing.distinct(numbers).tolist() == np.unique(numbers).tolist()

@@ -55,6 +55,28 @@ def upload(root, protocol):
     return f"{protocol}://{place}"
 
 
+@pytest.mark.parametrize("kind", [Loader, numpy_loader.Loader])
+def test_the_next_window_of_mapped_files_is_read_while_a_batch_is_used(root, monkeypatch, kind):
+    ends, original = [], Shards.read_runs
+
+    def spy(self, runs, target, at, order=None):
+        original(self, runs, target, at, order)
+        ends.append(int(at[-1] + runs.stop[-1] - runs.start[-1]))
+
+    monkeypatch.setattr(Shards, "read_runs", spy)
+    iterator = iter(kind(root, "train", batch_size=20, shuffle=False, prefetch=1))
+    next(iterator)
+    until = time.monotonic() + 30
+    while ends.count(60) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert ends.count(60) == 2, ends  # the last row of a window of 60
+
+    ends.clear()
+    next(iter(kind(root, "train", batch_size=20, shuffle=False, prefetch=0)))
+    time.sleep(0.05)
+    assert ends == [24]  # the chunks of these rows
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [Loader, numpy_loader.Loader])
 def test_an_epoch_from_a_slow_store_takes_little_longer_than_a_local_one(root, tmp_path, kind):
