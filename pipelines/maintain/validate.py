@@ -28,7 +28,6 @@ from pipelines.sources.table import SourceTable, scan
 from pipelines.statistics.drift import CHANCE, Classes, compare, compare_classes
 from pipelines.statistics.summary import Statistics, summarize
 from pipelines.storage import files
-from pipelines.storage.connections import configure
 from pipelines.storage.temporary import shared_directory
 
 SHOWN_CLASSES = 10
@@ -195,7 +194,6 @@ def plan_validation(source: str | Arrays, config: DatasetConfig, existing: Exist
         SourceError: Listing everything that is wrong with the sources.
         ConfigError: If the configuration does not fit them.
     """
-    configure(config.storage_options)
     config = config.model_copy(update={"preprocessing_fn": None})
     if existing is None:
         table = scan(source, config)

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.steps.lazy import tf
+from pipelines.lazy import Lazy, tf
+
+gaussianization = Lazy("tensorflow_transform.gaussianization")
 
 HASHES = 2**63 - 1
 """The number of values of a string's hash."""
@@ -168,8 +170,6 @@ def ndtri(x: tf.Tensor) -> tf.Tensor:
 
 def inverse_tukey_hh(x: tf.Tensor, left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
     """The inverse of Tukey's HH function, by tf.transform; the parameters broadcast."""
-    from tensorflow_transform import gaussianization
-
     shape = tf.shape(x)
     left, right = (tf.broadcast_to(parameter, shape) for parameter in (left, right))
     return elementwise(gaussianization.inverse_tukey_hh, x, left, right)
