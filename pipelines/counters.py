@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from pipelines.lazy import beam
+
 NAMESPACE = "npyflow"
 
 REQUESTS, BYTES_READ, RETRIES = "requests", "bytes_read", "retries"
@@ -87,9 +89,7 @@ def count(name: str, value: int = 1) -> None:
     if gathered is not None:
         gathered[name] = gathered.get(name, 0) + value
     elif _in_step():
-        from apache_beam.metrics.metric import Metrics
-
-        Metrics.counter(NAMESPACE, name).inc(value)
+        beam.metrics.Metrics.counter(NAMESPACE, name).inc(value)
     else:
         advance(name, rows=value, size=0)
 
@@ -98,9 +98,7 @@ def _in_step() -> bool:
     """Whether this thread runs a step of a Beam pipeline, so that its counters go with the pipeline's result."""
     if "apache_beam" not in sys.modules:  # where it was never imported no step runs
         return False
-    from apache_beam.metrics.execution import MetricsEnvironment
-
-    return MetricsEnvironment.current_container() is not None
+    return beam.metrics.execution.MetricsEnvironment.current_container() is not None
 
 
 def take(result: Any) -> None:
@@ -108,10 +106,8 @@ def take(result: Any) -> None:
 
     Some runners give results without counters.
     """
-    from apache_beam.metrics.metric import MetricsFilter
-
     try:
-        found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
+        found = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(NAMESPACE))["counters"]
     except (AttributeError, NotImplementedError, ValueError):
         return
     for counter in found:

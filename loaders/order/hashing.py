@@ -56,17 +56,17 @@ def derive(seed: int, *words: int) -> int:
     return key
 
 
-def derive_each(key: int, words: U64) -> U64:
+def derive_each(key: int | U64, words: U64) -> U64:
     """`derive(seed, *before, word)` for each of many last words, where `key` is `derive(seed, *before)`.
 
     Args:
-        key: 64 bits.
+        key: 64 bits; or uint64, one for each word.
         words: uint64, any shape.
 
     Returns:
         uint64, the shape of `words`.
     """
-    return mix64((np.uint64(key) ^ words) + np.uint64(GAMMA))
+    return mix64((np.asarray(key, np.uint64) ^ words) + np.uint64(GAMMA))
 
 
 def _mix(x: int) -> int:

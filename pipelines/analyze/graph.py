@@ -13,9 +13,9 @@ from pipelines.analyze.fit import KEYS, Known
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.config.schema import RESERVED_SUFFIX
 from pipelines.errors import DataError
+from pipelines.lazy import tf
 from pipelines.reading.missing import missing_in_graph
 from pipelines.steps import graph_ops
-from pipelines.steps.lazy import tf
 from pipelines.steps.step import Constants, Shape, Step, Tensors
 
 F64 = npt.NDArray[np.float64]

@@ -12,8 +12,8 @@ from typing import Any
 
 from loaders.format import names
 from pipelines.config.resolved import ResolvedConfig
+from pipelines.lazy import tf
 from pipelines.output.directory import Output
-from pipelines.steps.lazy import tf
 from pipelines.storage import files
 from pipelines.storage.temporary import temporary_directory
 

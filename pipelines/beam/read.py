@@ -35,8 +35,8 @@ from pipelines.storage.files import Path
 
 BATCH_BYTES = 8 * 2**20
 
-RUN_BYTES, MOST_RUNS = 64 * 2**20, 10_000
-"""Rows that a worker is given at first: enough to be worth it, and a list of them that fits a job's graph."""
+RUN_BYTES = 64 * 2**20
+"""Rows that a worker is given at first: enough to be worth it."""
 
 STAGE = "read"
 
@@ -126,8 +126,7 @@ class ReadNpy(beam.PTransform):  # type: ignore[misc]
         if self.table.part_compressed.any():  # where a batch comes after all that is before it in its file
             unit_rows = max(int(COMPRESSED_BLOCK_BYTES // row_bytes), batch_rows)
         units = Units(parts=range(len(self.table.parts)), part_rows=self.table.part_rows, unit_rows=unit_rows)
-        together = max(int(RUN_BYTES // (unit_rows * row_bytes)), -(-len(units) // MOST_RUNS), 1)
-        runs = [(first, min(first + together, len(units))) for first in range(0, len(units), together)]
+        runs = units.runs(int(RUN_BYTES // (unit_rows * row_bytes)))
         read = _ReadUnits(
             self.table, self._features, units, unit_bytes=round(unit_rows * row_bytes), batch_rows=batch_rows
         )

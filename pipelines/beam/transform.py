@@ -86,7 +86,6 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
     def _analyze_custom(
         self, training: beam.PCollection[Any], packed: beam.PCollection[Any]
     ) -> beam.PCollection[tuple[Mapping[str, bytes], Arrays]]:
-        """Wires tf.transform's own analysis of the user's function."""
         with quick_imports():
             import tensorflow_transform.beam as tft_beam
 

@@ -362,7 +362,6 @@ def _publish(
 
 
 def _describe(added: list[Accumulated], plan: Plan, output: Output) -> None:
-    """Writes the statistics of the training rows."""
     with quick_imports():
         from pipelines.analyze.beam import write_fitted
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 
 from rich.console import Console
@@ -18,6 +17,7 @@ from pipelines.plan.plan import Plan
 from pipelines.results import PlainConsole, Table, count_of, print_blocks, show_bytes, show_seconds
 from pipelines.run import Build
 from pipelines.runners.beam import option_value, runs_here
+from pipelines.runners.pool import cores
 
 
 def show_dry_run(options: argparse.Namespace, console: Console, planned: Build, *, begun: float) -> None:
@@ -59,8 +59,7 @@ def _show_times(
     """
     rows = []
     for count in _counts_of_workers(plan, workers, forked=forked):
-        cores = min(count, len(os.sched_getaffinity(0))) if forked else count
-        found = seconds(plan, measured, workers=cores, forked=forked)
+        found = seconds(plan, measured, workers=min(count, cores()) if forked else count, forked=forked)
         parts = (planned + found.begin, found.analyze, found.write, planned + found.total)
         rows.append((count, *map(show_seconds, parts)))
     where = (
@@ -73,7 +72,7 @@ def _show_times(
             f"A worker needs {size}, {base} of it for packages\n",
             Table(columns=("workers:", "begin:", "analyze:", "write:", "all:"), rows=tuple(rows)),
             f"\nMeasured in {show_seconds(measured.seconds)}: {measured.rows_analyzed:,} rows analyzed, "
-            f"{measured.rows_written:,} written. {where}" + (f": {len(os.sched_getaffinity(0))}" if forked else ""),
+            f"{measured.rows_written:,} written. {where}" + (f": {cores()}" if forked else ""),
         ],
     )
 
@@ -101,7 +100,7 @@ def _show_costs(console: Console, plan: Plan, measured: Calibration, prices: Pri
 def _counts_of_workers(plan: Plan, asked: int | None, *, forked: bool) -> list[int]:
     """The numbers of workers whose times are shown: powers up to the cores, or to as many as there are tasks."""
     if forked:
-        most = max(4, len(os.sched_getaffinity(0)))
+        most = max(4, cores())
         counts = {2**power for power in range(most.bit_length()) if 2**power <= most}
     else:
         counts = {4**power for power in range(8) if 4**power <= plan.task_count}

@@ -39,7 +39,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _inspect_shuffle(options: argparse.Namespace, console: Console) -> int:
-    """Shows how well the epochs of the training split mix its classes."""
     manifest = loaders.open(options.path).manifest
     split = training_of(manifest.splits)
     batch_size, found, problems = options.batch_size or 256, Found(), []

@@ -160,10 +160,14 @@ class ResolvedFeature:
         return numbers and self.store != "none" and self.spec.role != "id"
 
     @property
+    def has_classes(self) -> bool:
+        """Whether its values are classes: labels of integers, bools or text."""
+        return self.spec.role == "label" and self.source_dtype.startswith(("bool", "int", "uint", "string"))
+
+    @property
     def counts_classes(self) -> bool:
         """Whether it is counted how often each class occurs: of a label of one class a row."""
-        classes = self.source_dtype == "string" or self.source_dtype.startswith(("bool", "int", "uint"))
-        return classes and self.store != "none" and self.spec.role == "label" and self.source_shape == ()
+        return self.has_classes and self.store != "none" and self.source_shape == ()
 
     @property
     def analyzed(self) -> bool:

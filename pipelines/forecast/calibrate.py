@@ -14,10 +14,13 @@ from typing import Any, TypeVar
 from pipelines.analyze import fit, rounds
 from pipelines.analyze.accumulate import add_units
 from pipelines.forecast.estimate import Calibration
+from pipelines.lazy import beam
 from pipelines.maintain.reuse import Existing, copy_learned
 from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
+from pipelines.runners.beam import run_pipeline
 from pipelines.runners.quiet import quick_imports
+from pipelines.storage import files
 from pipelines.storage.temporary import temporary_directory
 
 SAMPLE_SECONDS = 1.5
@@ -96,17 +99,12 @@ def _fit(plan: Plan) -> tuple[fit.Known, list[float], int, int]:
 
 def _run_small_pipeline() -> None:
     """Begins what Beam begins once in a process, and wires and runs steps such as a build has."""
-    import apache_beam as beam
-
-    from pipelines.runners.beam import run_pipeline
-
     with run_pipeline([]) as pipeline:
         _ = pipeline | beam.Create([0]) | beam.Reshuffle() | beam.combiners.ToList() | beam.Map(len)
 
 
 def _write(plan: Plan, output: Output) -> dict[str, Any]:
     """What pass 2 takes: the attributes of a `Calibration` that are about it."""
-    from pipelines.storage import files
     from pipelines.write.shards import write_task
 
     sample = in_small_tasks(plan)

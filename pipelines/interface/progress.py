@@ -169,7 +169,9 @@ def _watch(
         pause = max(REFRESH_SECONDS, POLL_SHARE * (time.monotonic() - begun))
         for stage in stages:
             here, there = counter.read(stage), elsewhere.get(stage, counters.Count())
-            view.update(stage, here if here.rows >= there.rows else there)
+            count = here if here.rows >= there.rows else there
+            if count.rows != view.seen.get(stage, 0):
+                view.update(stage, count)
         before, lost = lost, counter.read(counters.STUCK).rows
         if lost > before:
             view.say(STUCK)
@@ -184,6 +186,7 @@ class _Stages(AbstractContextManager[Any]):
         self._begun: dict[str, tuple[float, int]] = {}  # when a stage was first seen to move, and its bytes by then
         self._first: tuple[float, int] | None = None  # when any was, and the rows of all by then
         self._done: dict[str, int] = {}
+        self.seen: dict[str, int] = {}  # the rows of each stage that were shown
 
     def describe(self, stage: str, count: counters.Count) -> str:
         """A stage's rows, and where they have been measured its speed and the time that is left in all."""
@@ -215,7 +218,7 @@ class _Stages(AbstractContextManager[Any]):
         """Nothing is to be done at the end, unless a view says so."""
 
     def update(self, stage: str, count: counters.Count) -> None:
-        """Shows how far a stage is."""
+        """Shows how far a stage that has moved is."""
         raise NotImplementedError
 
     def say(self, message: str) -> None:
@@ -234,7 +237,6 @@ class _Bars(_Stages):
             transient=fleeting,
         )
         self._bars: dict[str, TaskID] = {}
-        self._seen: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         self._progress.__enter__()
@@ -245,9 +247,7 @@ class _Bars(_Stages):
 
     def update(self, stage: str, count: counters.Count) -> None:
         """Moves a stage's bar; there is none before the stage has begun."""
-        if count.rows == self._seen.get(stage, 0):
-            return
-        self._seen[stage] = count.rows
+        self.seen[stage] = count.rows
         if stage not in self._bars:
             self._bars[stage] = self._progress.add_task(stage, total=self.totals[stage], said="")
         self._progress.update(self._bars[stage], completed=count.rows, said=self.describe(stage, count))
@@ -261,19 +261,15 @@ class _Lines(_Stages):
     def __init__(self, console: Console, totals: dict[str, int], passes: Mapping[str, int], fleeting: bool) -> None:
         super().__init__(totals, passes)
         self._console = console
-        self._shown: dict[str, tuple[float, int]] = {}
+        self._shown: dict[str, float] = {}
         self._silent_until = time.monotonic() + PLAIN_SECONDS if fleeting else 0.0
 
     def update(self, stage: str, count: counters.Count) -> None:
-        """Prints a line for a stage that has moved, every few seconds and at its end."""
-        when, rows = self._shown.get(stage, (float("-inf"), 0))
-        total, now = self.totals[stage], time.monotonic()
-        if count.rows == rows:
+        """Prints a line, every few seconds and at a stage's end."""
+        when, now, said = self._shown.get(stage, float("-inf")), time.monotonic(), self.describe(stage, count)
+        if (now - when < PLAIN_SECONDS and count.rows < self.totals[stage]) or now < self._silent_until:
             return
-        said = self.describe(stage, count)
-        if (now - when < PLAIN_SECONDS and count.rows < total) or now < self._silent_until:
-            return
-        self._shown[stage] = (now, count.rows)
+        self._shown[stage], self.seen[stage] = now, count.rows
         self._console.print(f"{stage}: {said}", highlight=False)
 
     def say(self, message: str) -> None:
@@ -285,7 +281,6 @@ class _Calls(_Stages):
     def __init__(self, call: Callable[[str, int, int], object], totals: dict[str, int]) -> None:
         super().__init__(totals)
         self._call = call
-        self._told: dict[str, int] = {}
         self._error: Exception | None = None
 
     def __exit__(self, kind: Any, *_: Any) -> None:
@@ -293,9 +288,9 @@ class _Calls(_Stages):
             raise self._error
 
     def update(self, stage: str, count: counters.Count) -> None:
-        """Calls the function for a stage that has moved."""
-        if self._error is None and count.rows != self._told.get(stage, 0):
-            self._told[stage] = count.rows
+        """Calls the function."""
+        if self._error is None:
+            self.seen[stage] = count.rows
             try:
                 self._call(stage, count.rows, self.totals[stage])
             except Exception as error:

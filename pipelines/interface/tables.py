@@ -92,7 +92,6 @@ def of_steps(config: ResolvedConfig) -> list[Block]:
 
 
 def _show_phases(custom: Custom) -> str:
-    """How often a function's analysis reads the training rows."""
     if not custom.phases:
         return "It learns nothing of the training rows"
     times = "once" if len(custom.phases) == 1 else f"{len(custom.phases)} times"

@@ -17,7 +17,7 @@ ENTRY = np.dtype([("first", "<u8"), ("second", "<u8"), ("row", "<u8")])
 """What is kept of a row: its hash, of 128 bits, and its number in the data set."""
 
 
-class Buckets:
+class HashBuckets:
     """Entries of rows in files of a directory, by the first bits of their hashes."""
 
     def __init__(self, directory: str, rows: int) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from loaders.format.manifest import Manifest
 from loaders.format.spec import FeatureSpec
-from pipelines.maintain.buckets import Buckets
+from pipelines.maintain.buckets import HashBuckets
 from pipelines.maintain.row_hashes import add_hashes
 from pipelines.output.directory import read_manifest, read_statistics
 from pipelines.results import Block, Result, Table
@@ -175,7 +175,7 @@ def _count_shared(roots: tuple[str, str], manifests: tuple[Manifest, Manifest], 
     """How many rows are in both data sets, each as often as it is in both."""
     total = [sum(_rows(manifest).values()) for manifest in manifests]
     with temporary_directory("diff") as directory:
-        buckets = Buckets(directory, sum(total))
+        buckets = HashBuckets(directory, sum(total))
         for root, manifest in zip(roots, manifests, strict=True):
             specs = {spec.name: spec for spec in manifest.features}
             add_hashes(buckets, root, manifest, [specs[name] for name in names], stage=STAGE)

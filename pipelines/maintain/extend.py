@@ -31,16 +31,16 @@ def publish_append(plan: Plan, existing: Existing, output: Output) -> Appended:
     profile = read_profile(output.profile)
     training = {name: own for (split, name), own in profile.features.items() if split == plan.training_split}
     shards = _shards_of(existing, added, plan.training_split)
-    growth = grow(plan, existing, training, rows=sum(shard.rows for shard in shards))
+    described_rows, drifts = grow(plan, existing, training, rows=sum(shard.rows for shard in shards))
     records = (*existing.provenance.parts, *map(PartRecord.of, plan.table.parts))
     provenance = dataclasses.replace(existing.provenance, parts=records)
-    staged = {names.SOURCES: provenance.dumps().encode(), **growth.files}
+    staged = {names.SOURCES: provenance.dumps().encode(), **described_rows}
     for name, data in staged.items():
         files.write_bytes(files.join(output.staged, name), data)
     manifest = _new_manifest(plan, existing, added, staged, dropped=sum(task.dropped for task in tasks))
     manifest, described = describe_for_others(manifest, output)
     commit(output, manifest, staged={*staged, *described})
-    return Appended(before=existing.manifest, manifest=manifest, drifts=growth.drifts)
+    return Appended(before=existing.manifest, manifest=manifest, drifts=drifts)
 
 
 def _shards_of(existing: Existing, added: Mapping[str, tuple[Shard, ...]], split: str) -> tuple[Shard, ...]:

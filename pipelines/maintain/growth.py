@@ -44,29 +44,21 @@ class FeatureDrift:
         return found.shift > MAX_SHIFT or found.spread > MAX_SPREAD or found.missing > MAX_MISSING
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Growth:
-    """What becomes of the statistics of a data set.
-
-    Attributes:
-        files: The files that describe all training rows, by name; none where there is no new training row, or where
-            the statistics are those of another data set.
-        drifts: The drift of each feature of the transform.
-    """
-
-    files: Mapping[str, bytes]
-    drifts: Mapping[str, FeatureDrift]
-
-
-def grow(plan: Plan, existing: Existing, added: Mapping[str, FeatureProfile], *, rows: int) -> Growth:
+def grow(
+    plan: Plan, existing: Existing, added: Mapping[str, FeatureProfile], *, rows: int
+) -> tuple[dict[str, bytes], dict[str, FeatureDrift]]:
     """Adds the new training rows, if there are any, to the statistics of a data set, which then has so many `rows`.
+
+    Returns:
+        The files that describe all training rows, by name: none where there is no new training row, or where the
+        statistics are those of another data set. And the drift of each feature of the transform.
 
     Raises:
         ManifestError: If a file of the data set is not as its manifest says.
         DataError: If a class has no name.
     """
     if not added:
-        return Growth(files={}, drifts={})
+        return {}, {}
     old = existing.read(MOMENTS)
     before = load_moments(old)
     apart = any(file.file == TRANSFORM_MOMENTS for file in existing.manifest.files)
@@ -76,7 +68,7 @@ def grow(plan: Plan, existing: Existing, added: Mapping[str, FeatureProfile], *,
     names = [f.name for f in plan.config.features if f.name in total and (f.transformed or plan.config.custom)]
     drifts = {name: measure_drift(*(summarize(moments[name]) for moments in (learned, new, total))) for name in names}
     if existing.manifest.transform_from is not None:
-        return Growth(files={}, drifts=drifts)
+        return {}, drifts
     features = {feature.name: feature for feature in plan.config.features}
     described = {name: summarize(moments) for name, moments in total.items() if features[name].described}
     check_classes(plan, described)
@@ -86,7 +78,7 @@ def grow(plan: Plan, existing: Existing, added: Mapping[str, FeatureProfile], *,
         STATISTICS: TrainingStatistics(statistics=described, classes=classes).dump(),
         STATISTICS_PROTO: make_statistics(plan, described, rows=rows).SerializeToString(),
     }
-    return Growth(files=grown if apart else grown | {TRANSFORM_MOMENTS: old}, drifts=drifts)
+    return grown if apart else grown | {TRANSFORM_MOMENTS: old}, drifts
 
 
 def measure_drift(learned: Statistics, added: Statistics, total: Statistics) -> FeatureDrift:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from loaders.format.manifest import Manifest
 from loaders.format.spec import FeatureSpec
 from pipelines.errors import ConfigError
-from pipelines.maintain.buckets import Buckets
+from pipelines.maintain.buckets import HashBuckets
 from pipelines.maintain.row_hashes import add_hashes
 from pipelines.output.directory import read_manifest
 from pipelines.results import Block, Result, Table
@@ -117,7 +117,7 @@ def leakage(
     manifest = read_manifest(root)
     compared = _compared(manifest, features)
     with temporary_directory("leakage") as directory:
-        buckets = Buckets(directory, sum(map(manifest.rows, manifest.splits)))
+        buckets = HashBuckets(directory, sum(map(manifest.rows, manifest.splits)))
         add_hashes(buckets, root, manifest, compared, stage=STAGE)
         search = _Search(manifest)
         for entries in buckets.read():

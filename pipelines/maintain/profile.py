@@ -69,12 +69,7 @@ class Profile:
 
 def profiled(plan: Plan) -> dict[str, ResolvedFeature]:
     """The features that have a profile."""
-    return {f.name: f for f in plan.config.features if uses_moments(f) or has_classes(f)}
-
-
-def has_classes(feature: ResolvedFeature) -> bool:
-    """Whether a feature's values are classes: labels of integers, bools or text."""
-    return feature.spec.role == "label" and feature.source_dtype.startswith(("int", "uint", "bool", "string"))
+    return {f.name: f for f in plan.config.features if uses_moments(f) or f.has_classes}
 
 
 def profile_columns(features: Iterable[ResolvedFeature], columns: Columns, bounds: Bounds) -> dict[str, FeatureProfile]:
@@ -92,7 +87,7 @@ def profile_columns(features: Iterable[ResolvedFeature], columns: Columns, bound
         found[feature.name] = FeatureProfile(
             moments=moments(values, feature.over) if uses_moments(feature) else None,
             outside=outside,
-            classes=counter.accumulate(counter.start(), values) if has_classes(feature) else None,
+            classes=counter.accumulate(counter.start(), values) if feature.has_classes else None,
         )
     return found
 

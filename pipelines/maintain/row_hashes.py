@@ -13,7 +13,7 @@ from loaders.format.manifest import Manifest, Shard
 from loaders.format.spec import FeatureSpec
 from loaders.order import hashing
 from pipelines import counters
-from pipelines.maintain.buckets import Buckets
+from pipelines.maintain.buckets import HashBuckets
 from pipelines.reading.stored import read_shard
 
 HASHED_ROWS = 4096
@@ -27,7 +27,9 @@ DIGEST_BYTES = 1024
 second in words and 680,000 by BLAKE2b, of 1,024 bytes 560,000 either way; a wide row has as many steps as words."""
 
 
-def add_hashes(buckets: Buckets, root: str, manifest: Manifest, compared: Sequence[FeatureSpec], *, stage: str) -> None:
+def add_hashes(
+    buckets: HashBuckets, root: str, manifest: Manifest, compared: Sequence[FeatureSpec], *, stage: str
+) -> None:
     """Adds the hashes of all rows of a data set to buckets; errors are those of `hash_shard`."""
     for shard in (shard for shards in manifest.splits.values() for shard in shards):
         for hashes in hash_shard(root, shard, manifest, compared):
@@ -68,7 +70,7 @@ def hash_rows(pieces: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint64]
     hashes = np.repeat(np.array(LANE_KEYS, dtype=np.uint64)[:, None], len(pieces[0]), axis=1)
     for piece in pieces:
         for word in _as_words(piece):
-            hashes = hashing.mix64((hashes ^ word) + np.uint64(hashing.GAMMA))
+            hashes = hashing.derive_each(hashes, word)
     return hashes.T
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,6 @@ from pipelines.sources.table import SourceTable, scan
 from pipelines.statistics.drift import CHANCE, Classes, compare, compare_classes
 from pipelines.statistics.summary import Statistics, summarize
 from pipelines.storage import files
-from pipelines.storage.connections import configure
 from pipelines.storage.temporary import shared_directory
 
 SHOWN_CLASSES = 10
@@ -195,7 +194,6 @@ def plan_validation(source: str | Arrays, config: DatasetConfig, existing: Exist
         SourceError: Listing everything that is wrong with the sources.
         ConfigError: If the configuration does not fit them.
     """
-    configure(config.storage_options)
     config = config.model_copy(update={"preprocessing_fn": None})
     if existing is None:
         table = scan(source, config)
@@ -208,12 +206,12 @@ def plan_validation(source: str | Arrays, config: DatasetConfig, existing: Exist
     features = {name: said for name, said in source_settings(combined)["features"].items() if name in there}
     features |= {name: combined["features"][name] for name in same}
     resolved = resolve_config(parse_config({**combined, "features": features}), table, learns=False)
-    statistics, classes = _read_statistics(existing, same)
+    recorded = read_statistics(existing.root, existing.manifest)
     return ValidationPlan(
         plan=make_plan(table, resolved),
         schema=tuple(problems),
-        statistics=statistics,
-        classes=classes,
+        statistics={name: own for name, own in recorded.statistics.items() if name in same},
+        classes={name: (own.values, own.counts) for name, own in recorded.classes.items() if name in same},
         against=existing.root,
     )
 
@@ -225,14 +223,6 @@ def _comparable(
     other = {problem.feature for problem in problems}
     same = {spec.name for spec in sources} - other
     return sorted(name for name in same if not {said[name].get("mask"), said[name].get("by")} & other)
-
-
-def _read_statistics(existing: Existing, names: Collection[str]) -> tuple[dict[str, Statistics], dict[str, Classes]]:
-    """The statistics and the classes of the training rows of a data set; classes only where it has kept them."""
-    recorded = read_statistics(existing.root, existing.manifest)
-    statistics = {name: recorded.statistics[name] for name in names if name in recorded.statistics}
-    classes = {name: own for name, own in recorded.classes.items() if name in names}
-    return statistics, {name: (own.values, own.counts) for name, own in classes.items()}
 
 
 def validate(

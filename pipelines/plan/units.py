@@ -73,7 +73,7 @@ class Units:
             if following > offset
         ]
 
-    def runs(self) -> list[tuple[int, int]]:
-        """The units in runs `[first, stop)` that are large enough for their sums to be small beside them."""
-        together = max(min(len(self) // 64, TOGETHER), -(-len(self) // MOST_RUNS), 1)
+    def runs(self, together: int | None = None) -> list[tuple[int, int]]:
+        """The units in runs `[first, stop)`, so many together, or as many as make their sums small beside them."""
+        together = max(min(len(self) // 64, TOGETHER) if together is None else together, -(-len(self) // MOST_RUNS), 1)
         return [(first, min(first + together, len(self))) for first in range(0, len(self), together)]

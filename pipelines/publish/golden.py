@@ -13,12 +13,12 @@ from loaders.format.names import GOLDEN
 from loaders.format.savedmodel import GRAPHS, ONLY_COMPUTES, find_other, load_model, read_model
 from pipelines.config.schema import RESERVED_SUFFIX
 from pipelines.errors import Problem
+from pipelines.lazy import tf
 from pipelines.plan.plan import Plan
 from pipelines.plan.units import Span
 from pipelines.reading.batches import Columns, take
 from pipelines.reading.columns import read_columns
 from pipelines.reading.splits import assign
-from pipelines.steps.lazy import tf
 from pipelines.storage import files
 from pipelines.storage.archive import dump_arrays, load_arrays
 from pipelines.write.transform import graph_inputs, load_transform

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from loaders.format import steps
 from pipelines.config.resolved import ResolvedFeature
+from pipelines.lazy import tf
 from pipelines.reading.batches import Columns, masked_values, values_of
-from pipelines.steps.lazy import tf
 
 
 def marked_dtype(feature: ResolvedFeature) -> str:

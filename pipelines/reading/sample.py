@@ -50,8 +50,7 @@ def sample_sources(plan: Plan) -> SourceSample:
         OSError: If a file cannot be read.
     """
     spans = choose_spans(plan)
-    starts = np.concatenate([[0], np.cumsum(plan.table.part_rows)])
-    numbers = [starts[span.part] + np.arange(span.start, span.stop) for span in spans]
+    numbers = [plan.table.first_rows[span.part] + np.arange(span.start, span.stop) for span in spans]
     rows = sum(span.rows for span in spans)
     return SourceSample(
         columns=read_columns(plan, spans, stage=STAGE, strict=False),

@@ -101,13 +101,11 @@ def needed(plan: Plan) -> tuple[str, ...]:
 
 
 def _read(plan: Plan, spans: Sequence[Span], stage: str) -> Columns:
-    """The columns that splits and filter need."""
     names = needed(plan)
     return read_columns(plan, spans, stage=stage, features=names) if names else {}
 
 
 def _passes_filter(plan: Plan, columns: Columns) -> npt.NDArray[np.bool_]:
-    """Which rows the filter keeps."""
     assert plan.config.filter is not None, "asked only where there is a filter"
     row_filter = parse_filter(plan.config.filter)
     return passes(row_filter, columns[row_filter.feature])
@@ -157,7 +155,6 @@ def _feature(plan: Plan, rule: Rule) -> Feature:
 
 
 def _by_value(plan: Plan, rule: Rule, values: npt.NDArray[Any]) -> Splits:
-    """The split of each value."""
     match rule:
         case GroupSplits():
             key = hashing.derive(plan.config.seed, hashing.SPLIT, _GROUPS)
@@ -192,7 +189,7 @@ def _by_block(plan: Plan, rule: BlockSplits, span: Span) -> Splits:
 
 
 def _by_time(plan: Plan, rule: TimeSplits, values: npt.NDArray[Any]) -> Splits:
-    unit = next(feature.unit for feature in plan.table.features if feature.name == rule.time)
+    unit = _feature(plan, rule).unit
     numbers = np.zeros(len(values), dtype=np.intp)
     for threshold in time_thresholds(rule, unit):
         numbers += values >= threshold
@@ -267,7 +264,7 @@ def _stratify(plan: Plan, rule: StratifiedSplits, span: Span, segment: int, stag
     starts = np.flatnonzero(np.concatenate([[True], classes[1:] != classes[:-1]])[: len(classes)])
     counts = np.diff(starts, append=len(classes))
     key = hashing.derive(seed, hashing.SPLIT, _FIRST_RANKS, name, segment)
-    first = hashing.unit(_extend(np.full(len(starts), key, dtype=np.uint64), classes[starts]))
+    first = hashing.unit(hashing.derive_each(key, classes[starts]))
     ranks = np.arange(len(classes)) - np.repeat(starts, counts)
     numbers = np.full(span.rows, DROPPED, dtype=np.int16)
     numbers[rows[by_class]] = cut((ranks + np.repeat(first, counts)) / np.repeat(counts, counts), rule.fractions)
@@ -290,13 +287,8 @@ def hash_values(values: npt.NDArray[Any], key: int) -> hashing.U64:
     """
     hashes = np.full(len(values), key, dtype=np.uint64)
     for word in _words(values).T:
-        hashes = _extend(hashes, word)
+        hashes = hashing.derive_each(hashes, word)
     return hashes
-
-
-def _extend(hashes: hashing.U64, words: hashing.U64) -> hashing.U64:
-    """One step of `order.derive` for each hash."""
-    return hashing.mix64((hashes ^ words) + np.uint64(hashing.GAMMA))
 
 
 def _words(values: npt.NDArray[Any]) -> hashing.U64:
@@ -320,5 +312,5 @@ def _hash_text(values: npt.NDArray[np.bytes_]) -> hashing.U64:
     lengths = np.strings.str_len(values)
     hashes = np.zeros(len(values), dtype=np.uint64)
     for number in range(words):
-        hashes = np.where(lengths > 8 * number, _extend(hashes, padded[:, number]), hashes)
-    return _extend(hashes, lengths.astype(np.uint64))
+        hashes = np.where(lengths > 8 * number, hashing.derive_each(hashes, padded[:, number]), hashes)
+    return hashing.derive_each(hashes, lengths.astype(np.uint64))

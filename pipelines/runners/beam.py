@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import counters
 from pipelines.errors import ConfigError, GraphWritten
+from pipelines.lazy import Lazy, beam
 from pipelines.runners import flink
 from pipelines.runners.failures import raising_recorded
 from pipelines.runners.notebook import not_interactive
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apache_beam.options.pipeline_options import PipelineOptions
+
+known_options = Lazy("apache_beam.options.pipeline_options")
+fn_api_runner = Lazy("apache_beam.runners.portability.fn_api_runner")
 
 LOCAL_RUNNERS = ("directrunner", "fnapirunner")
 
@@ -80,20 +84,17 @@ def run_pipeline(arguments: Sequence[str], *, output: str | None = None, errors:
         OSError: If a worker could not read or write a file, with its `filename`.
         GraphWritten: If the options ask for the graph of the job instead of the job.
     """
-    import apache_beam as beam
-    from apache_beam.options.pipeline_options import GoogleCloudOptions
-
     options = pipeline_options(arguments)
     with ExitStack() as stack:
         stack.enter_context(raising_recorded(errors))
         if cluster := flink.Cluster.of(arguments):
             name = flink.job_name(output or uuid.uuid4().hex)
-            options.view_as(GoogleCloudOptions).job_name = name
+            options.view_as(known_options.GoogleCloudOptions).job_name = name
             stack.enter_context(flink.cancelled_on_failure(cluster, name))
         stack.enter_context(not_interactive())
         pipeline = stack.enter_context(beam.Pipeline(runner=_runner(options, cluster, errors), options=options))
         yield pipeline
-    if template := options.view_as(GoogleCloudOptions).template_location:
+    if template := options.view_as(known_options.GoogleCloudOptions).template_location:
         raise GraphWritten(template)
     counters.take(pipeline.result)
 
@@ -108,13 +109,11 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
         ConfigError: If Beam does not know an option or the runner, a value is not in the same argument, ports would be
             open to other machines, or a cluster does not answer.
     """
-    from apache_beam.options.pipeline_options import PipelineOptions
-
     refuse_replaced(arguments)
     _refuse_open_ports(arguments)
     cluster = flink.Cluster.of(arguments)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for options in _all_subclasses(PipelineOptions):
+    for options in _all_subclasses(known_options.PipelineOptions):
         options._add_argparse_args(parser)
     for argument in arguments:
         name, equals, _ = argument.partition("=")
@@ -128,7 +127,7 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
             # The next argument could as well be the directory of the sources.
             raise ConfigError(f"{name}: expected {name}=VALUE, in one argument")
     # Nobody but us wires the pipeline. Beam takes half a second to infer and compare its types.
-    result = PipelineOptions(["--no_pipeline_type_check", *flink.complete(arguments)])
+    result = known_options.PipelineOptions(["--no_pipeline_type_check", *flink.complete(arguments)])
     _runner(result, cluster)
     return result
 
@@ -175,18 +174,14 @@ def _runner(options: PipelineOptions, cluster: flink.Cluster | None, errors: str
     Raises:
         ConfigError: If Beam has no such runner.
     """
-    from apache_beam.options.pipeline_options import StandardOptions
-    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-    from apache_beam.runners.runner import create_runner
-
-    name = options.view_as(StandardOptions).runner or "DirectRunner"
+    name = options.view_as(known_options.StandardOptions).runner or "DirectRunner"
     if name.lower() in LOCAL_RUNNERS:
-        return FnApiRunner()
+        return fn_api_runner.FnApiRunner()
     if cluster is not None:
         from pipelines.runners.flink_job import ClusterRunner
 
         return ClusterRunner(errors)
     try:
-        return create_runner(name)
+        return beam.runners.create_runner(name)
     except (AttributeError, ImportError, ValueError) as error:
         raise ConfigError(f"--runner: expected a runner of Beam; found {name!r} ({error})") from error

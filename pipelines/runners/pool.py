@@ -48,11 +48,15 @@ TIMEOUT_SECONDS = 300.0
 ADVICE = f"where memory ran out, --workers=1 needs the least. {GOES_ON}"
 
 
+def cores() -> int:
+    """How many cores of this machine this process may use."""
+    process = psutil.Process()
+    return int((len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count()) or 1)
+
+
 def choose_workers(tasks: int) -> int:
     """How many processes share so many tasks on this machine, as far as its cores and its memory go."""
-    process = psutil.Process()
-    cores = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count()
-    return int(max(1, min(cores or 1, tasks, psutil.virtual_memory().total // WORKER_BYTES)))
+    return int(max(1, min(cores(), tasks, psutil.virtual_memory().total // WORKER_BYTES)))
 
 
 @dataclasses.dataclass(eq=False)

@@ -32,7 +32,15 @@ def can_fork() -> bool:
 
     TensorFlow's threads are not there in a fork, nor are JAX's; on systems other than Linux libraries break.
     """
-    return sys.platform == "linux" and "jax" not in sys.modules and not tensorflow_was_used()
+    return sys.platform == "linux" and not jax_was_used() and not tensorflow_was_used()
+
+
+def jax_was_used() -> bool:
+    """Whether JAX has begun its threads in this process: where it is installed, TensorFlow imports it and no more."""
+    if "jax" not in sys.modules:
+        return False
+    has_begun = getattr(sys.modules.get("jax._src.xla_bridge"), "backends_are_initialized", None)
+    return has_begun is None or bool(has_begun())
 
 
 def tensorflow_was_used() -> bool:

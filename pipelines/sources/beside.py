@@ -13,7 +13,7 @@ from pipelines.config.schema import DatasetConfig, FeatureConfig
 from pipelines.errors import Problem
 from pipelines.sources.formats import is_container, is_table, stem, suffix_of
 from pipelines.sources.formats.protocol import FormatError
-from pipelines.sources.formats.tabular import Columns, read_table
+from pipelines.sources.formats.tabular import TableColumns, read_table
 from pipelines.sources.headers import FileHeaders
 from pipelines.sources.layout import Entry, arrange, match_pattern, matches_any, place
 from pipelines.sources.pairing import names_files
@@ -35,7 +35,7 @@ class Joined:
 
     config: DatasetConfig
     why: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    tables: Mapping[str, Columns] = dataclasses.field(default_factory=dict)
+    tables: Mapping[str, TableColumns] = dataclasses.field(default_factory=dict)
 
     def explain(self, problem: Problem) -> Problem:
         """What is wrong, and for a table that nobody has named, what leaves it out."""
@@ -72,7 +72,7 @@ def join_tables(root: str, listing: Mapping[str, FileInfo], config: DatasetConfi
         if entry is not None and _pairs(entry.part, parts) and (pattern := _pattern(path, entry)):
             patterns[pattern].append(entry)
     features, why = dict(config.features), dict[str, str]()
-    tables: dict[str, Columns] = {}
+    tables: dict[str, TableColumns] = {}
     for pattern, entries in patterns.items():
         columns = _columns(root, [listing[entry.path] for entry in entries]) or {entries[0].feature: _NO_TABLE}
         if names_files(columns, entries[0].path.rpartition("/")[0], arrays):
@@ -90,7 +90,7 @@ def _pairs(part: str, parts: Set[str]) -> bool:
     return part in parts or sum(other.startswith(f"{part}/" if part else "") for other in parts) > 1
 
 
-def _columns(root: str, tables: Iterable[FileInfo]) -> Columns | None:
+def _columns(root: str, tables: Iterable[FileInfo]) -> TableColumns | None:
     """The columns of the first table that can be read; of the others, headers say what is wrong."""
     for table in tables:
         try:

@@ -13,7 +13,7 @@ import numpy as np
 from pipelines.errors import Problem, some_of
 from pipelines.sources.checks import Located
 from pipelines.sources.formats import is_table, stem
-from pipelines.sources.formats.tabular import Columns, read_table
+from pipelines.sources.formats.tabular import TableColumns, read_table
 from pipelines.sources.layout import NUMBER, Entry
 from pipelines.storage import files
 from pipelines.storage.directories import FileInfo
@@ -196,7 +196,7 @@ def match_names(root: str, table: FileInfo, paths: Sequence[str]) -> Named | Non
     return best
 
 
-def names_files(columns: Columns, folder: str, paths: Sequence[str]) -> bool:
+def names_files(columns: TableColumns, folder: str, paths: Sequence[str]) -> bool:
     """Whether a column of a table, which lies in a folder, names files: each once, and at most as many others."""
     known = set[str]().union(*_ways(folder, paths))
     for column in columns.values():

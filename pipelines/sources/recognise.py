@@ -231,7 +231,6 @@ def _archived(found: Found, config: DatasetConfig) -> list[_Series]:
 
 
 def _said(config: DatasetConfig, feature: str) -> set[str]:
-    """What the user says of a feature."""
     return config.features.get(feature, FeatureConfig()).model_fields_set
 
 

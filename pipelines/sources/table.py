@@ -365,7 +365,6 @@ def _feature(name: str, arrays: Sequence[Located], found: _Aligned) -> Feature:
 
 
 def _made(name: str, source: Literal["index", "directory"] | ConstantSource) -> Feature:
-    """A feature without files."""
     if not isinstance(source, ConstantSource):
         return Feature(name=name, dtype=np.dtype(np.int64), shape=(), row_axes=1, origin=source)
     value = source.constant

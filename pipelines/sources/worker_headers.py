@@ -56,11 +56,7 @@ def write_headers(chunk: tuple[str, Chunk], root: str, options: Mapping[str, Any
     connections.configure(options)
     path, paths_with_sizes = chunk
     data = pickle.dumps(read_headers(root, paths_with_sizes))
-    files.write_bytes(path, _signature(data, key) + data)
-
-
-def _signature(data: bytes, key: bytes) -> bytes:
-    return hmac.digest(key, data, "sha256")
+    files.write_bytes(path, hmac.digest(key, data, "sha256") + data)
 
 
 def _unsign(signed: bytes, key: bytes, path: str) -> bytes:
@@ -70,6 +66,6 @@ def _unsign(signed: bytes, key: bytes, path: str) -> bytes:
         WorkerError: If somebody else has, or it is not whole.
     """
     size = len(key)
-    if not hmac.compare_digest(signed[:size], _signature(signed[size:], key)):
+    if not hmac.compare_digest(signed[:size], hmac.digest(key, signed[size:], "sha256")):
         raise WorkerError(f"{path}: expected headers with the signature of this job; found others")
     return signed[size:]

@@ -13,10 +13,7 @@ import numpy.typing as npt
 from pipelines.statistics import exact
 from pipelines.statistics.blas import one_thread
 from pipelines.statistics.estimators import OnePass
-from pipelines.statistics.exact import Adder, ExactSum
-
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
+from pipelines.statistics.exact import F64, I64, Adder, ExactSum
 
 BITS = 20
 """Bits of a digit: a product of two is at most 2**40, and 4096 of them add up exactly in float64, in any order."""

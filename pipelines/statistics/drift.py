@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.statistics.summary import Statistics
-
-F64 = npt.NDArray[np.float64]
+from pipelines.statistics.summary import F64, Statistics
 
 CHANCE = 5.0
 """Standard errors by which two samples of one distribution may differ in one of a million elements."""

@@ -9,10 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.statistics.exact import DIGIT, ExactSum, normalized
+from pipelines.statistics.exact import DIGIT, F64, I64, ExactSum, normalized
 
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
 Extended = npt.NDArray[np.longdouble]
 
 SIGNIFICAND_BITS = 64

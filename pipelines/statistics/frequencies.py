@@ -11,9 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.statistics.estimators import OnePass, run_starts
-from pipelines.statistics.summary import Over, as_columns, statistics_shape
-
-I64 = npt.NDArray[np.int64]
+from pipelines.statistics.summary import I64, Over, as_columns, statistics_shape
 
 MOST_DISTINCT = 2**24
 """The most distinct values that a step counts, of all its statistics together: of integers they take 256 MiB."""

@@ -11,12 +11,9 @@ import numpy.typing as npt
 
 from pipelines.statistics import exact
 from pipelines.statistics.estimators import OnePass, run_starts
-from pipelines.statistics.exact import SEGMENT_ROWS, Adder, ExactSum
+from pipelines.statistics.exact import I64, SEGMENT_ROWS, Adder, ExactSum
 from pipelines.statistics.moments import ARRAYS, SUMS, Moments, empty
 from pipelines.statistics.summary import Over, Statistics, as_columns, statistics_shape, summarize
-
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
 
 GROUPS = 1_000_000
 """The most groups that are kept apart."""

@@ -12,10 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.statistics import exact, extended
-from pipelines.statistics.exact import SEGMENT_ROWS, Adder, ExactSum, Scaling
-
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
+from pipelines.statistics.exact import F64, I64, SEGMENT_ROWS, Adder, ExactSum, Scaling
 
 CACHE_ELEMENTS = 64 * 1024
 """Elements that are worked on at once, so that their float64 copies stay in the second-level cache."""

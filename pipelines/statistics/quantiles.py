@@ -11,10 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.statistics.estimators import add_counts
-from pipelines.statistics.summary import Over, as_columns, statistics_axes, statistics_shape
-
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
+from pipelines.statistics.summary import F64, I64, Over, as_columns, statistics_axes, statistics_shape
 
 COUNTERS = 2**23
 """How many counters an accumulator may have: 64 MiB of int64."""

@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.statistics.estimators import OnePass
+from pipelines.statistics.exact import F64, I64
 from pipelines.statistics.moments import Moments, column_moments, merge
 
-__all__ = ["Moments", "Over", "Statistics", "impute", "merge", "moments", "summarize"]
+__all__ = ["F64", "I64", "Moments", "Over", "Statistics", "impute", "merge", "moments", "summarize"]
 
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
 
 Over = Literal["element", "channel", "all"] | tuple[int, ...]
 """What shares one statistic: each `element` alone, the elements of one index of the last axis (`channel`), `all`, or

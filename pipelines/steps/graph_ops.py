@@ -5,12 +5,15 @@ The module is what `loaders.format.steps` calls `ops`, as `loaders.transform.ops
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from pipelines.steps.lazy import tf
+from pipelines.lazy import Lazy, tf
+
+gaussianization = Lazy("tensorflow_transform.gaussianization")
 
 HASHES = 2**63 - 1
 """The number of values of a string's hash."""
@@ -22,24 +25,20 @@ LANES = 64
 """At least how many values the kernels compute at once: with AVX-512, 4 times 8."""
 
 
-SAME = ("abs", "maximum", "minimum", "ones_like", "reshape", "sqrt", "where", "zeros_like")
-"""The operations that TensorFlow has by these names."""
+SAME = ("abs", "maximum", "minimum", "ones_like", "reshape", "shape", "sqrt", "transpose", "where", "zeros_like")
+OF_TENSORFLOW = {
+    **{name: name for name in SAME},
+    "isnan": "math.is_nan",
+    "clip": "clip_by_value",
+    "divide_no_nan": "math.divide_no_nan",
+}
+"""The operations that TensorFlow has, each with its name there."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in SAME:
-        return getattr(tf, name)
+    if name in OF_TENSORFLOW:
+        return operator.attrgetter(OF_TENSORFLOW[name])(tf)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def isnan(x: tf.Tensor) -> tf.Tensor:
-    """Which numbers are none."""
-    return tf.math.is_nan(x)
-
-
-def clip(x: tf.Tensor, low: Any, high: Any) -> tf.Tensor:
-    """Numbers moved between two."""
-    return tf.clip_by_value(x, low, high)
 
 
 def unfolded(constants: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
@@ -78,19 +77,9 @@ def cast_like(x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     return tf.cast(x, like.dtype)
 
 
-def shape(x: tf.Tensor) -> tf.Tensor:
-    """The shape, of which the batch is known when the graph runs."""
-    return tf.shape(x)
-
-
 def length(x: tf.Tensor) -> tf.Tensor:
     """The length of the last axis, int64."""
     return tf.shape(x, out_type=tf.int64)[-1]
-
-
-def transpose(x: tf.Tensor, order: list[int] | None = None) -> tf.Tensor:
-    """The axes in another order; in reverse without one."""
-    return tf.transpose(x, order)
 
 
 def ensure_shape(x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
@@ -151,11 +140,6 @@ def take_each(values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
     return tf.gather(values, places, batch_dims=1)
 
 
-def divide_no_nan(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """The quotient; 0 where the divisor is 0."""
-    return tf.math.divide_no_nan(x, y)
-
-
 def log1p(x: tf.Tensor) -> tf.Tensor:
     """The logarithm of 1 + x."""
     return elementwise(tf.math.log1p, x)
@@ -168,8 +152,6 @@ def ndtri(x: tf.Tensor) -> tf.Tensor:
 
 def inverse_tukey_hh(x: tf.Tensor, left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
     """The inverse of Tukey's HH function, by tf.transform; the parameters broadcast."""
-    from tensorflow_transform import gaussianization
-
     shape = tf.shape(x)
     left, right = (tf.broadcast_to(parameter, shape) for parameter in (left, right))
     return elementwise(gaussianization.inverse_tukey_hh, x, left, right)

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.format.steps import fill
+from pipelines.lazy import tf
 from pipelines.statistics.covariance import Covariance, nearest_psd
 from pipelines.statistics.estimators import Estimator
 from pipelines.statistics.frequencies import MOST_DISTINCT, Frequencies, most_frequent
 from pipelines.statistics.summary import statistics_shape
 from pipelines.steps import graph_ops
-from pipelines.steps.lazy import tf
 from pipelines.steps.options import Number
 from pipelines.steps.step import Arrays, Constants, MomentStep, Shape, Step, Tensors, Value, not_zero
 

@@ -10,9 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator
 
+from pipelines.lazy import Lazy
 from pipelines.statistics.estimators import Estimator
 from pipelines.steps.options import Integer, Number
 from pipelines.steps.step import Arrays, Constants, Shape, Step, Value, not_zero
+
+gaussianization = Lazy("tensorflow_transform.gaussianization")
 
 MAP_QUANTILES = 1000
 """How many quantiles make the map of `quantile` at most, as in scikit-learn."""
@@ -148,8 +151,6 @@ def _nodes() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
 
 def _tukey(quantiles: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:
     """Location, scale, left and right parameter of the Tukey HH distribution with the L-moments of some quantiles."""
-    from tensorflow_transform import gaussianization
-
     u, weights = _nodes()
     polynomials = (np.ones_like(u), 2 * u - 1, 6 * u**2 - 6 * u + 1, 20 * u**3 - 30 * u**2 + 12 * u - 1)
     middle = float(quantiles[len(quantiles) // 2])  # less which, a constant is exactly 0

@@ -18,13 +18,12 @@ import pydantic
 from pydantic import ConfigDict
 
 from loaders.format.steps import STEPS, TAKEN_AS_THEY_ARE, TINY
+from pipelines.lazy import tf
 from pipelines.statistics.estimators import Estimator
 from pipelines.statistics.quantiles import Quantiles
-from pipelines.statistics.summary import ColumnMoments, Over, broadcast_shape, statistics_shape
+from pipelines.statistics.summary import F64, ColumnMoments, Over, broadcast_shape, statistics_shape
 from pipelines.steps import graph_ops
-from pipelines.steps.lazy import tf
 
-F64 = npt.NDArray[np.float64]
 Arrays = Mapping[str, npt.NDArray[Any]]
 Constants = dict[str, npt.NDArray[Any]]
 Tensors = Mapping[str, "tf.Tensor"]

@@ -20,10 +20,10 @@ def load_statistics(data: bytes) -> Any:
     Raises:
         pickle.UnpicklingError: If there is something else in it.
     """
-    return _Reader(io.BytesIO(data)).load()
+    return _Unpickler(io.BytesIO(data)).load()
 
 
-class _Reader(pickle.Unpickler):
+class _Unpickler(pickle.Unpickler):
     """Reads arrays and the dataclasses that hold them."""
 
     def find_class(self, module: str, name: str) -> Any:

@@ -13,9 +13,9 @@ from pipelines.analyze import graph
 from pipelines.analyze.custom import function_failed
 from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
 from pipelines.errors import DataError
+from pipelines.lazy import tf
 from pipelines.reading import missing
 from pipelines.reading.batches import Columns, Ragged, values_of, with_values
-from pipelines.steps.lazy import tf
 from pipelines.storage import directories, files
 from pipelines.storage.temporary import temporary_directory
 

@@ -33,7 +33,7 @@ SMALL_BYTES = 64 * 2**10
 SWAPPED_BYTES = 128 * 2**10
 """What is put into this machine's byte order at a time, so that NumPy's copy of it stays in the cache."""
 
-Window = tuple[int, tuple[int, ...]]
+Slab = tuple[int, tuple[int, ...]]
 """Part of a Fortran-ordered array, which is a run of bytes: the first index of its last axis, and its shape."""
 
 
@@ -105,7 +105,7 @@ def _plane(selection: Selection) -> int:
     return math.prod(selection.shape[:-1]) * selection.dtype.itemsize
 
 
-def _windows(selection: Selection, size: int) -> Iterator[Window]:
+def _windows(selection: Selection, size: int) -> Iterator[Slab]:
     """Cuts a Fortran-ordered array into windows of about `size` bytes."""
     *inner, last = selection.shape
     step = max(1, size // _plane(selection))
@@ -127,7 +127,7 @@ def _read_mapped(file: io.FileIO, selections: Sequence[Selection]) -> None:
             _copy_window(selection, elements, first)
 
 
-def _read_window(remote: Remote, selections: Sequence[Selection], window: Window) -> None:
+def _read_window(remote: Remote, selections: Sequence[Selection], window: Slab) -> None:
     array, (first, shape) = selections[0], window
     offset = array.source.locator + first * _plane(array)
     elements = remote.read(offset, offset + shape[-1] * _plane(array)).view(array.dtype).reshape(shape, order="F")
@@ -135,7 +135,7 @@ def _read_window(remote: Remote, selections: Sequence[Selection], window: Window
         _copy_window(selection, elements, first)
 
 
-def _load(file: Reader, array: Selection, window: Window) -> Array:
+def _load(file: Reader, array: Selection, window: Slab) -> Array:
     """Reads a window of a Fortran-ordered array into memory."""
     first, shape = window
     elements: Array = np.empty(shape, array.dtype, order="F")

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pipelines.lazy import Lazy
 from pipelines.sources.formats import sliced
 from pipelines.sources.formats.protocol import Format, FormatError, Member, naming_container
 from pipelines.sources.formats.selection import Selection
@@ -15,6 +16,8 @@ from pipelines.storage import files
 
 if TYPE_CHECKING:
     import h5py
+else:
+    h5py = Lazy("h5py")
 
 INSTALL = "pip install 'npyflow[hdf5]'"
 
@@ -60,8 +63,6 @@ def _copy(file: h5py.File, path: str, selection: Selection) -> None:
 
 def _datasets(file: h5py.File) -> Iterator[h5py.Dataset]:
     """The data sets at any depth, in the order of their paths; links are not followed."""
-    import h5py
-
     found: list[h5py.Dataset] = []
     file.visititems(lambda _, node: found.append(node) if isinstance(node, h5py.Dataset) else None)
     return iter(found)
@@ -79,8 +80,6 @@ def _member(dataset: h5py.Dataset) -> Member:
 
 def _lacking_filters(dataset: h5py.Dataset) -> list[str]:
     """The names, or numbers, of filters of a data set that are not installed."""
-    import h5py
-
     properties = dataset.id.get_create_plist()
     filters = [properties.get_filter(number) for number in range(properties.get_nfilters())]
     return [name.decode() or str(code) for code, _, _, name in filters if not h5py.h5z.filter_avail(code)]
@@ -99,14 +98,14 @@ def _opened(path: str) -> Iterator[tuple[h5py.File, int]]:
         OSError: If it cannot be read.
     """
     try:
-        import h5py  # only here: most sources have no such file
+        make = h5py.File
     except ImportError:
         raise FormatError(expected="the package h5py", found=f"none ({INSTALL})") from None
     with files.open_input(path) as raw:
         size = raw.seek(0, os.SEEK_END)
         try:
             # The library's own driver takes a third of the time; a lock would need leave to write on some file systems.
-            file = h5py.File(path if files.is_local(path) else raw, "r", locking="best-effort")
+            file = make(path if files.is_local(path) else raw, "r", locking="best-effort")
         except OSError as error:
             if error.errno is not None:
                 raise

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.lazy import Lazy
 from pipelines.sources.formats.protocol import Format, FormatError, Header, Member, naming_container
 from pipelines.sources.formats.selection import Selection
 from pipelines.sources.formats.unchanged import check_local
 from pipelines.storage import files
 
-Columns = Mapping[str, npt.NDArray[Any] | FormatError]
+pa, csv, parquet, types = map(Lazy, ("pyarrow", "pyarrow.csv", "pyarrow.parquet", "pyarrow.types"))
+
+TableColumns = Mapping[str, npt.NDArray[Any] | FormatError]
 """The columns by their names; of one that cannot be read, why."""
 
 
@@ -46,15 +49,13 @@ class Tabular(Format):
 
 
 @functools.lru_cache(maxsize=4)
-def read_table(path: str, size: int, modified: float) -> Columns:
+def read_table(path: str, size: int, modified: float) -> TableColumns:
     """The columns of a table; `size` and `modified` tell it from what it was earlier.
 
     Raises:
         FormatError: If it is no such table.
         OSError: If it cannot be read.
     """
-    import pyarrow as pa  # only here: it is large, and most sources have no table
-
     data = files.read_bytes(path)
     if len(data) != size:
         raise FormatError(expected=f"{size} bytes, as when it was listed", found=f"{len(data)} bytes")
@@ -74,18 +75,12 @@ def read_table(path: str, size: int, modified: float) -> Columns:
 
 def _parse(data: bytes, path: str) -> Any:
     if path.lower().endswith(".csv"):
-        from pyarrow import csv
-
         return csv.read_csv(io.BytesIO(data))
-    from pyarrow import parquet
-
     return parquet.read_table(io.BytesIO(data))
 
 
 def _array(column: Any) -> npt.NDArray[Any] | FormatError:
     """A column as NumPy has it; missing integers are NaN among floats, as pandas has them."""
-    from pyarrow import types
-
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     kind = column.type

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import fsspec
 
 from pipelines.errors import DataError
+from pipelines.lazy import Lazy
 from pipelines.sources.formats import sliced
 from pipelines.sources.formats.protocol import Format, FormatError, Member, naming_container
 from pipelines.sources.formats.selection import Selection
 from pipelines.storage import files
 from pipelines.storage.connections import connect, naming_path
 from pipelines.storage.retry import is_transient, retrying
+
+if TYPE_CHECKING:
+    import zarr
+else:
+    zarr = Lazy("zarr")  # which takes half a second, and most sources are no such store
 
 INSTALL = "pip install 'npyflow[zarr]'"
 
@@ -70,16 +78,14 @@ def _with_node(path: str, use: Callable[[Any], T]) -> T:
         FormatError: If it is no store, or cannot be decoded, or `zarr` is not installed.
         OSError: If it cannot be read.
     """
-    try:
-        import zarr  # only here: it takes half a second, and most sources are no such store
-    except ImportError:
-        raise FormatError(expected="the package zarr", found=f"none ({INSTALL})") from None
 
     def attempt() -> T:
         return use(zarr.open(_store(path), mode="r"))
 
     try:
         return attempt() if files.is_local(path) else retrying(attempt)
+    except ImportError:
+        raise FormatError(expected="the package zarr", found=f"none ({INSTALL})") from None
     except (FormatError, DataError):
         raise
     except Exception as error:  # of zarr, of its codecs, of JSON: there is no common class
@@ -94,8 +100,5 @@ def _store(path: str) -> Any:
     """What `zarr` opens."""
     if files.is_local(path):
         return path
-    import fsspec
-    from zarr.storage import FsspecStore
-
     system, place = connect(path)
-    return FsspecStore.from_mapper(fsspec.FSMap(place, system), read_only=True)
+    return zarr.storage.FsspecStore.from_mapper(fsspec.FSMap(place, system), read_only=True)

@@ -15,7 +15,7 @@ from loaders.format.spec import FeatureSpec
 from pipelines import counters
 from pipelines.errors import ConfigError, DataError
 from pipelines.maintain import leakage as leakage_module
-from pipelines.maintain.buckets import BUCKET_ROWS, Buckets
+from pipelines.maintain.buckets import BUCKET_ROWS, HashBuckets
 from pipelines.maintain.leakage import Place, leakage
 from pipelines.maintain.row_hashes import DIGEST_BYTES, hash_rows
 from pipelines.results import print_blocks
@@ -193,7 +193,7 @@ def test_buckets_keep_every_row_and_equal_hashes_together(tmp_path):
     rows = 5 * BUCKET_ROWS
     generator = np.random.default_rng(2)
     hashes = generator.integers(0, 2**64, (rows, 2), dtype=np.uint64)[generator.integers(0, rows, rows)]
-    buckets = Buckets(str(tmp_path), rows)
+    buckets = HashBuckets(str(tmp_path), rows)
     for start in range(0, rows, 100_000):
         buckets.add(hashes[start : start + 100_000])
     seen, owners, largest = [], [], 0

@@ -1,5 +1,6 @@
 """A pool of worker processes, forked and spawned."""
 
+import importlib.util
 import operator
 import os
 import signal
@@ -375,6 +376,15 @@ def test_whether_tensorflow_was_used(use):
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     used = use != "pass"
     assert shown == f"{used} {used} 1\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+def test_workers_are_forked_until_jax_was_used():
+    program = "import tensorflow, jax\nfrom pipelines.runners.worker import can_fork\nbefore = can_fork()\n"
+    program += "jax.numpy.ones(1)\nprint(before, can_fork())"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert shown == "True False\n"
 
 
 def test_as_many_workers_as_cores_or_tasks():

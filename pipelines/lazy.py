@@ -1,14 +1,14 @@
-"""TensorFlow, imported when it is first used: a configuration is made of steps long before a graph is made of them."""
+"""Modules that take long to import, or need not be installed: each is imported when something of it is first used."""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["tf"]
+__all__ = ["Lazy", "beam", "tf"]
 
 
-class _Lazy:
+class Lazy:
     """A module that is imported when something of it is looked up."""
 
     def __init__(self, name: str) -> None:
@@ -19,6 +19,7 @@ class _Lazy:
 
 
 if TYPE_CHECKING:
+    import apache_beam as beam
     import tensorflow as tf
 else:
-    tf = _Lazy("tensorflow")
+    beam, tf = Lazy("apache_beam"), Lazy("tensorflow")
