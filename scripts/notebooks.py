@@ -28,8 +28,6 @@ for name in ("FORCE_COLOR", "CLICOLOR_FORCE"):
     os.environ.pop(name, None)
 """
 """What runs first: commands print what they print into a file, as a notebook has no place for bars that move."""
-LOCAL = Config({"KernelManager": {"transport": "ipc"}})
-"""No port is opened."""
 
 
 def notebook(page: str) -> nbformat.NotebookNode:
@@ -46,8 +44,11 @@ def execute(made: nbformat.NotebookNode) -> None:
     """Runs a notebook in an empty directory, and keeps what it prints; the standard error is no part of a lesson."""
     made.cells.insert(0, nbformat.v4.new_code_cell(PLAIN))
     with tempfile.TemporaryDirectory() as directory:
-        resources = {"metadata": {"path": directory}}
-        NotebookClient(made, timeout=600, coalesce_streams=True, resources=resources, config=LOCAL).execute()
+        run = pathlib.Path(directory, "run")
+        run.mkdir()
+        local = Config({"KernelManager": {"transport": "ipc", "ip": f"{directory}/kernel"}})  # opens no port
+        options = {"timeout": 600, "startup_timeout": 600, "coalesce_streams": True, "config": local}
+        NotebookClient(made, resources={"metadata": {"path": str(run)}}, **options).execute()
     del made.cells[0]
     for number, cell in enumerate(made.cells):
         cell.id = f"cell-{number}"

@@ -7,6 +7,7 @@ import shlex
 import numpy as np
 import pytest
 import yaml
+from apache_beam.options.pipeline_options import PipelineOptions
 
 import loaders
 from pipelines.cli.options import make_parser
@@ -14,11 +15,10 @@ from pipelines.config.schema import load_config
 from scripts import notebooks
 from tests.support import ROOT, pages, scripts
 
-FOLDER = ROOT / "docs" / "how-to"
-HOW_TO = ["docs/how-to/index.md", *sorted(f"docs/how-to/{path.name}" for path in FOLDER.glob("*.md"))]
+FOLDER, REFERENCE = ROOT / "docs" / "how-to", ROOT / "docs" / "reference"
+FIRST = "docs/how-to/index.md"  # which makes the data set that the others use
 TUTORIALS = sorted(f"docs/tutorials/{path.name}" for path in (ROOT / "docs" / "tutorials").glob("*.md"))
-HOW_TO.remove("docs/how-to/index.md")  # of the two; it has to be first
-PAGES = [*TUTORIALS, "docs/how-to/index.md", *(page for page in HOW_TO if not page.endswith("/index.md"))]
+PAGES = [*TUTORIALS, FIRST, *sorted({f"docs/how-to/{path.name}" for path in FOLDER.glob("*.md")} - {FIRST})]
 
 OTHERS = {"pip", "export", "scripts/flink.sh", "scripts/dataflow.sh", "docker", "gcloud", "aws", "cp", "python"}
 """Programs of commands that are not npyflow's."""
@@ -53,15 +53,29 @@ def test_what_is_not_run_is_right(page):
         for command in filter(None, pages.commands(text) if kind == "sh" else ()):
             program, *words = shlex.split(command)
             if program == "npyflow":
-                _, rest = make_parser().parse_known_args(words)
-                assert {word.partition("=")[0] for word in rest} <= BEAM_OPTIONS, command
+                check_command(words)
             else:
                 assert program in OTHERS, command
                 assert not program.startswith("scripts/") or os.access(ROOT / program, os.X_OK)
                 assert set(",".join(re.findall(r"\.\[(.+)\]", command)).split(",")) - {""} <= extras
 
 
-BEAM_OPTIONS = {"--runner", "--flink_master", "--environment_type", "--environment_config"}
+def check_command(words):
+    """That npyflow, or Beam, knows the options of a command."""
+    _, rest = make_parser().parse_known_args([word for word in words if word != "OPTIONS"])
+    names = {word.partition("=")[0].removeprefix("--") for word in rest}
+    known = {name for options in PipelineOptions.__subclasses__() for name in options().get_all_options()}
+    assert names <= known | {"dataflow_endpoint"}, words
+
+
+@pytest.mark.parametrize("page", sorted(f"docs/reference/{path.name}" for path in REFERENCE.glob("*.md")))
+def test_commands_and_configurations_of_the_reference(page):
+    for kind, text in pages.blocks(page):
+        if kind == "yaml":
+            assert yaml.safe_load(text)
+        for command in pages.commands(text.replace("\\\n", "")) if kind == "sh" else ():
+            if command.startswith("npyflow "):
+                check_command(shlex.split(command)[1:])
 
 
 def test_each_script_of_a_page_is_run_somewhere():
@@ -94,7 +108,8 @@ def test_notebooks_are_in_step_with_their_pages():
 @pytest.mark.slow
 def test_every_how_to_runs(tmp_path):
     ran = {f"docs/tutorials/{name}.md" for name in notebooks.PAGES}
-    shown = run([page for page in PAGES if page not in ran], tmp_path)
+    shown = run([*(page for page in PAGES if page not in ran), "docs/reference/loading.md"], tmp_path)
+    assert f"rows {loaders.open(tmp_path / 'dataset').manifest.rows('train')} (16,) (10,) [" in shown
     reached = [float(value) for value in re.findall(r"^([\d.]+) of the .*pixels", shown, re.MULTILINE)]
     assert len(reached) == 2
     assert min(reached) >= 0.8

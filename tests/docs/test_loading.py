@@ -1,4 +1,4 @@
-"""The scripts of docs/reference/loading.md run, and one that is killed and started again gives the same weights."""
+"""The scripts of how-tos run, and one that is killed and started again gives the same weights."""
 
 import pathlib
 
@@ -7,19 +7,10 @@ import pytest
 
 import loaders
 from loaders.order import hashing
-from tests.support.scripts import BLOCKS, KILL, KILL_TENSORFLOW, run, script
+from tests.support.scripts import KILL, KILL_TENSORFLOW, run, script
 
 ROOT = pathlib.Path(__file__).parents[2]
 NEEDS = {"torch": ("torch", "torchdata"), "jax": ("jax",)}
-
-
-def test_the_short_blocks_run(tmp_path):
-    blocks = [block for block in BLOCKS if not block.startswith("# train_")]
-    assert len(blocks) == 2
-    for block, expected in zip(blocks, ("hosts True\n", "rows 3000 (16,) (10,) ["), strict=True):
-        done = run(block, tmp_path / "run")
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith(expected)
 
 
 @pytest.mark.slow
