@@ -149,7 +149,10 @@ class Result:
 
     def __str__(self) -> str:
         out = io.StringIO()
-        print_blocks(PlainConsole(file=out, width=TEXT_WIDTH, soft_wrap=True, markup=False, emoji=False), self.blocks())
+        console = PlainConsole(
+            file=out, force_jupyter=False, width=TEXT_WIDTH, soft_wrap=True, markup=False, emoji=False
+        )
+        print_blocks(console, self.blocks())
         return out.getvalue().strip()
 
     def _repr_html_(self) -> str:

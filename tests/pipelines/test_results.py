@@ -1,8 +1,19 @@
 """Results as people see them."""
 
 import pytest
+import rich.console
 
 from pipelines import results
+
+
+class Found(results.Result):
+    def blocks(self):
+        return ["3 rows"]
+
+
+def test_a_result_is_text_in_a_notebook_too(monkeypatch):
+    monkeypatch.setattr(rich.console, "_is_jupyter", lambda: True)
+    assert str(Found()) == "3 rows"
 
 
 @pytest.mark.parametrize(
