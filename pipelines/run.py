@@ -185,7 +185,7 @@ def run_append(
             if not profiled:
                 only = (plan.training_split,)
                 profile = WriteProfile(
-                    plan=reference, path=output.profile, only=only, errors=output.errors, workers=pool
+                    plan=reference, path=output.profile, only=only, sampled=True, errors=output.errors, workers=pool
                 )
                 pipeline | "Profile" >> profile
             pipeline | "Write" >> WriteShards(plan=reference, output=output, workers=pool)

@@ -16,6 +16,9 @@ OF_FUNCTION = "preprocessing_fn"
 MOMENTS = "moments.npz"
 """The exact sums that statistics are made of."""
 
+SAMPLE = "sample.npz"
+"""Some values of some training rows, of which `STATISTICS_PROTO` has histograms."""
+
 GOLDEN = "golden.npz"
 """Some rows, and what the transform makes of them."""
 
@@ -49,10 +52,10 @@ REPORT = "report.html"
 ALWAYS = (STATISTICS, STATISTICS_PROTO)
 """The files that every data set has beside its shards and the manifest."""
 
-OPTIONAL = (CROISSANT, *OF_RECORDS, FITTED, MOMENTS, GOLDEN, SOURCES, TRANSFORM_MOMENTS)
+OPTIONAL = (CROISSANT, *OF_RECORDS, FITTED, MOMENTS, SAMPLE, GOLDEN, SOURCES, TRANSFORM_MOMENTS)
 """Those that it has where there is something to say."""
 
-OF_TRAINING_ROWS = (STATISTICS, STATISTICS_PROTO, FITTED, MOMENTS, GOLDEN, TRANSFORM_MOMENTS)
+OF_TRAINING_ROWS = (STATISTICS, STATISTICS_PROTO, FITTED, MOMENTS, SAMPLE, GOLDEN, TRANSFORM_MOMENTS)
 """What was learned from training rows; a data set that uses another's transform has copies of the other's."""
 
 RESERVED = frozenset({TRANSFORM, MANIFEST, *ALWAYS, *OPTIONAL, REPORT})

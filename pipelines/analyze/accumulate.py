@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from loaders.order.hashing import SHARD_ROWS, U64
 from pipelines import counters
 from pipelines.analyze import rounds
 from pipelines.analyze.fit import Fitted, Known, begin
@@ -16,11 +18,13 @@ from pipelines.analyze.graph import apply_steps, check_domain
 from pipelines.analyze.rounds import Accumulated, Need
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.plan.plan import Plan
+from pipelines.plan.units import Span
 from pipelines.reading import missing
-from pipelines.reading.batches import Columns, take
+from pipelines.reading.batches import Columns, Ragged, take
 from pipelines.reading.columns import read_columns
 from pipelines.reading.splits import assign
 from pipelines.runners.pool import WorkerPool, results_of
+from pipelines.statistics.sample import Sample, choose
 from pipelines.steps.graph_ops import keys_of
 
 STAGE = "analyze"
@@ -48,7 +52,12 @@ def add_units(units: tuple[int, int], plan: Plan, needs: Sequence[Need], known: 
     """What the training rows of some units of analysis add in one round."""
     features = rounds.analyzed_features(plan)
     names = rounds.inputs_of_round(needs, features)
-    added = (accumulate(needs, features, known, read_training_rows(unit, plan, names=names)) for unit in range(*units))
+    sampled = any(need.what == "sample" for need in needs)
+    added = []
+    for unit in range(*units):
+        columns, spans, training = _read(unit, plan, names)
+        hashes = plan.row_hashes(SHARD_ROWS, spans)[training] if sampled else None
+        added.append(accumulate(needs, features, known, columns, hashes, of=plan.table.rows_in_all))
     result = functools.reduce(functools.partial(rounds.merge, features), added)
     counters.count("missing", sum(int(np.sum(result[need].missing)) for need in needs if need.what == "moments"))
     return result
@@ -56,15 +65,26 @@ def add_units(units: tuple[int, int], plan: Plan, needs: Sequence[Need], known: 
 
 def read_training_rows(unit: int, plan: Plan, *, names: Sequence[str]) -> Columns:
     """The training rows of one unit of analysis; there may be none."""
+    return _read(unit, plan, names)[0]
+
+
+def _read(unit: int, plan: Plan, names: Sequence[str]) -> tuple[Columns, list[Span], npt.NDArray[np.bool_]]:
+    """The training rows of a unit, all of its spans, and which of their rows are training rows."""
     spans = plan.training_units.spans(unit)
     training = assign(plan, spans) == plan.training_index
     columns = read_columns(plan, spans, stage=STAGE, features=tuple(names))
     counters.advance(STAGE, rows=len(training), size=len(training) * plan.table.row_bytes)
-    return columns if training.all() else take(columns, training)
+    return columns if training.all() else take(columns, training), spans, training
 
 
 def accumulate(
-    needs: Sequence[Need], features: Mapping[str, ResolvedFeature], known: Known, columns: Columns
+    needs: Sequence[Need],
+    features: Mapping[str, ResolvedFeature],
+    known: Known,
+    columns: Columns,
+    hashes: U64 | None = None,
+    *,
+    of: int = 0,
 ) -> Accumulated:
     """What some rows add in one round.
 
@@ -73,16 +93,30 @@ def accumulate(
         features: The features by name.
         known: What is known after the rounds before.
         columns: Rows of all that `inputs_of_round` names.
+        hashes: The hash of each row, by which some are in the sample of the round, unless it takes none.
+        of: How many rows there are in all, training rows or not.
 
     Raises:
         DataError: If a value cannot be used.
     """
     result: Accumulated = {}
+    chosen = None if hashes is None else choose(hashes, of=of)
     for need in needs:
         feature = features[need.feature]
         with rounds.naming(feature, need):
+            if need.what == "sample":
+                assert chosen is not None, "a round that takes a sample is given hashes"
+                result[need] = sample_of(feature, columns, *chosen)
+                continue
             result[need] = _accumulate(need, feature, known[need.feature], columns)
     return result
+
+
+def sample_of(feature: ResolvedFeature, columns: Columns, rows: npt.NDArray[np.intp], hashes: U64) -> Sample:
+    """The sample of a feature in some rows of a batch, which `choose` has found by their hashes."""
+    own = take({name: columns[name] for name in rounds.inputs_of([feature])}, rows)
+    column = own[feature.name]
+    return Sample.of(missing.marked(feature, own), hashes, column.lengths if isinstance(column, Ragged) else None)
 
 
 def _accumulate(need: Need, feature: ResolvedFeature, fitted: Fitted, columns: Columns) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from loaders.format.names import FITTED, MOMENTS, STATISTICS
+from loaders.format.names import FITTED, MOMENTS, SAMPLE, STATISTICS
 from pipelines.analyze import fit, graph, rounds
 from pipelines.analyze.accumulate import add_units
 from pipelines.analyze.classes import check_names
@@ -26,6 +26,7 @@ from pipelines.runners.failures import Recorded
 from pipelines.runners.handoff import Handoff
 from pipelines.runners.pool import WorkerPool
 from pipelines.statistics.recorded import TrainingStatistics, dump_moments
+from pipelines.statistics.sample import dump_samples
 from pipelines.statistics.summary import summarize
 from pipelines.storage import files
 from pipelines.storage.archive import dump_arrays
@@ -99,7 +100,10 @@ class Fit(beam.PTransform):  # type: ignore[misc]
                 added = pipeline | f"AddUnits{number}" >> Begun(self._first_round, errors=self._errors)
             else:
                 where: Any = {"workers": self._workers, "errors": self._errors}
-                add = Distribute(add_units, plan.training_units.runs(), self._plan, needs, before, **where)
+                known_to_rows = before
+                if known is not None:
+                    known_to_rows = beam.pvalue.AsSingleton(known | f"LeaveSample{number}" >> beam.Map(fit.for_rows))
+                add = Distribute(add_units, plan.training_units.runs(), self._plan, needs, known_to_rows, **where)
                 merged = beam.CombineGlobally(Merge(functools.partial(rounds.merge, features)))
                 added = pipeline | f"AddUnits{number}" >> add | f"AddUp{number}" >> merged
             known = added | f"LearnRound{number}" >> beam.Map(Recorded(fit_round, self._errors), features, before)
@@ -130,6 +134,9 @@ def write_fitted(known: Known, plan: Plan, directory: str) -> str:
     )
     files.write_bytes(files.join(directory, STATISTICS), recorded.dump())
     files.write_bytes(files.join(directory, MOMENTS), dump_moments(moments))
+    samples = {name: own.sample for name, own in known.items() if own.sample is not None}
+    if samples:
+        files.write_bytes(files.join(directory, SAMPLE), dump_samples(samples))
     transformed, path = plan.config.transformed, files.join(directory, FITTED)
     if transformed:
         files.write_bytes(path, dump_arrays(graph.fitted_arrays(transformed, known)))

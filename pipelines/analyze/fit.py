@@ -13,6 +13,7 @@ from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import DataError
 from pipelines.statistics.frequencies import Distinct
 from pipelines.statistics.groups import with_overall
+from pipelines.statistics.sample import Sample
 from pipelines.statistics.summary import Moments, Statistics, impute, summarize
 from pipelines.steps.step import Arrays, Constants
 
@@ -28,6 +29,7 @@ class Fitted:
         moments: The moments of its values, or None.
         groups: The statistics of each group, with the groups' keys, or None; also once all steps have learned.
         classes: The classes of a label and how often each occurs, or None; also where there are too many of them.
+        sample: A sample of its values, or None.
         constants: The constants of the steps that have learned, in order.
         pending: The state of the estimator that is between its passes, or None.
     """
@@ -35,6 +37,7 @@ class Fitted:
     moments: Moments | None = None
     groups: Arrays | None = None
     classes: Distinct | None = None
+    sample: Sample | None = None
     constants: tuple[Constants, ...] = ()
     pending: Any = None
 
@@ -46,6 +49,11 @@ Known = dict[str, Fitted]
 def begin(features: Iterable[ResolvedFeature]) -> Known:
     """What is known before the first round."""
     return {feature.name: _advance(feature, Fitted()) for feature in features}
+
+
+def for_rows(known: Known) -> Known:
+    """What the next round needs to know."""
+    return {name: dataclasses.replace(fitted, sample=None) for name, fitted in known.items()}
 
 
 def update(features: Mapping[str, ResolvedFeature], known: Known, accumulated: Accumulated) -> Known:

@@ -19,6 +19,7 @@ from pipelines.reading import missing
 from pipelines.statistics.estimators import Estimator
 from pipelines.statistics.frequencies import Classes
 from pipelines.statistics.groups import GroupMoments
+from pipelines.statistics.sample import Sample
 from pipelines.statistics.summary import ColumnMoments
 
 Accumulated = dict["Need", Any]
@@ -31,13 +32,14 @@ class Need:
 
     Attributes:
         feature: The feature's name.
-        what: Its moments, the moments of each group, how often each class occurs, or what a step's estimator counts.
+        what: Its moments, the moments of each group, how often each class occurs, a sample of its values, or what a
+            step's estimator counts.
         step: The number of the step, where it is one's.
         number: The number of the estimator's pass.
     """
 
     feature: str
-    what: Literal["moments", "groups", "classes", "step"]
+    what: Literal["moments", "groups", "classes", "sample", "step"]
     step: int = 0
     number: int = 0
 
@@ -68,6 +70,8 @@ def _needs(feature: ResolvedFeature) -> list[tuple[int, Need]]:
         needs.append((0, Need(feature=feature.name, what="groups")))
     if feature.counts_classes:
         needs.append((0, Need(feature=feature.name, what="classes")))
+    if feature.sampled:
+        needs.append((0, Need(feature=feature.name, what="sample")))
     ready = 0  # the round in which all steps so far have learned
     for index in range(len(feature.steps)):
         estimator = step_estimator(feature, index)
@@ -110,6 +114,8 @@ def estimator_of(feature: ResolvedFeature, need: Need) -> Any:
             return GroupMoments(over=feature.over, shape=feature.value_shape)
         case "classes":
             return Classes(shape=())
+        case "sample":
+            return Sample
         case "step":
             return step_estimator(feature, need.step)
 

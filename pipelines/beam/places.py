@@ -51,6 +51,11 @@ def by_source(plan: Plan, numbers: npt.NDArray[np.int64]) -> Places:
     )
 
 
+def hashes_of(plan: Plan, numbers: npt.NDArray[np.int64]) -> hashing.U64:
+    """The hash of each row of its sources, known by their numbers among all, that gives its place in a shard."""
+    return plan.row_hashes(hashing.SHARD_ROWS, _spans(plan, numbers))
+
+
 def are_training(plan: Plan, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Which rows of its sources, known by their numbers among all, a build learns from; errors are of `by_source`."""
     spans = _spans(plan, numbers)

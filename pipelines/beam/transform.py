@@ -20,7 +20,7 @@ from pipelines.analyze.function_constants import Arrays, add_constants, read_con
 from pipelines.analyze.rounds import Accumulated
 from pipelines.beam.coder import Batch
 from pipelines.beam.learned import Learned
-from pipelines.beam.places import are_training
+from pipelines.beam.places import are_training, hashes_of
 from pipelines.beam.read import ReadNpy
 from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature
 from pipelines.errors import ConfigError, DataError
@@ -74,7 +74,7 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
         known = pipeline | "KnowNothing" >> beam.Create([fit.begin(features.values())], reshuffle=False)
         for number, needs in enumerate(rounds.schedule(features.values())):
             before = beam.pvalue.AsSingleton(known)
-            added = training | f"AddBatches{number}" >> beam.Map(_add, needs, features, before)
+            added = training | f"AddBatches{number}" >> beam.Map(_add, needs, features, before, self._key, plan)
             merged = added | f"AddUp{number}" >> beam.CombineGlobally(Merge(functools.partial(rounds.merge, features)))
             known = merged | f"LearnRound{number}" >> beam.Map(_learn_round, features, before)
         written: tuple[Any, ...] = ()
@@ -141,8 +141,10 @@ def check_usable(config: ResolvedConfig, columns: Columns) -> None:
             raise DataError(f"feature {feature.name}: expected finite values or NaN; found {found}")
 
 
-def _add(batch: Columns, needs: Any, features: Mapping[str, ResolvedFeature], known: Known) -> Accumulated:
-    return accumulate(needs, features, known, batch)
+def _add(
+    batch: Columns, needs: Any, features: Mapping[str, ResolvedFeature], known: Known, key: str, plan: Plan
+) -> Accumulated:
+    return accumulate(needs, features, known, batch, hashes_of(plan, batch[key]), of=plan.table.rows_in_all)
 
 
 def _learn_round(added: Accumulated | None, features: Mapping[str, ResolvedFeature], known: Known) -> Known:

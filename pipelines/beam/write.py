@@ -303,8 +303,8 @@ def write_shards(
     split, order, tie = (np.concatenate([piece[place] for piece in pieces]) for place in (1, 2, 3))
     pieces.clear()
     rows = np.lexsort((tie, order))
-    order, tie = order[rows], tie[rows]
-    if ((order[1:] == order[:-1]) & (tie[1:] == tie[:-1])).any():
+    in_order, ties = order[rows], tie[rows]
+    if ((in_order[1:] == in_order[:-1]) & (ties[1:] == ties[:-1])).any():
         raise DataError("rows: expected a key of its own for each; found several rows of one key")
     stored = _same if transformed else functools.partial(apply_transform, None, plan.config)
     digest = _digest(columns, rows, split)
@@ -314,8 +314,9 @@ def write_shards(
     features, added = rounds.analyzed_features(plan), None
     group = plan.groups[task.group].splits
     if not transformed and plan.training_split in group and (needs := rounds.schedule(features.values())):
-        training = take(columns, split == group.index(plan.training_split))
-        added = accumulate(needs[0], features, fit.begin(features.values()), training)
+        training = split == group.index(plan.training_split)
+        known, own = fit.begin(features.values()), take(columns, training)
+        added = accumulate(needs[0], features, known, own, order[training], of=plan.table.rows_in_all)
     return written, added
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 import loaders
 from loaders.diagnostics import shuffle_quality
+from loaders.order.mixing import ShuffleQuality
 from pipelines.cli.common import settings_of, show
 from pipelines.cli.terminal import quiet_work
 from pipelines.errors import EXIT_FAILED, ConfigError
@@ -19,7 +20,7 @@ from pipelines.results import Block, Table, print_blocks
 
 SHUFFLED_EPOCHS = 2
 
-Found = dict[tuple[str, int], shuffle_quality.ShuffleQuality]
+Found = dict[tuple[str, int], ShuffleQuality]
 """For a label and the number of an epoch, how well the epoch mixes its classes."""
 
 

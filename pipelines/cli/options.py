@@ -140,6 +140,9 @@ def make_parser() -> argparse.ArgumentParser:
     report.add_argument("path", metavar="PATH", help="a directory of .npy files, or a data set")
     report.add_argument("--against", metavar="OTHER", help="a data set, or a directory of arrays, to compare it with")
     report.add_argument(
+        "--leakage", action="store_true", help="look for rows that are in more than one split of the data set, too"
+    )
+    report.add_argument(
         "-o", "--output", metavar="FILE", help="the page; report.html in the data set, or here, if not given"
     )
     _add_config_options(report)

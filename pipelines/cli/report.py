@@ -16,7 +16,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Writes the page of a data set or of sources."""
     with quiet_work(debug=options.debug):  # a function of the user's own is traced
         made = report(
-            options.path, options.output, options.config, against=options.against, settings=settings_of(options)
+            options.path,
+            options.output,
+            options.config,
+            against=options.against,
+            leakage=options.leakage,
+            settings=settings_of(options),
         )
     print_blocks(console, made.blocks())
     return 0

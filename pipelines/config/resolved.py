@@ -170,9 +170,14 @@ class ResolvedFeature:
         return self.has_classes and self.store != "none" and self.source_shape == ()
 
     @property
+    def sampled(self) -> bool:
+        """Whether some of its values are looked at for histograms: numbers and text that are stored, other than ids."""
+        return self.described or (self.source_dtype == "string" and self.store != "none" and self.spec.role != "id")
+
+    @property
     def analyzed(self) -> bool:
         """Whether something is learned of it from the training rows."""
-        return self.described or self.transformed or self.counts_classes
+        return self.described or self.transformed or self.counts_classes or self.sampled
 
     @property
     def statistics_shape(self) -> tuple[int, ...]:

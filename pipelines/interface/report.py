@@ -10,6 +10,7 @@ from loaders.format.names import REPORT
 from pipelines.errors import ConfigError, writing
 from pipelines.interface.arguments import Config, Sources, find_sources, read_config
 from pipelines.maintain.append import plan_sources
+from pipelines.maintain.leakage import leakage as find_leaks
 from pipelines.output.directory import Output, read_manifest
 from pipelines.results import Block, Result, show_bytes
 from pipelines.sources.arrays import Arrays
@@ -41,6 +42,7 @@ def report(
     config: Config = None,
     *,
     against: Path | None = None,
+    leakage: bool = False,
     settings: Sequence[str] = (),
 ) -> Report:
     """Writes a page that shows a data set, or sources: distributions, missing values, classes, rows, what is strange.
@@ -53,6 +55,7 @@ def report(
         output: The file; where None, `report.html` in the data set, or of sources in the working directory.
         config: As in `build`; of a data set only how its store is reached.
         against: A data set, or a directory of sources, that this one is compared with.
+        leakage: Whether rows are looked for that are in more than one split of a data set, which reads all of it.
         settings: As in `inspect`.
 
     Returns:
@@ -61,7 +64,8 @@ def report(
     Raises:
         ManifestError: If a data set cannot be read.
         SourceError: Listing everything that is wrong with the sources.
-        ConfigError: If the configuration is not valid or does not fit them, or sources are arrays in memory.
+        ConfigError: If the configuration is not valid or does not fit them, sources are arrays in memory, or leakage is
+            asked of sources.
         DataError: If a shard is not as its manifest says.
         NpyflowError: If the page cannot be written.
     """
@@ -79,6 +83,10 @@ def report(
         return facts.of_sources(plan_sources(root, parsed))
 
     found = gather(given, config)
+    if leakage and not found.built:
+        raise ConfigError(f"{given}: expected a data set, whose rows can be compared; found sources")
+    if leakage:
+        found = dataclasses.replace(found, leaks=find_leaks(given))
     other = None if against is None else gather(os.fspath(against), None)
     path = os.fspath(output) if output is not None else Output(given).path(REPORT) if found.built else REPORT
     html = render(found, other)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from loaders.format.names import MOMENTS, STATISTICS, STATISTICS_PROTO, TRANSFORM_MOMENTS
+from loaders.format.names import MOMENTS, SAMPLE, STATISTICS, STATISTICS_PROTO, TRANSFORM_MOMENTS
 from pipelines.analyze.classes import check_classes
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.maintain.profile import FeatureProfile, class_counter
@@ -15,6 +15,7 @@ from pipelines.publish.statistics import make_statistics
 from pipelines.statistics.drift import CHANCE, Drift, compare
 from pipelines.statistics.frequencies import Distinct
 from pipelines.statistics.recorded import TrainingStatistics, dump_moments, load_moments
+from pipelines.statistics.sample import Sample, dump_samples, load_samples
 from pipelines.statistics.summary import Statistics, merge, summarize
 
 MAX_SHIFT = 0.25
@@ -73,12 +74,24 @@ def grow(
     described = {name: summarize(moments) for name, moments in total.items() if features[name].described}
     check_classes(plan, described)
     classes = count_on(TrainingStatistics.load(existing.read(STATISTICS)).classes, features, added)
+    recorded = TrainingStatistics(statistics=described, classes=classes)
+    samples = _grown_samples(plan, existing, added)
     grown = {
         MOMENTS: dump_moments(total),
-        STATISTICS: TrainingStatistics(statistics=described, classes=classes).dump(),
-        STATISTICS_PROTO: make_statistics(plan, described, rows=rows).SerializeToString(),
+        STATISTICS: recorded.dump(),
+        STATISTICS_PROTO: make_statistics(plan, recorded, samples, rows=rows).SerializeToString(),
+        **({SAMPLE: dump_samples(samples)} if samples else {}),
     }
     return grown if apart else grown | {TRANSFORM_MOMENTS: old}, drifts
+
+
+def _grown_samples(plan: Plan, existing: Existing, added: Mapping[str, FeatureProfile]) -> dict[str, Sample]:
+    """The samples of all training rows; none where those of the data set are not known, as in earlier versions."""
+    if all(file.file != SAMPLE for file in existing.manifest.files):
+        return {}
+    before, of = load_samples(existing.read(SAMPLE)), plan.table.rows_in_all
+    new = {name: profile.sample for name, profile in added.items() if profile.sample is not None}
+    return {name: own.below(of).merge(new[name]) for name, own in before.items()}
 
 
 def measure_drift(learned: Statistics, added: Statistics, total: Statistics) -> FeatureDrift:

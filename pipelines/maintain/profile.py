@@ -12,7 +12,9 @@ import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 
+from loaders.order.hashing import SHARD_ROWS
 from pipelines import counters
+from pipelines.analyze.accumulate import sample_of
 from pipelines.analyze.rounds import inputs_of, uses_moments
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import WorkerError
@@ -27,6 +29,7 @@ from pipelines.runners.failures import Recorded
 from pipelines.runners.handoff import Handoff
 from pipelines.runners.pool import WorkerPool
 from pipelines.statistics.frequencies import Classes, Distinct
+from pipelines.statistics.sample import Sample, choose
 from pipelines.statistics.summary import Moments, as_columns, moments
 from pipelines.statistics.summary import merge as merge_moments
 from pipelines.storage.checked import read_checked, write_checked
@@ -47,11 +50,13 @@ class FeatureProfile:
         moments: Their moments, or None for what has none: text, complex numbers, ids.
         outside: How many of them lie outside bounds that were given.
         classes: How often each value of a label occurs; None for what is no label, and for more than `MAX_CLASSES`.
+        sample: A sample of them, where one was wanted.
     """
 
     moments: Moments | None
     outside: int = 0
     classes: Distinct | None = None
+    sample: Sample | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,9 +72,9 @@ class Profile:
     features: Mapping[tuple[str, str], FeatureProfile]
 
 
-def profiled(plan: Plan) -> dict[str, ResolvedFeature]:
-    """The features that have a profile."""
-    return {f.name: f for f in plan.config.features if uses_moments(f) or f.has_classes}
+def profiled(plan: Plan, *, sampled: bool = False) -> dict[str, ResolvedFeature]:
+    """The features that have a profile; with those of which there is a sample."""
+    return {f.name: f for f in plan.config.features if uses_moments(f) or f.has_classes or (sampled and f.sampled)}
 
 
 def profile_columns(features: Iterable[ResolvedFeature], columns: Columns, bounds: Bounds) -> dict[str, FeatureProfile]:
@@ -102,6 +107,7 @@ def _merge_features(feature: ResolvedFeature, a: FeatureProfile, b: FeatureProfi
         moments=merge_moments(a.moments, b.moments) if a.moments is not None and b.moments is not None else None,
         outside=a.outside + b.outside,
         classes=class_counter(feature).merge(a.classes, b.classes),
+        sample=None if a.sample is None or b.sample is None else a.sample.merge(b.sample),
     )
 
 
@@ -114,9 +120,11 @@ def merge_profiles(features: Mapping[str, ResolvedFeature], a: Profile, b: Profi
     return Profile(rows={split: a.rows.get(split, 0) + b.rows.get(split, 0) for split in splits}, features=found)
 
 
-def profile_units(units: tuple[int, int], plan: Plan, bounds: Bounds, only: Sequence[str] | None) -> Profile:
+def profile_units(
+    units: tuple[int, int], plan: Plan, bounds: Bounds, only: Sequence[str] | None, sampled: bool = False
+) -> Profile:
     """The profile of units `[first, stop)`, of all splits or `only` some; `bounds` are as in `profile_columns`."""
-    features = profiled(plan)
+    features = profiled(plan, sampled=sampled)
     names = inputs_of(features.values())
     total = Profile(rows={}, features={})
     for unit in range(*units):
@@ -130,6 +138,10 @@ def profile_units(units: tuple[int, int], plan: Plan, bounds: Bounds, only: Sequ
                 continue
             own = columns if len(rows) == len(numbers) else take(columns, rows)
             found = profile_columns(features.values(), own, bounds)
+            if sampled:
+                chosen = choose(plan.row_hashes(SHARD_ROWS, spans)[rows], of=plan.table.rows_in_all)
+                samples = {name: sample_of(f, own, *chosen) for name, f in features.items() if f.sampled}
+                found |= {name: dataclasses.replace(found[name], sample=sample) for name, sample in samples.items()}
             profile = Profile(rows={split: len(rows)}, features={(split, name): f for name, f in found.items()})
             total = merge_profiles(features, total, profile)
     return total
@@ -146,6 +158,7 @@ class WriteProfile(beam.PTransform):  # type: ignore[misc]
         path: The file.
         bounds: As in `profile_columns`.
         only: As in `profile_units`.
+        sampled: Whether samples of the values are taken, too.
         errors: The directory where errors are recorded.
         workers: Workers of this machine that have the plan, or None.
     """
@@ -154,6 +167,7 @@ class WriteProfile(beam.PTransform):  # type: ignore[misc]
     path: str
     bounds: Bounds = dataclasses.field(default_factory=dict)
     only: Sequence[str] | None = None
+    sampled: bool = False
     errors: str
     workers: WorkerPool | None = None
 
@@ -162,10 +176,11 @@ class WriteProfile(beam.PTransform):  # type: ignore[misc]
         plan = self.plan.load()
         runs = plan.units.runs()
         where: Any = {"workers": self.workers, "errors": self.errors}
-        merge = functools.partial(merge_profiles, profiled(plan))
+        merge = functools.partial(merge_profiles, profiled(plan, sampled=self.sampled))
         return (
             pipeline
-            | "ProfileUnits" >> Distribute(profile_units, runs, self.plan, self.bounds, self.only, **where)
+            | "ProfileUnits"
+            >> Distribute(profile_units, runs, self.plan, self.bounds, self.only, self.sampled, **where)
             | "AddUpProfiles" >> beam.CombineGlobally(Merge(merge, Profile(rows={}, features={})))
             | "WriteProfile" >> beam.Map(Recorded(write_profile, self.errors), self.path)
         )

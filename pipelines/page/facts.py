@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -11,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.format.manifest import Manifest
-from loaders.format.names import STATISTICS
+from loaders.format.names import SAMPLE, STATISTICS
 from loaders.format.spec import FeatureSpec
+from loaders.order.mixing import ShuffleQuality, compare_labels
 from pipelines.errors import NpyflowError
 from pipelines.forecast.estimate import describe
+from pipelines.maintain.leakage import Leaks
 from pipelines.output.directory import Output
 from pipelines.page.stored import sample_shards
 from pipelines.plan.plan import Plan
@@ -23,10 +26,13 @@ from pipelines.reading.batches import Columns, Ragged, take, values_of
 from pipelines.reading.sample import SourceSample, sample_sources
 from pipelines.sources.provenance import raw_specs
 from pipelines.statistics.recorded import TrainingStatistics
+from pipelines.statistics.sample import Sample, load_samples
 from pipelines.statistics.summary import Over, Statistics, moments, summarize
 from pipelines.storage import files
 
 Rows = npt.NDArray[Any] | Ragged
+
+MIXED_ROWS = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +58,7 @@ class Feature:
         raw: For each split, a sample of rows before the transform; empty where they are not known.
         made: For each split, a sample of rows as a batch has them; empty where they are as before.
         places: Where each row of `raw` lies in the sources, from 0 to 1, for each split; empty where unknown.
+        before: Where `raw` is empty, for the training split some values before the transform, `[values, 1]`.
     """
 
     source: FeatureSpec | None
@@ -62,6 +69,7 @@ class Feature:
     raw: Mapping[str, Rows]
     made: Mapping[str, Rows]
     places: Mapping[str, npt.NDArray[np.float64]]
+    before: Mapping[str, npt.NDArray[Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def spec(self) -> FeatureSpec:
@@ -112,6 +120,8 @@ class Facts:
         config: The configuration in full.
         manifest: The manifest of a data set, or None.
         problems: What could not be read.
+        mixing: For each label, how evenly runs of `MIXED_ROWS` training rows have its classes, as they are stored.
+        leaks: Which rows are in more than one split, where that was asked.
     """
 
     built: bool
@@ -123,6 +133,8 @@ class Facts:
     config: Mapping[str, Any]
     manifest: Manifest | None = None
     problems: tuple[str, ...] = ()
+    mixing: Mapping[str, ShuffleQuality] = dataclasses.field(default_factory=dict)
+    leaks: Leaks | None = None
 
 
 def of_sources(plan: Plan) -> Facts:
@@ -168,7 +180,8 @@ def of_data_set(
     """
     stored = {split: sample_shards(root, manifest, split) for split in manifest.splits}
     raw, places = ({}, {}) if plan is None else _by_split(plan, sample)
-    recorded = _recorded(root, manifest)
+    recorded, training = _recorded(root, manifest), _training(manifest)
+    samples = {} if plan is not None else _samples(root, manifest)
     sources = {spec.name: spec for spec in manifest.sources}
     batch = {spec.name: spec for spec in manifest.transformed or manifest.features}
     features = {}
@@ -188,6 +201,7 @@ def of_data_set(
             raw=own_raw or (own_stored if as_is else {}),
             made={} if as_is else own_stored,
             places=places if own_raw else {},
+            before={} if own_raw or as_is or name not in samples else {training: _present(samples[name])},
         )
     splits = (
         Split(name=name, rows=manifest.rows(name), bytes=sum(shard.bytes for shard in shards), shards=len(shards))
@@ -204,13 +218,34 @@ def of_data_set(
         built=True,
         features=features,
         splits=tuple(splits),
-        training=_training(manifest),
+        training=training,
         sampled=sampled,
         whole=whole,
         config=manifest.config,
         manifest=manifest,
         problems=(*dropped, *skipped),
+        mixing=_mixing(manifest, stored[training]),
     )
+
+
+def _samples(root: str, manifest: Manifest) -> dict[str, Sample]:
+    if all(file.file != SAMPLE for file in manifest.files):
+        return {}
+    return load_samples(files.read_bytes(Output(root).path(manifest.place(SAMPLE))))
+
+
+def _present(sample: Sample) -> npt.NDArray[Any]:
+    return sample.values[sample.there][:, np.newaxis]
+
+
+def _mixing(manifest: Manifest, stored: Columns) -> dict[str, ShuffleQuality]:
+    """How evenly runs of stored rows have the classes of each label that can be compared."""
+    found = {}
+    for spec in manifest.features:
+        if spec.role == "label" and spec.shape == () and spec.numpy_dtype.kind in "biuO" and spec.name in stored:
+            with contextlib.suppress(ValueError):  # one class, or few rows
+                found[spec.name] = compare_labels(np.asarray(stored[spec.name]), batch_size=MIXED_ROWS)
+    return found
 
 
 def _training(manifest: Manifest) -> str:

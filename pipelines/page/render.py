@@ -16,7 +16,7 @@ import yaml
 from loaders.format.spec import FeatureSpec
 from loaders.version import VERSION
 from pipelines.page import findings, plots, shapes
-from pipelines.page.facts import Facts, Feature, Rows
+from pipelines.page.facts import MIXED_ROWS, Facts, Feature, Rows
 from pipelines.publish.statistics import pool_mean_and_std
 from pipelines.reading.batches import Ragged
 from pipelines.results import show_bytes
@@ -83,6 +83,7 @@ def render(facts: Facts, other: Facts | None = None) -> str:
             correlations=_correlations(facts),
             sample=_sample_rows(facts, [name for name in facts.features if name in shown]),
             drift=None if other is None else findings.drift_of(facts, other),
+            mixed_rows=MIXED_ROWS,
             snippets=_snippets(facts),
             config=config,
             version=VERSION,
@@ -131,7 +132,7 @@ def _card(facts: Facts, feature: Feature, warnings: Sequence[str]) -> dict[str, 
     if not findings.is_categorical(feature) and spec.role != "id":
         said = feature.said
         for when, rows, own in (
-            ("before the transform", feature.raw, said),
+            ("before the transform", feature.raw or feature.before, said),
             ("as a batch holds them", feature.made, {}),
         ):
             drawn = feature.batch if rows is feature.made and feature.batch else spec

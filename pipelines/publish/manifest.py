@@ -25,6 +25,7 @@ from pipelines.publish.tfds import make_files
 from pipelines.runners.versions import versions
 from pipelines.sources.provenance import Provenance, raw_specs
 from pipelines.statistics.recorded import TrainingStatistics
+from pipelines.statistics.sample import load_samples
 from pipelines.storage import directories, files
 
 
@@ -41,8 +42,10 @@ def publish(plan: Plan, output: Output, *, transform_from: str | None = None) ->
     made = {names.SOURCES: Provenance.of(plan.table).dumps().encode()}
     if transform_from is None:
         rows = sum(shard.rows for shard in splits[plan.training_split])
-        found = TrainingStatistics.load(files.read_bytes(files.join(output.staged, names.STATISTICS))).statistics
-        made[names.STATISTICS_PROTO] = make_statistics(plan, found, rows=rows).SerializeToString()
+        found = TrainingStatistics.load(files.read_bytes(files.join(output.staged, names.STATISTICS)))
+        path = files.join(output.staged, names.SAMPLE)
+        samples = load_samples(files.read_bytes(path)) if files.exists(path) else {}
+        made[names.STATISTICS_PROTO] = make_statistics(plan, found, samples, rows=rows).SerializeToString()
     golden_is_there = transform_from is not None and files.exists(files.join(output.staged, names.GOLDEN))
     if plan.config.has_transform and not golden_is_there:
         made[names.GOLDEN] = make_golden(plan, output.new_transform)

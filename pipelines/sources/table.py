@@ -118,6 +118,11 @@ class SourceTable:
         """For each part the number of its first row among all rows, and the number of rows at the end."""
         return np.concatenate([[0], np.cumsum(self.part_rows)])
 
+    @property
+    def rows_in_all(self) -> int:
+        """The number of rows, with those that came before."""
+        return int(self.first_rows[-1])
+
     @functools.cached_property
     def class_numbers(self) -> npt.NDArray[np.int64]:
         """For each part the number of its directory in `directories`; -1 where it has none."""

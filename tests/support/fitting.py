@@ -43,7 +43,7 @@ def learn(config: ResolvedConfig, arrays: dict[str, Any], units: int = 3) -> fit
     rows = len(next(iter(arrays.values())))
     for needs in rounds.schedule(features.values()):
         cuts = np.array_split(np.arange(rows), units)
-        added = [accumulate(needs, features, known, take(arrays, cut)) for cut in cuts]
+        added = [accumulate(needs, features, known, take(arrays, cut), cut.astype(np.uint64)) for cut in cuts]
         merged = functools.reduce(functools.partial(rounds.merge, features), added)
         known = fit.update(features, known, merged)
     return known

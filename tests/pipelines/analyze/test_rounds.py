@@ -57,11 +57,13 @@ def test_all_features_share_the_rounds():
         resolve_one("int64", (), name="c"),
         resolve_one("S3", (), name="d", normalize="vocabulary"),
         resolve_one("S3", (), name="e"),
+        resolve_one("complex64", (), name="f"),
     ]
     found = schedule(features[:4])
     assert len(found) == len(schedule(features[:1]))
     assert [{need.feature for need in needs} for needs in found[:2]] == [{"a", "b", "c", "d"}, {"a"}]
-    assert schedule(features[4:]) == ()
+    assert [[need.what for need in needs] for needs in schedule(features[4:])] == [["sample"]]
+    assert schedule(features[5:]) == ()
     assert inputs_of([resolve_one("float32", (), name="z", by="g", mask="m")]) == ("g", "m", "z")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import pipelines
+from pipelines.errors import ConfigError
 from pipelines.page import write
 
 pytestmark = pytest.mark.slow
@@ -39,6 +40,22 @@ def test_a_build_shows_values_before_and_after_the_transform(built):
     assert "Missing values along the sources" in page
     assert 'loaders.load("OUT", "train"' in html.unescape(page)
     assert str(built) not in page
+
+
+def test_a_page_that_is_made_later_has_the_raw_values_of_the_sample_and_what_is_asked(built, tmp_path):
+    again = pipelines.report(built, tmp_path / "a.html", leakage=True).html
+    assert "Values before the transform" in again
+    assert "Values as a batch holds them" in again
+    assert "No row is in more than one split: 400 rows compared by x" in again
+    assert "Shuffle quality" in again
+    assert "as by chance" in again
+    assert "No row is in more than one split" not in page_of(built)
+
+
+def test_leakage_of_sources_is_refused(arrays, tmp_path):
+    np.save(tmp_path / "x.npy", arrays["x"])
+    with pytest.raises(ConfigError, match="expected a data set, whose rows can be compared; found sources"):
+        pipelines.report(tmp_path, tmp_path / "b.html", leakage=True)
 
 
 def test_the_manifest_does_not_list_it_and_the_data_set_verifies_with_and_without(built, tmp_path):

@@ -161,7 +161,7 @@ def test_statistics_leave_out_what_has_none(built):
     rows = loaders.open(built / "raw").splits["train"]
 
     names = {feature.path.step[0]: feature.num_stats for feature in described.features}
-    assert set(names) == {"image", "labels", "time", "x"}
+    assert set(names) == {"image", "labels", "time", "words", "x"}
     assert described.num_examples == rows
     assert names["x"].common_stats.tot_num_values == 3 * rows
     assert names["image"].common_stats.min_num_values == names["image"].common_stats.max_num_values == 48
