@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from loaders.tensorflow.keras import BackupAndRestore, KerasState, track
     from loaders.tensorflow.loader import Loader
     from loaders.tensorflow.tfrecords import tfrecords
+    from loaders.transform.estimator import FeatureTransformer
     from loaders.transform.forward import Forward, forward
     from loaders.transform.inverse import Inverse, inverse
+    from loaders.transform.layer import TransformLayer
 
 _HOMES = {
     "AUTOTUNE": "loaders.reading.prefetch",
@@ -38,6 +40,7 @@ _HOMES = {
     "DamagedRecord": "loaders.storage.damage",
     "DataSet": "loaders.data_set",
     "FeatureSpec": "loaders.format.spec",
+    "FeatureTransformer": "loaders.transform.estimator",
     "Forward": "loaders.transform.forward",
     "Inverse": "loaders.transform.inverse",
     "KerasState": "loaders.tensorflow.keras",
@@ -51,6 +54,7 @@ _HOMES = {
     "ShardError": "loaders.storage.store",
     "ShardOptions": "loaders.order.epoch",
     "StateError": "loaders.order.state",
+    "TransformLayer": "loaders.transform.layer",
     "WeightedLoader": "loaders.sampling.weighted",
     "balanced": "loaders.sampling.weighted",
     "fold": "loaders.order.splits",
@@ -71,6 +75,7 @@ __all__ = [
     "DamagedRecord",
     "DataSet",
     "FeatureSpec",
+    "FeatureTransformer",
     "Forward",
     "Inverse",
     "KerasState",
@@ -84,6 +89,7 @@ __all__ = [
     "ShardError",
     "ShardOptions",
     "StateError",
+    "TransformLayer",
     "WeightedLoader",
     "augment",
     "balanced",
@@ -102,9 +108,10 @@ __all__ = [
 
 def __dir__() -> list[str]:
     """The public names, but those of a framework that is not installed: `help` would fail at them."""
-    home = {name: _HOMES.get(name, f"loaders.{name}").split(".")[1] for name in __all__}
-    missing = [name for name in ("tensorflow", "torch", "jax") if importlib.util.find_spec(name) is None]
-    return sorted(name for name in __all__ if home[name] not in missing)
+    needs = {"tensorflow": "tensorflow", "torch": "torch", "jax": "jax", "layer": "keras"}
+    missing = {part for part, package in needs.items() if importlib.util.find_spec(package) is None}
+    home = {name: set(_HOMES.get(name, f"loaders.{name}").split(".")) for name in __all__}
+    return sorted(name for name in __all__ if not home[name] & missing)
 
 
 def __getattr__(name: str) -> Any:

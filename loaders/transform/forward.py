@@ -30,6 +30,7 @@ class Forward:
 
     Attributes:
         features: The features that it gives, sorted by name.
+        sources: The features as the sources have them, by name.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Forward:
             )
         self.features: tuple[FeatureSpec, ...] = tuple(features)
         self._config: Mapping[str, Any] = config["features"]
-        self._sources = {spec.name: spec for spec in sources}
+        self.sources: dict[str, FeatureSpec] = {spec.name: spec for spec in sources}
         self._as_stored = frozenset(as_stored)
         self._learned: dict[tuple[str, str], dict[str, npt.NDArray[Any]]] = collections.defaultdict(dict)
         for key, array in fitted.items():
@@ -86,13 +87,14 @@ class Forward:
         chosen.features = tuple(spec for spec in self.features if spec.name in names)
         return chosen
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+    def __call__(self, batch: Mapping[str, Any], ops: ArrayOps | None = None) -> dict[str, Any]:
         """Transforms a batch.
 
         Args:
             batch: Arrays of NumPy, PyTorch or JAX of shape [batch, *shape] by the names of features; strings as arrays
                 of objects or of `S`, or as lists of bytes. Rows of varying length come filled up to the longest, with
                 their lengths in `<feature>_length`, as loaders give them. Features that are not there are not made.
+            ops: The operations; those of the arrays' framework where None.
 
         Returns:
             An array of shape [batch, *shape] for each feature that the batch has, in the dtype of `features`, and
@@ -107,7 +109,7 @@ class Forward:
         """
         self._check(batch)
         like = next((values for values in batch.values() if _is_array(values)), np.empty(0))
-        ops, result = ops_of(like), {}
+        ops, result = ops or ops_of(like), {}
         with ops.precise():
             for spec in self.features:
                 name = self._source(spec.name)
@@ -138,7 +140,7 @@ class Forward:
             for other in self._needs(name):
                 if other not in batch:
                     raise ValueError(f"feature {name}: expected {other}, which it needs, beside it; found none")
-            spec = self._sources.get(name)
+            spec = self.sources.get(name)
             if spec is not None and name not in self._as_stored and _is_array(batch[name]):
                 found = tuple(batch[name].shape)[1:]
                 if len(found) != len(spec.shape) or any(
@@ -183,7 +185,7 @@ class Forward:
         """
         fill = self._learned.get((name, IMPUTE), {}).get("fill")
         if fill is not None and not _floating(x):
-            limits = np.iinfo(self._sources[name].numpy_dtype)
+            limits = np.iinfo(self.sources[name].numpy_dtype)
             if ((fill == np.floor(fill)) & (fill >= limits.min) & (fill <= limits.max)).all():
                 filled = self._constants(name, IMPUTE, batch, ops)["fill"]
                 return ops.where(absent, ops.cast_like(filled, x), x), steps[1:]
@@ -194,11 +196,12 @@ class Forward:
         """Which values of a feature are missing: NaN, declared ones, and those that a mask tells."""
         feature = self._config[name]
         absent = ops.isnan(x) if _floating(x) else ops.asarray(np.zeros(ops.shape(x), np.bool_))
-        dtype = self._sources[name].numpy_dtype
+        dtype = self.sources[name].numpy_dtype
         for value in representable(feature.get("missing") or (), dtype):
             absent = absent | (x == ops.cast_like(value if dtype.kind == "f" else int(value), x))
         if feature.get("mask") is not None:
-            flags = _dense(batch[feature["mask"]]) != 0
+            flags = _dense(batch[feature["mask"]])
+            flags = flags if "bool" in str(flags.dtype) else flags != 0  # TensorFlow compares no bool with a number
             absent = absent | ops.reshape(flags, (*flags.shape, *[1] * (len(x.shape) - len(flags.shape))))
         return absent
 

@@ -17,6 +17,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
+from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform import impl_helper
 from tfx_bsl.tfxio import tensor_adapter
@@ -36,6 +37,12 @@ from pipelines.runners.failures import Recorded
 from pipelines.runners.handoff import Handoff
 from pipelines.storage import directories, files
 from pipelines.storage.temporary import temporary_directory
+
+SOURCES_SCHEMA = "metadata/schema.pbtxt"
+"""Where `tft.TFTransformOutput.raw_feature_spec` looks for the features of the sources."""
+
+PARSED = {"float32": schema_pb2.FLOAT, "int64": schema_pb2.INT, "string": schema_pb2.BYTES}
+"""The types that `tf.io.parse_example` gives."""
 
 
 class Export(beam.PTransform):  # type: ignore[misc]
@@ -72,7 +79,8 @@ class Export(beam.PTransform):  # type: ignore[misc]
         put = Recorded(_put_transform, self._output.errors)
         # Not before the statistics are there: what follows marks all as done.
         after = beam.pvalue.AsSingleton(fitted)
-        return done | "PutTransform" >> beam.Map(put, written, self._output, custom, constants, after)
+        schema = sources_schema(config.graph_features)
+        return done | "PutTransform" >> beam.Map(put, written, schema, self._output, custom, constants, after)
 
 
 @contextlib.contextmanager
@@ -189,6 +197,7 @@ def export_to(directory: str, fitted: str, plan: Plan) -> str:
     )
     metadata = os.path.join(written, tft.TFTransformOutput.TRANSFORMED_METADATA_DIR)
     os.rename(os.path.join(model, impl_helper.METADATA_DIR_NAME), metadata)
+    files.write_bytes(os.path.join(written, SOURCES_SCHEMA), sources_schema(plan.config.graph_features))
     return written
 
 
@@ -207,10 +216,12 @@ def _local_directory(output: Output) -> Iterator[str]:
         directories.remove_tree(directory)
 
 
-def _put_transform(_: object, written: str, output: Output, custom: Custom, constants: str, __: object) -> None:
+def _put_transform(
+    _: object, written: str, schema: bytes, output: Output, custom: Custom, constants: str, __: object
+) -> None:
     """Copies a transform from where TensorFlow has written it to the output, with what the function has learned."""
     add_constants(read_constants(custom, constants), output.staged)
-    for name, data in read_written(written):
+    for name, data in (*read_written(written), (SOURCES_SCHEMA, schema)):
         files.write_bytes(files.join(output.new_transform, name), data)
 
 
@@ -310,6 +321,22 @@ def to_flat_lists(columns: Columns, schema: pa.Schema) -> pa.RecordBatch:
         offsets = pa.array(np.arange(len(column) + 1, dtype=np.int64) * width)
         arrays.append(pa.LargeListArray.from_arrays(offsets, pa.array(values, value_type)))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def sources_schema(features: Sequence[ResolvedFeature]) -> bytes:
+    """The features of the sources, by which tf.transform's users parse the examples that a served model is sent.
+
+    A feature that the graph takes in a type that `tf.io.parse_example` does not give is left out.
+    """
+    schema = schema_pb2.Schema()
+    for feature in features:
+        if feature.graph_kind in PARSED:
+            entry = schema.feature.add(name=feature.name, type=PARSED[feature.graph_kind])
+            entry.presence.min_fraction = 1.0
+            entry.shape.SetInParent()
+            for size in feature.value_shape:
+                entry.shape.dim.add(size=size)
+    return bytes(text_format.MessageToString(schema), "utf-8")
 
 
 def tensor_adapter_config(features: Sequence[ResolvedFeature]) -> tensor_adapter.TensorAdapterConfig:

@@ -12,10 +12,12 @@ import loaders
 MODULES = ("augment", "jax", "numpy", "torch")
 WITH_TENSORFLOW = {"BackupAndRestore", "KerasState", "Loader", "load", "tfrecords", "track"}
 CLASSES = [
+    "FeatureTransformer",
     "Inverse",
     "KerasState",
     "Loader",
     "Mixture",
+    "TransformLayer",
     "WeightedLoader",
     "augment.Random",
     "numpy.Loader",
@@ -45,9 +47,9 @@ def test_dir_shows_what_can_be_used():
 
 
 def test_dir_leaves_out_what_is_not_installed(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("tensorflow", "jax") else object())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name == "torch" else None)
 
-    assert set(loaders.__all__) - set(dir(loaders)) == WITH_TENSORFLOW | {"jax"}
+    assert set(loaders.__all__) - set(dir(loaders)) == WITH_TENSORFLOW | {"jax", "TransformLayer"}
 
 
 @pytest.mark.parametrize("name", loaders.__all__)
@@ -82,9 +84,10 @@ def test_an_unknown_name_is_refused():
         loaders.no_such_thing  # noqa: B018 - to name it is what is tested
 
 
-@pytest.mark.parametrize(
-    "names", [[], sorted(set(loaders.__all__) - WITH_TENSORFLOW - {"jax", "torch"})], ids=["package", "names"]
-)
+ALONE = sorted(set(loaders.__all__) - WITH_TENSORFLOW - {"jax", "torch", "TransformLayer"})
+
+
+@pytest.mark.parametrize("names", [[], ALONE], ids=["package", "names"])
 def test_what_needs_no_framework_imports_none(names):
     program = (
         "import sys, loaders\n"

@@ -231,6 +231,10 @@ def test_the_transform_opens_with_public_tools_and_serves_the_same_numbers(tmp_p
     assert list(output.transformed_feature_spec()) == ["x"]
     served = tf.saved_model.load(output.transform_savedmodel_dir).transform_fn({"x": tf.constant(raw)})
     np.testing.assert_array_equal(served["x"], train["x"])
+    values = [tf.train.Feature(float_list=tf.train.FloatList(value=row)) for row in raw]
+    sent = [tf.train.Example(features=tf.train.Features(feature={"x": each})).SerializeToString() for each in values]
+    parsed = tf.io.parse_example(sent, output.raw_feature_spec())
+    np.testing.assert_array_equal(output.transform_features_layer()(parsed)["x"], train["x"])
     statistics = statistics_pb2.DatasetFeatureStatisticsList.FromString((tmp_path / "out/statistics.pb").read_bytes())
     (dataset,) = statistics.datasets
     assert dataset.num_examples == len(raw)

@@ -15,6 +15,9 @@ OPTIONAL = ("loaders.torch", "loaders.jax")
 TENSORFLOW = ("loaders.tensorflow", "loaders.transform.applying", "loaders.diagnostics.measured_tensorflow")
 """All that may import TensorFlow: the pipelines of `tf.data`, what measures them, and the transform, a SavedModel."""
 
+KERAS = ("loaders.transform.keras_ops", "loaders.transform.layer")
+"""They import Keras, and with it its backend."""
+
 MODULES = sorted(module.name for module in pkgutil.walk_packages(loaders.__path__, "loaders."))
 
 
@@ -39,7 +42,7 @@ def test_loaders_import_nothing_of_the_build():
 
 
 def test_what_is_outside_of_the_folder_tensorflow_imports_no_tensorflow():
-    found = imported_by(["loaders", *(name for name in MODULES if not below(name, OPTIONAL + TENSORFLOW))])
+    found = imported_by(["loaders", *(name for name in MODULES if not below(name, OPTIONAL + TENSORFLOW + KERAS))])
 
     assert "loaders" in found
     assert not found & {"tensorflow", "keras", "torch", "jax"}

@@ -51,6 +51,14 @@ def test_rows_of_any_length_are_those_of_load(tmp_path):
         assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
+def test_it_can_be_made_inside_a_traced_function(root):
+    """As interleave, and the workers of a parameter server, make it."""
+    seen = tf.data.Dataset.range(2).interleave(
+        lambda seed: loaders.tfrecords(root, "train", batch_size=10, shuffle_buffer=0)
+    )
+    assert sorted(numbers(seen)) == sorted([*range(53)] * 2)
+
+
 def test_each_option_changes_what_comes(root):
     def read(**options):
         return list(loaders.tfrecords(root, "train", batch_size=10, **{"shuffle_buffer": 0} | options))

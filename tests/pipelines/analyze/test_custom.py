@@ -7,6 +7,8 @@ import textwrap
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import tensorflow_transform as tft
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
 import loaders
@@ -305,6 +307,8 @@ def test_a_phase_reads_the_features_that_it_needs_alone(tmp_path):
     once = sum(arrays[name].nbytes for name in ("x", "wide", "site", "label"))  # the statistics, of numbers alone
     phases = 2 * (arrays["x"].nbytes + arrays["site"].nbytes) + arrays["wide"].nbytes
     assert built.counts["analyze_bytes"] == read_bytes(plan)["analyze"] == once + phases
+    given = tft.TFTransformOutput(str(tmp_path / "out" / "transform")).raw_feature_spec()
+    assert given["wide"] == tf.io.FixedLenFeature([50], tf.float32)
     (batch,) = loaders.load(tmp_path / "out", "train", batch_size=rows, shuffle=False)
     x = arrays["x"].astype(np.float64)[batch["label"].numpy()]
     np.testing.assert_allclose(batch["x"], (x - x.mean(0)) / x.std(0), rtol=1e-5, atol=1e-5)
