@@ -47,12 +47,10 @@ def features_of(said: Mapping[str, Any]) -> tuple[FeatureSpec, ...]:
     return tuple(found)
 
 
-def source_feature(spec: FeatureSpec, average_bytes: float | None = None) -> Feature:
+def source_feature(spec: FeatureSpec) -> Feature:
     """A feature of a pipeline's rows as a build has those of files."""
     dtype = np.dtype("S1") if spec.dtype == "string" else np.dtype(spec.dtype)
-    return Feature(
-        name=spec.name, dtype=dtype, shape=spec.shape, row_axes=1, unit=spec.unit, average_bytes=average_bytes
-    )
+    return Feature(name=spec.name, dtype=dtype, shape=spec.shape, row_axes=1, unit=spec.unit)
 
 
 class ToBatches(beam.DoFn):  # type: ignore[misc]

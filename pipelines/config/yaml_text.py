@@ -31,11 +31,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 
 
 def read_yaml(text: str, where: str) -> Any:
-    """The value of a text.
-
-    Args:
-        text: YAML; may be empty.
-        where: Where the text was found, for messages.
+    """The value of a text, which may be empty; `where` it was found is for messages.
 
     Raises:
         ConfigError: If it is not YAML, holds a key twice, or is deeper or larger than any configuration.

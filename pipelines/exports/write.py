@@ -69,7 +69,7 @@ class Export:
             if files.read_bytes(self.output.state) != self._state:
                 expected = "expected what this export has begun; found what other work has"
                 raise OutputError(f"{self.output.root}: {expected}")
-        elif not directories.is_empty(self.output.root):
+        elif directories.list_names(self.output.root):
             raise OutputError(f"{self.output.root}: expected a directory that is empty or new; found files")
 
     def pieces(self) -> list[Piece]:

@@ -60,11 +60,7 @@ def as_yaml(plan: Plan, root: str) -> str:
     """The configuration of a build, with comments; `load_config` reads it, and it resolves to that of the plan.
 
     All that was chosen is said. What was left as it is is there as comments, beside the first feature and at the end;
-    a line of them without its `# ` says the same.
-
-    Args:
-        plan: What a build would do.
-        root: The sources; "" where they are no directory.
+    a line of them without its `# ` says the same. `root` is that of the sources, "" where they are no directory.
     """
     chosen = plan.config.dump()
     features = chosen.pop("features")

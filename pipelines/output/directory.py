@@ -149,5 +149,5 @@ def remove_shards(output: Output, split: str, *, but: Collection[str]) -> None:
     for file in found:
         if SHARD_NAME.fullmatch(file.path.removeprefix(f"{split}-")) and f"{split}/{file.path}" not in but:
             files.remove(files.join(directory, file.path))
-    if directories.is_empty(directory):
+    if not directories.list_names(directory):
         directories.remove_tree(directory)

@@ -99,12 +99,7 @@ class Surroundings:
             yield Wanted(source=self.source, row_axes=axes, start=line * width + columns.start, out=out)
 
     def cut(self, values: Array, out: Array) -> None:
-        """Copies each row to its place.
-
-        Args:
-            values: What `wanted` has filled.
-            out: `[rows, *shape of the window, *shape of a value]`.
-        """
+        """Copies each row of what `wanted` filled to its place in `[rows, *shape of the window, *shape of a value]`."""
         axes, window = len(self.lengths), self.window
         spans = [window.span(axis, rows.start, rows.stop - 1) for axis, rows in enumerate(self.middle)]
         beyond = [

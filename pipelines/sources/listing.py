@@ -19,11 +19,10 @@ _OUTPUT_ARCHIVES = frozenset(name for name in RESERVED if name.endswith(".npz"))
 
 
 def list_sources(root: str, config: DatasetConfig, *, only: Sequence[str] = ()) -> dict[str, FileInfo]:
-    """Lists the files under the root, or those that match one of some patterns, and in the places that features name.
+    """The files under the root, or those that match one of some patterns, and in places that features name, by path.
 
-    Returns:
-        The files by their paths from the root, and those in other places by their absolute paths. The archives of a
-        data set that lies there are left out: an output may be below its sources.
+    Those in other places have absolute paths. The archives of a data set that lies there are left out: an output may be
+    below its sources.
 
     Raises:
         SourceError: If a directory cannot be read, or there is no file.

@@ -71,11 +71,7 @@ class Covariance(OnePass):
         return Products(np.zeros(shape, dtype=np.int64), exact.zeros(shape), exact.zeros(shape))
 
     def accumulate(self, state: Products, values: npt.NDArray[Any]) -> Products:
-        """The sums of one unit.
-
-        Args:
-            state: Not used: there is one pass.
-            values: `[..., width]`, bool, integer or float; NaN is missing, no value infinite.
+        """The sums of one unit: `[..., width]`, bool, integer or float; NaN is missing. There is one pass and no state.
 
         Raises:
             ValueError: If a value is infinite.

@@ -71,14 +71,9 @@ def run(estimator: Estimator, units: Sequence[Any]) -> dict[str, npt.NDArray[Any
 def add_counts(
     codes: npt.NDArray[Any], counts: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """Sorts codes and adds up the counts of equal ones.
+    """Sorts codes `[n]` and adds up the counts, int64 `[n]`, of equal ones: the codes, each once, and their counts.
 
-    Args:
-        codes: `[n]`; two sorted runs, one after the other, are merged in linear time.
-        counts: int64 `[n]`.
-
-    Returns:
-        The distinct codes, ascending, and their counts.
+    Two sorted runs, one after the other, are merged in linear time.
     """
     order = np.argsort(codes, kind="stable")
     codes, counts = codes[order], counts[order]

@@ -64,11 +64,7 @@ class Frequencies(OnePass):
         return Distinct(np.zeros(0, dtype=np.bool_), np.zeros(0, dtype=np.int64), sizes)
 
     def accumulate(self, state: Distinct, values: npt.NDArray[Any]) -> Distinct:
-        """The counts of one unit.
-
-        Args:
-            state: Not used: there is one pass.
-            values: `[rows, *shape]`, bool, integer, float (NaN is missing), or NumPy strings (S or U).
+        """The counts of one unit: `[rows, *shape]`, bool, integer, float (NaN is missing), or NumPy strings (S or U).
 
         Raises:
             ValueError: If a statistic has more distinct values than the limit.
@@ -173,10 +169,7 @@ class Classes:
 
 
 def most_frequent(result: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """The most frequent value of each statistic, the least of those that are equally frequent.
-
-    Args:
-        result: The result of `Frequencies`.
+    """The most frequent value of each statistic that `Frequencies` has counted, the least of those equally frequent.
 
     Returns:
         Of the statistic's shape and the values' dtype; NaN where no value is present.
@@ -199,10 +192,7 @@ def ranked(result: Mapping[str, npt.NDArray[Any]], size: int | None = None) -> t
 
     Args:
         result: The result of `Frequencies` of one statistic (over `all`).
-        size: How many values are wanted at most; None for all.
-
-    Returns:
-        The values and their counts, `[n]`.
+        size: How many values, and their counts, are wanted at most; None for all.
     """
     order = np.argsort(-result["counts"], kind="stable")[:size]
     return result["values"][order], result["counts"][order]

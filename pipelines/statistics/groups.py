@@ -55,11 +55,7 @@ class GroupMoments(OnePass):
         return Grouped(np.zeros(0, dtype=np.int64), empty((0, *statistics_shape(self.over, self.shape))))
 
     def accumulate(self, state: Grouped, values: tuple[npt.NDArray[Any], I64]) -> Grouped:
-        """The moments of one unit's groups.
-
-        Args:
-            state: Not used: there is one pass.
-            values: The values `[rows, *shape]`, as in `moments`, and the keys, int64 `[rows]`.
+        """The moments of one unit's groups: values `[rows, *shape]`, as in `moments`, and keys, int64 `[rows]`.
 
         Raises:
             ValueError: If there are more than a million groups.

@@ -102,13 +102,10 @@ def empty(shape: tuple[int, ...]) -> Moments:
 
 
 def column_moments(columns: npt.NDArray[Any]) -> Moments:
-    """The moments of the columns of a matrix.
+    """The moments of the columns of a matrix, of the shape `[width]`.
 
     Args:
         columns: `[rows, width]`, bool, integer or float; NaN is missing.
-
-    Returns:
-        Moments of the shape `[width]`.
     """
     rows, width = columns.shape
     if width > BAND:

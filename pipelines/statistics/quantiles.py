@@ -124,12 +124,7 @@ class Quantiles:
         return Progress((), np.zeros(self.width, dtype=np.int64), ranks, ranks)
 
     def accumulate(self, state: Progress, values: npt.NDArray[Any]) -> Counts:
-        """Counts one unit's values by bucket and next bits.
-
-        Args:
-            state: The state before the pass.
-            values: `[rows, *shape]` of the dtype; NaN is missing.
-        """
+        """Counts one unit's values by bucket and next bits: `[rows, *shape]` of the dtype; NaN is missing."""
         columns = as_columns(values.astype(self.dtype, copy=False), self.over)
         buckets = len(state.ranked[-1]) if state.ranked else self.width
         size = buckets << self.schedule[len(state.ranked)]

@@ -127,12 +127,7 @@ def summarize(values: Moments) -> Statistics:
 
 
 def impute(statistics: Statistics, fill: npt.ArrayLike) -> Statistics:
-    """The statistics after every missing value has been replaced by `fill`, in closed form.
-
-    Args:
-        statistics: The statistics before.
-        fill: float64, broadcastable to the statistic's shape.
-    """
+    """The statistics after every missing value has been replaced by `fill`, float64 of their shape, in closed form."""
     fill = np.broadcast_to(np.asarray(fill, dtype=np.float64), statistics.mean.shape)
     count, missing = statistics.count.astype(np.float64), statistics.missing.astype(np.float64)
     rows = np.maximum(count + missing, 1.0)

@@ -60,11 +60,6 @@ def list_names(path: str) -> set[str]:
         return set()
 
 
-def is_empty(path: str, *, but: str = "") -> bool:
-    """Whether a directory holds nothing, hidden names included, `but` one; what does not exist holds nothing."""
-    return not list_names(path) - {but}
-
-
 def _names_in(directory: str) -> set[str]:
     """The names directly in a directory that is not local."""
     found = ask(directory, lambda system, place: [n.removeprefix(place) for n in system.ls(place, detail=False)])

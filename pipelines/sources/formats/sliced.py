@@ -15,12 +15,9 @@ OBJECTS = "a dtype of one size, such as NumPy's S8 for text"
 
 
 def member(name: str, array: Any, chunks: tuple[int, ...] | None) -> Member:
-    """What a library's array is as a member of its container.
+    """What a library's array, with a `dtype` and a `shape`, is as a member of its container.
 
-    Args:
-        name: Its name there.
-        array: The array, which has a `dtype` and a `shape`.
-        chunks: The shape of what the container stores together; None where rows can be read alone.
+    `chunks` is the shape of what the container stores together; None where rows can be read alone.
     """
     dtype, shape = np.lib.format.drop_metadata(np.dtype(array.dtype)), array.shape  # h5py keeps notes of its own there
     try:

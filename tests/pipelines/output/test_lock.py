@@ -76,7 +76,7 @@ def test_it_is_there_while_it_is_held_and_leaves_nothing(output: Output) -> None
         with pytest.raises(OutputError, match=rf"expected no other build.* process {os.getpid()}, since 2\d\d\d-"):
             hold(output)
         assert files.exists(output.lock)
-    assert directories.is_empty(output.root)
+    assert not directories.list_names(output.root)
     assert not os.path.exists(output.root)
     with pytest.raises(ValueError, match="failed"), held(output):
         raise ValueError("failed")

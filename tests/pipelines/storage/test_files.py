@@ -110,14 +110,13 @@ def test_of_several_who_create_a_file_one_does(root: str) -> None:
     assert files.read_bytes(path) == b"a"
 
 
-def test_a_directory_is_empty_where_only_the_name_that_does_not_count_is_in_it(root: str) -> None:
-    assert directories.is_empty(root)
+def test_names_in_a_directory_are_listed_hidden_ones_too(root: str) -> None:
+    assert directories.list_names(root) == set()
     put(files.join(root, "_lock"))
-    assert [directories.is_empty(root, but="_lock"), directories.is_empty(root)] == [True, False]
     put(files.join(root, ".hidden", "x"))
-    assert not directories.is_empty(root, but="_lock")
+    assert directories.list_names(root) == {"_lock", ".hidden"}
     with pytest.raises(NotADirectoryError):
-        directories.is_empty(files.join(root, "_lock"))
+        directories.list_names(files.join(root, "_lock"))
 
 
 @register
