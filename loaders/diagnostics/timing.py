@@ -174,16 +174,7 @@ class Clock:
 
 
 class TimedLoader(Loader):
-    """A loader without end that tells a clock what it does, and reads nothing ahead.
-
-    Args:
-        root: The directory of a finished build, a local one.
-        manifest: What it holds.
-        split: The name of a split.
-        batch_size: The rows of a batch.
-        seed: The seed of the order.
-        clock: The clock.
-    """
+    """A loader without end that tells a clock what it does, and reads nothing ahead."""
 
     def __init__(self, root: str, manifest: Manifest, split: str, *, batch_size: int, seed: int, clock: Clock) -> None:
         super().__init__(root, split, batch_size=batch_size, seed=seed, epochs=None, prefetch=0)

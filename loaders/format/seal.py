@@ -8,11 +8,7 @@ _ENTRY = ',\n "sha256": "'
 
 
 def add(text: str) -> str:
-    """A JSON object with the digest of itself as its last entry.
-
-    Args:
-        text: The object without it.
-    """
+    """A JSON object with the digest of itself as its last entry."""
     body = text.rstrip().removesuffix("}").rstrip()
     return body + _ending(body.encode())
 

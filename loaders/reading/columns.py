@@ -61,10 +61,6 @@ def roles(
 def decode(columns: Columns, features: Sequence[FeatureSpec]) -> Columns:
     """Decodes ragged features: the rest of a batch is as columns are.
 
-    Args:
-        columns: The rows of a batch.
-        features: Their features.
-
     Returns:
         An array of shape [rows, *shape] for each feature's name. A ragged one is of shape [rows, length, *inner shape],
         filled up with zeros to the longest row, and `<name>_length` is beside it, int64 of shape [rows].

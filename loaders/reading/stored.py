@@ -121,13 +121,7 @@ def stored_steps(shards: Shards, chunks: ViewChunks, rows: int) -> Iterator[tupl
 
 
 class HeldRows:
-    """All rows of a view in memory, as they are stored: an epoch then reads no file.
-
-    Args:
-        reader: What reads them.
-        view: The rows.
-        chunks: Their chunks.
-    """
+    """All rows of a view in memory, as they are stored: an epoch then reads no file."""
 
     def __init__(self, reader: RowReader, view: View, chunks: ViewChunks) -> None:
         shards, buffers = reader.shards, Buffers()

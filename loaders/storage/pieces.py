@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from loaders.format import records
 from loaders.format.frames import RecordLayout
 from loaders.format.spec import FeatureSpec
 
@@ -32,29 +32,13 @@ class Piece:
         """The numbers of the records."""
         return np.arange(self.first, self.first + len(self.frames))
 
-    def blocks(self) -> Iterator[tuple[Block, int]]:
-        """The same as blocks of the same rows of each frame, at most three, and the row of the target of each."""
-        rows, at = self.layout.rows, self.at
-        first, head = divmod(self.low, rows)
-        last, tail = divmod(self.high, rows)
-        blocks = [Block(first, first + 1, head, min(rows, self.high - first * rows))] if head or first == last else []
-        first += bool(blocks)
-        if first < last:
-            blocks.append(Block(first, last, 0, rows))
-        if tail and first <= last:
-            blocks.append(Block(last, last + 1, 0, tail))
-        for block in blocks:
-            yield block, at
-            at += (block.stop - block.start) * (block.high - block.low)
-
-
-class Block(NamedTuple):
-    """Rows `low` up to `high` of each of the frames `start` up to `stop`."""
-
-    start: int
-    stop: int
-    low: int
-    high: int
+    def values(self, spec: FeatureSpec) -> npt.NDArray[np.uint8]:
+        """The rows of a feature, as they are encoded: of shape [records, rows, bytes], or [rows, 1, bytes] of parts."""
+        found, rows = records.values(self.frames, self.layout, spec), self.layout.rows
+        if self.low == 0 and self.high == len(self.frames) * rows:
+            return found
+        record, row = np.divmod(np.arange(self.low, self.high), rows)
+        return found[record, row][:, np.newaxis]
 
 
 def runs_of(numbers: npt.NDArray[np.int64]) -> list[tuple[int, int]]:

@@ -189,16 +189,14 @@ class Shards:
             pieces = [dataclasses.replace(piece, frames=piece.frames.copy()) for piece in pieces]
         self._check_pieces(pieces)
         for piece in pieces:
-            for block, place in piece.blocks():
-                for spec in self.features:
-                    count = (block.stop - block.start) * (block.high - block.low)
-                    values = records.values(piece.frames[block.start : block.stop], piece.layout, spec)
-                    values = values[:, block.low : block.high]
-                    if order is not None and spec.name in self.scattered:
-                        places = order[place : place + count].reshape(values.shape[:2])
-                        records.as_bytes(target[spec.name], spec)[places] = values
-                    else:
-                        records.put(values, spec, target[spec.name][place : place + count])
+            rows = slice(piece.at, piece.at + piece.high - piece.low)
+            for spec in self.features:
+                values = piece.values(spec)
+                if order is not None and spec.name in self.scattered:
+                    places = order[rows].reshape(values.shape[:2])
+                    records.as_bytes(target[spec.name], spec)[places] = values
+                else:
+                    records.put(values, spec, target[spec.name][rows])
 
     def _pieces(self, run: Run, at: int) -> Iterator[Piece]:
         """The rows of a run in full records, and those in the shorter one at the end of the shard."""

@@ -123,12 +123,7 @@ def _zeros(feature: FeatureSpec) -> Any:
 
 
 def augmented_specs(functions: Sequence[Augmentation], arrays: Mapping[str, Any]) -> dict[str, tf.TensorSpec]:
-    """What batches have after some functions.
-
-    Args:
-        functions: The functions.
-        arrays: A batch before.
-    """
+    """What batches have after some functions."""
     # An axis has no size where it follows the length of the longest row.
     longer = {name: _longer(arrays[name]) if name + LENGTH_SUFFIX in arrays else arrays[name] for name in arrays}
     first, second = (_applied(functions, batch) for batch in (arrays, longer))
@@ -164,10 +159,6 @@ def pick_rows(batch: Any, good: tf.Tensor) -> Any:
 
 def split_block(assembly: Assembly, block: Tensors) -> tuple[Tensors, tf.Tensor | None, tf.Tensor]:
     """A batch of blocks as its features, and what is beside them.
-
-    Args:
-        assembly: How rows become elements.
-        block: The batch as it is cut from blocks.
 
     Returns:
         The features of the rows that are there, `finish` being applied; the numbers of these rows, or None; and which

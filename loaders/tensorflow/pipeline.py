@@ -31,11 +31,6 @@ HOST = "/cpu:0"
 class StreamReader:
     """Reads the streams of a host from any row on.
 
-    Args:
-        reader: What reads the rows.
-        assembly: How they become elements.
-        deal: How rows are dealt to streams.
-
     Attributes:
         assembly: As given.
         errors: What was wrong with shards, which TensorFlow passes on as a text. Whoever raises one takes it out: with
