@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import threading
 from typing import Any
@@ -29,7 +30,7 @@ class Buffers:
 
     def __init__(self) -> None:
         self._owners: list[npt.NDArray[np.uint8]] = []
-        self._lock = threading.Lock()
+        self._lock, self._process = threading.Lock(), os.getpid()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Buffers, ()
@@ -42,6 +43,9 @@ class Buffers:
         return owner[first : first + size].view(dtype).reshape(shape)
 
     def _free(self, size: int) -> npt.NDArray[np.uint8]:
+        if self._process != os.getpid():
+            # A thread of the process that was forked may have held the lock.
+            self._lock, self._process = threading.Lock(), os.getpid()
         with self._lock:
             owners = self._owners
             for place in range(len(owners)):

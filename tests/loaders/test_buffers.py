@@ -1,7 +1,9 @@
 """Memory is used again once nobody holds it, and never before."""
 
 import gc
+import os
 import pickle
+import signal
 
 import numpy as np
 import pytest
@@ -134,3 +136,17 @@ def test_the_first_batch_waits_for_its_own_rows_alone(large, monkeypatch, kind):
     expected = first()
     monkeypatch.setattr("loaders.storage.shards.Shards.read_runs", lambda *given: pytest.fail("chunks were read"))
     assert first() == expected
+
+
+def test_a_forked_process_waits_for_no_thread_that_it_does_not_have():
+    memory = Buffers()
+    with memory._lock:  # as a thread that reads ahead may, while workers of a `DataLoader` are forked
+        child = os.fork()
+        if not child:
+            signal.alarm(20)  # which ends it
+            try:
+                memory.empty((REUSED_BYTES,), np.dtype(np.uint8))
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
