@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,8 @@ import numpy.typing as npt
 from loaders.format import records
 from loaders.format.frames import RecordLayout
 from loaders.format.spec import FeatureSpec
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +52,23 @@ def runs_of(numbers: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
     gaps = np.flatnonzero(np.diff(numbers) > 1)
     first, last = numbers[np.append(0, gaps + 1)], numbers[np.append(gaps, -1)]
     return list(zip(first.tolist(), (last + 1).tolist(), strict=True))
+
+
+def in_threads(read: Callable[[T], None], parts: Sequence[T], *, threads: int, shares: int) -> None:
+    """Reads parts in about so many shares, each by one of several threads; an error is that of the first part."""
+    size = -(-len(parts) // max(1, shares))
+
+    def read_from(first: int) -> None:
+        for part in parts[first : first + size]:
+            read(part)
+
+    firsts = range(0, len(parts), max(1, size))
+    if len(firsts) == 1:
+        read_from(0)
+    elif firsts:
+        with concurrent.futures.ThreadPoolExecutor(min(len(firsts), threads)) as pool:
+            for _ in pool.map(read_from, firsts):
+                pass
 
 
 class Memory(Protocol):

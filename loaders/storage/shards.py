@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,13 +18,15 @@ from loaders.order.chunks import CHUNK_BYTES, Chunks
 from loaders.order.epoch import Run, Runs
 from loaders.order.hashing import distinct
 from loaders.storage import listed
-from loaders.storage.pieces import Memory, Piece, empty_column, runs_of
+from loaders.storage.pieces import Memory, Piece, empty_column, in_threads, runs_of
 from loaders.storage.store import ShardError, Store
 
 if TYPE_CHECKING:
     from loaders.storage.cache import Cache
 
 __all__ = ["ShardError", "Shards", "empty_column"]
+
+I64 = npt.NDArray[np.int64]
 
 # Up to so many bytes of several runs are copied together first: to check and to decode each by itself takes longer.
 TOGETHER_BYTES = 1 << 19
@@ -97,9 +98,7 @@ class Shards:
         """Columns to read rows into, without values; strings are empty. `memory` makes the arrays."""
         return {spec.name: empty_column(spec, rows, memory) for spec in self.features}
 
-    def read_runs(
-        self, runs: Runs, target: Columns, at: npt.NDArray[np.int64], order: npt.NDArray[np.int64] | None = None
-    ) -> None:
+    def read_runs(self, runs: Runs, target: Columns, at: I64, order: I64 | None = None) -> None:
         """Reads runs of consecutive rows.
 
         Args:
@@ -132,31 +131,14 @@ class Shards:
         chunk = self.chunks.holding(runs.shard, runs.start)
         return 2 * int((chunk[1:] == chunk[:-1]).sum()) > len(runs)
 
-    def _each(
-        self,
-        read: Callable[[npt.NDArray[np.int64]], None],
-        parts: Sequence[npt.NDArray[np.int64]],
-        *,
-        mapped: int = 1,
-    ) -> None:
-        """Reads parts, several at once; of files that are mapped so many runs of parts."""
-        at_once = min(len(parts), mapped if self.store.is_mapped else READS_AT_ONCE)
-        size = -(-len(parts) // max(1, at_once)) if self.store.is_mapped else 1
+    def _each(self, read: Callable[[I64], None], parts: Sequence[I64], *, mapped: int = 1) -> None:
+        """Reads parts, several at once; files that are mapped by so many threads."""
+        if self.store.is_mapped:
+            in_threads(read, parts, threads=mapped, shares=mapped)
+        else:
+            in_threads(read, parts, threads=READS_AT_ONCE, shares=len(parts))
 
-        def read_from(first: int) -> None:
-            for part in parts[first : first + size]:
-                read(part)
-
-        if at_once <= 1:
-            read_from(0)
-            return
-        with concurrent.futures.ThreadPoolExecutor(at_once) as threads:
-            for _ in threads.map(read_from, range(0, len(parts), size)):
-                pass
-
-    def _read_group(
-        self, runs: Runs, target: Columns, at: npt.NDArray[np.int64], order: npt.NDArray[np.int64] | None
-    ) -> None:
+    def _read_group(self, runs: Runs, target: Columns, at: I64, order: I64 | None) -> None:
         """Reads a few runs; the error is that of the first that cannot be read."""
         read = self._read_parsed if self.chunks.record_bytes is None else self._read_fixed
         try:
@@ -179,9 +161,7 @@ class Shards:
                     raise
                 read()
 
-    def _read_fixed(
-        self, runs: Runs, target: Columns, at: npt.NDArray[np.int64], order: npt.NDArray[np.int64] | None
-    ) -> None:
+    def _read_fixed(self, runs: Runs, target: Columns, at: I64, order: I64 | None) -> None:
         """Reads runs of records of one size."""
         pieces = [piece for run, place in zip(runs, at.tolist(), strict=True) for piece in self._pieces(run, place)]
         if len(pieces) > 1:
@@ -212,9 +192,7 @@ class Shards:
                 low = start - first * full
                 yield Piece(run.shard, first, frames, layout, low, low + stop - start, at + start - run.start)
 
-    def _read_parsed(
-        self, runs: Runs, target: Columns, at: npt.NDArray[np.int64], order: npt.NDArray[np.int64] | None
-    ) -> None:
+    def _read_parsed(self, runs: Runs, target: Columns, at: I64, order: I64 | None) -> None:
         """Reads runs of records that differ in size."""
         full = self._full
         for run, place in zip(runs, at.tolist(), strict=True):
@@ -232,11 +210,11 @@ class Shards:
 
     def take(
         self,
-        shard: npt.NDArray[np.int64],
-        rows: npt.NDArray[np.int64],
+        shard: I64,
+        rows: I64,
         target: Columns,
-        places: npt.NDArray[np.int64],
-        order: npt.NDArray[np.int64] | None = None,
+        places: I64,
+        order: I64 | None = None,
     ) -> None:
         """Reads any rows; the checksum of a record is compared when it is first taken from.
 
@@ -268,10 +246,10 @@ class Shards:
     def _take(
         self,
         shard: int,
-        rows: npt.NDArray[np.int64],
+        rows: I64,
         target: Columns,
-        places: npt.NDArray[np.int64],
-        order: npt.NDArray[np.int64] | None,
+        places: I64,
+        order: I64 | None,
     ) -> None:
         record, row = np.divmod(rows, self._full)
         numbers = distinct(record)
@@ -295,9 +273,7 @@ class Shards:
                     there = self._there(spec.name, places[inside], order)
                     target[spec.name][there] = records.decoded(found, spec)
 
-    def _there(
-        self, name: str, places: npt.NDArray[np.int64], order: npt.NDArray[np.int64] | None
-    ) -> npt.NDArray[np.int64]:
+    def _there(self, name: str, places: I64, order: I64 | None) -> I64:
         """Where rows of a feature go."""
         return places if order is None or name not in self.scattered else order[places]
 
@@ -316,7 +292,7 @@ class Shards:
         first: int,
         frames: npt.NDArray[np.uint8],
         layout: RecordLayout,
-        numbers: npt.NDArray[np.int64],
+        numbers: I64,
     ) -> None:
         """Checks some of the frames, by their numbers among them."""
         # Many small records at once, and no more memory than a chunk.
@@ -345,7 +321,7 @@ class Shards:
 
     def _check_pieces(self, pieces: Sequence[Piece]) -> None:
         """Checks the frames that this process has not checked yet."""
-        left: dict[int, list[tuple[Piece, npt.NDArray[np.int64], npt.NDArray[np.uint8]]]] = {}
+        left: dict[int, list[tuple[Piece, I64, npt.NDArray[np.uint8]]]] = {}
         for piece in pieces:
             good, numbers, frames = self._good(piece.shard), piece.numbers(), piece.frames
             if good is not None and good[numbers].any():
@@ -361,9 +337,7 @@ class Shards:
             for piece, numbers, _ in others:
                 self._note(piece.shard, numbers)
 
-    def _check(
-        self, shard: int, numbers: npt.NDArray[np.int64], frames: npt.NDArray[np.uint8], layout: RecordLayout
-    ) -> None:
+    def _check(self, shard: int, numbers: I64, frames: npt.NDArray[np.uint8], layout: RecordLayout) -> None:
         """Checks the frames of records, of these numbers in the shard."""
         try:
             records.check_frames(frames, layout)
@@ -372,7 +346,7 @@ class Shards:
             raise self.store.error(shard, number, str(error)) from error
         self._note(shard, numbers)
 
-    def _note(self, shard: int, numbers: npt.NDArray[np.int64]) -> None:
+    def _note(self, shard: int, numbers: I64) -> None:
         good = self._good(shard)
         if good is not None:
             good[numbers] = True
