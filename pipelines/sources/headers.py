@@ -59,7 +59,7 @@ def read_here(root: str, chunks: Sequence[Chunk]) -> Iterator[Sequence[FileHeade
     """Reads headers in this process, several chunks at a time where files make it wait; a `HeaderReader`."""
     begun = 0
     # A file in the page cache takes a third of what handing Python's lock from thread to thread does.
-    while begun < len(chunks) and all(files.is_local(files.locate(root, path)) for path, _ in chunks[begun]):
+    while begun < len(chunks) and _local(root, chunks[begun]):
         started, worked = time.perf_counter(), time.thread_time()
         found = read_headers(root, chunks[begun])
         waited = time.perf_counter() - started > WAITING * (time.thread_time() - worked)
@@ -69,6 +69,10 @@ def read_here(root: str, chunks: Sequence[Chunk]) -> Iterator[Sequence[FileHeade
             break
     with concurrent.futures.ThreadPoolExecutor(OPEN_AT_ONCE) as pool:
         yield from pool.map(lambda chunk: read_headers(root, chunk), chunks[begun:])
+
+
+def _local(root: str, chunk: Chunk) -> bool:
+    return all(files.is_local(files.locate(root, path)) for path, _ in chunk)
 
 
 def header_reader(beam_options: Sequence[str]) -> HeaderReader:
