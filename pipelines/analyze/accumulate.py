@@ -114,6 +114,9 @@ def accumulate(
 
 def sample_of(feature: ResolvedFeature, columns: Columns, rows: npt.NDArray[np.intp], hashes: U64) -> Sample:
     """The sample of a feature in some rows of a batch, which `choose` has found by their hashes."""
+    values = columns[feature.name]
+    if not feature.declares_missing and not isinstance(values, Ragged):
+        return Sample.of(values, hashes, rows=rows)
     own = take({name: columns[name] for name in rounds.inputs_of([feature])}, rows)
     column = own[feature.name]
     return Sample.of(missing.marked(feature, own), hashes, column.lengths if isinstance(column, Ragged) else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -294,7 +295,7 @@ def numbers_of(spec: FeatureSpec, said: Mapping[str, Any], rows: Rows) -> npt.ND
     if spec.dtype == "string" or spec.dtype.startswith("complex"):
         return np.zeros((0, 1))
     values = values_of(rows)
-    found = values.reshape(len(values), -1)
+    found = values.reshape(len(values), math.prod(values.shape[1:]))
     if absent := said.get("missing"):
         found = found.astype(np.float64)
         found[np.isin(found, np.asarray(absent, np.float64))] = np.nan

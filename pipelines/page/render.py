@@ -343,8 +343,8 @@ def _cells(feature: Feature, rows: Rows, numbers: Sequence[int]) -> list[dict[st
 
 
 def _curve_cell(name: str, row: Any, number: int) -> dict[str, str]:
-    if not len(row):
-        return {"text": "no step"}
+    if len(row) < 2:
+        return {"text": shapes.as_text(row) if len(row) else "no step"}
     finite = row[np.isfinite(row.astype(np.float64))]
     ends = f", from {finite.min():.4g} to {finite.max():.4g}" if finite.size else ""
     return {"svg": plots.sparkline(shapes.curves_of(row), label=f"{name} of row {number}: {len(row)} steps{ends}")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -52,8 +53,12 @@ def shape_of(spec: FeatureSpec, rows: Array | Ragged) -> Shape:
 def _smooth(rows: Array) -> bool:
     """Whether neighbours along the first axis of a row are alike, as those of spectra and series are."""
     some = rows[:64].astype(np.float64)
+    there = np.isfinite(some)
+    count = np.maximum(there.sum(axis=1, keepdims=True), 1)
     with np.errstate(invalid="ignore", over="ignore"):
-        steps, spread = np.abs(np.diff(some, axis=1)), np.std(some, axis=1, keepdims=True)
+        mean = np.where(there, some, 0).sum(axis=1, keepdims=True) / count
+        spread = np.sqrt((np.where(there, some - mean, 0) ** 2).sum(axis=1, keepdims=True) / count)
+        steps = np.abs(np.diff(some, axis=1))
         ratio = steps / np.where(spread > 0, spread, np.nan)
     known = ratio[np.isfinite(ratio)]
     return bool(known.size) and float(np.median(known)) < SMOOTH
@@ -127,7 +132,7 @@ def encode_png(image: Image.Image) -> bytes:
 
 def curves_of(row: Array) -> list[Array]:
     """The curves of a row, each `[steps]`: one for each channel."""
-    channels = row.reshape(len(row), -1)[:, :MOST_CURVES]
+    channels = row.reshape(len(row), math.prod(row.shape[1:]))[:, :MOST_CURVES]
     return [channels[:, number].astype(np.float64) for number in range(channels.shape[1])]
 
 

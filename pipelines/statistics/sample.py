@@ -64,13 +64,16 @@ class Sample:
     sizes: I64 | None = None
 
     @staticmethod
-    def of(values: npt.NDArray[Any], hashes: U64, steps: I64 | None = None) -> Sample:
+    def of(
+        values: npt.NDArray[Any], hashes: U64, steps: I64 | None = None, *, rows: npt.NDArray[np.intp] | None = None
+    ) -> Sample:
         """The sample of some rows, which `choose` has found.
 
         Args:
             values: `[rows, *shape]`; of rows with lengths of their own `[steps, *shape]`.
             hashes: The hashes of the rows.
             steps: The steps of each row, where rows have lengths of their own.
+            rows: Which rows of `values` they are, where these are not all: of large rows little is copied.
         """
         elements = math.prod(values.shape[1:])
         lengths = (np.ones(len(hashes), np.int64) if steps is None else steps) * elements
@@ -79,7 +82,8 @@ class Sample:
         first = (hashes[:, None] % own.astype(np.uint64)).astype(np.int64)
         places = np.where(own > width, (first + number * own // width) % own, number)
         there = number < lengths[:, None]
-        found = values.reshape(-1)[((np.cumsum(lengths) - lengths)[:, None] + places)[there]]
+        starts = np.cumsum(lengths) - lengths if rows is None else rows * elements
+        found = values.reshape(-1)[(starts[:, None] + places)[there]]
         text, sizes = values.dtype.kind == "S", np.zeros(there.shape, np.int64)
         picked = np.zeros(there.shape, f"S{TEXT_BYTES}" if text else values.dtype)
         picked[there] = found

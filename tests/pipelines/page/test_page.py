@@ -126,6 +126,16 @@ def test_the_same_arrays_give_the_same_bytes_wherever_they_lie(page, tmp_path):
     assert again.html == page.html
 
 
+def test_a_curve_of_one_step_is_a_number(tmp_path):
+    (tmp_path / "src").mkdir()
+    for number in range(8):
+        np.save(tmp_path / "src" / f"series-{number}.npy", np.arange(number % 3, dtype=np.float32) + 7)
+    config = {"features": {"series": {"row_axes": 0, "ragged": True}}, "splits": {"train": 1.0}}
+    texts = check_whole(pipelines.report(tmp_path / "src", tmp_path / "a.html", config).html).texts
+    rows = texts[texts.index("Rows of train") : texts.index("Features", texts.index("Rows of train"))]
+    assert [rows.count(text) for text in ("no step", "7")] == [3, 3]
+
+
 @pytest.mark.slow
 def test_a_thousand_features_fit_and_what_is_left_out_is_said(tmp_path):
     rng = np.random.default_rng(0)

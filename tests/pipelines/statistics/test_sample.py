@@ -22,7 +22,9 @@ def of(values, own, lengths=None, *, total):
     """The sample of a batch, as a unit of rows makes it."""
     rows, chosen = choose(own, of=total)
     if lengths is None:
-        return Sample.of(values[rows], chosen)
+        found = Sample.of(values, chosen, rows=rows)
+        assert_same(Sample.of(values[rows], chosen), found)
+        return found
     starts = np.cumsum(lengths) - lengths
     steps = np.concatenate([np.zeros(0, int), *(np.arange(starts[row], starts[row] + lengths[row]) for row in rows)])
     return Sample.of(values[steps], chosen, lengths[rows])
