@@ -1,0 +1,1 @@
+"""The shortest code of a user of each tool, tried on data sets of every dtype: `scripts/interop.sh`."""
