@@ -25,6 +25,7 @@ from pipelines.runners.distribute import Begun, Distribute
 from pipelines.runners.failures import Recorded
 from pipelines.runners.handoff import Handoff
 from pipelines.runners.pool import WorkerPool
+from pipelines.runners.quiet import give_memory_back
 from pipelines.statistics.recorded import TrainingStatistics, dump_moments
 from pipelines.statistics.sample import dump_samples
 from pipelines.statistics.summary import summarize
@@ -113,6 +114,7 @@ class Fit(beam.PTransform):  # type: ignore[misc]
 
 def fit_round(added: Accumulated, features: Mapping[str, ResolvedFeature], known: Known) -> Known:
     """What is known after a round."""
+    give_memory_back()
     return fit.update(features, known, added)
 
 

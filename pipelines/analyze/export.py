@@ -35,6 +35,7 @@ from pipelines.plan.plan import Plan
 from pipelines.reading.batches import Columns, Ragged
 from pipelines.runners.failures import Recorded
 from pipelines.runners.handoff import Handoff
+from pipelines.runners.quiet import give_memory_back
 from pipelines.storage import directories, files
 from pipelines.storage.temporary import temporary_directory
 
@@ -183,6 +184,7 @@ def export_to(directory: str, fitted: str, plan: Plan) -> str:
     features, written = plan.config.transformed, os.path.join(directory, "transform")
     model = os.path.join(written, tft.TFTransformOutput.TRANSFORM_FN_DIR)
     packed = tf.constant(read_packed(fitted, features))
+    give_memory_back()
     impl_helper.trace_and_write_v2_saved_model(
         saved_model_dir=model,
         preprocessing_fn=functools.partial(preprocess, packed=packed, features=features),

@@ -62,15 +62,17 @@ def update(features: Mapping[str, ResolvedFeature], known: Known, accumulated: A
     Args:
         features: The features by name.
         known: What was known before.
-        accumulated: What all rows have added, for each need of the round.
+        accumulated: What all rows have added, for each need of the round. It is taken out: a runner holds on to what
+            it hands over, and of a million groups that is 100 MB.
 
     Raises:
         DataError: If a step cannot learn from these rows, because there are none, all values are missing, or their
             statistics overflow.
     """
     result = dict(known)
-    for need, accumulator in accumulated.items():
-        result[need.feature] = _finish_pass(features[need.feature], result[need.feature], need, accumulator)
+    for need in list(accumulated):
+        own = result[need.feature]
+        result[need.feature] = _finish_pass(features[need.feature], own, need, accumulated.pop(need))
     return {name: _advance(features[name], fitted) for name, fitted in result.items()}
 
 

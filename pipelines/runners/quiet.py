@@ -1,14 +1,15 @@
-"""Keeps the chatter of TensorFlow, Beam and local workers off the terminal."""
+"""Keeps TensorFlow, Beam and local workers from chatter on the terminal, and from what costs time and memory."""
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
@@ -59,6 +60,12 @@ def quick_imports() -> Iterator[None]:
         os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     with without_collector():
         yield
+
+
+def give_memory_back() -> None:
+    """Lets malloc return what was freed: of statistics of a million groups glibc keeps 0.2 GB for later."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def silence_worker_tracebacks() -> None:

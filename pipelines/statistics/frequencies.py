@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +16,9 @@ from pipelines.statistics.summary import I64, Over, as_columns, statistics_shape
 
 MOST_DISTINCT = 2**24
 """The most distinct values that a step counts, of all its statistics together: of integers they take 256 MiB."""
+
+MERGED_AT_ONCE = 2**20
+"""Counts of several statistics that are merged together: sorting takes 40 bytes for each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +34,12 @@ class Distinct:
     values: npt.NDArray[Any]
     counts: I64
     sizes: I64
+
+    def take(self, statistics: slice) -> Distinct:
+        """The counts of some of the statistics, which follow each other."""
+        ends = np.concatenate([[0], np.cumsum(self.sizes)])
+        some = slice(*ends[[statistics.start, min(statistics.stop, len(self.sizes))]].tolist())
+        return Distinct(self.values[some], self.counts[some], self.sizes[statistics])
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays that hold these counts, by name."""
@@ -95,15 +105,20 @@ class Frequencies(OnePass):
             return b if len(b.values) or a.values.dtype == np.bool_ else a
         if len(a.sizes) == 1:
             return self._checked(_merged(a, b))
-        column = np.concatenate([np.repeat(np.arange(len(own.sizes)), own.sizes) for own in (a, b)])
-        values, counts = np.concatenate([a.values, b.values]), np.concatenate([a.counts, b.counts])
-        order = np.lexsort((values, column))
-        values, counts, column = values[order], counts[order], column[order]
-        new = np.ones(len(values), dtype=np.bool_)
-        new[1:] = (values[1:] != values[:-1]) | (column[1:] != column[:-1])
-        starts = np.flatnonzero(new)
-        sizes = np.bincount(column[starts], minlength=len(a.sizes))
-        return self._checked(Distinct(values[starts], np.add.reduceat(counts, starts), sizes))
+        ends = np.cumsum(a.sizes + b.sizes)
+        values, counts = np.empty(ends[-1], np.result_type(a.values, b.values)), np.empty(ends[-1], np.int64)
+        cuts = np.searchsorted(ends, np.arange(MERGED_AT_ONCE, ends[-1], MERGED_AT_ONCE)) + 1
+        cuts = np.unique([0, *cuts, len(ends)])
+        sizes, size = [], 0
+        for columns in (slice(start, stop) for start, stop in itertools.pairwise(cuts)):
+            found = _merged_columns(a.take(columns), b.take(columns))
+            values[size : size + len(found.values)] = found.values
+            counts[size : size + len(found.values)] = found.counts
+            sizes.append(found.sizes)
+            size += len(found.values)
+        values.resize(size, refcheck=False)
+        counts.resize(size, refcheck=False)
+        return self._checked(Distinct(values, counts, np.concatenate(sizes)))
 
     def result(self, state: Distinct) -> dict[str, npt.NDArray[Any]]:
         """`values` and `counts`."""
@@ -131,6 +146,19 @@ def _merged(a: Distinct, b: Distinct) -> Distinct:
     for own in (a, b):
         counts[np.searchsorted(values, own.values)] += own.counts
     return Distinct(values, counts, np.array([len(values)]))
+
+
+def _merged_columns(a: Distinct, b: Distinct) -> Distinct:
+    """The counts of several statistics together."""
+    column = np.concatenate([np.repeat(np.arange(len(one.sizes)), one.sizes) for one in (a, b)])
+    values, counts = np.concatenate([a.values, b.values]), np.concatenate([a.counts, b.counts])
+    order = np.lexsort((values, column))
+    values, counts, column = values[order], counts[order], column[order]
+    new = np.ones(len(values), dtype=np.bool_)
+    new[1:] = (values[1:] != values[:-1]) | (column[1:] != column[:-1])
+    starts = np.flatnonzero(new)
+    sizes = np.bincount(column[starts], minlength=len(a.sizes))
+    return Distinct(values[starts], np.add.reduceat(counts, starts), sizes)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -47,15 +47,15 @@ class Progress:
         ranked: For each pass done, the codes of the buckets that hold a wanted rank, ascending. A bucket's number in
             the next pass is its place here; before the first pass, it is the number of the statistic.
         count: How many values are present, int64 `[statistics]`.
-        bucket: The bucket of each wanted rank, int64 `[statistics, 2 * probabilities]`; -1 where no value is present.
-        rank: The rank within its bucket, from 0.
+        bucket: The bucket of each wanted rank, int32 `[statistics, 2 * probabilities]`; -1 where no value is present.
+        rank: The rank within its bucket, from 0; int64 where there are more values than int32 counts.
         values: How many values each statistic has, missing ones too.
     """
 
     ranked: tuple[I64, ...]
     count: I64
-    bucket: I64
-    rank: I64
+    bucket: npt.NDArray[np.int32]
+    rank: npt.NDArray[Any]
     values: int = 0
 
 
@@ -120,7 +120,7 @@ class Quantiles:
 
     def start(self) -> Progress:
         """The state before the first pass."""
-        ranks = np.zeros((self.width, 2 * len(self.probabilities)), dtype=np.int64)
+        ranks = np.zeros((self.width, 2 * len(self.probabilities)), dtype=np.int32)
         return Progress((), np.zeros(self.width, dtype=np.int64), ranks, ranks)
 
     def accumulate(self, state: Progress, values: npt.NDArray[Any]) -> Counts:
@@ -166,23 +166,37 @@ class Quantiles:
         if not state.ranked:
             state = self._wanted(codes >> bits, accumulator.counts, accumulator.values)
         before = np.concatenate([[0], ends])
-        wanted = state.bucket >= 0
-        bucket, rank = state.bucket[wanted], state.rank[wanted]
-        overall = before[np.searchsorted(codes, bucket << bits)] + rank
-        found = np.searchsorted(ends, overall, side="right")
-        ranked, number = np.unique(codes[found], return_inverse=True)
-        new_bucket, new_rank = state.bucket.copy(), state.rank.copy()
-        new_bucket[wanted], new_rank[wanted] = number, overall - before[found]
-        return Progress((*state.ranked, ranked), state.count, new_bucket, new_rank, state.values)
+        bucket, rank, used = state.bucket.copy(), state.rank.copy(), np.zeros(len(codes), dtype=np.bool_)
+        for some in self._blocks():
+            wanted = state.bucket[some] >= 0
+            old = state.bucket[some][wanted].astype(np.int64)
+            overall = before[np.searchsorted(codes, old << bits)] + state.rank[some][wanted]
+            found = np.searchsorted(ends, overall, side="right")
+            used[found] = True
+            bucket[some][wanted], rank[some][wanted] = found, overall - before[found]
+        number = np.cumsum(used, dtype=bucket.dtype) - 1
+        for some in self._blocks():
+            part = bucket[some]
+            part[part >= 0] = number[part[part >= 0]]
+        return Progress((*state.ranked, codes[used]), state.count, bucket, rank, state.values)
+
+    def _blocks(self) -> list[slice]:
+        """Some statistics after the other: of many, what is worked out for each wanted rank would take gigabytes."""
+        step = max(CHUNK_ELEMENTS // (2 * len(self.probabilities)), 1)
+        return [slice(start, start + step) for start in range(0, self.width, step)]
 
     def _wanted(self, statistic: I64, counts: I64, values: int) -> Progress:
         """The ranks on both sides of each quantile, in the buckets before the first pass."""
-        count = np.zeros(self.width, dtype=np.int64)
+        count, size = np.zeros(self.width, dtype=np.int64), len(self.probabilities)
         np.add.at(count, statistic, counts)
-        lower = np.floor(self._positions(count, values)).astype(np.int64)
-        rank = np.concatenate([lower, np.minimum(lower + 1, np.maximum(count - 1, 0)[:, None])], axis=1)
-        bucket = np.where(count > 0, np.arange(self.width), -1)[:, None]
-        return Progress((), count, np.broadcast_to(bucket, rank.shape), rank, values)
+        rank = np.empty((self.width, 2 * size), dtype=np.int64 if count.max(initial=0) >= 2**31 else np.int32)
+        for some in self._blocks():
+            lower = np.floor(self._positions(count[some], values))
+            rank[some, :size] = lower
+            rank[some, size:] = np.minimum(lower + 1, np.maximum(count[some] - 1, 0)[:, None])
+        bucket = np.empty(rank.shape, dtype=np.int32)
+        bucket[:] = np.where(count > 0, np.arange(self.width), -1)[:, None]
+        return Progress((), count, bucket, rank, values)
 
     def _positions(self, count: I64, values: int) -> F64:
         probabilities = np.asarray(self.probabilities, dtype=np.float64)
@@ -197,21 +211,26 @@ class Quantiles:
 
     def result(self, state: Progress) -> dict[str, npt.NDArray[Any]]:
         """`quantiles`, float64, `[len(probabilities), *statistics_shape]`."""
-        dtype = np.dtype(self.dtype)
-        wanted = state.bucket >= 0
-        keys, bucket, shift = np.zeros(int(wanted.sum()), dtype=np.uint64), state.bucket[wanted], 0
+        used = self._used(state.values)
+        quantiles = np.empty((self.width, used))
+        for some in self._blocks():
+            lower, upper = np.split(self._values(state, state.bucket[some]), 2, axis=1)
+            positions = self._positions(state.count[some], state.values)
+            quantiles[some] = interpolate(lower, upper, positions - np.floor(positions))[:, :used]
+        shape = statistics_shape(self.over, self.shape)
+        return {"quantiles": np.ascontiguousarray(quantiles.T).reshape(used, *shape)}
+
+    def _values(self, state: Progress, bucket: npt.NDArray[Any]) -> F64:
+        """The values of some of the last buckets."""
+        dtype, wanted = np.dtype(self.dtype), bucket >= 0
+        keys, bucket, shift = np.zeros(int(wanted.sum()), dtype=np.uint64), bucket[wanted], 0
         for bits, ranked in zip(self.schedule[::-1], state.ranked[::-1], strict=True):
             code = ranked[bucket]
             keys |= (code & (2**bits - 1)).astype(np.uint64) << np.uint64(shift)
             bucket, shift = code >> bits, shift + bits
         values = np.full(wanted.shape, np.nan)
         values[wanted] = unsortable(keys.astype(f"u{dtype.itemsize}"), dtype).astype(np.float64)
-        positions = self._positions(state.count, state.values)
-        lower, upper = np.split(values, 2, axis=1)
-        quantiles = interpolate(lower, upper, positions - np.floor(positions))
-        used = self._used(state.values)
-        shape = statistics_shape(self.over, self.shape)
-        return {"quantiles": np.ascontiguousarray(quantiles[:, :used].T).reshape(used, *shape)}
+        return values
 
 
 def interpolate(lower: F64, upper: F64, weight: F64) -> F64:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines.analyze import graph
+from pipelines.analyze import fit, graph, rounds
+from pipelines.analyze.accumulate import accumulate
 from pipelines.reading.batches import Ragged
 from tests.support.fitting import Exported, fitted, learn, packed_of, resolve, transform
 
@@ -193,3 +194,14 @@ def test_classes_of_labels_are_counted(labels):
 def test_labels_of_very_many_values_are_no_classes():
     arrays = {"label": np.arange(70_000)}
     assert learn(resolve(arrays, {}), arrays)["label"].classes is None
+
+
+def test_what_was_added_up_is_let_go():
+    """A runner holds on to what it hands over."""
+    columns = arrays(20)
+    features = {own.name: own for own in resolve(columns, {"x": {"by": "g"}}).features if own.analyzed}
+    known, (needs,) = fit.begin(features.values()), rounds.schedule(features.values())
+    added = accumulate(needs, features, known, columns)
+    assert added
+    assert fit.update(features, known, added)["x"].constants
+    assert not added

@@ -1,11 +1,13 @@
 """Frequencies against NumPy and scikit-learn."""
 
 import collections
+import tracemalloc
 
 import numpy as np
 import pytest
 from sklearn.impute import SimpleImputer
 
+from pipelines.statistics import frequencies
 from pipelines.statistics.estimators import run
 from pipelines.statistics.frequencies import Frequencies, most_frequent, ranked
 
@@ -87,3 +89,19 @@ def test_more_values_than_the_limit_are_refused():
     for pieces in (1, 5):  # in one unit, and only when they are merged
         with pytest.raises(ValueError, match="expected at most 9 distinct values; found 10 or more"):
             find(values, limit=9, pieces=pieces)
+
+
+def test_many_statistics_are_merged_in_little_more_memory_than_they_take(monkeypatch):
+    monkeypatch.setattr(frequencies, "MERGED_AT_ONCE", 5000)
+    values = R.integers(0, 1500, (2000, 100))
+    estimator = Frequencies(shape=(100,), over="element")
+    halves = [estimator.accumulate(estimator.start(), half) for half in np.array_split(values, 2)]
+    estimator.merge(*halves)  # NumPy imports some of itself
+    tracemalloc.start()
+    merged = estimator.merge(*halves)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    whole = estimator.accumulate(estimator.start(), values)
+    for name, array in merged.to_arrays().items():
+        np.testing.assert_array_equal(array, whole.to_arrays()[name])
+    assert peak < 2 * sum(array.nbytes for array in merged.to_arrays().values())

@@ -1,5 +1,6 @@
 """Quantiles against NumPy's, to the last bit."""
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -102,6 +103,20 @@ def test_a_thousand_quantiles_of_many_columns():
     np.testing.assert_array_equal(found, oracle(values, probabilities))
     fitted = QuantileTransformer(n_quantiles=1000, subsample=None).fit(values.astype(np.float64))
     np.testing.assert_allclose(found, fitted.quantiles_, rtol=1e-12)
+
+
+def test_ranks_of_many_columns_are_looked_up_in_little_memory(monkeypatch):
+    monkeypatch.setattr(quantiles, "CHUNK_ELEMENTS", 2000)
+    values = np.random.default_rng(0).normal(size=(50, 400)).astype("float32")
+    probabilities = tuple(np.linspace(0, 1, 300))
+    estimator = Quantiles(probabilities=probabilities, dtype="float32", shape=(400,), over="element")
+    counts = estimator.accumulate(estimator.start(), values)
+    tracemalloc.start()
+    state = estimator.update(estimator.start(), counts)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 2 * 400 * 600 * 4
+    assert estimator.update(state, estimator.accumulate(state, values)).count.sum() == values.size
 
 
 def test_the_median_and_range_are_those_of_a_robust_scaler():
