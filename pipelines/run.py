@@ -126,7 +126,8 @@ class Build:
             if pool is not None:
                 pool.start(workers)
             placed = self.beam_options
-            if pool is not None and made.config.custom is not None and not analyzed:
+            custom = made.config.custom
+            if pool is not None and custom is not None and custom.traced is None and not analyzed:
                 placed = [*placed, *threads(workers)]
             with run_pipeline(placed, output=output.root, errors=output.errors) as pipeline:
                 ready = None

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loaders.format.names import OF_FUNCTION
 from loaders.order.hashing import SHARD_ROWS, U64
 from pipelines import counters
 from pipelines.analyze import rounds
 from pipelines.analyze.fit import Fitted, Known, begin
 from pipelines.analyze.graph import apply_steps, check_domain
-from pipelines.analyze.rounds import Accumulated, Need
+from pipelines.analyze.rounds import Accumulated, Analyzed, Need
+from pipelines.config.asked import Asked
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.plan.plan import Plan
 from pipelines.plan.units import Span
@@ -24,7 +26,9 @@ from pipelines.reading.batches import Columns, Ragged, take
 from pipelines.reading.columns import read_columns
 from pipelines.reading.splits import assign
 from pipelines.runners.pool import WorkerPool, results_of
+from pipelines.statistics.passes import Pass
 from pipelines.statistics.sample import Sample, choose
+from pipelines.statistics.summary import ColumnMoments, statistics_axes
 from pipelines.steps.graph_ops import keys_of
 
 STAGE = "analyze"
@@ -37,12 +41,13 @@ def begin_first_round(plan: Plan, workers: WorkerPool) -> Iterator[Accumulated] 
     """Begins the first reading of the training rows, which needs nothing that takes time to import.
 
     Returns:
-        What `Analyze` takes: one element, which nothing else keeps. None where there is nothing to read.
+        What `Analyze` takes: one element, which nothing else keeps. None where there is nothing to read, or TensorFlow
+        is needed for it.
     """
     features = rounds.analyzed_features(plan)
     schedule = rounds.schedule(features.values())
     units = plan.training_units.runs()
-    if not schedule or not units:
+    if not schedule or not units or any(_needs_graph(features[need.feature], need) for need in schedule[0]):
         return None
     merge = functools.partial(rounds.merge, features)
     return results_of(deque([workers.reduce(merge, add_units, units, schedule[0], begin(features.values()))]))
@@ -79,7 +84,7 @@ def _read(unit: int, plan: Plan, names: Sequence[str]) -> tuple[Columns, list[Sp
 
 def accumulate(
     needs: Sequence[Need],
-    features: Mapping[str, ResolvedFeature],
+    features: Mapping[str, Analyzed],
     known: Known,
     columns: Columns,
     hashes: U64 | None = None,
@@ -104,11 +109,14 @@ def accumulate(
     for need in needs:
         feature = features[need.feature]
         with rounds.naming(feature, need):
-            if need.what == "sample":
+            if isinstance(feature, Asked):
+                shared = _shared(need, feature, features, result)
+                result[need] = shared or _accumulate_asked(need, feature, known, columns)
+            elif need.what == "sample":
                 assert chosen is not None, "a round that takes a sample is given hashes"
                 result[need] = sample_of(feature, columns, *chosen)
-                continue
-            result[need] = _accumulate(need, feature, known[need.feature], columns)
+            else:
+                result[need] = _accumulate(need, feature, known[need.feature], columns)
     return result
 
 
@@ -120,6 +128,51 @@ def sample_of(feature: ResolvedFeature, columns: Columns, rows: npt.NDArray[np.i
     own = take({name: columns[name] for name in rounds.inputs_of([feature])}, rows)
     column = own[feature.name]
     return Sample.of(missing.marked(feature, own), hashes, column.lengths if isinstance(column, Ragged) else None)
+
+
+def _needs_graph(feature: Analyzed, need: Need) -> bool:
+    """Whether values that a round takes are computed by the graph of a user's function."""
+    return isinstance(feature, Asked) and feature.direct[need.number] is None
+
+
+def _shared(need: Need, asked: Asked, features: Mapping[str, Analyzed], found: Accumulated) -> tuple[Any, ...] | None:
+    """What rows add to an analyzer, where the moments of the same values have been found for the statistics."""
+    shared = []
+    for subject, name in zip(asked.subjects, asked.direct[need.number] or (), strict=False):
+        moments, feature = found.get(Need(feature=name, what="moments")), features.get(name)
+        if moments is None or not isinstance(feature, ResolvedFeature) or feature.declares_missing:
+            return None
+        estimator, axes = subject.estimator, statistics_axes(feature.over, subject.shape)
+        same = isinstance(estimator, ColumnMoments) and statistics_axes(estimator.over, subject.shape) == axes
+        if not same or subject.dtype != feature.source_dtype:
+            return None
+        shared.append(moments)
+    return tuple(shared)
+
+
+def _in_dtype(dtype: str, column: Any) -> Any:
+    return column if dtype == "string" else column.astype(dtype, copy=False)  # strings have a dtype for each length
+
+
+def _accumulate_asked(need: Need, asked: Asked, known: Known, columns: Columns) -> Any:
+    """What some rows add to an analyzer of a user's function."""
+    one = Pass(asked.subjects, need.number)
+    states = known[asked.name].pending if need.number else one.start()
+    direct = asked.direct[need.number]
+    if direct is not None:
+        pairs = zip(one.read, direct, strict=True)
+        return one.accumulate(states, [_in_dtype(own.dtype, columns[name]) for own, name in pairs])
+    from pipelines.analyze.function_graph import values_of_pass  # with TensorFlow, which early workers have not
+
+    learned = {before: known[f"{OF_FUNCTION}/{before}"].constants[0] for before in asked.after[need.number]}
+    rows = max(PIECE_BYTES // sum(max(columns[name][:1].nbytes, 1) for name in asked.reads[need.number]), 1)
+    count = len(columns[asked.reads[need.number][0]])
+    pieces = (
+        {name: columns[name][start : start + rows] for name in asked.reads[need.number]}
+        for start in range(0, max(count, 1), rows)
+    )
+    added = (one.accumulate(states, values) for values in values_of_pass(asked, need.number, learned, pieces))
+    return functools.reduce(one.merge, added)
 
 
 def _accumulate(need: Need, feature: ResolvedFeature, fitted: Fitted, columns: Columns) -> Any:

@@ -14,7 +14,8 @@ from pipelines.analyze.accumulate import add_units
 from pipelines.analyze.classes import check_names
 from pipelines.analyze.export import Export
 from pipelines.analyze.fit import Known
-from pipelines.analyze.rounds import Accumulated
+from pipelines.analyze.function_constants import as_fitted
+from pipelines.analyze.rounds import Accumulated, Analyzed
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import DataError
 from pipelines.output.directory import Output
@@ -112,7 +113,7 @@ class Fit(beam.PTransform):  # type: ignore[misc]
         return pipeline | "KnowNothing" >> beam.Create([before], reshuffle=False) if known is None else known
 
 
-def fit_round(added: Accumulated, features: Mapping[str, ResolvedFeature], known: Known) -> Known:
+def fit_round(added: Accumulated, features: Mapping[str, Analyzed], known: Known) -> Known:
     """What is known after a round."""
     give_memory_back()
     return fit.update(features, known, added)
@@ -122,16 +123,17 @@ def write_fitted(known: Known, plan: Plan, directory: str) -> str:
     """Writes statistics, moments and constants to files.
 
     Returns:
-        The file of the constants, which is there unless no feature, or a function of the user's, is transformed. They
+        The file of the constants, which is there where steps, or analyzers of a user's function, have learned. They
         travel in it: a runner copies what passes between its steps several times, and there may be 10 MB and more.
     """
     features = rounds.analyzed_features(plan)
     moments = {name: own.moments for name, own in known.items() if own.moments is not None}
-    dense = [own for name, own in moments.items() if not features[name].ragged]
+    described = {name: own for name, own in features.items() if isinstance(own, ResolvedFeature)}
+    dense = [own for name, own in moments.items() if not described[name].ragged]
     if dense and not any((own.count + own.missing).any() for own in dense):
         raise DataError(f"split {plan.training_split}: expected training rows; found none")
     recorded = TrainingStatistics(
-        statistics={name: summarize(own) for name, own in moments.items() if features[name].described},
+        statistics={name: summarize(own) for name, own in moments.items() if described[name].described},
         classes={name: own.classes for name, own in known.items() if own.classes is not None},
     )
     files.write_bytes(files.join(directory, STATISTICS), recorded.dump())
@@ -139,7 +141,10 @@ def write_fitted(known: Known, plan: Plan, directory: str) -> str:
     samples = {name: own.sample for name, own in known.items() if own.sample is not None}
     if samples:
         files.write_bytes(files.join(directory, SAMPLE), dump_samples(samples))
-    transformed, path = plan.config.transformed, files.join(directory, FITTED)
-    if transformed:
-        files.write_bytes(path, dump_arrays(graph.fitted_arrays(transformed, known)))
+    path, arrays = files.join(directory, FITTED), graph.fitted_arrays(plan.config.transformed, known)
+    custom = plan.config.custom
+    if custom is not None and custom.traced is not None:
+        arrays |= as_fitted(custom, [known[asked.name].constants[0] for asked in custom.asked])
+    if arrays or plan.config.transformed:
+        files.write_bytes(path, dump_arrays(arrays))
     return path

@@ -12,8 +12,8 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from pipelines.analyze import graph
-from pipelines.analyze.custom import Prepared, PreprocessingFn, load_function
-from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
+from pipelines.analyze.custom import Prepared, PreprocessingFn, load_function, load_traced
+from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature
 from pipelines.storage import files
 from pipelines.storage.archive import load_arrays
 
@@ -57,6 +57,29 @@ def combine(config: ResolvedConfig, packed: beam.PCollection[Any] | None) -> Pre
     # One feature that the first phase reads anyway; where the function learns nothing, no row is read.
     steps = of_steps(config.transformed, packed, read=phases[0][:1] if phases else None)
     return lambda inputs: {**steps(inputs), **own(inputs)}
+
+
+def combine_learned(config: ResolvedConfig, fitted: str) -> PreprocessingFn:
+    """As `combine`, where all has been learned.
+
+    Args:
+        config: The configuration; without a function all is left to it.
+        fitted: The `fitted.npz` with what steps and the function have learned.
+    """
+    custom, features = config.custom, config.transformed
+    own = None if custom is None else Prepared(_function_of(custom), config.graph_features, fitted)
+    packed = tf.constant(read_packed(fitted, features)) if features else None
+
+    def preprocessing_fn(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        steps = {} if packed is None else graph.preprocess(inputs, packed, features)
+        return steps if own is None else {**steps, **own(inputs)}
+
+    return preprocessing_fn
+
+
+def _function_of(custom: Custom) -> PreprocessingFn:
+    assert custom.traced is not None, "what tf.transform learns is not known"
+    return load_traced(custom.traced)
 
 
 class _Hand(beam.PTransform):  # type: ignore[misc]

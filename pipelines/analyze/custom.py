@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from loaders.format.spec import FeatureSpec
-from pipelines.analyze.function_constants import describe
+from pipelines.analyze.function_constants import constants_of, describe
 from pipelines.analyze.graph import prepare
+from pipelines.config.asked import Traced
 from pipelines.config.resolved import Custom, ResolvedFeature
 from pipelines.config.schema import DatasetConfig
 from pipelines.errors import ConfigError, DataError
@@ -24,6 +25,8 @@ from pipelines.runners.pool import WorkerPool
 from pipelines.runners.quiet import quick_imports
 from pipelines.runners.worker import can_fork
 from pipelines.sources.table import SourceTable
+from pipelines.storage import files
+from pipelines.storage.archive import load_arrays
 from pipelines.storage.temporary import temporary_directory
 
 PreprocessingFn = Callable[[dict[str, Any]], Mapping[str, Any]]
@@ -56,23 +59,33 @@ class Prepared:
     Attributes:
         function: The user's.
         features: Those that it takes.
+        fitted: The `fitted.npz` with what its analyzers have learned; None where they are still to learn.
     """
 
     function: PreprocessingFn
     features: tuple[ResolvedFeature, ...]
+    fitted: str | None = None
 
     def __call__(self, inputs: dict[str, Any]) -> Mapping[str, Any]:
         """Calls the function with what the sources hold."""
-        return self.describe(inputs)[0]
+        return self.noted(inputs)[0]
 
-    def describe(self, inputs: dict[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
-        """Calls the function; what it returns, and what it does, as `function_constants.describe` has it."""
+    def noted(self, inputs: dict[str, Any], *, fed: bool = False) -> tuple[Mapping[str, Any], Any]:
+        """Calls the function; what it returns, and the notes of its analyzers, `fed` as `calls.Notes` has it."""
         from pipelines.analyzers.calls import noted
 
         given = prepare(inputs, self.features)
-        with noted(given) as notes:
-            outputs = self.function(dict(given))
-        return outputs, describe(notes, outputs)
+        known = None if self.fitted is None else constants_of(load_arrays(files.read_bytes(self.fitted)))
+        with noted(given, known=known, fed=fed) as notes:
+            return self.function(dict(given)), notes
+
+
+def load_traced(traced: Traced) -> PreprocessingFn:
+    """A function that has travelled."""
+    from apache_beam.internal import pickler
+
+    function: PreprocessingFn = pickler.loads(traced.function)
+    return function
 
 
 def _load(place: str) -> tuple[PreprocessingFn, dict[str, pathlib.Path]]:
@@ -145,6 +158,10 @@ def trace_configured(config: DatasetConfig, table: SourceTable) -> Custom | None
     features = resolve_features(config, table)
     if table.nbytes < SHARED_BYTES or not can_fork():
         return trace(config.preprocessing_fn, features)
+    with quick_imports():
+        import apache_beam  # noqa: F401  # once for all processes; the build needs all three
+        import tensorflow as tf  # noqa: F401
+        import tensorflow_transform.beam  # noqa: F401
     with WorkerPool(features) as pool:
         (found,) = pool.start(1).map(trace, [config.preprocessing_fn])
     assert isinstance(found, Custom)
@@ -166,16 +183,16 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
         from apache_beam.internal import pickler
         from tensorflow_transform import impl_helper
 
-        from pipelines.analyze.phases import read_in_phases
+        from pipelines.analyze.phases import asked_of, learns_alone, read_in_phases
 
     function, beside = _load(place)
     taken = tuple(feature for feature in features if feature.takes_part)
     specs = {feature.name: _tensor_spec(feature) for feature in taken}
-    learned: dict[str, Any] = {}
+    noted: list[tuple[dict[str, Any], Mapping[str, Any], Any]] = []
 
     def call(inputs: dict[str, Any]) -> Mapping[str, Any]:
-        outputs, described = Prepared(function, taken).describe(inputs)
-        learned.update(described)
+        outputs, notes = Prepared(function, taken).noted(inputs)
+        noted.append((inputs, outputs, notes))
         return outputs
 
     with temporary_directory("trace") as directory:
@@ -184,12 +201,12 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
                 call, specs, use_tf_compat_v1=False, base_temp_dir=directory
             )
         except Exception as error:
-            files = [_parts(place)[0], *beside.values()]
-            raise ConfigError(f"preprocessing_fn: {_where(error, files, place)}{_why(error, features)}") from error
+            own = [_parts(place)[0], *beside.values()]
+            raise ConfigError(f"preprocessing_fn: {_where(error, own, place)}{_why(error, features)}") from error
     if not isinstance(outputs, Mapping) or not outputs:
         raise ConfigError(f"preprocessing_fn: expected {place} to return a dict of tensors; found {outputs!r}")
     try:
-        pickler.dumps(function)
+        pickled = pickler.dumps(function)
     except Exception as error:
         raise ConfigError(
             f"preprocessing_fn: expected {place} to use only what can be sent to workers; found {error}"
@@ -197,8 +214,17 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
     known = {feature.name: feature.spec for feature in features}
     given = tuple(_spec(place, name, outputs[name], known.get(name)) for name in sorted(outputs))
     _check_names(place, outputs, features)
-    phases = read_in_phases(graph, inputs, outputs)
-    return Custom(place=place, digest=_digest(place, beside), specs=given, phases=phases, learned=learned)
+    raw, made, notes = noted[-1]
+    traced = Traced(place=place, function=pickled, features=taken) if learns_alone(graph, notes) else None
+    return Custom(
+        place=place,
+        digest=_digest(place, beside),
+        specs=given,
+        phases=read_in_phases(graph, inputs, outputs),
+        learned=describe(notes, made),
+        traced=traced,
+        asked=() if traced is None else asked_of(notes, raw, traced),
+    )
 
 
 def _check_names(place: str, outputs: Iterable[str], features: Sequence[ResolvedFeature]) -> None:
@@ -243,16 +269,20 @@ def _why(error: Exception, features: Sequence[ResolvedFeature]) -> str:
     return text
 
 
-def function_failed(custom: Custom, text: str) -> DataError:
+TRACED = ("Graph execution error", "Detected at node", "File ")
+"""How the lines begin in which TensorFlow says where in the graph it was, before it says what is wrong."""
+
+
+def function_failed(place: str, text: str) -> DataError:
     """What TensorFlow says of rows that a traced function cannot take, in one line: no line of Python is known then.
 
     Args:
-        custom: The function.
+        place: The function's.
         text: All that TensorFlow says.
     """
-    lines = text.partition("<stack traces unavailable>")[2] or text
-    line = next((line.strip() for line in lines.splitlines() if line.strip()), "")
-    return DataError(f"preprocessing_fn: {custom.place}, of rows: {line}")
+    lines = [line.strip() for line in (text.partition("<stack traces unavailable>")[2] or text).splitlines()]
+    line = next((line for line in lines if line and not line.startswith(TRACED)), "")
+    return DataError(f"preprocessing_fn: {place}, of rows: {line}")
 
 
 def _digest(place: str, beside: Mapping[str, pathlib.Path]) -> str:

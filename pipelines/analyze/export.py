@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import os
 import uuid
@@ -23,10 +22,9 @@ from tensorflow_transform import impl_helper
 from tfx_bsl.tfxio import tensor_adapter
 
 from pipelines.analyze.accumulate import read_training_rows
-from pipelines.analyze.combined import combine, read_packed
+from pipelines.analyze.combined import combine, combine_learned, read_packed
 from pipelines.analyze.custom import function_failed
 from pipelines.analyze.function_constants import add_constants, read_constants
-from pipelines.analyze.graph import preprocess
 from pipelines.analyzers.engine import constants_kept, errors_recorded
 from pipelines.config.resolved import Custom, ResolvedFeature
 from pipelines.errors import ConfigError
@@ -59,10 +57,10 @@ class Export(beam.PTransform):  # type: ignore[misc]
         self._output = output
 
     def expand(self, fitted: beam.PCollection[str]) -> beam.PCollection[Any]:
-        """Wires the export. What steps need has been learned; a user's function has tf.transform's own analysis."""
+        """Wires the export. What steps need has been learned; what a function asks of tf.transform has not."""
         config = self._plan.load().config
         custom = config.custom
-        if custom is None:
+        if custom is None or custom.traced is not None:
             export = Recorded(export_transform, self._output.errors)
             return fitted | "ExportTransform" >> beam.Map(export, self._plan, self._output)
         adapter = tensor_adapter_config(config.graph_features)
@@ -92,7 +90,7 @@ def analysis_context(plan: Plan, output: Output, *, here: bool, shared: str | No
     in a directory of this machine where these are here, else in the output or in a directory that is shared.
 
     Args:
-        plan: The plan; without a function of the user's own nothing is needed.
+        plan: The plan; nothing is needed but for a function that asks tf.transform's own analyzers.
         output: Where the data set is written.
         here: Whether all workers are on this machine.
         shared: Another directory that TensorFlow may be able to write to on all workers.
@@ -100,7 +98,7 @@ def analysis_context(plan: Plan, output: Output, *, here: bool, shared: str | No
     Raises:
         ConfigError: If there is no such directory.
     """
-    if plan.config.custom is None:
+    if plan.config.custom is None or plan.config.custom.traced is not None:
         yield
         return
     with (
@@ -119,7 +117,7 @@ def _failures_told(custom: Custom) -> Iterator[None]:
     except Exception as error:
         if FAILED not in str(error):
             raise
-        raise function_failed(custom, str(error)) from error
+        raise function_failed(custom.place, str(error)) from error
 
 
 FAILED = "An error occurred while trying to apply the transformation"
@@ -181,13 +179,13 @@ def export_to(directory: str, fitted: str, plan: Plan) -> str:
     All that they learn is known, so what tf.transform's pipeline traces and writes at its end is written here at once:
     the pipeline alone would take more than half of the processor time of a small build.
     """
-    features, written = plan.config.transformed, os.path.join(directory, "transform")
+    written = os.path.join(directory, "transform")
     model = os.path.join(written, tft.TFTransformOutput.TRANSFORM_FN_DIR)
-    packed = tf.constant(read_packed(fitted, features))
+    function = combine_learned(plan.config, fitted)
     give_memory_back()
     impl_helper.trace_and_write_v2_saved_model(
         saved_model_dir=model,
-        preprocessing_fn=functools.partial(preprocess, packed=packed, features=features),
+        preprocessing_fn=function,
         input_signature=tensor_adapter.TensorAdapter(
             tensor_adapter_config(plan.config.graph_features)
         ).OriginalTypeSpecs(),

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.analyze.rounds import Accumulated, Need, estimator_of, from_moments, step_estimator
+from pipelines.analyze.rounds import Accumulated, Analyzed, Need, estimator_of, from_moments, step_estimator
+from pipelines.config.asked import Asked
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import DataError
 from pipelines.statistics.frequencies import Distinct
@@ -23,7 +24,7 @@ KEYS = "keys"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """What is known of one feature so far.
+    """What is known of one feature so far, or what an analyzer of a user's function has learned.
 
     Attributes:
         moments: The moments of its values, or None.
@@ -46,7 +47,7 @@ Known = dict[str, Fitted]
 """Feature → what is known of it."""
 
 
-def begin(features: Iterable[ResolvedFeature]) -> Known:
+def begin(features: Iterable[Analyzed]) -> Known:
     """What is known before the first round."""
     return {feature.name: _advance(feature, Fitted()) for feature in features}
 
@@ -56,7 +57,7 @@ def for_rows(known: Known) -> Known:
     return {name: dataclasses.replace(fitted, sample=None) for name, fitted in known.items()}
 
 
-def update(features: Mapping[str, ResolvedFeature], known: Known, accumulated: Accumulated) -> Known:
+def update(features: Mapping[str, Analyzed], known: Known, accumulated: Accumulated) -> Known:
     """What is known after a round.
 
     Args:
@@ -76,20 +77,25 @@ def update(features: Mapping[str, ResolvedFeature], known: Known, accumulated: A
     return {name: _advance(features[name], fitted) for name, fitted in result.items()}
 
 
-def _finish_pass(feature: ResolvedFeature, fitted: Fitted, need: Need, accumulator: Any) -> Fitted:
+def _finish_pass(feature: Analyzed, fitted: Fitted, need: Need, accumulator: Any) -> Fitted:
     estimator = estimator_of(feature, need)
     if need.what == "groups":
         return dataclasses.replace(fitted, groups=estimator.result(accumulator))
-    if need.what != "step":
+    if need.what not in ("step", "asked"):
         return dataclasses.replace(fitted, **{need.what: accumulator})
     state = estimator.update(fitted.pending if need.number else estimator.start(), accumulator)
     if need.number + 1 < estimator.passes:
         return dataclasses.replace(fitted, pending=state)
-    return _add_constants(feature, dataclasses.replace(fitted, pending=None), estimator.result(state))
+    result = estimator.result(state)
+    if isinstance(feature, Asked):
+        return Fitted(constants=(result,))
+    return _add_constants(feature, dataclasses.replace(fitted, pending=None), result)
 
 
-def _advance(feature: ResolvedFeature, fitted: Fitted) -> Fitted:
+def _advance(feature: Analyzed, fitted: Fitted) -> Fitted:
     """Lets the next steps learn that can without another round."""
+    if isinstance(feature, Asked):
+        return fitted
     while (index := len(fitted.constants)) < len(feature.steps) and step_estimator(feature, index) is None:
         if not from_moments(feature, index):
             fitted = _add_constants(feature, fitted, {})

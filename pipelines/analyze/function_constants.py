@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ def describe(notes: Any, outputs: Any) -> dict[str, Any]:
     mapped = {id(own.result): own for own in notes.mapped}
     made = outputs if isinstance(outputs, Mapping) else {}
     return {
-        "analyzers": [[_without_directory(label) for label in labels] for labels in notes.analyzers],
+        "analyzers": [[_without_directory(subject.label) for subject in own.subjects] for own in notes.analyzers],
         "outputs": {name: _way_back(tensor, notes.features, mapped) for name, tensor in sorted(made.items())},
     }
 
@@ -60,6 +60,13 @@ def _way_back(tensor: Any, named: Mapping[int, str], mapped: Mapping[int, Any]) 
     return {"feature": named[id(tensor)], "steps": said, "constants": places}
 
 
+def constants_of(arrays: Mapping[str, npt.NDArray[Any]]) -> list[Arrays]:
+    """What each analyzer of a function has learned, of a `fitted.npz`: `<number of the tensor>/<constant>`."""
+    count = len(json.loads(arrays[OF_FUNCTION].tobytes())["analyzers"])
+    starts = [f"{OF_FUNCTION}/{number}/" for number in range(count)]
+    return [{k.removeprefix(start): array for k, array in arrays.items() if k.startswith(start)} for start in starts]
+
+
 def read_constants(custom: Custom, directory: str) -> Arrays:
     """What a function has learned, as `fitted.npz` has it.
 
@@ -67,9 +74,14 @@ def read_constants(custom: Custom, directory: str) -> Arrays:
         custom: The function.
         directory: Where its analyzers have put what they have learned, as `engine.constants_kept` says.
     """
+    paths = [files.join(directory, f"{number}.npz") for number in range(len(custom.learned["analyzers"]))]
+    return as_fitted(custom, [load_arrays(files.read_bytes(path)) for path in paths])
+
+
+def as_fitted(custom: Custom, learned: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Arrays:
+    """What a function's analyzers have learned as `fitted.npz` has it, which `constants_of` reads."""
     found: Arrays = {OF_FUNCTION: np.frombuffer(json.dumps(custom.learned).encode(), np.uint8)}
-    for number in range(len(custom.learned["analyzers"])):
-        arrays = load_arrays(files.read_bytes(files.join(directory, f"{number}.npz")))
+    for number, arrays in enumerate(learned):
         found |= {f"{OF_FUNCTION}/{number}/{name}": array for name, array in arrays.items()}
     return found
 

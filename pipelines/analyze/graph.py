@@ -144,6 +144,14 @@ def _mark(x: tf.Tensor, absent: tf.Tensor) -> tf.Tensor:
     return tf.where(absent, tf.constant(math.nan, x.dtype), x)
 
 
+def as_tensor(feature: ResolvedFeature, values: npt.NDArray[Any]) -> tf.Tensor:
+    """Values of the sources as the graph takes them, on the CPU."""
+    with tf.device("/cpu:0"):
+        if feature.source_dtype == "string":
+            return tf.constant(values, tf.string, values.shape)
+        return tf.constant(values.astype(feature.graph_dtype, copy=False))
+
+
 def prepare(inputs: Mapping[str, tf.Tensor], features: Iterable[ResolvedFeature]) -> dict[str, tf.Tensor]:
     """What a user's own function is called with: NaN for what is declared to be missing, in the declared dtypes.
 

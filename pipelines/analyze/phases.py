@@ -1,12 +1,17 @@
-"""How often tf.transform reads the rows for the analysis of a function, and which features each time."""
+"""How often the rows are read for the analysis of a function, and which features each time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tensorflow_transform import nodes
+import tensorflow as tf
+from tensorflow_transform import analyzer_nodes, nodes
 from tensorflow_transform.beam import analysis_graph_builder, beam_nodes
+
+from pipelines.analyzers.calls import Notes
+from pipelines.config.asked import Asked, Traced
+from pipelines.statistics.passes import Pass
 
 
 def read_in_phases(graph: Any, inputs: Any, outputs: Any) -> tuple[tuple[str, ...], ...]:
@@ -46,7 +51,50 @@ class _Phases(nodes.Visitor):  # type: ignore[misc]
         """All values are as tf.transform makes them."""
 
 
-def _depend_on(tensors: Iterable[Any], names: dict[str, str]) -> tuple[str, ...]:
+def learns_alone(graph: Any, notes: Notes) -> bool:
+    """Whether all that a function asks of the rows are analyzers that are noted, in a graph that needs no set-up.
+
+    Tables and variables would have to be initialised before the graph runs.
+    """
+    analyzers = graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS)
+    outputs = (tensor.dtype for operation in graph.get_operations() for tensor in operation.outputs)
+    return len(analyzers) == sum(len(own.passes) for own in notes.analyzers) and tf.resource not in set(outputs)
+
+
+def asked_of(notes: Notes, inputs: Mapping[str, Any], traced: Traced) -> tuple[Asked, ...]:
+    """What the analyzers of a function read, and when.
+
+    Args:
+        notes: The notes of its call.
+        inputs: Its inputs as the sources have them.
+        traced: The function.
+    """
+    features = {tensor.op.name: name for name, tensor in inputs.items()}
+    as_read = {id(tensor): name for name, tensor in inputs.items()}
+    number_of: dict[str, str] = {}
+    found: list[Asked] = []
+    for own in notes.analyzers:
+        taken = [tensors for tensors, _ in own.passes]
+        # Of the state that a later pass takes, too, nothing is computed.
+        after = tuple(tuple(sorted(map(int, _depend_on(tensors, number_of)))) for tensors in taken)
+        names = [tuple(as_read.get(id(tensor), "") for tensor in tensors) for tensors in taken]
+        keys = [Pass(own.subjects, number).grouped for number in range(len(taken))]
+        found.append(
+            Asked(
+                number=own.number,
+                subjects=own.subjects,
+                first=max((found[before].first + len(found[before].reads) for before in after[0]), default=0),
+                reads=tuple(_depend_on(tensors, features) or tuple(sorted(inputs)[:1]) for tensors in taken),
+                after=after,
+                direct=tuple(None if "" in one or key else one for one, key in zip(names, keys, strict=True)),
+                traced=traced,
+            )
+        )
+        number_of[own.passes[-1][1].op.name] = str(own.number)
+    return tuple(found)
+
+
+def _depend_on(tensors: Iterable[Any], names: Mapping[str, str]) -> tuple[str, ...]:
     """The names of the inputs that tensors are computed of; what analyzers give is there before a phase begins."""
     left, seen = [tensor.op for tensor in tensors], set[str]()
     while left:

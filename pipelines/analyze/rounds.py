@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from pipelines.config.asked import Asked
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import DataError
 from pipelines.plan.plan import Plan
@@ -19,6 +20,7 @@ from pipelines.reading import missing
 from pipelines.statistics.estimators import Estimator
 from pipelines.statistics.frequencies import Classes
 from pipelines.statistics.groups import GroupMoments
+from pipelines.statistics.passes import Pass
 from pipelines.statistics.sample import Sample
 from pipelines.statistics.summary import ColumnMoments
 
@@ -31,22 +33,28 @@ class Need:
     """What one round gathers for one feature.
 
     Attributes:
-        feature: The feature's name.
+        feature: The feature's name, or that of an analyzer of a user's function.
         what: Its moments, the moments of each group, how often each class occurs, a sample of its values, or what a
-            step's estimator counts.
+            step's estimator counts; `asked` is what a user's function asks of the rows.
         step: The number of the step, where it is one's.
         number: The number of the estimator's pass.
     """
 
     feature: str
-    what: Literal["moments", "groups", "classes", "sample", "step"]
+    what: Literal["moments", "groups", "classes", "sample", "step", "asked"]
     step: int = 0
     number: int = 0
 
 
-def analyzed_features(plan: Plan) -> dict[str, ResolvedFeature]:
-    """The features that something is learned of, by name."""
-    return {feature.name: feature for feature in plan.config.features if feature.analyzed}
+Analyzed = ResolvedFeature | Asked
+"""What something is learned of, or who learns: a feature, or one of the analyzers of a user's function."""
+
+
+def analyzed_features(plan: Plan) -> dict[str, Analyzed]:
+    """The features that something is learned of, and the analyzers of a user's function, by name."""
+    found: dict[str, Analyzed] = {each.name: each for each in plan.config.features if each.analyzed}
+    asked = () if plan.config.custom is None else plan.config.custom.asked
+    return found | {each.name: each for each in asked}
 
 
 def count_rounds(plan: Plan) -> int:
@@ -54,15 +62,18 @@ def count_rounds(plan: Plan) -> int:
     return len(schedule(analyzed_features(plan).values()))
 
 
-def schedule(features: Iterable[ResolvedFeature]) -> tuple[tuple[Need, ...], ...]:
+def schedule(features: Iterable[Analyzed]) -> tuple[tuple[Need, ...], ...]:
     """What each round gathers; every round reads the training rows once."""
     needs = [need for feature in features for need in _needs(feature)]
     count = max((number + 1 for number, _ in needs), default=0)
     return tuple(tuple(need for at, need in needs if at == number) for number in range(count))
 
 
-def _needs(feature: ResolvedFeature) -> list[tuple[int, Need]]:
+def _needs(feature: Analyzed) -> list[tuple[int, Need]]:
     """The needs of one feature, each with its round."""
+    if isinstance(feature, Asked):
+        passes = range(len(feature.reads))
+        return [(feature.first + n, Need(feature=feature.name, what="asked", number=n)) for n in passes]
     needs = []
     if uses_moments(feature):
         needs.append((0, Need(feature=feature.name, what="moments")))
@@ -105,8 +116,10 @@ def step_estimator(feature: ResolvedFeature, index: int) -> Estimator | None:
     return None if from_moments(feature, index) else feature.steps[index].estimator(value)
 
 
-def estimator_of(feature: ResolvedFeature, need: Need) -> Any:
+def estimator_of(feature: Analyzed, need: Need) -> Any:
     """What gathers a need."""
+    if isinstance(feature, Asked):
+        return Pass(feature.subjects, need.number)
     match need.what:
         case "moments":
             return ColumnMoments(over=feature.over)
@@ -120,7 +133,7 @@ def estimator_of(feature: ResolvedFeature, need: Need) -> Any:
             return step_estimator(feature, need.step)
 
 
-def merge(features: Mapping[str, ResolvedFeature], a: Accumulated, b: Accumulated) -> Accumulated:
+def merge(features: Mapping[str, Analyzed], a: Accumulated, b: Accumulated) -> Accumulated:
     """What two sets of rows add together; exact, so that the order does not matter.
 
     Raises:
@@ -135,12 +148,14 @@ def merge(features: Mapping[str, ResolvedFeature], a: Accumulated, b: Accumulate
 
 
 @contextlib.contextmanager
-def naming(feature: ResolvedFeature, need: Need) -> Iterator[None]:
+def naming(feature: Analyzed, need: Need) -> Iterator[None]:
     """Gives a ValueError of an estimator the names of the feature and the step, as a DataError."""
     try:
         yield
     except ValueError as error:
-        step = f"{feature.steps[need.step].key}: " if need.what == "step" else ""
+        step = (
+            f"{feature.steps[need.step].key}: " if isinstance(feature, ResolvedFeature) and need.what == "step" else ""
+        )
         raise DataError(f"feature {feature.name}: {step}{error}") from error
 
 
@@ -150,6 +165,8 @@ def inputs_of(features: Iterable[ResolvedFeature]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def inputs_of_round(needs: Sequence[Need], features: Mapping[str, ResolvedFeature]) -> tuple[str, ...]:
+def inputs_of_round(needs: Sequence[Need], features: Mapping[str, Analyzed]) -> tuple[str, ...]:
     """The features that are read in a round."""
-    return inputs_of(features[need.feature] for need in needs)
+    own = [(features[need.feature], need.number) for need in needs]
+    asked = {name for each, number in own if isinstance(each, Asked) for name in each.reads[number]}
+    return tuple(sorted(asked.union(inputs_of(each for each, _ in own if isinstance(each, ResolvedFeature)))))

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 
 import tensorflow as tf
 
+from pipelines.statistics.passes import Arrays, Subject
 from pipelines.steps.step import Step
 
 
@@ -33,17 +34,40 @@ class Mapped:
 
 
 @dataclasses.dataclass
+class Noted:
+    """One call of an analyzer.
+
+    Attributes:
+        number: Its number among all calls.
+        subjects: What is learned of its tensors.
+        known: What has been learned, as `Pass.result` gives it; None where it has not.
+        fed: Whether who calls the function feeds what the passes find to the graph; otherwise tf.transform does it.
+        passes: For each pass the tensors that it takes, and the one that stands for what it finds.
+    """
+
+    number: int
+    subjects: tuple[Subject, ...]
+    known: Arrays | None
+    fed: bool
+    passes: list[tuple[Sequence[tf.Tensor], tf.Tensor]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
 class Notes:
     """The calls of one function.
 
     Attributes:
         features: The names of the tensors that it was called with, by their `id`.
-        analyzers: For each analyzer in the order of the calls, what its tensors are called in errors.
+        known: What each of its analyzers has learned, in the order of the calls; None where that is not known.
+        fed: As of `Noted`.
+        analyzers: Its analyzers, in the order of the calls.
         mapped: What steps have made of tensors.
     """
 
     features: Mapping[int, str]
-    analyzers: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
+    known: Sequence[Arrays] | None = None
+    fed: bool = False
+    analyzers: list[Noted] = dataclasses.field(default_factory=list)
     mapped: list[Mapped] = dataclasses.field(default_factory=list)
 
 
@@ -51,9 +75,11 @@ _notes: ContextVar[Notes | None] = ContextVar("notes", default=None)
 
 
 @contextlib.contextmanager
-def noted(inputs: Mapping[str, tf.Tensor]) -> Iterator[Notes]:
-    """Takes notes of the calls inside the context, of a function that gets some inputs."""
-    token = _notes.set(notes := Notes({id(tensor): name for name, tensor in inputs.items()}))
+def noted(
+    inputs: Mapping[str, tf.Tensor], *, known: Sequence[Arrays] | None = None, fed: bool = False
+) -> Iterator[Notes]:
+    """Takes notes of the calls inside the context, of a function that gets some inputs; the others as of `Notes`."""
+    token = _notes.set(notes := Notes({id(tensor): name for name, tensor in inputs.items()}, known, fed))
     try:
         yield notes
     finally:
@@ -66,13 +92,15 @@ def name_of(tensor: tf.Tensor) -> str | None:
     return None if notes is None else notes.features.get(id(tensor))
 
 
-def note_analyzer(labels: Sequence[str]) -> int | None:
-    """Notes an analyzer, and numbers it; None where nobody takes notes."""
+def note_analyzer(subjects: tuple[Subject, ...]) -> Noted | None:
+    """Notes an analyzer; None where nobody takes notes."""
     notes = _notes.get()
     if notes is None:
         return None
-    notes.analyzers.append(tuple(labels))
-    return len(notes.analyzers) - 1
+    number = len(notes.analyzers)
+    found = Noted(number, subjects, None if notes.known is None else notes.known[number], notes.fed)
+    notes.analyzers.append(found)
+    return found
 
 
 def note_step(step: Step, source: tf.Tensor, result: tf.Tensor, *, tensor: int | None) -> tf.Tensor:

@@ -15,12 +15,11 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from pipelines.analyzers.calls import note_analyzer
-from pipelines.analyzers.coding import Arrays, CacheCoder, dump, load, pack
-from pipelines.errors import DataError
+from pipelines.analyzers.calls import Noted, note_analyzer
+from pipelines.analyzers.coding import CacheCoder, dump, load, pack
 from pipelines.runners.combine import Merge
 from pipelines.runners.failures import Recorded
-from pipelines.statistics.estimators import Estimator
+from pipelines.statistics.passes import Pass, Subject, in_order
 from pipelines.steps import graph_ops
 from pipelines.storage import files
 from pipelines.storage.archive import dump_arrays
@@ -50,30 +49,6 @@ def constants_kept(directory: str) -> Iterator[None]:
         yield
     finally:
         _constants.reset(token)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What is learned of one tensor. Only what can be pickled, as it travels to workers.
-
-    Attributes:
-        label: What it is called in errors.
-        dtype: The dtype of the tensor's values.
-        shape: The shape of a row.
-        estimator: The statistic.
-        finish: Makes the constants of the estimator's result.
-        outputs: The names of the constants, whether each is of integers (otherwise of floats), and their shapes; None
-            is a length that the rows decide.
-        grouped: Whether the estimator takes a key for each row.
-    """
-
-    label: str
-    dtype: str
-    shape: tuple[int, ...]
-    estimator: Estimator
-    finish: Callable[[Arrays], Arrays]
-    outputs: tuple[tuple[str, bool, tuple[int | None, ...]], ...]
-    grouped: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,29 +82,37 @@ def learn(
         The constants of each subject, float64 and int64, of which TensorFlow does not know that they are constants.
     """
     subjects = tuple(subjects)
-    noted = note_analyzer([subject.label for subject in subjects])
-    passes = max(subject.estimator.passes for subject in subjects)
-    found: tf.Tensor | None = None
-    for number in range(passes):
-        inputs = [tensor for subject, tensor in zip(subjects, values, strict=True) if _active(subject, number)]
-        inputs += [keys] if _grouped(subjects, number) else []
-        inputs += [] if found is None else [tf.identity(found)]
-        last = number == passes - 1
-        dtype = tf.int64 if last else tf.uint8
-        (found,) = tft.experimental.ptransform_analyzer(
-            inputs, analyzer(subjects, number, noted), [dtype], [[None]], name=f"{name}_{number}"
-        )
+    noted = note_analyzer(subjects)
+    found = None if noted is None or noted.known is None else tf.constant(pack(in_order(subjects, noted.known)))
+    for number in range(Pass(subjects, 0).passes if found is None else 0):
+        one = Pass(subjects, number)
+        inputs = [tensor for tensor, active in zip(values, one.active, strict=True) if active]
+        inputs += [keys] if one.grouped else []
+        found = _learn_pass(one, inputs, found, noted, f"{name}_{number}")
+        if noted is not None:
+            noted.passes.append((inputs, found))
     return _unpack(graph_ops.unfolded(found, like=values[0]), subjects)
 
 
-def analyzer(
-    subjects: tuple[Subject, ...], number: int, noted: int | None = None
-) -> tft.experimental.CacheablePTransformAnalyzer:
+def _learn_pass(
+    one: Pass, inputs: list[tf.Tensor], before: tf.Tensor | None, noted: Noted | None, name: str
+) -> tf.Tensor:
+    """What is known after a pass, as `extract` gives it; of tf.transform, or of who calls the function."""
+    dtype = tf.int64 if one.number == one.passes - 1 else tf.uint8
+    if noted is not None and noted.fed:
+        return tf.compat.v1.placeholder(dtype, [None])
+    inputs = inputs if before is None else [*inputs, tf.identity(before)]
+    number = None if noted is None else noted.number
+    (found,) = tft.experimental.ptransform_analyzer(inputs, analyzer(one, number), [dtype], [[None]], name=name)
+    return found
+
+
+def analyzer(one: Pass, noted: int | None = None) -> tft.experimental.CacheablePTransformAnalyzer:
     """One pass, in the stages that tf.transform wants of an analyzer whose accumulators may be cached."""
     return tft.experimental.CacheablePTransformAnalyzer(
-        make_accumulators_ptransform=Stage("accumulate", subjects, number),
-        merge_accumulators_ptransform=Stage("merge", subjects, number),
-        extract_output_ptransform=Stage("extract", subjects, number, noted),
+        make_accumulators_ptransform=Stage("accumulate", one),
+        merge_accumulators_ptransform=Stage("merge", one),
+        extract_output_ptransform=Stage("extract", one, noted),
         cache_coder=CacheCoder(),
     )
 
@@ -137,28 +120,27 @@ def analyzer(
 class Stage(beam.PTransform):  # type: ignore[misc]
     """A stage of an analyzer: rows to accumulators, accumulators to one, or that to the output."""
 
-    def __init__(self, stage: str, subjects: tuple[Subject, ...], number: int, noted: int | None = None) -> None:
+    def __init__(self, stage: str, one: Pass, noted: int | None = None) -> None:
         super().__init__()
         self._noted = noted
         self._stage = stage
-        self._subjects = subjects
-        self._number = number
+        self._pass = one
 
     def __repr__(self) -> str:
         """What the stage does; tf.transform knows cached accumulators by it, so that it holds no address."""
-        what = [(s.dtype, s.shape, s.estimator) for s in self._subjects]
-        return f"<npyflow {self._stage} pass {self._number} of {what}>"
+        what = [(s.dtype, s.shape, s.estimator) for s in self._pass.subjects]
+        return f"<npyflow {self._stage} pass {self._pass.number} of {what}>"
 
     def expand(self, collection: beam.PCollection[Any]) -> beam.PCollection[Any]:
         """Wires the stage."""
         if self._stage == "accumulate":
-            return collection | "Accumulate" >> beam.Map(_recorded(accumulate), self._subjects, self._number)
+            return collection | "Accumulate" >> beam.Map(_recorded(accumulate), self._pass)
         if self._stage == "merge":
-            merge_two = functools.partial(_recorded(merge), self._subjects, self._number)
+            merge_two = functools.partial(_recorded(merge), self._pass)
             return collection | "MergeAccumulators" >> beam.CombineGlobally(Merge(merge_two))
         directory = _constants.get()
         keep = None if directory is None or self._noted is None else files.join(directory, f"{self._noted}.npz")
-        return collection | "Extract" >> beam.Map(_recorded(extract), self._subjects, self._number, keep)
+        return collection | "Extract" >> beam.Map(_recorded(extract), self._pass, keep)
 
 
 def _recorded(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -166,59 +148,33 @@ def _recorded(function: Callable[..., Any]) -> Callable[..., Any]:
     return function if directory is None else Recorded(function, directory)
 
 
-def accumulate(batch: Iterable[Any], subjects: Sequence[Subject], number: int) -> Partial:
+def accumulate(batch: Iterable[Any], one: Pass) -> Partial:
     """What one batch adds in one pass.
 
     Args:
         batch: The values of each subject that the pass is for, then the keys where one of them has groups, then the
             state, where the pass is not the first.
-        subjects: All subjects.
-        number: The number of the pass.
+        one: The pass.
 
     Raises:
         DataError: If a value cannot be used.
     """
     arrays = [np.asarray(array) for array in batch]
-    state = arrays.pop().tobytes() if number else dump(_start(subjects))
-    keys = arrays.pop() if _grouped(subjects, number) else None
-    added, values = [], iter(arrays)
-    for subject, own in zip(subjects, load(state), strict=True):
-        if not _active(subject, number):
-            continue
-        rows = next(values)
-        rows = rows.astype(np.bytes_) if subject.dtype == "string" else rows
-        added.append(_accumulate(subject, own, (rows, keys) if subject.grouped else rows))
-    return Partial(state, tuple(added))
+    state = arrays.pop().tobytes() if one.number else dump(one.start())
+    return Partial(state, one.accumulate(load(state), arrays))
 
 
-def _accumulate(subject: Subject, state: Any, values: Any) -> Any:
-    try:
-        return subject.estimator.accumulate(state, values)
-    except ValueError as error:
-        raise DataError(f"{subject.label}: {error}") from error
-
-
-def merge(subjects: Sequence[Subject], number: int, a: Partial, b: Partial) -> Partial:
+def merge(one: Pass, a: Partial, b: Partial) -> Partial:
     """What two sets of rows add in one pass: exact, in any order."""
-    active = [subject for subject in subjects if _active(subject, number)]
-    merged = []
-    for subject, one, other in zip(active, a.added, b.added, strict=True):
-        try:
-            merged.append(subject.estimator.merge(one, other))
-        except ValueError as error:
-            raise DataError(f"{subject.label}: {error}") from error
-    return Partial(a.state, tuple(merged))
+    return Partial(a.state, one.merge(a.added, b.added))
 
 
-def extract(
-    partial: Partial | None, subjects: Sequence[Subject], number: int, keep: str | None = None
-) -> npt.NDArray[Any]:
+def extract(partial: Partial | None, one: Pass, keep: str | None = None) -> npt.NDArray[Any]:
     """What is known after a pass: the states for the next one, or the constants.
 
     Args:
         partial: What all rows have added; None where there was none.
-        subjects: All subjects.
-        number: The number of the pass.
+        one: The pass.
         keep: The file for the constants, or None.
 
     Returns:
@@ -227,54 +183,13 @@ def extract(
     Raises:
         DataError: If nothing can be learned from these rows.
     """
-    states = _of_no_row(subjects, number) if partial is None else _update(partial, subjects, number)
-    if number + 1 < max(subject.estimator.passes for subject in subjects):
+    states = one.of_no_row() if partial is None else one.update(load(partial.state), partial.added)
+    if one.number + 1 < one.passes:
         return np.frombuffer(dump(states), np.uint8)
-    constants: dict[str, npt.NDArray[Any]] = {}
-    for place, (subject, state) in enumerate(zip(subjects, states, strict=True)):
-        try:
-            found = subject.finish(subject.estimator.result(state))
-        except ValueError as error:
-            raise DataError(f"{subject.label}: {error}") from error
-        constants |= {f"{place}/{name}": np.asarray(found[name]) for name, _, _ in subject.outputs}
+    constants = one.result(states)
     if keep is not None:
         files.write_bytes(keep, dump_arrays(constants))
     return pack(list(constants.values()))
-
-
-def _update(partial: Partial, subjects: Sequence[Subject], number: int) -> tuple[Any, ...]:
-    added = iter(partial.added)
-    return tuple(
-        subject.estimator.update(state, next(added)) if _active(subject, number) else state
-        for subject, state in zip(subjects, load(partial.state), strict=True)
-    )
-
-
-def _of_no_row(subjects: Sequence[Subject], number: int) -> tuple[Any, ...]:
-    """The states after some passes over no row."""
-    states = _start(subjects)
-    for each in range(number + 1):
-        empties = []
-        for subject, state in zip(subjects, states, strict=True):
-            if _active(subject, each):
-                dtype = np.dtype("S1" if subject.dtype == "string" else subject.dtype)
-                rows: Any = np.zeros((0, *subject.shape), dtype)
-                rows = (rows, np.zeros(0, np.int64)) if subject.grouped else rows
-                empties.append(subject.estimator.accumulate(state, rows))
-        states = _update(Partial(dump(states), tuple(empties)), subjects, each)
-    return states
-
-
-def _start(subjects: Sequence[Subject]) -> tuple[Any, ...]:
-    return tuple(subject.estimator.start() for subject in subjects)
-
-
-def _active(subject: Subject, number: int) -> bool:
-    return number < subject.estimator.passes
-
-
-def _grouped(subjects: Sequence[Subject], number: int) -> bool:
-    return any(subject.grouped and _active(subject, number) for subject in subjects)
 
 
 def _unpack(packed: tf.Tensor, subjects: Sequence[Subject]) -> list[dict[str, tf.Tensor]]:

@@ -11,12 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines.analyzers.coding import Arrays
-from pipelines.analyzers.engine import Subject, learn
+from pipelines.analyzers.engine import learn
 from pipelines.analyzers.tensors import Missing, Tensors, flatten, keys_of_groups, mark_all, value_of
 from pipelines.statistics.covariance import Covariance
 from pipelines.statistics.frequencies import Frequencies
 from pipelines.statistics.frequencies import most_frequent as most_frequent_of
 from pipelines.statistics.groups import GroupsAndAll
+from pipelines.statistics.passes import Subject
 from pipelines.statistics.quantiles import Quantiles
 from pipelines.statistics.summary import ColumnMoments, Over, statistics_shape
 from pipelines.steps import graph_ops

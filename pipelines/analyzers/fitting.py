@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from pipelines.analyzers.calls import note_step
 from pipelines.analyzers.coding import Arrays
-from pipelines.analyzers.engine import Subject, learn
+from pipelines.analyzers.engine import learn
 from pipelines.analyzers.tensors import (
     Missing,
     Tensors,
@@ -22,6 +22,7 @@ from pipelines.analyzers.tensors import (
 )
 from pipelines.statistics.estimators import Estimator
 from pipelines.statistics.groups import GroupsAndAll
+from pipelines.statistics.passes import Subject
 from pipelines.statistics.summary import Over
 from pipelines.steps import graph_ops
 from pipelines.steps.step import MomentStep, Shape, Step, Value

@@ -22,7 +22,7 @@ from pipelines.beam.coder import Batch
 from pipelines.beam.learned import Learned
 from pipelines.beam.places import are_training, hashes_of
 from pipelines.beam.read import ReadNpy
-from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature
+from pipelines.config.resolved import Custom, ResolvedConfig
 from pipelines.errors import ConfigError, DataError
 from pipelines.plan.plan import Plan
 from pipelines.reading.batches import Columns, take, values_of
@@ -78,7 +78,8 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
             merged = added | f"AddUp{number}" >> beam.CombineGlobally(Merge(functools.partial(rounds.merge, features)))
             known = merged | f"LearnRound{number}" >> beam.Map(_learn_round, features, before)
         written: tuple[Any, ...] = ()
-        if self._plan.config.custom is not None:
+        custom = self._plan.config.custom
+        if custom is not None and custom.traced is None:
             packed = known | "PackLearned" >> beam.Map(_pack, self._plan.config)
             written = (beam.pvalue.AsSingleton(self._analyze_custom(training, packed)),)
         return known | "Export" >> beam.Map(export, plan, *written).with_output_types(Learned)
@@ -142,12 +143,12 @@ def check_usable(config: ResolvedConfig, columns: Columns) -> None:
 
 
 def _add(
-    batch: Columns, needs: Any, features: Mapping[str, ResolvedFeature], known: Known, key: str, plan: Plan
+    batch: Columns, needs: Any, features: Mapping[str, rounds.Analyzed], known: Known, key: str, plan: Plan
 ) -> Accumulated:
     return accumulate(needs, features, known, batch, hashes_of(plan, batch[key]), of=plan.table.rows_in_all)
 
 
-def _learn_round(added: Accumulated | None, features: Mapping[str, ResolvedFeature], known: Known) -> Known:
+def _learn_round(added: Accumulated | None, features: Mapping[str, rounds.Analyzed], known: Known) -> Known:
     if added is None:
         raise DataError("rows: expected training rows; found none")
     return fit.update(features, known, added)
@@ -180,7 +181,7 @@ def export(known: Known, plan: Plan, of_function: tuple[Mapping[str, bytes], Arr
         written, constants = of_function or ({}, {})
         if constants:
             add_constants(constants, os.path.join(directory, "statistics"))
-        if plan.config.has_transform and plan.config.custom is None:
+        if plan.config.has_transform and of_function is None:
             export_to(directory, fitted, plan)
         return Learned.of(plan.config, directory, written)
 

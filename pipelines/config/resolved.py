@@ -11,6 +11,7 @@ import numpy as np
 
 from loaders.format.names import INDICATOR_SUFFIX
 from loaders.format.spec import FeatureSpec
+from pipelines.config.asked import Asked, Traced
 from pipelines.config.splits import Rule
 from pipelines.config.window import Cut
 from pipelines.errors import ConfigError
@@ -195,6 +196,9 @@ class Custom:
         specs: The features that it gives, sorted by name.
         phases: The features that each phase of its analysis reads of the training rows.
         learned: What it does by `pipelines.analyzers`, as JSON has it; empty of a finished data set.
+        traced: The function as it travels, where all that it asks of the rows are `pipelines.analyzers`: these learn in
+            the rounds of the build. None where tf.transform's own analysis is needed, and of a finished data set.
+        asked: These analyzers.
     """
 
     place: str
@@ -202,6 +206,8 @@ class Custom:
     specs: tuple[FeatureSpec, ...]
     phases: tuple[tuple[str, ...], ...] = ()
     learned: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    traced: Traced | None = dataclasses.field(default=None, compare=False)
+    asked: tuple[Asked, ...] = dataclasses.field(default=(), compare=False)
 
 
 def declared(features: Iterable[ResolvedFeature], custom: Custom | None) -> tuple[ResolvedFeature, ...]:

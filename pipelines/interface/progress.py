@@ -56,7 +56,8 @@ def following(
     """
     rows, totals, passes = plan.table.rows, dict[str, int](), dict[str, int]()
     if analyzes:
-        phases = () if plan.config.custom is None else plan.config.custom.phases
+        custom = plan.config.custom
+        phases = () if custom is None or custom.traced is not None else custom.phases
         passes["analyze"] = count_rounds(plan) + len(phases)
         totals["analyze"] = plan.training_units.rows * passes["analyze"]
     if profiles:

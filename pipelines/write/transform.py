@@ -112,21 +112,13 @@ def _call(transform: Any, config: ResolvedConfig, columns: Columns) -> dict[str,
     except tf.errors.OpError as error:
         if config.custom is None:
             raise
-        raise function_failed(config.custom, str(error)) from error
+        raise function_failed(config.custom.place, str(error)) from error
     return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
 def graph_inputs(config: ResolvedConfig, columns: Columns) -> dict[str, Any]:
-    """Raw columns as the tensors that the graph takes, on the CPU."""
-    with tf.device("/cpu:0"):
-        return {feature.name: _as_tensor(feature, columns[feature.name]) for feature in config.graph_features}
-
-
-def _as_tensor(feature: ResolvedFeature, column: npt.NDArray[Any] | Ragged) -> Any:
-    values = values_of(column)
-    if feature.source_dtype == "string":
-        return tf.constant(values, tf.string, values.shape)
-    return tf.constant(values.astype(feature.graph_dtype, copy=False))
+    """Raw columns as the tensors that the graph takes."""
+    return {each.name: graph.as_tensor(each, values_of(columns[each.name])) for each in config.graph_features}
 
 
 def _check_and_cast(

@@ -26,20 +26,17 @@ def analyzing(*, cuts=(), seed=None):
 
     def analyze(inputs, ptransform, output_dtypes, output_shapes, name=None):
         stage = ptransform.make_accumulators_ptransform
-        subjects, number = stage._subjects, stage._number
+        one = stage._pass
         arrays = [np.asarray(tensor.numpy()) for tensor in inputs]
-        state = [arrays.pop()] if number else []
+        state = [arrays.pop()] if one.number else []
         rows = len(arrays[0])
         edges = [0, *sorted(cut for cut in cuts if cut <= rows), rows]
-        added = [
-            accumulate((*(array[a:b] for array in arrays), *state), subjects, number)
-            for a, b in itertools.pairwise(edges)
-        ]
+        added = [accumulate((*(array[a:b] for array in arrays), *state), one) for a, b in itertools.pairwise(edges)]
         while len(added) > 1:
             if seed is not None:
                 random.Random(seed + len(added)).shuffle(added)
-            added[-2:] = [merge(subjects, number, *added[-2:])]
-        return [tf.constant(extract(added[0], subjects, number), output_dtypes[0])]
+            added[-2:] = [merge(one, *added[-2:])]
+        return [tf.constant(extract(added[0], one), output_dtypes[0])]
 
     with mock.patch.object(tft.experimental, "ptransform_analyzer", side_effect=analyze) as analyzers:
         yield analyzers

@@ -16,6 +16,7 @@ from tensorflow_transform.beam import analyzer_cache
 from pipelines import analyzers as npa
 from pipelines.analyzers import engine
 from pipelines.analyzers.coding import CacheCoder
+from pipelines.statistics.passes import Pass, Subject
 from pipelines.statistics.summary import ColumnMoments
 from tests.support.eagerly import analyzing
 from tests.support.transforming import Storable, adapter_config, as_tensors, batches_of, transform
@@ -106,11 +107,11 @@ def test_accumulators_are_cached(monkeypatch, tmp_path):
     seen = tmp_path / "seen"
     whole = engine.accumulate
 
-    def counting(batch, subjects, number):
+    def counting(batch, one):
         batch = tuple(batch)
         with open(seen, "a") as file:
-            file.write(f"{number} {len(batch[0])}\n")
-        return whole(batch, subjects, number)
+            file.write(f"{one.number} {len(batch[0])}\n")
+        return whole(batch, one)
 
     monkeypatch.setattr(engine, "accumulate", counting)
     with analyzing():
@@ -126,7 +127,7 @@ def test_accumulators_are_cached(monkeypatch, tmp_path):
 
 
 def subject(over="element"):
-    return engine.Subject(
+    return Subject(
         label="x",
         dtype="float32",
         shape=(3,),
@@ -138,16 +139,16 @@ def subject(over="element"):
 
 def test_a_stage_is_known_by_what_it_computes():
     """tf.transform knows cached accumulators by it."""
-    stage, same, other = (engine.Stage("merge", (subject(over),), 0) for over in ("element", "element", "all"))
+    stage, same, other = (engine.Stage("merge", Pass((subject(over),), 0)) for over in ("element", "element", "all"))
     assert repr(stage) == repr(same)
     assert repr(stage) != repr(other)
     assert " at 0x" not in repr(stage)
 
 
 def test_the_cache_holds_accumulators_and_nothing_else():
-    added = engine.accumulate((columns()["x"],), (subject(),), 0)
+    added = engine.accumulate((columns()["x"],), Pass((subject(),), 0))
     back = CacheCoder().decode_cache(CacheCoder().encode_cache(added))
-    once, twice = (engine.extract(one, (subject(),), 0) for one in (added, back))
+    once, twice = (engine.extract(one, Pass((subject(),), 0)) for one in (added, back))
     np.testing.assert_array_equal(once, twice)
     for value in (tempfile.mkdtemp, print, pickle.Pickler):
         with pytest.raises(pickle.UnpicklingError, match="expected accumulators"):
@@ -155,5 +156,5 @@ def test_the_cache_holds_accumulators_and_nothing_else():
 
 
 def test_no_batch_at_all_is_no_row():
-    found = engine.extract(None, (subject(),), 0)
+    found = engine.extract(None, Pass((subject(),), 0))
     assert np.isnan(found[1:].view(np.float64)).all()
