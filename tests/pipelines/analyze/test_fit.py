@@ -201,7 +201,7 @@ def test_what_was_added_up_is_let_go():
     columns = arrays(20)
     features = {own.name: own for own in resolve(columns, {"x": {"by": "g"}}).features if own.analyzed}
     known, (needs,) = fit.begin(features.values()), rounds.schedule(features.values())
-    added = accumulate(needs, features, known, columns)
+    added = accumulate(needs, features, known, columns, np.arange(20, dtype=np.uint64))
     assert added
     assert fit.update(features, known, added)["x"].constants
     assert not added
