@@ -151,8 +151,8 @@ def test_a_function_of_the_users_own_is_not_measured(tmp_path, capsys):
     shown = capsys.readouterr().err
     assert "not forecast: a preprocessing_fn has an analysis of its own" in shown
     assert "To learn, it reads of the training rows 2 times: x; x" in shown
-    # Statistics of both features in one round of 16 bytes a row, and each phase 8 of them.
-    assert "It reads 1.6 KiB to analyze" in shown, shown
+    # Statistics of both features and the first phase in one round of 16 bytes a row, and the second phase 8 of them.
+    assert "It reads 1.2 KiB to analyze" in shown, shown
 
 
 @pytest.mark.slow
