@@ -179,6 +179,8 @@ for left in "$DIR"/tmp/worker.*; do
 done
 mkdir -p "$DIR/tmp/worker.\$\$"
 cd "$DIR/tmp/worker.\$\$"
+# TensorFlow would import Keras 3, with all that it finds installed; npyflow's own processes leave that out, too.
+export TF_USE_LEGACY_KERAS="\${TF_USE_LEGACY_KERAS:-1}"
 export PATH="$(dirname "$PYTHON"):\$PATH" RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
 exec "$BOOT" --semi_persist_dir="\$PWD" "\$@" >>"$DIR/log/workers.log" 2>&1
 SH

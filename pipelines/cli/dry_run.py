@@ -33,8 +33,9 @@ def show_dry_run(options: argparse.Namespace, console: Console, planned: Build, 
     learns, forked = existing is None, runs_here(options.beam_options)
     read = " and ".join(f"{show_bytes(size)} to {stage}" for stage, size in read_bytes(plan, learns=learns).items())
     units = f"{count_of(len(plan.training_units), 'unit')} of analysis, " if learns else ""
-    measured: Calibration | str = "a preprocessing_fn has an analysis of its own"
-    if plan.config.custom is None or existing is not None:
+    measured: Calibration | str = "the preprocessing_fn asks tf.transform's own analyzers, which no sample tells of"
+    custom = plan.config.custom
+    if custom is None or custom.traced is not None or existing is not None:
         with quiet_work(debug=options.debug):
             try:
                 measured = calibrate(plan, existing)

@@ -37,8 +37,8 @@ def calibrate(plan: Plan, existing: Existing | None = None) -> Calibration:
     """Measures a build on a sample of its sources; nothing is left of it.
 
     Units of pass 1 and tasks of pass 2 are taken from all over the sources. What is learned from the sample makes a
-    real transform, which pass 2 runs, unless that of an existing data set is used. A function of the user's own needs
-    an analysis of all rows: such a plan is none for this.
+    real transform, which pass 2 runs, unless that of an existing data set is used. A function of the user's own that
+    asks tf.transform's own analyzers needs an analysis of all rows: such a plan is none for this.
 
     Raises:
         DataError: If the sample holds values that cannot be used, or none of a feature.

@@ -77,7 +77,7 @@ def make_cubes(root):
 def table(tmp_path_factory):
     """A table whose shards are many, and what one process makes of it."""
     root = tmp_path_factory.mktemp("table")
-    source = make_table(root / "src", 40_000)
+    source = make_table(root / "src", 24_000)
     return source, build_here(source, root / "out", MANY_TASKS)
 
 
@@ -148,7 +148,7 @@ def test_a_pool_of_workers_elsewhere_does_the_same(cluster, tmp_path):
 def test_a_worker_and_a_task_manager_are_killed(cluster, table, tmp_path):
     """The cluster begins again what was lost; where it gives up, the same command goes on."""
     source, expected = table
-    options = [MANY_TASKS, *in_processes(cluster), "--parallelism=2", "--environment_expiration_millis=15000"]
+    options = [MANY_TASKS, *in_processes(cluster), "--parallelism=2", "--environment_expiration_millis=30000"]
     process = start(cluster, source, tmp_path / "out", *options)
     wait_for_tasks(tmp_path / "out", 5, process)
     os.kill(cluster.workers()[-1], signal.SIGKILL)

@@ -140,19 +140,30 @@ def test_a_sample_without_a_value_is_an_error_that_a_forecast_tells(tmp_path, ca
     assert shown.out.startswith("features:")
 
 
-def test_a_function_of_the_users_own_is_not_measured(tmp_path, capsys):
+FUNCTIONS = {
+    "npyflow's analyzers": "npa.scale_to_z_score(npa.impute(inputs['x'], 'mean'))",
+    "tf.transform's": "tft.scale_to_z_score(npa.impute(inputs['x'], 'mean'))",
+}
+
+
+@pytest.mark.parametrize("asked", FUNCTIONS)
+def test_a_function_is_measured_unless_it_asks_tf_transform(tmp_path, capsys, asked):
     (tmp_path / "mine.py").write_text(
-        "from pipelines import analyzers as npa\ndef prepare(inputs):\n"
-        "    return {'x': npa.scale_to_z_score(npa.impute(inputs['x'], 'mean'))}\n"
+        "import tensorflow_transform as tft\nfrom pipelines import analyzers as npa\ndef prepare(inputs):\n"
+        f"    return {{'x': {FUNCTIONS[asked]}}}\n"
     )
     source = write_files(tmp_path / "src", {"x.npy": np.ones((50, 2), np.float32), "y.npy": np.ones(50)})
     place = f"{tmp_path / 'mine.py'}:prepare"
     assert main.main(["build", source, str(tmp_path / "out"), "--dry_run", "--preprocessing_fn", place]) == 0
     shown = capsys.readouterr().err
-    assert "not forecast: a preprocessing_fn has an analysis of its own" in shown
     assert "To learn, it reads of the training rows 2 times: x; x" in shown
+    if asked == "tf.transform's":
+        assert "not forecast: the preprocessing_fn asks tf.transform's own analyzers" in shown
+        return
     # Statistics of both features and the first phase in one round of 16 bytes a row, and the second phase 8 of them.
     assert "It reads 1.2 KiB to analyze" in shown, shown
+    assert "not forecast" not in shown
+    assert "A worker needs" in shown
 
 
 @pytest.mark.slow
