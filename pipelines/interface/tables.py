@@ -81,6 +81,9 @@ def of_steps(config: ResolvedConfig) -> list[Block]:
         given = of_specs(config.given, title=f"The transform is {config.custom.place}, which gives")
         others = ", ".join(f.name for f in config.declared if not f.takes_part and f.stored)
         stored = [f"\nStored as they are, as the function cannot take them: {others}"] if others else []
+        there = {spec.name for spec in config.stored}
+        if left := ", ".join(f.name for f in config.features if f.stored and f.name not in there):
+            stored.append(f"\nNot stored, as the function does not return them: {left}")
         steps = [_of_features(config.transformed, title="Beside it, by steps")] if config.transformed else []
         return [given, *steps, *stored, f"\n{_show_phases(config.custom)}"]
     why: dict[str, list[str]] = {}

@@ -157,6 +157,7 @@ def test_a_function_is_measured_unless_it_asks_tf_transform(tmp_path, capsys, as
     assert main.main(["build", source, str(tmp_path / "out"), "--dry_run", "--preprocessing_fn", place]) == 0
     shown = capsys.readouterr().err
     assert "To learn, it reads of the training rows 2 times: x; x" in shown
+    assert "Not stored, as the function does not return them: y\n" in shown
     if asked == "tf.transform's":
         assert "not forecast: the preprocessing_fn asks tf.transform's own analyzers" in shown
         return
