@@ -20,6 +20,7 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 LONGEST = (
     "runners/test_flink.py",
     "reliability/test_kills.py",
+    "docs/test_how_to.py",
     "pipelines/maintain/test_append.py",
     "docs/test_loading.py",
     "pipelines/test_api.py",
