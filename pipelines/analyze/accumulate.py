@@ -57,7 +57,7 @@ def add_units(units: tuple[int, int], plan: Plan, needs: Sequence[Need], known: 
     """What the training rows of some units of analysis add in one round."""
     features = rounds.analyzed_features(plan)
     names = rounds.inputs_of_round(needs, features)
-    sampled = any(need.what == "sample" for need in needs)
+    sampled = rounds.takes_sample(needs)
     added = []
     for unit in range(*units):
         columns, spans, training = _read(unit, plan, names)

@@ -165,6 +165,11 @@ def inputs_of(features: Iterable[ResolvedFeature]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
+def takes_sample(needs: Iterable[Need]) -> bool:
+    """Whether a round takes a sample, by the hashes of its rows."""
+    return any(need.what == "sample" for need in needs)
+
+
 def inputs_of_round(needs: Sequence[Need], features: Mapping[str, Analyzed]) -> tuple[str, ...]:
     """The features that are read in a round."""
     own = [(features[need.feature], need.number) for need in needs]

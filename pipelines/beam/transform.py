@@ -145,7 +145,8 @@ def check_usable(config: ResolvedConfig, columns: Columns) -> None:
 def _add(
     batch: Columns, needs: Any, features: Mapping[str, rounds.Analyzed], known: Known, key: str, plan: Plan
 ) -> Accumulated:
-    return accumulate(needs, features, known, batch, hashes_of(plan, batch[key]), of=plan.table.rows_in_all)
+    hashes = hashes_of(plan, batch[key]) if rounds.takes_sample(needs) else None
+    return accumulate(needs, features, known, batch, hashes, of=plan.table.rows_in_all)
 
 
 def _learn_round(added: Accumulated | None, features: Mapping[str, rounds.Analyzed], known: Known) -> Known:
