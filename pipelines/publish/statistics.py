@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from pipelines.config.resolved import ResolvedFeature
 from pipelines.plan.plan import Plan
 from pipelines.statistics.frequencies import Distinct
 from pipelines.statistics.recorded import TrainingStatistics
@@ -42,6 +41,7 @@ def make_statistics(
     which tensorflow_metadata has no field for.
     """
     result = statistics_pb2.DatasetFeatureStatisticsList()
+    encodings = _encodings(plan)
     dataset = result.datasets.add(name=plan.training_split, num_examples=rows)
     for feature in plan.config.features:
         values, sample = recorded.statistics.get(feature.name), samples.get(feature.name)
@@ -53,7 +53,7 @@ def make_statistics(
         if values is not None:
             elements = int(np.sum(values.count) + np.sum(values.missing))
             entry.custom_stats.add(name="missing", num=float(np.sum(values.missing)))
-        encoding = _encoding(plan, feature)
+        encoding = encodings.get(feature.name)
         classes = recorded.classes.get(feature.name)
         if values is None:
             assert sample is not None, "there is one or the other"
@@ -74,12 +74,11 @@ def make_statistics(
     return result
 
 
-def _encoding(plan: Plan, feature: ResolvedFeature) -> str | None:
-    """Which list of a record holds a feature, where there is a schema that says so."""
-    stored = {spec.name: spec for spec in plan.specs}
-    if plan.rows_per_record > 1 or feature.name not in stored:
-        return None
-    return stored[feature.name].encoding(rows_per_record=1)
+def _encodings(plan: Plan) -> dict[str, str]:
+    """Which list of a record holds each feature, where there is a schema that says so."""
+    if plan.rows_per_record > 1:
+        return {}
+    return {spec.name: spec.encoding(rows_per_record=1) for spec in plan.specs}
 
 
 def _describe_numbers(entry: Any, values: Statistics, sample: Sample | None) -> Any:
