@@ -57,7 +57,11 @@ class RecordLayout:
 
     def place(self, name: str) -> tuple[int, int]:
         """The offset and the number of bytes of a feature's values."""
-        return next(place for spec, place in zip(self.features, self.values, strict=True) if spec.name == name)
+        return self._places[name]
+
+    @functools.cached_property
+    def _places(self) -> dict[str, tuple[int, int]]:
+        return {spec.name: place for spec, place in zip(self.features, self.values, strict=True)}
 
 
 def element_bytes(spec: FeatureSpec, encoding: Encoding) -> int:

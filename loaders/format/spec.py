@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -62,32 +63,32 @@ class FeatureSpec:
                 f"found {self.dtype} of shape {self.shape}"
             )
 
-    @property
+    @functools.cached_property
     def ragged(self) -> bool:
         """Whether each row has its own length along the first axis."""
         return self.shape[:1] == (None,)
 
-    @property
+    @functools.cached_property
     def variable(self) -> bool:
         """Whether rows differ in their number of bytes: ragged ones, and strings."""
         return self.ragged or self.dtype == "string"
 
-    @property
+    @functools.cached_property
     def inner_shape(self) -> tuple[int, ...]:
         """The shape of a row without the axis that varies."""
         return tuple(size for size in self.shape[self.ragged :] if size is not None)
 
-    @property
+    @functools.cached_property
     def numpy_dtype(self) -> np.dtype[Any]:
         """The stored dtype, little-endian; that of Python objects for strings."""
         return np.dtype(object if self.dtype == "string" else self.dtype).newbyteorder("<")
 
-    @property
+    @functools.cached_property
     def row_elements(self) -> int:
         """The number of elements in one row, or in one step along the axis that varies."""
         return math.prod(self.inner_shape)
 
-    @property
+    @functools.cached_property
     def row_bytes(self) -> int:
         """The bytes of one row as an array.
 
@@ -98,7 +99,7 @@ class FeatureSpec:
             raise ValueError(f"{self.name}: rows of {self.dtype} of shape {self.shape} have no common size")
         return self.step_bytes
 
-    @property
+    @functools.cached_property
     def step_bytes(self) -> int:
         """The bytes of one row as an array, or of one step along the axis that varies; of numbers."""
         return self.row_elements * self.numpy_dtype.itemsize
