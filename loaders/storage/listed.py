@@ -41,6 +41,7 @@ def check(store: Store, shard: int, rows_per_record: int, record_bytes: int | No
     small = expected.bytes <= SMALL_BYTES
     if not small and expected.bytes < SPARSE_BYTES * -(-expected.rows // rows_per_record):
         return
+    store.find_pages(shard)
     content = store.read(shard, 0, expected.bytes)
     cheap = _actual if small else _said
     if cheap(content, record_bytes) != int(expected.crc32c, 16):

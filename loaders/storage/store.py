@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import mmap
 import operator
 import os
@@ -30,6 +31,9 @@ OPEN_FILES = 32
 SMALL_BYTES = 1 << 16
 
 COPY_BYTES = 8 << 20
+
+MADV_POPULATE_READ = 22
+"""To find pages for reading; Linux, from 5.14 on (`madvise(2)`). Python has no name for it before 3.14."""
 
 ATTEMPTS, FIRST_WAIT = 4, 0.1
 """How often a file is asked for that cannot be reached, and the seconds before the second time; then three as long."""
@@ -156,6 +160,13 @@ class Store:
                 raise self._other_size(shard, held.size())
             return content[begin:end]
         return np.frombuffer(self._read_range(shard, begin, end), dtype=np.uint8)
+
+    def find_pages(self, shard: int) -> None:
+        """Finds all pages of a mapped shard at once: one after the other, as they are read, takes ten times as long."""
+        held = getattr(getattr(self._map(shard), "base", None), "obj", None)
+        if isinstance(held, mmap.mmap):
+            with contextlib.suppress(OSError, AttributeError):  # not every system can
+                held.madvise(MADV_POPULATE_READ)
 
     def _read_range(self, shard: int, begin: int, end: int) -> bytes:
         """Some bytes of a shard that is not local, whose size is compared once."""
