@@ -8,7 +8,7 @@ decodes last.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -268,13 +268,11 @@ def _values(
             raise RecordError(allowed, "other bytes")
         flat = varints(raw) if encoding == "int64_list" else raw.view(spec.numpy_dtype)
         return flat.reshape(rows, *spec.inner_shape)
+    found = _strings(data, begin, end)
     strings = np.empty(rows if spec.ragged else elements, dtype=object)
-    count = -1
-    for count, string in enumerate(_strings(data, begin, end)):
-        if count < len(strings):
-            strings[count] = string
-    if count + 1 != len(strings):
-        raise RecordError(f"{len(strings)} strings", f"{count + 1}")
+    if len(found) != len(strings):
+        raise RecordError(f"{len(strings)} strings", f"{len(found)}")
+    strings[:] = found
     if not spec.ragged:
         return strings.reshape(rows, *spec.inner_shape)
     step = spec.step_bytes
@@ -285,14 +283,21 @@ def _values(
     return strings
 
 
-def _strings(data: bytes, at: int, end: int) -> Iterator[bytes]:
+def _strings(data: bytes, at: int, end: int) -> list[bytes]:
     """The strings of a `bytes_list`."""
-    tag = wire.LIST_VALUE
+    tag, found = wire.LIST_VALUE, []
+    last = end - 2
     while at < end:
-        # Most strings are short; a call for each would take half of the time.
-        if data[at] == tag and at + 1 < end and data[at + 1] < 0x80 and at + 2 + data[at + 1] <= end:
+        # A call for each would take half of the time: lengths of one and of two bytes are read here.
+        if at < last and data[at] == tag and data[at + 1] < 0x80:
             begin = at + 2
             at = begin + data[at + 1]
+        elif at < last and data[at] == tag and data[at + 2] < 0x80:
+            begin = at + 3
+            at = begin + (data[at + 1] & 0x7F | data[at + 2] << 7)
         else:
             begin, at = _content(data, at, end, tag)
-        yield data[begin:at]
+        found.append(data[begin:at])
+    if at > end:
+        raise RecordError(f"a field that ends by byte {end}", f"one that ends at byte {at}")
+    return found
