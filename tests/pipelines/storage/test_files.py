@@ -152,3 +152,25 @@ def test_a_file_system_with_directories_that_writes_over_nothing() -> None:
     directories.remove_tree(f"{root}/a")
     assert listed(root) == ["d.npy", "text"]
     empty_ram()
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system cannot be told")
+@pytest.mark.parametrize("synced", [True, False])
+def test_the_disk_begins_with_a_file_that_will_be_synced_while_it_is_written(
+    synced: bool, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, advise = [], os.posix_fadvise
+
+    def noted(handle: int, start: int, size: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_DONTNEED
+        begun.append((start, size))
+        advise(handle, start, size, advice)
+
+    monkeypatch.setattr(os, "posix_fadvise", noted)
+    piece, some = os.urandom(files.BEGUN_BYTES // 2), 100
+    with files.create(str(tmp_path / "file"), synced=synced) as file:
+        for _ in range(5):
+            file.write(piece)
+        file.write(piece[:some])
+    assert begun == ([(0, 2 * len(piece)), (2 * len(piece), 2 * len(piece))] if synced else [])
+    assert (tmp_path / "file").read_bytes() == 5 * piece + piece[:some]
