@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import posixpath
+import stat
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,15 @@ def read_arrays(path: str) -> dict[str, npt.NDArray[Any]] | None:
 
 
 def read_bytes(path: str) -> bytes | None:
-    """The content of a file, or None where there is none."""
+    """The content of a file, or None where there is none.
+
+    Raises:
+        ManifestError: If it is something else than a file, or no file system that fsspec reads.
+    """
+    if not remote.is_remote(path) and os.path.exists(path):
+        kind = os.stat(path).st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a pipe is waited for; a device may have no end
+            raise ManifestError(f"{path}: expected a file; found a pipe or a device")
     try:
         if remote.is_remote(path):
             return remote.read_file(path)

@@ -254,7 +254,8 @@ class Store:
             return content
 
     def _map_file(self, shard: int) -> U8:
-        descriptor = self._again(shard, lambda: os.open(self.path(shard), os.O_RDONLY))
+        at_once = getattr(os, "O_NONBLOCK", 0)  # a pipe, which has another size than a shard, is not waited for
+        descriptor = self._again(shard, lambda: os.open(self.path(shard), os.O_RDONLY | at_once))
         return self._mapped(shard, descriptor, hold=self._shards[shard].bytes <= SMALL_BYTES)
 
     def _mapped(self, shard: int, descriptor: int, *, hold: bool = False) -> U8:

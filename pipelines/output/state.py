@@ -77,7 +77,7 @@ def read_state(output: Output) -> State | None:
         OutputError: If it names other directories than those of splits: what it names is cleared up.
     """
     try:
-        state = json.loads(files.read_text(output.state)) if files.exists(output.state) else None
+        state = json.loads(files.read_bytes(output.state)) if files.exists(output.state) else None
     except ValueError:
         return None
     if not isinstance(state, dict) or state.get("format") != FORMAT:

@@ -44,7 +44,7 @@ def list_files(root: str) -> list[FileInfo]:
     """All files under a directory, at any depth, sorted by path.
 
     Names that begin with `.` or `_` are hidden, and so is what is below them. Symbolic links are followed; a link to
-    nothing is listed with size 0, and opening it says what is wrong.
+    nothing is listed with size 0, and opening it, or a pipe or a device, says what is wrong.
     """
     if is_local(root):
         return sorted(_walk(root, "", ()), key=lambda info: info.path)
@@ -88,7 +88,7 @@ def _walk(directory: str, prefix: str, above: tuple[tuple[int, int], ...]) -> It
             continue
         if stat.S_ISDIR(status.st_mode):
             yield from _walk(path, f"{prefix}{name}/", (*above, here))
-        elif stat.S_ISREG(status.st_mode):
+        else:
             yield FileInfo(path=prefix + name, size=status.st_size, modified=status.st_mtime)
 
 

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import io
 import os
+import stat
 import uuid
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -70,8 +71,20 @@ def open_input(path: str, *, size: int | None = None) -> BinaryIO:
     Its size need not be asked for where it is known.
     """
     if is_local(path):
-        return open(path, "rb")
+        return _open_file(path)
     return cast(BinaryIO, io.BufferedReader(RemoteFile(path, size=size), FIRST_AHEAD_BYTES))
+
+
+def _open_file(path: str) -> BinaryIO:
+    """Opens a local file; a pipe would be waited for, and a device may have no end.
+
+    Raises:
+        OSError: If it cannot be opened, or is no file.
+    """
+    kind = os.stat(path).st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # to open a directory is an error of its own
+        raise OSError(errno.EINVAL, "expected a file; found a pipe or a device", path)
+    return open(path, "rb")
 
 
 class _SyncedFile(io.BufferedWriter):
@@ -208,7 +221,7 @@ def read_bytes(path: str) -> bytes:
         data = bytes(ask(path, lambda system, place: system.cat_file(place)))
         counters.count(counters.BYTES_READ, len(data))
         return data
-    with open(path, "rb") as file:
+    with _open_file(path) as file:
         return file.read()
 
 
@@ -240,13 +253,16 @@ def write_bytes(path: str, data: bytes, *, temporary: str | None = None, synced:
 
 
 def read_text(path: str) -> str:
-    """The UTF-8 text of a file.
+    """The UTF-8 text of a file, or of a pipe, as `<(command)` of a shell is one.
 
     Raises:
         OSError: If it cannot be read.
         UnicodeDecodeError: If it is not UTF-8.
     """
-    return read_bytes(path).decode()
+    if not is_local(path):
+        return read_bytes(path).decode()
+    with open(path, "rb") as file:
+        return file.read().decode()
 
 
 def write_text(path: str, text: str) -> None:

@@ -1,18 +1,23 @@
 """A damaged data set is found out, and the damage is named; so is what could not be written."""
 
+import contextlib
 import errno
+import os
 import pathlib
 import resource
 import shutil
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import loaders
+from loaders import numpy as numpy_loader
 from loaders.format.encode import encode_variable_records
 from loaders.format.manifest import Manifest, ManifestError
 from loaders.format.spec import FeatureSpec
+from loaders.storage.store import ShardError
 from pipelines.config.schema import parse_config
 from pipelines.errors import NpyflowError
 from pipelines.maintain.verify import verify
@@ -148,6 +153,50 @@ def test_a_damaged_file_beside_the_shards(dataset):
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     (problem,) = problems(dataset)
     assert problem.startswith(f"{path}: expected")
+
+
+def at_once(call, pipe):
+    """What a call returns that does not wait for whoever writes to a pipe."""
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(call)
+        try:
+            return found.result(timeout=30)
+        finally:
+            with contextlib.suppress(OSError):  # nobody waits
+                os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+
+
+NO_FILE = "expected a file; found a pipe or a device"
+
+
+def test_a_pipe_in_place_of_a_shard_is_not_waited_for(dataset):
+    shard = first_shard(dataset)
+    size = shard.stat().st_size
+    shard.unlink()
+    os.mkfifo(shard)
+    assert at_once(lambda: problems(dataset), shard) == [f"{shard}: expected {size} bytes; found 0 bytes"]
+    with pytest.raises(ShardError, match=f"{shard}: expected a shard of {size} bytes; found 0"):
+        at_once(lambda: list(numpy_loader.Loader(dataset, "train", batch_size=8)), shard)
+
+
+def test_a_pipe_in_place_of_a_manifest_is_not_waited_for(dataset):
+    manifest = dataset / "manifest.json"
+    manifest.unlink()
+    os.mkfifo(manifest)
+    with pytest.raises(OSError, match=NO_FILE):
+        at_once(lambda: verify(str(dataset)), manifest)
+    with pytest.raises(ManifestError, match=f"{manifest}: {NO_FILE}"):
+        at_once(lambda: numpy_loader.Loader(dataset, "train", batch_size=8), manifest)
+
+
+def test_a_device_in_place_of_a_file_beside_the_shards_is_not_read(dataset):
+    """It would have no end."""
+    path = dataset / "statistics.pb"
+    path.unlink()
+    path.symlink_to("/dev/null")
+    (problem,) = problems(dataset)
+    assert problem.startswith(f"{path}: expected")
+    assert problem.endswith(f"found {NO_FILE}")
 
 
 def test_remains_of_a_build(dataset):

@@ -76,10 +76,14 @@ def test_follows_links_but_not_in_circles(tmp_path: pathlib.Path) -> None:
     assert sizes == {"real/x.npy": 4, "link/x.npy": 4, "file.npy": 4, "nothing.npy": 0, "self.npy": 0}
 
 
-def test_leaves_out_what_is_no_file(tmp_path: pathlib.Path) -> None:
+def test_what_is_no_file_is_listed_and_refused_where_it_is_opened(tmp_path: pathlib.Path) -> None:
     os.mkfifo(tmp_path / "pipe.npy")
+    (tmp_path / "device.npy").symlink_to("/dev/null")
     (tmp_path / "directory.npy").mkdir()
-    assert listed(str(tmp_path)) == []
+    found = [info.path for info in directories.list_files(str(tmp_path))]
+    assert found == ["device.npy", "pipe.npy"]
+    with pytest.raises(OSError, match="expected a file; found a pipe or a device"):
+        files.open_input(str(tmp_path / "device.npy"))
 
 
 def test_an_unknown_scheme_is_an_os_error() -> None:
