@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import posixpath
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -84,12 +83,11 @@ class DataSet:
         The statistics are `count`, `missing`, `min`, `max`, `mean` and `std`. The file is read at the first use.
 
         Raises:
-            ManifestError: If the data set has no statistics.
+            ManifestError: If the data set has no statistics, or they are not as the manifest lists them.
         """
-        path = posixpath.join(self.root, self.manifest.place(names.STATISTICS))
-        arrays = read_arrays(path)
+        arrays = read_arrays(self.root, self.manifest, names.STATISTICS)
         if arrays is None:
-            raise ManifestError(f"{path}: expected the statistics of the data set; found no file")
+            raise ManifestError(f"{self.root}: expected the statistics of the data set; found none")
         result = Statistics()
         for key, array in arrays.items():
             feature, _, statistic = key.rpartition("/")

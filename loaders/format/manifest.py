@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+import google_crc32c
 import msgspec
 
 from loaders.format import names, seal
@@ -175,6 +176,19 @@ class Manifest:
         where it was made.
         """
         return next((file.file for file in self.files if file.file == f"{names.STAGED}/{name}"), name)
+
+    def check_file(self, file: str, content: bytes | None, path: str) -> None:
+        """Compares a file beside the shards, as it was read at a path (None: there is none), with what is listed.
+
+        Raises:
+            ManifestError: If it is another one.
+        """
+        listed = {each.file: f"{each.bytes} bytes with CRC-32C {each.crc32c}" for each in self.files}
+        expected, found = listed.get(file, "no such file"), "no file"
+        if content is not None:
+            found = f"{len(content)} bytes with CRC-32C {google_crc32c.value(content):08x}"
+        if found != expected:
+            raise ManifestError(f"{path}: expected {expected}; found {found}")
 
     @property
     def staged(self) -> tuple[str, ...]:

@@ -34,12 +34,19 @@ def read_manifest(root: str | os.PathLike[str]) -> Manifest:
     return Manifest.loads(content, path=path)
 
 
-def read_arrays(path: str) -> dict[str, npt.NDArray[Any]] | None:
-    """The arrays of an `.npz` file by their names, or None where there is no file."""
-    content = read_bytes(path)
-    if content is None:
+def read_arrays(root: str | os.PathLike[str], manifest: Manifest, name: str) -> dict[str, npt.NDArray[Any]] | None:
+    """The arrays of an `.npz` file beside the shards by their names; None where a data set has no such file.
+
+    Raises:
+        ManifestError: If it is not the one that the manifest lists.
+    """
+    place = manifest.place(name)
+    if all(file.file != place for file in manifest.files):
         return None
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+    path = posixpath.join(os.fspath(root), place)
+    content = read_bytes(path)
+    manifest.check_file(place, content, path)
+    with np.load(io.BytesIO(content or b""), allow_pickle=False) as arrays:
         return {key: arrays[key] for key in arrays.files}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import copy
 import os
-import posixpath
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -251,7 +250,7 @@ def of_data_set(root: str, manifest: Manifest, *, as_stored: bool = False) -> Fo
     """The transform of a data set, of rows as the sources have them, or as its shards do."""
     config = manifest.config["features"]
     stored = {spec.name for spec in manifest.features if config.get(spec.name, {}).get("store") != "raw"}
-    fitted = read_arrays(posixpath.join(root, manifest.place(names.FITTED))) or {}
+    fitted = read_arrays(root, manifest, names.FITTED) or {}
     try:
         return Forward(
             manifest.config,

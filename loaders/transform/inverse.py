@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import posixpath
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -143,11 +142,11 @@ def inverse(root: str | os.PathLike[str]) -> Inverse:
         `tf.Tensor` or `tf.RaggedTensor`.
 
     Raises:
-        ManifestError: If it is not a finished data set, or is of a format version that this reader does not know.
+        ManifestError: If it is not a finished data set, is of a format version that this reader does not know, or what
+            the transform has learned is not as the manifest lists it.
     """
     manifest = read_manifest(root)
-    fitted = read_arrays(posixpath.join(os.fspath(root), manifest.place(names.FITTED)))
-    return Inverse(manifest.config, fitted or {})
+    return Inverse(manifest.config, read_arrays(root, manifest, names.FITTED) or {})
 
 
 def steps_of(normalize: Any) -> list[tuple[str, Any]]:

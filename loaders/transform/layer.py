@@ -6,7 +6,6 @@ import dataclasses
 import io
 import json
 import os
-import posixpath
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -75,7 +74,7 @@ class TransformLayer(keras.layers.Layer):  # type: ignore[misc]
                 kind = "ragged" if spec.ragged else spec.dtype
                 raise ValueError(f"feature {spec.name}: expected one of real numbers, of one shape; found {kind}")
         manifest = read_manifest(root)
-        fitted = read_arrays(posixpath.join(os.fspath(root), manifest.place(names.FITTED))) or {}
+        fitted = read_arrays(root, manifest, names.FITTED) or {}
         layer = cls(
             {name: manifest.config["features"][name] for name in made.inputs},
             [_described(spec) for spec in made.features],

@@ -10,12 +10,11 @@ import numpy as np
 
 from loaders.format.manifest import Manifest
 from loaders.format.names import FITTED, OF_FUNCTION
-from pipelines.output.directory import Output, read_statistics
+from pipelines.output.directory import read_listed, read_statistics
 from pipelines.results import Block, Table, count_of
 from pipelines.statistics.frequencies import Distinct
 from pipelines.statistics.notable import notable, strangeness
 from pipelines.statistics.summary import Statistics
-from pipelines.storage import files
 from pipelines.storage.archive import load_arrays
 
 SHOWN_STATISTICS = ("min", "max", "mean", "std")
@@ -43,8 +42,8 @@ def of_statistics(root: str, manifest: Manifest) -> list[Block]:
 
 def _of_function(root: str, manifest: Manifest) -> list[Block]:
     """What a function of the user's own has learned by `pipelines.analyzers`."""
-    path = Output(root).path(manifest.place(FITTED))
-    arrays = load_arrays(files.read_bytes(path)) if files.exists(path) else {}
+    data = read_listed(root, manifest, FITTED)
+    arrays = {} if data is None else load_arrays(data)
     if OF_FUNCTION not in arrays:
         return []
     labels = json.loads(arrays[OF_FUNCTION].tobytes())["analyzers"]

@@ -7,15 +7,13 @@ import hashlib
 import json
 from typing import Any
 
-import google_crc32c
-
 from loaders.format.manifest import File, Manifest, ManifestError
 from loaders.format.names import OF_TRAINING_ROWS, SOURCES, STAGED, TRANSFORM
 from loaders.format.savedmodel import MODEL, read_model
 from pipelines.config.resolved import Custom
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import ConfigError, Problem, SourceError
-from pipelines.output.directory import Output, read_manifest
+from pipelines.output.directory import Output, read_listed, read_manifest
 from pipelines.output.learned import mark_learned
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
@@ -55,17 +53,9 @@ class Existing:
         Raises:
             ManifestError: If it is not.
         """
-        place = self.manifest.place(name)
-        path = files.join(self.root, *place.split("/"))
-        listed = {file.file: (file.bytes, file.crc32c) for file in self.manifest.files}
-        expected = "{} bytes with CRC-32C {}".format(*listed[place]) if place in listed else "no such file"
-        try:
-            data = files.read_bytes(path)
-        except FileNotFoundError as error:
-            raise ManifestError(f"{path}: expected {expected}; found no file") from error
-        found = f"{len(data)} bytes with CRC-32C {google_crc32c.value(data):08x}"
-        if found != expected:
-            raise ManifestError(f"{path}: expected {expected}; found {found}")
+        data = read_listed(self.root, self.manifest, name)
+        if data is None:
+            raise ManifestError(f"{self.root}: expected {name}; found none in the manifest")
         return data
 
     def check_transform(self, *, trust: bool) -> None:

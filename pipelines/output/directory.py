@@ -126,10 +126,26 @@ def read_manifest(root: str) -> Manifest:
 
 def read_statistics(root: str, manifest: Manifest) -> TrainingStatistics:
     """The statistics of a data set's training rows; none where it has kept none."""
-    path = Output(root).path(manifest.place(names.STATISTICS))
-    if not files.exists(path):
-        return TrainingStatistics(statistics={}, classes={})
-    return TrainingStatistics.load(files.read_bytes(path))
+    data = read_listed(root, manifest, names.STATISTICS)
+    return TrainingStatistics(statistics={}, classes={}) if data is None else TrainingStatistics.load(data)
+
+
+def read_listed(root: str, manifest: Manifest, name: str) -> bytes | None:
+    """A file beside the shards, which has to be as the manifest says; None where a data set has none of this name.
+
+    Raises:
+        ManifestError: If it is not.
+    """
+    place = manifest.place(name)
+    if all(file.file != place for file in manifest.files):
+        return None
+    path = Output(root).path(place)
+    try:
+        data = files.read_bytes(path)
+    except FileNotFoundError:
+        data = None
+    manifest.check_file(place, data, path)
+    return data
 
 
 def last_generation(manifest: Manifest) -> int:

@@ -13,23 +13,21 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.format.manifest import Manifest
-from loaders.format.names import SAMPLE, STATISTICS
+from loaders.format.names import SAMPLE
 from loaders.format.spec import FeatureSpec
 from loaders.order.mixing import ShuffleQuality, compare_labels
 from pipelines.errors import NpyflowError
 from pipelines.forecast.estimate import describe
 from pipelines.maintain.leakage import Leaks
-from pipelines.output.directory import Output
+from pipelines.output.directory import read_listed, read_statistics
 from pipelines.page.stored import sample_shards
 from pipelines.plan.plan import Plan
 from pipelines.plan.resolve import is_training
 from pipelines.reading.batches import Columns, Ragged, take, values_of
 from pipelines.reading.sample import SourceSample, sample_sources
 from pipelines.sources.provenance import raw_specs
-from pipelines.statistics.recorded import TrainingStatistics
 from pipelines.statistics.sample import Sample, load_samples
 from pipelines.statistics.summary import Over, Statistics, moments, summarize
-from pipelines.storage import files
 
 Rows = npt.NDArray[Any] | Ragged
 
@@ -181,7 +179,7 @@ def of_data_set(
     """
     stored = {split: sample_shards(root, manifest, split) for split in manifest.splits}
     raw, places = ({}, {}) if plan is None else _by_split(plan, sample)
-    recorded, training = _recorded(root, manifest), _training(manifest)
+    recorded, training = read_statistics(root, manifest), _training(manifest)
     samples = {} if plan is not None else _samples(root, manifest)
     sources = {spec.name: spec for spec in manifest.sources}
     batch = {spec.name: spec for spec in manifest.transformed or manifest.features}
@@ -230,9 +228,8 @@ def of_data_set(
 
 
 def _samples(root: str, manifest: Manifest) -> dict[str, Sample]:
-    if all(file.file != SAMPLE for file in manifest.files):
-        return {}
-    return load_samples(files.read_bytes(Output(root).path(manifest.place(SAMPLE))))
+    data = read_listed(root, manifest, SAMPLE)
+    return {} if data is None else load_samples(data)
 
 
 def _present(sample: Sample) -> npt.NDArray[Any]:
@@ -262,13 +259,6 @@ def _as_is(manifest: Manifest, name: str) -> bool:
     if said is None:  # an indicator of missing values
         return False
     return said.get("store") == "raw" or (said.get("impute") == "none" and said.get("normalize") in ("none", []))
-
-
-def _recorded(root: str, manifest: Manifest) -> TrainingStatistics:
-    path = Output(root).path(manifest.place(STATISTICS))
-    if not files.exists(path):
-        return TrainingStatistics(statistics={}, classes={})
-    return TrainingStatistics.load(files.read_bytes(path))
 
 
 def _sample(plan: Plan) -> tuple[SourceSample | None, list[str]]:

@@ -1,9 +1,11 @@
 """Manifests that say something else than what was written."""
 
+import dataclasses
 import json
 
 from loaders.format import names, seal
 from pipelines.publish.manifest import describe_file
+from pipelines.storage.archive import dump_arrays
 
 
 def changed(text, change):
@@ -32,3 +34,10 @@ def change_manifest(root, change):
     """Changes the manifest of a data set, as `changed` does."""
     path = root / names.MANIFEST
     path.write_text(changed(path.read_text(), change))
+
+
+def write_beside(root, name, arrays):
+    """Writes arrays to a file beside the shards of a data set, and lets the manifest list it."""
+    (root / name).write_bytes(dump_arrays(arrays))
+    entry = dataclasses.asdict(describe_file(name, (root / name).read_bytes()))
+    change_manifest(root, lambda value: value.update(files=[*(f for f in value["files"] if f["file"] != name), entry]))

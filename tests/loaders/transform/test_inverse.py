@@ -12,6 +12,7 @@ import loaders
 from loaders.format.manifest import ManifestError
 from loaders.transform.inverse import Inverse
 from tests.support import shards
+from tests.support.manifests import write_beside
 
 RAW = np.random.default_rng(0).normal(3.0, 2.0, (200, 4)) ** 3
 
@@ -218,7 +219,8 @@ def test_a_data_set_has_an_inverse(tmp_path):
     assert inverse("y", np.array([[3.0, 4.0]])).tolist() == [[1.5, 2.0]]
     with pytest.raises(ManifestError, match="expected the constant x/0/divisor"):
         inverse("x", rows["x"])
-    np.savez(tmp_path / "fitted.npz", **{"x/0/shift": np.array([5.0, 6.0]), "x/0/divisor": np.array([2.0, 2.0])})
+    constants = {"x/0/shift": np.array([5.0, 6.0]), "x/0/divisor": np.array([2.0, 2.0])}
+    write_beside(tmp_path, "fitted.npz", constants)
 
     assert loaders.inverse(tmp_path)("x", np.array([[1.0, -1.0]])).tolist() == [[7.0, 4.0]]
     assert json.loads((tmp_path / "manifest.json").read_text())["config"] == config

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import loaders
+import pipelines
 from loaders import numpy as numpy_loader
 from loaders.format.encode import encode_variable_records
 from loaders.format.manifest import Manifest, ManifestError
@@ -20,6 +21,7 @@ from loaders.format.spec import FeatureSpec
 from loaders.storage.store import ShardError
 from pipelines.config.schema import parse_config
 from pipelines.errors import NpyflowError
+from pipelines.interface.statistics import of_statistics
 from pipelines.maintain.verify import verify
 from pipelines.output.directory import Output, read_manifest
 from pipelines.reading.batches import Ragged
@@ -153,6 +155,27 @@ def test_a_damaged_file_beside_the_shards(dataset):
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     (problem,) = problems(dataset)
     assert problem.startswith(f"{path}: expected")
+
+
+READERS = {
+    "statistics.npz": [
+        lambda dataset: of_statistics(str(dataset), read_manifest(str(dataset))),
+        pipelines.report,
+        lambda dataset: loaders.open(dataset).statistics,
+    ],
+    "sample.npz": [pipelines.report],
+    "fitted.npz": [lambda dataset: of_statistics(str(dataset), read_manifest(str(dataset))), loaders.inverse],
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_damaged_file_beside_the_shards_is_named_by_all_who_read_it(dataset, name):
+    """Also where it is an archive that is whole: another data set's would give other values in silence."""
+    for content in (b"junk", b""):
+        (dataset / name).write_bytes(content)
+        for reader in READERS[name]:
+            with pytest.raises(ManifestError, match=f"{dataset / name}: expected .* bytes with CRC-32C .*; found"):
+                reader(dataset)
 
 
 def at_once(call, pipe):
