@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import socket
 import time
@@ -18,7 +17,7 @@ from loaders.format.manifest import Manifest
 from pipelines.errors import EXIT_BAD_INPUT, NpyflowError
 from pipelines.output.directory import Output, read_manifest
 from pipelines.output.lock import Holder
-from pipelines.output.state import is_committed, read_state
+from pipelines.output.state import is_committed, read_description, read_state
 from pipelines.output.tasks import read_record
 from pipelines.results import Block, Result, show_bytes, show_seconds
 from pipelines.storage import directories, files
@@ -130,26 +129,26 @@ class Watcher:
             found = {file.path: file.modified for file in directories.list_files(output.build)}
         except OSError:  # it has just been finished, or cleared
             found = {}
-        about: dict[str, Any] = {}
-        with contextlib.suppress(OSError, ValueError):  # it is not there yet, or no longer
-            about = dict(json.loads(files.read_bytes(output.description)))
+        about = read_description(output)
         done = {path: when for path, when in found.items() if path.startswith("tasks/") and path.endswith(".json")}
         rows, size, shards = self._add_up(sorted(done, key=lambda path: (-done[path], path)))
         begun = max(found.get("plan.pickle", 0.0), found.get("analysis.done", 0.0))
         rate = speed([when for when in done.values() if when >= begun], begun=begun)
-        tasks = about.get("tasks", sum(state["plan"][2:]) if "plan" in state else None)
+        tasks = about.tasks
+        if tasks is None and "plan" in state:
+            tasks = sum(state["plan"][2:])
         left = None if rate is None or tasks is None else (tasks - len(done)) / rate
         return Status(
             root=output.root,
             state="appending" if state.get("work") == "append" else "building",
-            sources=about.get("sources"),
+            sources=about.sources,
             analyzed="analysis.done" in found,
             tasks=tasks,
             tasks_done=len(done),
-            rows=about.get("rows"),
+            rows=about.rows,
             rows_done=rows,
             bytes_done=size,
-            shards=about.get("shards"),
+            shards=about.shards,
             shards_done=shards,
             exact=len(self._records) >= len(done),
             last=max(done.values(), default=0.0) or None,

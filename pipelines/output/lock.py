@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import datetime
 import errno
-import json
 import os
 import pathlib
 import socket
@@ -14,8 +13,9 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Self
+from typing import Annotated, Self
 
+import msgspec
 import psutil
 from filelock import FileLock, Timeout
 
@@ -40,6 +40,10 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 """File systems that have no locks, some of a network."""
 
 
+Seconds = Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
+"""Seconds since 1970; those that a date can be made of."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Holder:
     """Who builds.
@@ -55,10 +59,10 @@ class Holder:
 
     owner: str
     host: str
-    pid: int
-    started: float
-    since: float
-    beat: float
+    pid: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+    started: Seconds
+    since: Seconds
+    beat: Seconds
 
     @classmethod
     def this(cls) -> Self:
@@ -70,14 +74,13 @@ class Holder:
     def loads(cls, data: bytes) -> Self | None:
         """Reads what `dumps` wrote; None for anything else."""
         try:
-            value = json.loads(data)
-            return cls(**{**value, "started": float(value["started"])})
-        except (KeyError, TypeError, ValueError):
+            return msgspec.json.decode(data, type=cls)
+        except (ValueError, RecursionError):
             return None
 
     def dumps(self) -> bytes:
         """This as JSON."""
-        return json.dumps(dataclasses.asdict(self)).encode()
+        return msgspec.json.encode(self)
 
     @property
     def gone(self) -> bool:

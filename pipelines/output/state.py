@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 from typing import Any, Literal
+
+import msgspec
 
 from loaders.format import names
 from loaders.format.manifest import Manifest, ManifestError
@@ -21,6 +24,16 @@ OF_BEFORE = ("before", "splits")
 
 NEW_STATE = re.compile(r"\.state\.json\.[0-9a-f]{32}")
 """The name that `files.write_bytes` gives to a state before it has its own."""
+
+
+class Description(msgspec.Struct, kw_only=True):
+    """What an unfinished build will be: where its rows come from, and how many rows, tasks and shards there are."""
+
+    sources: str | None = None
+    rows: int | None = None
+    tasks: int | None = None
+    shards: int | None = None
+
 
 Begin = Literal["fresh", "resume", "finished"]
 State = dict[str, Any]
@@ -74,11 +87,12 @@ def read_state(output: Output) -> State | None:
     """The state of an unfinished build; None where there is none, or another program's file of that name.
 
     Raises:
-        OutputError: If it names other directories than those of splits: what it names is cleared up.
+        OutputError: If it names other directories than those of splits, as what it names is cleared up, or counts
+            something else than tasks.
     """
     try:
         state = json.loads(files.read_bytes(output.state)) if files.exists(output.state) else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         return None
@@ -86,6 +100,11 @@ def read_state(output: Output) -> State | None:
     if not isinstance(found, list) or not all(map(names.is_split_name, found)):
         raise OutputError(
             f"{output.state}: expected names of splits; found {found!r}. Nothing was changed; name another directory"
+        )
+    counts = state.get("plan", [])  # a pipeline of one's own has none
+    if not isinstance(counts, list) or not all(type(count) is int for count in counts):
+        raise OutputError(
+            f"{output.state}: expected numbers of tasks; found {counts!r}. Nothing was changed; name another directory"
         )
     return state
 
@@ -100,8 +119,15 @@ def write_state(output: Output, state: State) -> None:
 def write_description(output: Output, plan: Plan) -> None:
     """Says beside the plan what is built."""
     shards = sum(group.tasks * len(group.splits) for group in plan.groups)
-    about = {"sources": plan.table.root, "rows": plan.table.rows, "tasks": plan.task_count, "shards": shards}
-    files.write_text(output.description, json.dumps(about))
+    about = Description(sources=plan.table.root, rows=plan.table.rows, tasks=plan.task_count, shards=shards)
+    files.write_bytes(output.description, msgspec.json.encode(about))
+
+
+def read_description(output: Output) -> Description:
+    """What `write_description` wrote; nothing where it is not there yet, or no longer, or cannot be read."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        return msgspec.json.decode(files.read_bytes(output.description), type=Description)
+    return Description()
 
 
 def check(output: Output, plan: Plan, *, overwrite: bool, transform_from: str | None = None) -> Begin:

@@ -11,6 +11,7 @@ import pytest
 
 from pipelines.config.schema import parse_config
 from pipelines.errors import DataError
+from pipelines.maintain.status import NoBuildError, Watcher
 from pipelines.maintain.verify import verify
 from pipelines.output.directory import OutputError, read_manifest
 from pipelines.storage import directories, files
@@ -79,6 +80,30 @@ def test_a_state_that_names_other_directories_is_refused(built, dataset, names, 
         run(built[0] / "src", dataset, overwrite=overwrite)
     assert tree(dataset.parent) == before
     assert verify(str(victim)).problems == ()
+
+
+@pytest.mark.parametrize("counts", ["abc", [1, 2, "x"], {"a": 1}])
+def test_a_state_that_counts_something_else_is_refused(built, dataset, counts):
+    (dataset / "manifest.json").unlink()
+    (dataset / "_build").mkdir()
+    state = {"format": "npyflow-build", "splits": ["train"], "plan": counts}
+    (dataset / "_build" / "state.json").write_text(json.dumps(state))
+    for call in (Watcher(str(dataset)).read, lambda: run(built[0] / "src", dataset, overwrite=True)):
+        with pytest.raises(OutputError, match=r"state\.json: expected numbers of tasks; found"):
+            call()
+
+
+@pytest.mark.parametrize("deep", ["_build/state.json", "_build/about.json", "_lock"])
+def test_what_is_nested_too_deep_says_nothing(dataset, deep):
+    (dataset / "_build").mkdir()
+    (dataset / "_build" / "state.json").write_text('{"format": "npyflow-build", "splits": ["train"]}')
+    (dataset / "manifest.json").unlink()
+    (dataset / deep).write_text("[" * 100_000)
+    if deep == "_build/state.json":
+        with pytest.raises(NoBuildError):
+            Watcher(str(dataset)).read()
+    else:
+        assert Watcher(str(dataset)).read().tasks is None
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -126,8 +126,10 @@ def test_an_object_of_a_process_that_has_ended_is_taken_over(monkeypatch: pytest
         files.write_bytes(output.lock, gone.dumps())
         hold(output)
         assert not files.exists(output.lock)
-    files.write_bytes(output.lock, b"what no build has written")
-    hold(output)
+    others = [b"what no build has written", *(holder(**{name: "7"}).dumps() for name in ("pid", "since", "beat"))]
+    for other in others:
+        files.write_bytes(output.lock, other)
+        hold(output)
 
 
 def test_an_object_of_another_machine_that_goes_on_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
