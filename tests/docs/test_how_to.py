@@ -19,6 +19,12 @@ from tests.support import ROOT, pages, scripts
 FOLDER, REFERENCE = ROOT / "docs" / "how-to", ROOT / "docs" / "reference"
 FIRST = "docs/how-to/index.md"  # which makes the data set that the others use
 TUTORIALS = sorted(f"docs/tutorials/{path.name}" for path in (ROOT / "docs" / "tutorials").glob("*.md"))
+LOOKED_UP = sorted(
+    path.relative_to(ROOT).as_posix()
+    for folder in (ROOT / "docs", REFERENCE, ROOT / "docs" / "explanation")
+    for path in folder.glob("*.md")
+)
+"""What is not read from its beginning to its end."""
 PAGES = [*TUTORIALS, FIRST, *sorted({f"docs/how-to/{path.name}" for path in FOLDER.glob("*.md")} - {FIRST})]
 
 OTHERS = {"pip", "export", "scripts/flink.sh", "scripts/dataflow.sh", "docker", "gcloud", "aws", "cp", "python"}
@@ -69,8 +75,8 @@ def check_command(words):
     assert names <= known | {"dataflow_endpoint"}, words
 
 
-@pytest.mark.parametrize("page", sorted(f"docs/reference/{path.name}" for path in REFERENCE.glob("*.md")))
-def test_commands_and_configurations_of_the_reference(page):
+@pytest.mark.parametrize("page", LOOKED_UP)
+def test_commands_and_configurations_of_other_pages(page):
     for kind, text in pages.blocks(page):
         if kind == "yaml":
             assert yaml.safe_load(text)
@@ -109,7 +115,7 @@ def test_notebooks_are_in_step_with_their_pages():
 @pytest.mark.slow
 def test_every_how_to_runs(tmp_path):
     ran = {f"docs/tutorials/{name}.md" for name in notebooks.PAGES}
-    shown = run([*(page for page in PAGES if page not in ran), "docs/reference/loading.md"], tmp_path)
+    shown = run([*(page for page in PAGES if page not in ran), "docs/reference/loading.md", "docs/format.md"], tmp_path)
     assert f"rows {loaders.open(tmp_path / 'dataset').manifest.rows('train')} (16,) (10,) [" in shown
     reached = [float(value) for value in re.findall(r"^([\d.]+) of the .*pixels", shown, re.MULTILINE)]
     assert len(reached) == 2

@@ -8,7 +8,7 @@ import pytest
 
 from loaders.order import hashing
 from pipelines import analyzers
-from pipelines.config.schema import DatasetConfig, FeatureConfig
+from pipelines.config.schema import DatasetConfig, FeatureConfig, load_config
 from pipelines.config.splits import ColumnSplits, GroupSplits, StratifiedSplits, TimeSplits
 from pipelines.steps.methods import IMPUTE, NORMALIZE
 from scripts import layout
@@ -67,8 +67,20 @@ def test_every_option_is_named():
     options |= {key for rule in (GroupSplits, StratifiedSplits, ColumnSplits, TimeSplits) for key in rule.model_fields}
     assert {option for option in options if not re.search(rf"\b{option}\b", OPTIONS)} == set()
     for row in OPTIONS.splitlines():
-        if row.startswith("| ") and not row.startswith(("| what", "| ---")):
+        if row.startswith("| ") and not row.startswith(("| you ", "| ---")):
             assert "`test_" in row, row
+
+
+def test_every_example_of_an_option_is_a_configuration():
+    checked = 0
+    for section in OPTIONS.split("\n## ")[1:]:
+        for row in re.findall(r"^\| .* \| (.*) \| `test_.*$", section, re.M):
+            for example in re.findall(r"`(\w+: [^`…]+|\{[^`…]+\})`", row):
+                said = f"splits: {example}" if example.startswith("{") else example
+                top = "*top:*" in row or example.startswith("{")
+                load_config(said if top else f"features: {{x: {{{said}}}}}")
+                checked += 1
+    assert checked > 60
 
 
 def test_every_analyzer_is_in_the_table():
