@@ -20,6 +20,7 @@ from pipelines.errors import NpyflowError
 from pipelines.forecast.estimate import describe
 from pipelines.maintain.leakage import Leaks
 from pipelines.output.directory import read_listed, read_statistics
+from pipelines.page import learned
 from pipelines.page.stored import sample_shards
 from pipelines.plan.plan import Plan
 from pipelines.plan.resolve import is_training
@@ -57,7 +58,8 @@ class Feature:
         raw: For each split, a sample of rows before the transform; empty where they are not known.
         made: For each split, a sample of rows as a batch has them; empty where they are as before.
         places: Where each row of `raw` lies in the sources, from 0 to 1, for each split; empty where unknown.
-        before: Where `raw` is empty, for the training split some values before the transform, `[values, 1]`.
+        drawn: The random sample of training rows that a build took while it learned, or None where there is none.
+        exact: Quantiles of the training rows before the transform that a step has learned, by per cent of the values.
     """
 
     source: FeatureSpec | None
@@ -68,7 +70,8 @@ class Feature:
     raw: Mapping[str, Rows]
     made: Mapping[str, Rows]
     places: Mapping[str, npt.NDArray[np.float64]]
-    before: Mapping[str, npt.NDArray[Any]] = dataclasses.field(default_factory=dict)
+    drawn: Sample | None = None
+    exact: Mapping[float, npt.NDArray[np.float64]] = dataclasses.field(default_factory=dict)
 
     @property
     def spec(self) -> FeatureSpec:
@@ -135,6 +138,13 @@ class Facts:
     mixing: Mapping[str, ShuffleQuality] = dataclasses.field(default_factory=dict)
     leaks: Leaks | None = None
 
+    @property
+    def aligned(self) -> frozenset[str]:
+        """The features whose training samples are the same rows: those of the sources, where there are such."""
+        there = {name: feature for name, feature in self.features.items() if self.training in feature.rows}
+        of_sources = any(feature.places for feature in there.values())
+        return frozenset(name for name, feature in there.items() if feature.places or not of_sources)
+
 
 def of_sources(plan: Plan) -> Facts:
     """The facts of sources, as a build would read them."""
@@ -180,7 +190,8 @@ def of_data_set(
     stored = {split: sample_shards(root, manifest, split) for split in manifest.splits}
     raw, places = ({}, {}) if plan is None else _by_split(plan, sample)
     recorded, training = read_statistics(root, manifest), _training(manifest)
-    samples = {} if plan is not None else _samples(root, manifest)
+    made, constants = learned.transformed(root, manifest, stored), learned.fitted(root, manifest)
+    samples = _samples(root, manifest)
     sources = {spec.name: spec for spec in manifest.sources}
     batch = {spec.name: spec for spec in manifest.transformed or manifest.features}
     features = {}
@@ -189,18 +200,21 @@ def of_data_set(
         as_is = _as_is(manifest, name)
         own_stored = {split: columns[name] for split, columns in stored.items() if name in columns}
         own_raw = {split: columns[name] for split, columns in raw.items() if name in columns}
+        own_made = {split: columns[name] for split, columns in made.items() if name in columns}
+        statistics = recorded.statistics.get(name)
         features[name] = Feature(
             source=sources.get(name),
             batch=batch.get(name),
             said=said,
-            statistics=recorded.statistics.get(name),
+            statistics=statistics,
             classes=(recorded.classes[name].values, recorded.classes[name].counts)
             if name in recorded.classes
             else None,
             raw=own_raw or (own_stored if as_is else {}),
-            made={} if as_is else own_stored,
+            made=own_made or ({} if as_is else own_stored),
             places=places if own_raw else {},
-            before={} if own_raw or as_is or name not in samples else {training: _present(samples[name])},
+            drawn=samples.get(name),
+            exact={} if statistics is None else learned.exact_quantiles(name, said, constants, statistics),
         )
     splits = (
         Split(name=name, rows=manifest.rows(name), bytes=sum(shard.bytes for shard in shards), shards=len(shards))
@@ -232,10 +246,6 @@ def _samples(root: str, manifest: Manifest) -> dict[str, Sample]:
     return {} if data is None else load_samples(data)
 
 
-def _present(sample: Sample) -> npt.NDArray[Any]:
-    return sample.values[sample.there][:, np.newaxis]
-
-
 def _mixing(manifest: Manifest, stored: Columns) -> dict[str, ShuffleQuality]:
     """How evenly runs of stored rows have the classes of each label that can be compared."""
     found = {}
@@ -258,7 +268,7 @@ def _as_is(manifest: Manifest, name: str) -> bool:
     said = manifest.config["features"].get(name)
     if said is None:  # an indicator of missing values
         return False
-    return said.get("store") == "raw" or (said.get("impute") == "none" and said.get("normalize") in ("none", []))
+    return said.get("store") == "raw" or learned.is_untouched(said)
 
 
 def _sample(plan: Plan) -> tuple[SourceSample | None, list[str]]:

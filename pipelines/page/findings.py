@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from pipelines.maintain.validate import Thresholds
 from pipelines.page.facts import Facts, Feature, Rows, numbers_of
+from pipelines.page.shapes import as_time
 from pipelines.reading.batches import Ragged
 from pipelines.statistics.drift import CHANCE, Classes, compare, compare_classes
 from pipelines.statistics.summary import Statistics
@@ -34,17 +35,44 @@ RARE = 0.01
 MOST_COLUMNS = 100
 """Columns of which correlations are shown."""
 
+CONFIDENCE = 0.95
 QUANTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Histogram:
-    """The distribution of values: per cent in each bin for each split, and quantiles."""
+    """The distribution of values: per cent in each bin for each split, quantiles, and of how many rows they are."""
 
     edges: F64
     shares: Mapping[str, F64]
     quantiles: Mapping[str, F64]
+    rows: Mapping[str, int]
     beyond: bool
+
+
+def rows_before(feature: Feature, facts: Facts) -> Mapping[str, Rows]:
+    """Rows before the transform by split: of training rows those that were drawn at random, where not all are here."""
+    drawn = feature.drawn
+    if not is_drawn(feature, facts) or drawn is None:
+        return feature.raw
+    values = drawn.values
+    rows = values if drawn.lengths is None else Ragged(values=values[drawn.there], lengths=drawn.there.sum(axis=1))
+    return {**feature.raw, facts.training: rows}
+
+
+def is_drawn(feature: Feature, facts: Facts) -> bool:
+    """Whether `rows_before` has training rows that were drawn at random."""
+    return feature.drawn is not None and not (facts.whole and feature.raw)
+
+
+def rank_error(rows: int) -> float:
+    """By how much the share of values below a quantile of a random sample may be off, with a confidence of 95 %.
+
+    For a sample of n rows it is sqrt(ln(2 / 0.05) / 2n): by the inequality of Dvoretzky, Kiefer and Wolfowitz for all
+    quantiles of single values at once (Massart, "The tight constant in the Dvoretzky-Kiefer-Wolfowitz inequality", The
+    Annals of Probability 18, 1990), and by that of Hoeffding (1963) for each quantile of rows of several values.
+    """
+    return min(math.sqrt(math.log(2 / (1 - CONFIDENCE)) / (2 * max(rows, 1))), 1.0)
 
 
 def histogram_of(spec: Any, said: Mapping[str, Any], rows: Mapping[str, Rows]) -> Histogram | None:
@@ -71,7 +99,14 @@ def histogram_of(spec: Any, said: Mapping[str, Any], rows: Mapping[str, Rows]) -
         counts, _ = np.histogram(np.clip(own, edges[0], edges[-1]), edges)
         shares[split] = 100 * counts / len(own)
     quantiles = {split: np.percentile(own, QUANTILES) for split, own in values.items()}
-    return Histogram(edges=edges, shares=shares, quantiles=quantiles, beyond=beyond)
+    known = {split: _rows_with_values(rows[split], numbers_of(spec, said, rows[split])) for split in values}
+    return Histogram(edges=edges, shares=shares, quantiles=quantiles, rows=known, beyond=beyond)
+
+
+def _rows_with_values(rows: Rows, values: npt.NDArray[Any]) -> int:
+    if isinstance(rows, Ragged):
+        return int(np.count_nonzero(rows.lengths))
+    return int(np.isfinite(values).any(axis=1).sum())
 
 
 def _some(values: npt.NDArray[Any]) -> F64:
@@ -176,7 +211,9 @@ def _class_name(feature: Feature, value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     names = feature.spec.class_names
-    return names[value] if isinstance(value, int) and 0 <= value < len(names) else str(value)
+    if isinstance(value, int) and 0 <= value < len(names):
+        return names[value]
+    return as_time(value, feature.spec.unit) or str(value)
 
 
 def warnings_of(feature: Feature, facts: Facts) -> list[str]:
@@ -259,7 +296,10 @@ def duplicates_of(facts: Facts) -> list[tuple[str, str]]:
 def _columns(facts: Facts, *, most: int) -> list[tuple[str, F64]]:
     """The columns of numbers of the training sample, each with a name; of all features whose rows are vectors."""
     found: list[tuple[str, F64]] = []
+    aligned = facts.aligned
     for name, feature in facts.features.items():
+        if name not in aligned:
+            continue
         rows, spec = feature.rows.get(facts.training), feature.spec
         dense = isinstance(rows, np.ndarray) and len(spec.shape) <= 1 and spec.dtype != "string"
         if rows is None or not dense or spec.role == "id" or spec.dtype.startswith("complex"):

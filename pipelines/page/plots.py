@@ -11,9 +11,14 @@ import numpy.typing as npt
 import pygal
 from pygal.etree import etree
 
+from pipelines.page import shapes
+
 F64 = npt.NDArray[np.float64]
 
 WIDTH, HEIGHT = 420, 180
+TURNED_BARS = 12
+"""Classes that have room where their names are turned."""
+
 _OVERLAYS = ("overlay", "text-overlay", "tooltip-overlay")
 _SETTINGS: dict[str, Any] = {
     "width": WIDTH,
@@ -31,16 +36,17 @@ _SETTINGS: dict[str, Any] = {
 }
 
 
-def histogram(edges: F64, shares: Mapping[str, F64], *, label: str) -> str:
+def histogram(edges: F64, shares: Mapping[str, F64], *, label: str, unit: str = "") -> str:
     """Histograms of several splits over each other.
 
     Args:
         edges: The edges of the bins, `[bins + 1]`.
         shares: For each split the per cent of its values in each bin.
         label: What a screen reader says.
+        unit: The unit of the values; those of times are shown as times.
     """
     chart = pygal.XY(fill=True, x_labels=_ticks(edges[0], edges[-1]), formatter=_short, **_SETTINGS)
-    chart.x_value_formatter = _short
+    chart.x_value_formatter = lambda value: shapes.as_time(value, unit) or _short(value)
     xs = np.repeat(edges, 2)
     for split, share in shares.items():
         ys = np.concatenate([[0.0], np.repeat(share, 2), [0.0]])
@@ -72,17 +78,20 @@ def sparkline(curves: Sequence[F64], *, label: str) -> str:
 
 def bars(labels: Sequence[str], shares: Mapping[str, Sequence[float]], *, label: str) -> str:
     """Per cent by class, the splits beside one another."""
-    turned = sum(map(len, labels)) > 48
-    chart = pygal.Bar(
-        x_labels=list(labels), formatter=_short, include_x_axis=True, x_label_rotation=30 if turned else 0, **_SETTINGS
-    )
+    angle = 30 if are_long(labels) else 0
+    chart = pygal.Bar(x_labels=list(labels), formatter=_short, include_x_axis=True, x_label_rotation=angle, **_SETTINGS)
     for split, share in shares.items():
         chart.add(split, list(share))
     return _svg(chart, label)
 
 
+def are_long(labels: Sequence[str]) -> bool:
+    """Whether labels have no room beside one another and are turned; then `TURNED_BARS` have room."""
+    return sum(map(len, labels)) > 48
+
+
 def _short(value: float) -> str:
-    return f"{value:.4g}"
+    return shapes.as_number(value, digits=4)
 
 
 def _ticks(low: float, high: float) -> list[float]:

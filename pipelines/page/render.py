@@ -17,6 +17,7 @@ from loaders.format.spec import FeatureSpec
 from loaders.version import VERSION
 from pipelines.page import findings, plots, shapes
 from pipelines.page.facts import MIXED_ROWS, Facts, Feature, Rows
+from pipelines.page.snippets import snippets_of
 from pipelines.publish.statistics import pool_mean_and_std
 from pipelines.reading.batches import Ragged
 from pipelines.results import show_bytes
@@ -84,10 +85,11 @@ def render(facts: Facts, other: Facts | None = None) -> str:
             sample=_sample_rows(facts, [name for name in facts.features if name in shown]),
             drift=None if other is None else findings.drift_of(facts, other),
             mixed_rows=MIXED_ROWS,
-            snippets=_snippets(facts),
+            snippets=snippets_of(facts),
             config=config,
             version=VERSION,
             quantiles=findings.QUANTILES,
+            drawn=max((len(one.drawn.hashes) for one in facts.features.values() if one.drawn is not None), default=0),
         )
     )
 
@@ -107,6 +109,7 @@ def _overview(facts: Facts, feature: Feature, linked: bool, warnings: Sequence[s
     statistics = findings.statistics_of(feature, facts.training)
     found: dict[str, Any] = {"name": feature.name, "linked": linked, "warnings": len(warnings)}
     found |= {"role": feature.spec.role, "dtype": feature.spec.dtype, "shape": _shape(feature.spec)}
+    found["unit"] = feature.spec.unit
     return found | {"numbers": None if statistics is None else _pooled(statistics)}
 
 
@@ -128,19 +131,17 @@ def _card(facts: Facts, feature: Feature, warnings: Sequence[str]) -> dict[str, 
     """What is shown of one feature."""
     spec, training = feature.spec, facts.training
     statistics = findings.statistics_of(feature, training)
-    before, figures, quantiles = None, [], []
+    figures, quantiles = [], []
     if not findings.is_categorical(feature) and spec.role != "id":
-        said = feature.said
-        for when, rows, own in (
-            ("before the transform", feature.raw or feature.before, said),
-            ("as a batch holds them", feature.made, {}),
+        for when, drawn, own, rows in (
+            ("before the transform", spec, feature.said, findings.rows_before(feature, facts)),
+            ("as a batch holds them", feature.batch or spec, {}, feature.made),
         ):
-            drawn = feature.batch if rows is feature.made and feature.batch else spec
             found = findings.histogram_of(drawn, own, rows) if rows else None
             if found is not None:
-                figures.append(_histogram(f"Values {when}", feature.name, found))
-                quantiles.append((when, found.quantiles))
-                before = before or found
+                figures.append(_histogram(f"Values {when}", feature.name, found, drawn.unit))
+                random = training if rows is not feature.made and findings.is_drawn(feature, facts) else None
+                quantiles += _quantiles(facts, when, found, random, drawn.unit)
     return {
         "number": list(facts.features).index(feature.name),
         "name": feature.name,
@@ -152,25 +153,44 @@ def _card(facts: Facts, feature: Feature, warnings: Sequence[str]) -> dict[str, 
         "exact": feature.statistics is not None,
         "numbers": None if statistics is None else _pooled(statistics),
         "quantiles": quantiles,
+        "learned": {} if statistics is None or statistics.count.size > 1 else feature.exact,
         "figures": [*figures, *_missing_figures(feature, training), *_curves(feature, training)],
         "classes": _classes(feature, training),
-        "columns": [] if statistics is None else _column_table(statistics),
+        "columns": [] if statistics is None else _column_table(statistics, feature.exact),
+        "column_quantiles": list(feature.exact),
         "column_count": 0 if statistics is None else statistics.count.size,
         "frequent": _frequent(feature, training),
     }
+
+
+def _quantiles(
+    facts: Facts, when: str, found: findings.Histogram, random: str | None, unit: str
+) -> list[dict[str, Any]]:
+    """A line of the table of quantiles for each split; `random` is the one whose rows were drawn at random."""
+    return [
+        {
+            "split": split,
+            "when": when,
+            "values": values,
+            "unit": unit,
+            "rows": found.rows[split],
+            "error": 0.0 if facts.whole else 100 * findings.rank_error(found.rows[split]) if split == random else None,
+        }
+        for split, values in found.quantiles.items()
+    ]
 
 
 def _figure(caption: str, svg: str, *, splits: Iterable[str] = (), note: str = "") -> Figure:
     return {"caption": caption, "svg": svg, "splits": list(splits), "note": note}
 
 
-def _histogram(caption: str, name: str, found: findings.Histogram) -> Figure:
+def _histogram(caption: str, name: str, found: findings.Histogram, unit: str) -> Figure:
     middle = findings.QUANTILES.index(50)
     said = "; ".join(f"{split}: median {own[middle]:.4g}" for split, own in found.quantiles.items())
     low, high = found.edges[0], found.edges[-1]
     label = f"Histogram of {name}, {caption.lower()}, from {low:.4g} to {high:.4g}; {said}"
     note = "Values beyond are counted in the outer bins." if found.beyond else ""
-    svg = plots.histogram(found.edges, found.shares, label=label)
+    svg = plots.histogram(found.edges, found.shares, label=label, unit=unit)
     return _figure(f"{caption}, per cent in each bin", svg, splits=found.shares, note=note)
 
 
@@ -210,14 +230,18 @@ def _classes(feature: Feature, training: str) -> dict[str, Any] | None:
     if counts is None:
         return None
     names = [shapes.as_text(name, most=40) for name in counts.names]
-    most = ", ".join(f"{name} {counts.shares[training][n]:.1f} %" for n, name in enumerate(names[:3]))
-    label = f"Classes of {feature.name}, per cent by split" + (
-        f"; most frequent: {most}" if training in counts.shares else ""
+    drawn = counts
+    if plots.are_long(names):
+        drawn = findings.counts_of(feature, training, most=plots.TURNED_BARS) or counts
+    bars = [shapes.as_text(name, most=40) for name in drawn.names]
+    most = ", ".join(
+        f"{name} {drawn.shares[training][n]:.1f} %" for n, name in enumerate(bars[:3]) if training in drawn.shares
     )
+    label = f"Classes of {feature.name}, per cent by split" + (f"; most frequent: {most}" if most else "")
     return {
         "figure": _figure(
-            f"Classes, per cent of the rows of each split{_first_of(len(names), counts.distinct)}",
-            plots.bars(names, {split: own.tolist() for split, own in counts.shares.items()}, label=label),
+            f"Classes, per cent of the rows of each split{_first_of(len(bars), counts.distinct)}",
+            plots.bars(bars, {split: own.tolist() for split, own in drawn.shares.items()}, label=label),
             splits=counts.shares,
         ),
         "names": names,
@@ -239,7 +263,7 @@ def _frequent(feature: Feature, training: str) -> list[tuple[str, float]]:
     return list(zip((shapes.as_text(name) for name in counts.names), counts.shares[training].tolist(), strict=True))
 
 
-def _column_table(statistics: Statistics) -> list[dict[str, Any]]:
+def _column_table(statistics: Statistics, exact: Mapping[float, Any]) -> list[dict[str, Any]]:
     """Numbers of the first, the strangest and the last columns of a feature that has several."""
     if statistics.count.size < 2:
         return []
@@ -250,6 +274,7 @@ def _column_table(statistics: Statistics) -> list[dict[str, Any]]:
             "column": ", ".join(str(int(axis)) for axis in place),
             "missing": statistics.missing[place] / max(int(statistics.count[place] + statistics.missing[place]), 1),
             **{key: float(getattr(statistics, key)[place]) for key in keys},
+            "quantiles": [float(values[place]) for values in exact.values()],
             "constant": bool(statistics.min[place] == statistics.max[place]),
         }
         for place in places
@@ -283,7 +308,7 @@ def _correlations(facts: Facts) -> dict[str, Any] | None:
         np.array(colour, np.float64) for colour in ((245, 245, 245), (213, 94, 0), (0, 114, 178))
     )
     shade = paper + near[..., None] * (together - paper) + far[..., None] * (against - paper)
-    scale = max(480 // len(found.names), 1)
+    scale = min(max(480 // len(found.names), 1), 24)
     pixels = np.kron(shade, np.ones((scale, scale, 1))).astype(np.uint8)
     most = f"; the strongest is {pairs[0][2]:.2f}, of {pairs[0][0]} and {pairs[0][1]}" if pairs else ""
     label = f"Correlations of {len(found.names)} columns in the order of their names{most}"
@@ -296,9 +321,8 @@ def _data_uri(pixels: Any) -> str:
 
 def _sample_rows(facts: Facts, names: Sequence[str]) -> dict[str, Any] | None:
     """Some training rows as what they are; of features whose samples are of the same rows."""
-    split = facts.training
-    of_sources = any(feature.places for feature in facts.features.values())
-    same = [n for n in names if split in facts.features[n].rows and (not of_sources or facts.features[n].places)]
+    split, aligned = facts.training, facts.aligned
+    same = [name for name in names if name in aligned]
     rows = min((len(facts.features[name].rows[split]) for name in same), default=0)
     if not rows:
         return None
@@ -339,6 +363,8 @@ def _cells(feature: Feature, rows: Rows, numbers: Sequence[int]) -> list[dict[st
     names = spec.class_names
     if names and spec.shape == ():
         return [{"text": names[int(row)] if 0 <= int(row) < len(names) else str(row)} for row in picked]
+    if spec.shape == () and spec.unit:
+        return [{"text": shapes.as_time(row, spec.unit) or str(row)} for row in picked]
     return [{"text": shapes.as_text(row)} for row in picked]
 
 
@@ -350,33 +376,9 @@ def _curve_cell(name: str, row: Any, number: int) -> dict[str, str]:
     return {"svg": plots.sparkline(shapes.curves_of(row), label=f"{name} of row {number}: {len(row)} steps{ends}")}
 
 
-def _snippets(facts: Facts) -> list[tuple[str, str]]:
-    """How the data set is loaded, for each framework."""
-    if not facts.built:
-        return [
-            ("Build it", "npyflow build SRC OUT"),
-            ("in Python", 'import pipelines\n\npipelines.build("SRC", "OUT")'),
-        ]
-    split = facts.training
-    supervised = any(feature.batch and feature.batch.role == "label" for feature in facts.features.values())
-    more = ", as_supervised=True" if supervised else ""
-    batch = "inputs, labels" if supervised else "batch"
-    said = f'"OUT", "{split}", batch_size=256, seed=1{more}'
-    return [
-        ("TensorFlow, Keras", f"import loaders\n\ntrain = loaders.load({said})\nmodel.fit(train)"),
-        ("NumPy", f"from loaders.numpy import Loader\n\nfor {batch} in Loader({said}):\n    ..."),
-        (
-            "PyTorch",
-            "from loaders.torch import Loader\nfrom torch.utils.data import DataLoader\n\n"
-            f"for {batch} in DataLoader(Loader({said}), batch_size=None):\n    ...",
-        ),
-        ("JAX", f"from loaders.jax import Loader\n\nfor {batch} in Loader({said}):\n    ..."),
-        ("a row", f'import loaders\n\nloaders.open("OUT")["{split}"][0]'),
-    ]
-
-
-def _number(value: Any) -> str:
-    return "-" if value is None or not math.isfinite(value) else f"{value:.5g}"
+def _number(value: Any, unit: str = "") -> str:
+    """A number; of a time what it means."""
+    return "-" if value is None else shapes.as_time(value, unit) or shapes.as_number(value, digits=5)
 
 
 def _count(value: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 from typing import TYPE_CHECKING, Any, Literal
@@ -134,6 +135,22 @@ def curves_of(row: Array) -> list[Array]:
     """The curves of a row, each `[steps]`: one for each channel."""
     channels = row.reshape(len(row), math.prod(row.shape[1:]))[:, :MOST_CURVES]
     return [channels[:, number].astype(np.float64) for number in range(channels.shape[1])]
+
+
+def as_number(value: float, *, digits: int) -> str:
+    """A number of a few digits, without an exponent where that is short; "-" for none."""
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:,.0f}" if 10 ** (digits - 1) <= abs(value) < 1e9 else f"{value:.{digits}g}"
+
+
+def as_time(value: float, unit: str) -> str:
+    """What a number of steps of a unit of NumPy's times is, such as `datetime64[D]`; empty for other units."""
+    if not unit.startswith("datetime64[") or not math.isfinite(value):
+        return ""
+    with contextlib.suppress(ValueError, OverflowError):  # beyond the years that NumPy knows
+        return str(np.array(round(value), np.int64).astype(unit))
+    return ""
 
 
 def as_text(value: Any, *, most: int = 80) -> str:

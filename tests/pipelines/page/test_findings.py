@@ -56,6 +56,15 @@ def test_histograms_count_every_value_that_is_there(values):
     np.testing.assert_allclose(found.quantiles["train"], np.quantile(known, np.array(findings.QUANTILES) / 100))
 
 
+def test_quantiles_of_a_random_sample_are_off_by_no_more_than_is_said():
+    """Of uniform values the share below x is x."""
+    samples = np.sort(np.random.default_rng(0).random((2000, 100)), axis=1)
+    steps = np.arange(101) / 100
+    off = np.maximum(abs(samples - steps[1:]), abs(samples - steps[:-1])).max(axis=1)
+    assert 0.95 <= (off <= findings.rank_error(100)).mean() < 0.97
+    assert findings.rank_error(1) == 1
+
+
 def test_integers_have_a_bin_each():
     found = findings.histogram_of(feature("x", np.array([3, 3, 5])).spec, {}, {"train": np.array([3, 3, 5])})
     np.testing.assert_allclose(found.edges, [2.5, 3.5, 4.5, 5.5])
@@ -105,6 +114,17 @@ def test_correlations_are_those_of_numpy_and_columns_that_are_equal_are_found():
     assert [pair[:2] for pair in found.strongest(2)] == [("a[1]", "b"), ("a[0]", "a[3]")]
     assert findings.duplicates_of(facts(feature("a", rows), feature("b", rows[:, 1]))) == [("a[1]", "b")]
     assert findings.correlations_of(facts(feature("a", rng.normal(size=(200, 101))))) is None
+
+
+def test_columns_of_other_rows_are_not_compared():
+    """An indicator is known of stored rows alone, which are others than those of the sources."""
+    rng = np.random.default_rng(0)
+    rows, places = rng.normal(size=(200, 2)), np.arange(200) / 200
+    stored = feature("x_missing", rng.random((90, 2)) < 0.5)
+    found = facts(feature("x", rows, places=places), stored, feature("y", rows[:, 1], places=places))
+    assert findings.correlations_of(found).names == ("x[0]", "x[1]", "y")
+    assert findings.duplicates_of(found) == [("x[1]", "y")]
+    assert findings.correlations_of(facts(stored)).names == ("x_missing[0]", "x_missing[1]")
 
 
 def test_classes_are_counted_and_named():
@@ -166,6 +186,21 @@ def test_an_image_of_bytes_is_shown_as_it_is():
 def test_a_constant_image_is_a_picture_too():
     rows = np.full((2, 8, 8), np.nan, np.float32)
     assert shapes.as_pixels(rows[0], shapes.limits_of(rows)).shape == (8, 8, 3)
+
+
+def test_numbers_and_times_are_read_at_once():
+    values = [0.000123456, 3, 54321.5, -123456789, 2e12, float("nan")]
+    assert [shapes.as_number(value, digits=5) for value in values] == [
+        "0.00012346",
+        "3",
+        "54,322",
+        "-123,456,789",
+        "2e+12",
+        "-",
+    ]
+    assert shapes.as_time(18262.4, "datetime64[D]") == "2020-01-01"
+    assert shapes.as_time(1e300, "datetime64[D]") == ""
+    assert shapes.as_time(5, "timedelta64[s]") == ""
 
 
 def test_values_are_short_text():

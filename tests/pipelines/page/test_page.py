@@ -65,6 +65,8 @@ def table(root, rows=800):
         word=np.array(["ash", "<b>oak</b>", "pine"])[rng.integers(0, 3, rows)],
         label=rng.integers(0, 3, rows),
         image=rng.integers(0, 255, (rows, 12, 12, 3), dtype=np.uint8),
+        when=np.datetime64("2020-01-01") + np.arange(rows),
+        species=np.array([f"a species with a long name {number}" for number in range(15)])[rng.integers(0, 15, rows)],
         spectrum=np.cumsum(rng.normal(size=(rows, 40)), axis=1),
         **{HOSTILE: rng.normal(size=rows)},
     )
@@ -111,6 +113,18 @@ def test_names_and_values_are_escaped(page):
     assert f'<h3 id="feature-title-0">{HOSTILE}' not in page.html
     assert {HOSTILE, "<b>oak</b>", CONFIG["features"]["label"]["class_names"][0]} <= set(parsed.texts)
     assert parsed.all("b") == [{} for _ in parsed.all("b")]
+
+
+def test_times_are_shown_as_times(page):
+    texts = Parsed(page.html).texts
+    assert "2020-01-01" in texts  # the least
+    assert "18262" not in texts
+
+
+def test_long_names_of_classes_have_room(page):
+    labels = re.findall(r">a species wit…<", page.html)
+    assert len(labels) == 12
+    assert "the 12 most frequent of 15" in page.html
 
 
 def test_what_is_strange_is_said(page):

@@ -1,0 +1,127 @@
+"""What a data set has learned, as the page shows it: the transform of rows that are stored raw, and exact quantiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders.format.manifest import Manifest, ManifestError
+from loaders.format.names import FITTED, TRANSFORM_MOMENTS
+from loaders.reading.columns import LENGTH_SUFFIX
+from loaders.transform.forward import Forward, of_data_set
+from pipelines.output.directory import read_listed
+from pipelines.reading.batches import Columns, Ragged, with_values
+from pipelines.statistics.summary import Statistics
+from pipelines.storage.archive import load_arrays
+
+REGRESSION_ELEMENTS = 64
+"""Elements of a row up to which a regression of the sample costs next to nothing: it solves a system for each row."""
+
+F64 = npt.NDArray[np.float64]
+Fitted = Mapping[str, npt.NDArray[Any]]
+
+
+def transformed(root: str, manifest: Manifest, stored: Mapping[str, Columns]) -> dict[str, Columns]:
+    """What a loader makes of stored rows, of the features that the shards hold as the sources do.
+
+    Args:
+        root: The data set.
+        manifest: What it holds.
+        stored: For each split some rows as the shards hold them.
+
+    Returns:
+        For each split the features that a loader changes; none where the transform is a function of the user's own.
+    """
+    if manifest.transformed is None:
+        return {}
+    try:
+        forward = of_data_set(root, manifest, as_stored=True)
+    except ManifestError:
+        return {}
+    held = {spec.name for spec in manifest.features}
+    names = [spec.name for spec in manifest.transformed if _changes(manifest, spec.name, held)]
+    found: dict[str, Columns] = {}
+    for split, columns in stored.items():
+        made = {name: _made(forward.only({name}), name, columns) for name in names} if columns else {}
+        found[split] = {name: column for name, column in made.items() if column is not None}
+    return found
+
+
+def _changes(manifest: Manifest, name: str, held: set[str]) -> bool:
+    """Whether a loader makes a feature of what is stored, at a cost that a page may have."""
+    said = manifest.config["features"].get(name)
+    if said is None:  # an indicator of missing values
+        return name not in held
+    if said.get("store") != "raw" or is_untouched(said):
+        return False
+    elements = next((spec.row_elements for spec in manifest.features if spec.name == name), 0)
+    return said.get("impute") != "regression" or elements <= REGRESSION_ELEMENTS
+
+
+def is_untouched(said: Mapping[str, Any]) -> bool:
+    """Whether a feature's configuration leaves it as it is."""
+    return said.get("impute") == "none" and said.get("normalize") in ("none", [])
+
+
+def _made(forward: Forward, name: str, columns: Columns) -> npt.NDArray[Any] | Ragged | None:
+    """One feature of a batch; None where its rows have lengths and groups, or what it is made of is not stored."""
+    if any(needed not in columns for needed in forward.inputs):
+        return None
+    batch = {needed: columns[needed] for needed in forward.inputs}
+    source = next(iter(batch)) if name not in batch else name
+    rows = batch[source]
+    if not isinstance(rows, Ragged):
+        made: npt.NDArray[Any] = forward(batch)[name]
+        return made
+    if len(batch) > 1:
+        return None
+    # What is done to a step does not depend on its row, so all of them can be one.
+    one = {source: rows.values[np.newaxis], source + LENGTH_SUFFIX: np.array([len(rows.values)])}
+    return with_values(rows, forward(one)[name][0])
+
+
+def fitted(root: str, manifest: Manifest) -> Fitted:
+    """The constants of the transform; none where rows that it was not learned from are among the training rows."""
+    if any(file.file == manifest.place(TRANSFORM_MOMENTS) for file in manifest.files):
+        return {}
+    data = read_listed(root, manifest, FITTED)
+    return {} if data is None else load_arrays(data)
+
+
+def exact_quantiles(name: str, said: Mapping[str, Any], constants: Fitted, statistics: Statistics) -> dict[float, F64]:
+    """The quantiles of the training rows that steps have learned, before the transform.
+
+    Only what a first step has learned is of the values as they are, and of a normalisation only where none was missing.
+
+    Args:
+        name: The feature.
+        said: Its configuration.
+        constants: Those of the data set.
+        statistics: Those of the feature.
+
+    Returns:
+        By per cent of the values, arrays of the shape of the statistics.
+    """
+    if said.get("by") is not None:
+        return {}
+    found: dict[float, npt.NDArray[Any] | None] = {}
+    if said.get("impute") == "median":
+        found[50.0] = constants.get(f"{name}/impute/fill")
+    steps = said.get("normalize")
+    first = steps[0] if isinstance(steps, list) and steps else steps
+    method, how = next(iter(first.items())) if isinstance(first, Mapping) else (first, None)
+    if not statistics.missing.any():
+        if method == "robust":
+            found[50.0] = constants.get(f"{name}/0/shift")
+        if method == "clip" and how is not None:
+            for share, constant in zip(how, ("low", "high"), strict=True):
+                found[round(100 * share, 9)] = constants.get(f"{name}/0/{constant}")
+        boundaries = constants.get(f"{name}/0/boundaries")
+        if method == "buckets" and isinstance(how, int) and boundaries is not None:
+            found |= {round(100 * (n + 1) / how, 9): own for n, own in enumerate(boundaries)}
+    shape = statistics.count.shape
+    known = {at: values for at, values in sorted(found.items()) if values is not None}
+    return {at: values.reshape(shape) for at, values in known.items() if values.size == statistics.count.size}
