@@ -9,6 +9,7 @@ from pipelines.exports.protocol import Target
 
 EXTRAS = {
     "arrayrecord": "arrayrecord",
+    "mds": "pipelines",
     "npy": "pipelines",
     "parquet": "pipelines",
     "webdataset": "pipelines",

@@ -12,7 +12,7 @@ from loaders.format.frames import FOOTER_BYTES, HEADER_BYTES, record_layout
 from loaders.format.manifest import Manifest
 from loaders.format.records import Columns
 from loaders.format.spec import FeatureSpec, is_variable
-from pipelines.exports.protocol import Piece, Target, as_numpy
+from pipelines.exports.protocol import Piece, Target, Written, as_numpy
 from pipelines.publish import tfds
 from pipelines.reading.stored import to_ragged
 
@@ -34,7 +34,9 @@ class ArrayRecord(Target):
                 writer.write(frame[HEADER_BYTES:-FOOTER_BYTES])
         writer.close()
 
-    def describe(self, manifest: Manifest, pieces: Sequence[Piece], digests: Mapping[str, str]) -> Mapping[str, bytes]:
+    def describe(
+        self, manifest: Manifest, pieces: Sequence[Piece], files: Mapping[str, Written]
+    ) -> Mapping[str, bytes]:
         """What TensorFlow Datasets needs to open it."""
         rows: dict[str, list[int]] = {}
         for piece in pieces:

@@ -12,7 +12,7 @@ from loaders.format import arrow, names
 from loaders.format.manifest import Manifest
 from loaders.format.records import Columns
 from loaders.format.spec import FeatureSpec
-from pipelines.exports.protocol import Piece, Target
+from pipelines.exports.protocol import Piece, Target, Written
 from pipelines.publish import croissant
 
 
@@ -30,8 +30,11 @@ class Parquet(Target):
             for batch in rows:
                 writer.write_batch(batch)
 
-    def describe(self, manifest: Manifest, pieces: Sequence[Piece], digests: Mapping[str, str]) -> Mapping[str, bytes]:
+    def describe(
+        self, manifest: Manifest, pieces: Sequence[Piece], files: Mapping[str, Written]
+    ) -> Mapping[str, bytes]:
         """What MLCommons' `mlcroissant` needs to read it."""
+        digests = {path: file.sha256 for path, file in files.items()}
         return {names.CROISSANT: croissant.describe(manifest, "Parquet", croissant.PARQUET, digests)}
 
 

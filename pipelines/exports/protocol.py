@@ -6,7 +6,7 @@ import abc
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,11 +42,23 @@ class Piece:
         return f"{self.split}-{self.number:05d}-of-{self.count:05d}"
 
 
+class Written(NamedTuple):
+    """A file that was written.
+
+    Attributes:
+        bytes: Its size.
+        sha256: Its SHA-256, in hexadecimal.
+    """
+
+    bytes: int
+    sha256: str
+
+
 class Target(abc.ABC):
     """A format. An instance is pickled, and has no state.
 
     Attributes:
-        digests: Whether it describes the files by their SHA-256.
+        digests: Whether it describes the files by their size and SHA-256.
     """
 
     digests: ClassVar[bool] = False
@@ -70,13 +82,15 @@ class Target(abc.ABC):
             directory: A local directory, empty: each file is written as it is to lie in the export.
         """
 
-    def describe(self, manifest: Manifest, pieces: Sequence[Piece], digests: Mapping[str, str]) -> Mapping[str, bytes]:
+    def describe(
+        self, manifest: Manifest, pieces: Sequence[Piece], files: Mapping[str, Written]
+    ) -> Mapping[str, bytes]:
         """The files, by name, that say what all pieces are, once these are there.
 
         Args:
             manifest: Of the data set.
             pieces: The pieces.
-            digests: If they are asked for, the SHA-256 of each file by its path.
+            files: If they are asked for (`digests`), what each file is, by its path.
         """
         return {}
 

@@ -18,7 +18,7 @@ from loaders.format.manifest import Manifest
 from loaders.format.records import Columns
 from pipelines import counters
 from pipelines.errors import ConfigError, Problem
-from pipelines.exports.protocol import Piece, Target
+from pipelines.exports.protocol import Piece, Target, Written
 from pipelines.output.directory import Output, OutputError
 from pipelines.output.state import manifest_digest
 from pipelines.reading.stored import read_shard
@@ -100,16 +100,16 @@ class Export:
             run_pipeline(beam_options, output=self.output.root, errors=errors) as pipeline,
         ):
             pipeline | "Export" >> Distribute(write_piece, left, reference, workers=pool, errors=errors)
-        for name, data in self.target.describe(self.manifest, pieces, self._digests(pieces)).items():
+        for name, data in self.target.describe(self.manifest, pieces, self._written(pieces)).items():
             self.output.put(name, data)
         directories.remove_tree(self.output.build, last=os.path.basename(names.STATE))
 
-    def _digests(self, pieces: Sequence[Piece]) -> dict[str, str]:
-        """The SHA-256 of each file that a format wants to describe, as the tasks noted them."""
+    def _written(self, pieces: Sequence[Piece]) -> dict[str, Written]:
+        """What each file is that a format wants to describe, as the tasks noted them."""
         noted = (files.read_bytes(files.join(self.output.tasks, piece.name)) for piece in pieces)
-        found: dict[str, str] = {}
+        found: dict[str, Written] = {}
         for data in noted if self.target.digests else ():
-            found |= json.loads(data)
+            found |= {path: Written(*file) for path, file in json.loads(data).items()}
         return found
 
     @property
@@ -123,18 +123,18 @@ def write_piece(piece: Piece, export: Export) -> int:
     with _staging(export.output) as directory:
         export.target.write(piece, export.manifest.features, _batches(export, piece), directory)
         written = [file.path for file in directories.list_files(directory)]
-        digests = {path: _digest(os.path.join(directory, path)) for path in written if export.target.digests}
+        noted = {path: _noted(os.path.join(directory, path)) for path in written if export.target.digests}
         for path in written:
             _publish(os.path.join(directory, path), export.output.path(path))
-    files.write_bytes(files.join(export.output.tasks, piece.name), json.dumps(digests).encode())
+    files.write_bytes(files.join(export.output.tasks, piece.name), json.dumps(noted).encode())
     rows = piece.stop - piece.start
     counters.advance(STAGE, rows=rows, size=_bytes(export.manifest, piece.split) * rows // piece.rows)
     return rows
 
 
-def _digest(path: str) -> str:
+def _noted(path: str) -> Written:
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return Written(os.path.getsize(path), hashlib.file_digest(file, "sha256").hexdigest())
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ def export(
     Args:
         data_set: The data set.
         output: The directory for the export: one that is new, empty, or holds what is left of this export.
-        to: "parquet", "arrayrecord", "webdataset", "npy" or "zarr".
+        to: "parquet", "arrayrecord", "webdataset", "mds", "npy" or "zarr".
         workers: As in `build`.
         progress: As in `build`.
         storage_options: As in `refit`.

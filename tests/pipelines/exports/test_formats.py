@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import itertools
+import json
 import uuid
 
 import mlcroissant
@@ -19,6 +21,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 import loaders
 import pipelines
 from loaders.format.spec import FeatureSpec
+from pipelines.exports import mds as mds_target
 from pipelines.exports import zarr as zarr_target
 from pipelines.storage import directories
 from tests.support import ragged, shards
@@ -177,6 +180,74 @@ def test_webdataset(kind, request, tmp_path):
                 assert found.tolist() == np.asarray(value).tolist()
             else:
                 assert_same_bits(found, np.asarray(value))
+
+
+def mds_rows(data, shard):
+    """What MosaicML's reader makes of a file (`scripts/interop.sh` asks itself: its package needs an older NumPy)."""
+    count = int(np.frombuffer(data, "<u4", 1)[0])
+    places = np.frombuffer(data, "<u4", count + 1, 4)
+    columns = list(zip(*(shard[f"column_{what}"] for what in ("names", "encodings", "sizes")), strict=True))
+    said = json.loads(data[4 * (count + 2) : places[0]])
+    assert said == {key: value for key, value in shard.items() if key not in ("raw_data", "zip_data", "samples")}
+    for start, stop in itertools.pairwise(places):
+        row = data[start:stop]
+        varying = [name for name, _, size in columns if size is None]
+        lengths = dict(zip(varying, np.frombuffer(row, "<u4", len(varying)), strict=True))
+        found, at = {}, 4 * len(varying)
+        for name, encoding, size in columns:
+            end = at + int(lengths.get(name, size))
+            found[name], at = mds_value(encoding, row[at:end]), end
+        yield found
+        assert at == len(row)
+
+
+def mds_value(encoding, value):
+    if encoding == "bytes":
+        return value
+    if not encoding.startswith("ndarray"):
+        return np.frombuffer(value, encoding)[0]
+    _, dtype, *shape = encoding.split(":")
+    if shape:
+        return np.frombuffer(value, dtype).reshape([int(size) for size in shape[0].split(",")])
+    axes, width = value[0] >> 2, 2 ** (value[0] % 4)
+    begin = 1 + axes * width
+    return np.frombuffer(value[begin:], dtype).reshape(np.frombuffer(value[1:begin], f"<u{width}"))
+
+
+@pytest.mark.parametrize("kind", ["with_text", "uneven"])
+def test_mds(kind, with_text, tmp_path):
+    root = with_text
+    if kind == "uneven":
+        root, lengths = tmp_path / "set", ragged.lengths_of(53)
+        numbers = [spec for spec in ragged.FEATURES if spec.dtype != "string"]
+        ragged.write(root, [lengths[:20], [], lengths[20:]], features=numbers)
+
+    export(root, tmp_path / "out", "mds")
+
+    index = json.loads((tmp_path / "out/train/index.json").read_bytes())
+    assert index["version"] == 2
+    found = []
+    for shard in index["shards"]:
+        data = (tmp_path / "out/train" / shard["raw_data"]["basename"]).read_bytes()
+        assert shard["raw_data"]["bytes"] == len(data)
+        assert shard["raw_data"]["hashes"] == {"sha256": hashlib.sha256(data).hexdigest()}
+        found += mds_rows(data, shard)
+        assert sum(other["samples"] for other in index["shards"][: index["shards"].index(shard) + 1]) == len(found)
+    for row, expected in zip(found, stored(root), strict=True):
+        for name, value in expected.items():
+            value = np.asarray(value)
+            if value.dtype.kind == "c":
+                value = np.stack([value.real, value.imag], -1)
+            if loaders.open(root).features[name].dtype == "string":
+                assert row[name] == value.item()
+            else:
+                assert_same_bits(np.asarray(row[name]), value.view(np.uint8) if value.dtype == bool else value)
+
+
+def test_mds_files_of_four_gibibytes_are_refused(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(mds_target, "LIMIT_BYTES", 500)
+    with pytest.raises(pipelines.DataError, match=r"train-00000-of-00003.mds: expected files of less than 500 bytes"):
+        export(small, tmp_path / "out", "mds")
 
 
 def test_npy_is_what_a_build_reads(with_text, tmp_path):

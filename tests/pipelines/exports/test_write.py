@@ -60,7 +60,12 @@ def test_what_is_there_already_is_refused(root, tmp_path):
 
 def test_what_a_format_cannot_hold_is_refused(tmp_path):
     ragged.write(tmp_path / "set", [[1, 2]])
-    for to, feature, found in (("npy", "v", "rows of any length"), ("zarr", "s", "text or bytes")):
+    unfit = (
+        ("npy", "v", "rows of any length"),
+        ("zarr", "s", "text or bytes"),
+        ("mds", "s", "several texts or bytes a row"),
+    )
+    for to, feature, found in unfit:
         with pytest.raises(pipelines.ConfigError, match=rf"to {to} \(feature {feature}\): .*found {found} \(export to"):
             export(tmp_path / "set", tmp_path / "out", to=to)
     with pytest.raises(pipelines.ConfigError, match=r"to: expected one of arrayrecord, .*; found 'csv'"):
