@@ -129,7 +129,16 @@ def _filled(batch: Any, mask: tf.Tensor) -> Any:
 
 
 def start_variable() -> tf.Variable:
-    """A variable for where an iterator begins: epoch, end and rows, int64 of shape [3]."""
+    """A variable for where an iterator begins: epoch, end and rows, int64 of shape [3].
+
+    Raises:
+        ValueError: Inside a function that TensorFlow traces, which can make no variable.
+    """
+    if tf.inside_function():
+        raise ValueError(
+            "expected a data set made outside of functions that TensorFlow traces (of tf.function, interleave, or a "
+            "parameter server); found one made inside. Make it before, or use loaders.tfrecords, which has no variable"
+        )
     with tf.device(HOST):
         return tf.Variable([0, 0, 0], dtype=tf.int64, trainable=False, name="start")
 

@@ -55,7 +55,9 @@ def tfrecords(
         ManifestError: If it is not a finished data set, or has no such split.
         ValueError: If a record holds many rows, or shards hold features that the transform is still to be applied to.
     """
-    path, manifest = os.fspath(root), read_manifest(root)
+    path = os.fspath(root)
+    # In a function that is traced, AutoGraph would try to convert the reading of a manifest, and warn that it cannot.
+    manifest: Manifest = tf.autograph.experimental.do_not_convert(read_manifest)(root)
     _check(path, manifest, split)
     chosen = columns.choose(manifest.features, features)
     lengths = [spec.name for spec in chosen if spec.ragged]

@@ -51,12 +51,19 @@ def test_rows_of_any_length_are_those_of_load(tmp_path):
         assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_it_can_be_made_inside_a_traced_function(root):
-    """As interleave, and the workers of a parameter server, make it."""
+def test_it_can_be_made_inside_a_traced_function(root, caplog, monkeypatch):
+    """As interleave, and the workers of a parameter server, make it: and AutoGraph does not complain."""
+    monkeypatch.setattr(tf.get_logger(), "propagate", True)
     seen = tf.data.Dataset.range(2).interleave(
         lambda seed: loaders.tfrecords(root, "train", batch_size=10, shuffle_buffer=0)
     )
     assert sorted(numbers(seen)) == sorted([*range(53)] * 2)
+    assert not [line for line in caplog.messages if "loaders" in line]
+
+
+def test_what_reads_by_python_is_refused_inside_a_traced_function(root):
+    with pytest.raises(ValueError, match=r"made outside of functions that TensorFlow traces.*use loaders\.tfrecords"):
+        tf.data.Dataset.range(2).interleave(lambda seed: loaders.load(root, "train", batch_size=10))
 
 
 def test_each_option_changes_what_comes(root):
