@@ -11,7 +11,7 @@ import io
 import os
 import stat
 import uuid
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from pipelines import counters
 from pipelines.errors import naming_file
@@ -19,9 +19,6 @@ from pipelines.storage.connections import ask, connect, is_object_store
 from pipelines.storage.remote import FIRST_AHEAD_BYTES, RemoteFile, RemoteWriter, Writer
 from pipelines.storage.remote import read_range as read_range
 from pipelines.storage.retry import retrying, status_in
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
 
 Path = str | os.PathLike[str]
 """How a caller may give a path; one in another file system is text."""
@@ -95,7 +92,7 @@ class _SyncedFile(io.BufferedWriter):
 
     _begun = 0
 
-    def write(self, data: ReadableBuffer, /) -> int:
+    def write(self, data: Any, /) -> int:
         """Writes bytes; returns how many."""
         count, end = super().write(data), self.tell()
         if end - self._begun >= BEGUN_BYTES and hasattr(os, "posix_fadvise"):
