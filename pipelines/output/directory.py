@@ -116,12 +116,15 @@ def read_manifest(root: str) -> Manifest:
     """The manifest of a data set.
 
     Raises:
-        ManifestError: If there is none, or it cannot be read.
+        ManifestError: If there is none, or it says something else than a manifest.
+        OSError: If it cannot be read.
     """
     path = Output(root).manifest
-    if not files.exists(path):
-        raise ManifestError(f"{root}: expected a finished data set with a {names.MANIFEST}; found none")
-    return Manifest.loads(files.read_bytes(path), path=path)
+    try:
+        data = files.read_bytes(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ManifestError(f"{root}: expected a finished data set with a {names.MANIFEST}; found none") from error
+    return Manifest.loads(data, path=path)
 
 
 def read_statistics(root: str, manifest: Manifest) -> TrainingStatistics:

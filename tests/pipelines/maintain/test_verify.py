@@ -212,8 +212,15 @@ def test_a_pipe_in_place_of_a_manifest_is_not_waited_for(dataset):
         at_once(lambda: numpy_loader.Loader(dataset, "train", batch_size=8), manifest)
 
 
+def test_a_manifest_that_cannot_be_read_is_not_said_to_be_missing(dataset):
+    manifest = dataset / "manifest.json"
+    manifest.unlink()
+    manifest.symlink_to("manifest.json")
+    with pytest.raises(OSError, match=f"Too many levels of symbolic links: .*{manifest}"):
+        verify(str(dataset))
+
+
 def test_a_device_in_place_of_a_file_beside_the_shards_is_not_read(dataset):
-    """It would have no end."""
     path = dataset / "statistics.pb"
     path.unlink()
     path.symlink_to("/dev/null")
