@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,20 +55,25 @@ def write_sources(root: pathlib.Path, *, rows: int = 40) -> pathlib.Path:
     return root
 
 
-def commands(sources: pathlib.Path, *, transformed: bool) -> dict[str, Callable[[pathlib.Path], Any]]:
+def commands(
+    sources: pathlib.Path, *, transformed: bool, beam_options: Sequence[str] = ()
+) -> dict[str, Callable[[pathlib.Path], Any]]:
     """What is tried; with a transform each takes seconds."""
+    where = {"beam_options": list(beam_options)}
     steps = {"normalize": "zscore"} if transformed else {"normalize": "none", "impute": "none"}
     config = {"splits": {"train": 0.8, "test": 0.2}, "shard_bytes": 400, "features": {"x": steps}}
     return {
-        "build": lambda out: builds.build(sources / "src", out, config),
-        "append": lambda out: builds.append(sources / "later", out),
-        "overwrite": lambda out: builds.build(sources / "src", out, config | {"seed": 1}, overwrite=True),
+        "build": lambda out: builds.build(sources / "src", out, config, **where),
+        "append": lambda out: builds.append(sources / "later", out, **where),
+        "overwrite": lambda out: builds.build(sources / "src", out, config | {"seed": 1}, overwrite=True, **where),
     }
 
 
-def record(name: str, sources: pathlib.Path, out: pathlib.Path, *, transformed: bool) -> Work:
-    """Does one of the commands and records it."""
-    known, before = commands(sources, transformed=transformed), None
+def record(
+    name: str, sources: pathlib.Path, out: pathlib.Path, *, transformed: bool, beam_options: Sequence[str] = ()
+) -> Work:
+    """Does one of the commands and records it; a runner that is asked for has its workers in this process."""
+    known, before = commands(sources, transformed=transformed, beam_options=beam_options), None
     out.mkdir(parents=True)
     if name != "build":
         before = known["build"](out)

@@ -6,6 +6,7 @@ import builtins
 import os
 import pathlib
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -67,15 +68,18 @@ def recording(root: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[R
             with path.open("rb") as file:
                 found.synced(file.fileno())
 
+    one_at_a_time = threading.RLock()  # a runner's workers may be threads
+
     def watched(name: str) -> Callable[..., Any]:
         call = getattr(os, name)
 
         def look_and_call(*arguments: Any, **options: Any) -> Any:
-            found.look()
-            result = call(*arguments, **options)
-            if name == "fsync":
-                found.synced(arguments[0])
-            return result
+            with one_at_a_time:
+                found.look()
+                result = call(*arguments, **options)
+                if name == "fsync":
+                    found.synced(arguments[0])
+                return result
 
         return look_and_call
 
@@ -84,10 +88,11 @@ def recording(root: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[R
     def look_and_open(file: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
         if "w" not in mode:
             return opening(file, mode, *arguments, **options)
-        found.look()
-        opened = opening(file, mode, *arguments, **options)
-        found.truncated(opened.fileno())
-        return opened
+        with one_at_a_time:
+            found.look()
+            opened = opening(file, mode, *arguments, **options)
+            found.truncated(opened.fileno())
+            return opened
 
     with monkeypatch.context() as patch:
         for name in CHANGING:
