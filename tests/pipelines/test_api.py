@@ -13,6 +13,7 @@ import pytest
 import pipelines
 from pipelines.config.schema import parse_config
 from pipelines.storage import files
+from tests.support import commands
 from tests.support.arrays import write_files
 
 ROWS = 300
@@ -93,7 +94,7 @@ def test_arrays_give_the_same_bytes_as_the_files_of_them(tmp_path, arrays, worke
         "pipelines.build(arrays, memory, config, workers=int(workers))\n"
         "pipelines.build(source, files, config, workers=1)\n"
     )
-    done = run(code, source, tmp_path / "files", tmp_path / "memory", workers)
+    done = commands.run(source, tmp_path / "files", tmp_path / "memory", workers, code=code)
     assert done.returncode == 0, done.stderr
     expected, found = content(tmp_path / "files"), content(tmp_path / "memory")
     manifests = [json.loads(files.pop("manifest.json")) for files in (expected, found)]
@@ -309,6 +310,6 @@ print(built.rows, file=out)
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_notebook_where_tensorflow_was_used(tmp_path, workers):
-    done = run(USED, tmp_path / "out", workers)
+    done = commands.run(tmp_path / "out", workers, code=USED)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "600\n"

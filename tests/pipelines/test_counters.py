@@ -1,8 +1,6 @@
 """What a build counts is the same wherever its work runs, and is what the manifest says."""
 
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from pipelines.run import Build
 from pipelines.runners.beam import run_pipeline
 from pipelines.sources.table import scan
 from pipelines.write.shards import write_task
+from tests.support import commands
 from tests.support.arrays import write_files
 
 ROWS, MISSING = 5000, 713
@@ -72,12 +71,9 @@ def test_every_way_to_run_a_build_says_the_same(tmp_path):
     assert len(said) == 2
     assert f"{MISSING} missing values in the training rows" in said[0]
     assert said[1].startswith(f"wrote {manifest.rows('train'):,} rows")
-    command = [sys.executable, "-m", "pipelines.cli", "build", source]
     settings = [option for key, value in SETTINGS.items() for option in ("--set", f"{key}={value}".replace("'", '"'))]
     for number, options in enumerate((("--workers=2",), THREADS)):
-        done = subprocess.run(
-            [*command, str(tmp_path / str(number)), *settings, *options], capture_output=True, text=True, check=False
-        )
+        done = commands.run("build", source, tmp_path / str(number), *settings, *options)
         assert done.returncode == 0, done.stderr
         assert lines_of(done) == said, options
 

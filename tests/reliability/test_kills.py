@@ -22,7 +22,7 @@ from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.sources.table import scan
 from pipelines.write.shards import write_task
-from tests.support import small_disk
+from tests.support import commands, small_disk
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +40,11 @@ def make_table(root, rows, *, parts=8):
 
 
 def start(source, output, *options):
+    return commands.Command("build", source, output, *options)
+
+
+def start_anew(source, output, *options):
+    """What `start` does, with a program that has imported nothing yet."""
     command = [sys.executable, "-m", "pipelines.cli", "build", str(source), str(output), *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -115,7 +120,7 @@ def test_a_build_that_is_killed_at_random_times_ends_with_the_same_shards(undist
     out = tmp_path / "out"
     random, kills = np.random.default_rng(11), 0
     for longest in (3, 6, 9, 12):
-        process = start(source, out, "--set", "shard_bytes=1MiB", *MODES["forked"])
+        process = start_anew(source, out, "--set", "shard_bytes=1MiB", *MODES["forked"])
         try:
             process.communicate(timeout=random.uniform(0, longest))
         except subprocess.TimeoutExpired:
@@ -173,7 +178,7 @@ def test_a_build_survives_a_killed_forked_worker(stage, undisturbed, tmp_path):
     """While TensorFlow is imported one worker reads; those that write do its work when it is gone."""
     source, manifest = undisturbed
     out = tmp_path / "out"
-    process = start(source, out, "--set", "shard_bytes=1MiB", *MODES["forked"])
+    process = start_anew(source, out, "--set", "shard_bytes=1MiB", *MODES["forked"])
     if stage == "during the first reading":
         wait_for(lambda: leaves(process.pid), process)
     else:
@@ -274,15 +279,15 @@ def test_a_shard_whose_write_fails_twice(undisturbed, tmp_path):
     source, manifest = undisturbed
     out = tmp_path / "out"
     blocked = out / list(manifest.splits["train"])[2].file
-    command = [sys.executable, "-m", "pipelines.cli", "build", str(source), str(out), "--set", "shard_bytes=1MiB"]
     process = start(source, out, "--set", "shard_bytes=1MiB")
     wait_for(lambda: STAGES["before the analysis"](out), process)
     (blocked / "in the way").mkdir(parents=True)
     shown, _ = process.communicate()
     assert process.returncode == 1
-    second = subprocess.run(command, capture_output=True, text=True)
+    second = start(source, out, "--set", "shard_bytes=1MiB")
+    shown_again, _ = second.communicate()
     assert second.returncode == 1
-    for message in (shown, second.stderr):
+    for message in (shown, shown_again):
         assert message.splitlines()[-1] == f"npyflow: {blocked}: Is a directory. {GOES_ON}"
     assert not (out / "manifest.json").exists()
     (blocked / "in the way").rmdir()

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from tests.support import ROOT, shards
+from tests.support import ROOT, commands, shards
 
 BLOCKS = [
     block
@@ -62,10 +62,14 @@ def script(name):
     return text
 
 
-def run(text, directory):
+def run(text, directory, *, imported=False):
+    """Runs a script in a directory with a data set; where `imported`, TensorFlow is there before it begins."""
     directory.mkdir(exist_ok=True)
     if not (directory / "dataset").exists():
         write_dataset(directory)
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(directory), "JAX_PLATFORMS": "cpu"}
+    if imported:
+        return commands.run(code=text, cwd=directory, env=environment)
     (directory / "script.py").write_text(text)
     return subprocess.run(
         [sys.executable, "-W", "ignore", "script.py"],
@@ -73,5 +77,5 @@ def run(text, directory):
         capture_output=True,
         text=True,
         check=False,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(directory), "JAX_PLATFORMS": "cpu"},
+        env=environment,
     )

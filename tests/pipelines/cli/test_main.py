@@ -18,7 +18,7 @@ import loaders
 from pipelines.cli import main
 from pipelines.errors import NpyflowError
 from pipelines.storage import files
-from tests.support import shards
+from tests.support import commands, shards
 from tests.support.arrays import write_files
 from tests.support.numbered import small_chunks, write_numbered
 
@@ -429,13 +429,13 @@ def test_a_shard_that_cannot_be_written_is_one_line_that_names_it(tmp_path, caps
 @pytest.mark.parametrize("option", ["--workers=2", "--direct_num_workers=2"], ids=["forked", "threads"])
 def test_a_worker_that_cannot_write_is_one_line(option, tmp_path):
     source = write_files(tmp_path / "src", {"x.npy": np.ones((100_000, 4))})
-    command = [sys.executable, "-m", "pipelines.cli", "build", source, str(tmp_path / "out"), "--set=splits={train: 1}"]
-    done = subprocess.run(
-        [*command, option],
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE)),
+    program = (
+        "import resource, sys\n"
+        "from pipelines.cli import main\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({LARGEST_FILE}, {LARGEST_FILE}))\n"
+        "sys.exit(main.main())"
     )
+    done = commands.run("build", source, tmp_path / "out", "--set=splits={train: 1}", option, code=program)
     assert done.returncode == 1
     assert done.stderr == f"npyflow: {tmp_path}/out/train/train-00000-of-00001.tfrecord: File too large. {GOES_ON}\n"
 

@@ -16,6 +16,7 @@ from pipelines import counters
 from pipelines.errors import ConfigError, DataError, WorkerError
 from pipelines.runners import pool
 from pipelines.runners.pool import WorkerPool, choose_workers, started
+from tests.support import commands
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 
@@ -373,7 +374,7 @@ def test_spawned_workers_stay_when_more_are_started(monkeypatch):
 def test_whether_tensorflow_was_used(use):
     program = f"import tensorflow as tf\nfrom pipelines.runners.worker import tensorflow_was_used\n{use}\n"
     program += "print(tensorflow_was_used(), tensorflow_was_used(), int(tf.ones([])))"
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    shown = commands.run(code=program).stdout
     used = use != "pass"
     assert shown == f"{used} {used} 1\n"
 
