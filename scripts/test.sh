@@ -10,19 +10,19 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 cd "$ROOT"
 
 # A process for each core, up to four, and so many more as $2 says; the rest goes to pytest. TensorFlow is imported once by
-# each. -rs prints why a test was skipped.
+# each. -rs prints why a test was skipped. At its end pytest would collect garbage five times, for errors that Python could
+# raise nowhere: a minute and more, with all that such a process has come to hold.
 on_each_core() {
   local cores marked="$1" more="$2"
   shift 2
   cores="$("$VENV/bin/python" -c 'import os; print(min(4, os.cpu_count() or 1))')"
-  "$VENV/bin/python" -m pytest -q -rs --numprocesses "$((cores + more))" -m "$marked" "$@"
+  "$VENV/bin/python" -m pytest -q -rs -p no:unraisableexception --numprocesses "$((cores + more))" -m "$marked" "$@"
 }
 # Runs of neighbours go to a process, and who is done takes some of another's.
 quick() { on_each_core "not slow" 0 --dist worksteal; }
 # A file stays together, as it has a cluster or a build for all its tests; tests/conftest.py says which come first. Two
-# processes more, as some wait: for a cluster, or for what they have killed. At its end pytest would collect garbage five times,
-# for errors that Python could raise nowhere: a minute and more, with all that such a process has come to hold.
-slow() { on_each_core slow 2 --dist loadfile --no-loadscope-reorder -p no:unraisableexception; }
+# processes more, as some wait: for a cluster, or for what they have killed.
+slow() { on_each_core slow 2 --dist loadfile --no-loadscope-reorder; }
 
 case "$*" in
   "" | --quick)
