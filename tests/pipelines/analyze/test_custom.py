@@ -19,6 +19,7 @@ from pipelines.errors import ConfigError, DataError
 from pipelines.forecast.estimate import read_bytes
 from pipelines.maintain.append import plan_sources
 from pipelines.maintain.verify import verify
+from tests.support import commands
 from tests.support.arrays import write_files
 from tests.support.builds import build
 from tests.support.fitting import resolve
@@ -214,20 +215,20 @@ def beside(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_function_travels_with_the_modules_beside_it(beside):
+def test_a_function_travels_with_the_modules_beside_it(beside, tmp_path):
     """To a process that has neither its file nor those beside it."""
     from apache_beam.internal import pickler
 
-    pickled = pickler.dumps(load_function(f"{beside}/functions.py:scale"))
+    (tmp_path / "pickled").write_bytes(pickler.dumps(load_function(f"{beside}/functions.py:scale")))
     shutil.rmtree(beside)
     program = (
-        "import sys\nimport tensorflow as tf\nfrom apache_beam.internal import pickler\n"
-        "function = pickler.loads(sys.stdin.buffer.read())\n"
+        "import pathlib, sys\nimport tensorflow as tf\nfrom apache_beam.internal import pickler\n"
+        "function = pickler.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
         "found = function({'x': tf.constant([1.0, float('nan')]), 'label': 7})\n"
         "print(found['x'].numpy().tolist(), found['label'])\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], input=pickled, capture_output=True, check=True)
-    assert done.stdout == b"[4.0, 0.0] 7\n"
+    done = commands.run(tmp_path / "pickled", code=program)
+    assert done.stdout == "[4.0, 0.0] 7\n", done.stderr
 
 
 def test_modules_beside_a_function_are_no_modules_of_this_process(beside, tmp_path):

@@ -4,12 +4,11 @@ import contextlib
 import http.server
 import json
 import socket
-import subprocess
-import sys
 import threading
 
 import pytest
 
+from pipelines.cli import main
 from pipelines.errors import ClusterError, ConfigError, DataError
 from pipelines.runners.beam import pipeline_options
 from pipelines.runners.failures import raising_recorded, recording
@@ -120,14 +119,13 @@ def free_address():
         return f"127.0.0.1:{found.getsockname()[1]}"
 
 
-def test_no_cluster_is_one_line_before_anything_is_written(tmp_path):
+def test_no_cluster_is_one_line_before_anything_is_written(tmp_path, capsys):
     (tmp_path / "src").mkdir()
     address = free_address()
-    command = [sys.executable, "-m", "pipelines.cli", "build", str(tmp_path / "src"), str(tmp_path / "out"), RUNNER]
-    done = subprocess.run([*command, f"--flink_master={address}"], capture_output=True, text=True)
-    assert done.returncode == 2
+    command = ["build", str(tmp_path / "src"), str(tmp_path / "out"), RUNNER, f"--flink_master={address}"]
+    assert main.main(command) == 2
     expected = f"--flink_master: expected the address HOST:PORT of a Flink cluster; http://{address}: found"
-    assert done.stderr.splitlines()[-1].startswith(f"npyflow: {expected} Connection refused")
+    assert capsys.readouterr().err.startswith(f"npyflow: {expected} Connection refused")
     assert not (tmp_path / "out").exists()
 
 
