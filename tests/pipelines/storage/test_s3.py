@@ -27,6 +27,7 @@ from pipelines.storage import connections, directories, files, remote, retry
 from pipelines.storage.connections import configure, connect
 from tests.support.arrays import write_files
 from tests.support.builds import build
+from tests.support.commands import Command
 from tests.support.file_systems import CHECKS
 from tests.support.s3_options import endpoint, environment, storage_options, through
 from tests.support.s3_proxy import Fault, Proxy
@@ -67,10 +68,9 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return str(root / "src"), str(root / "out")
 
 
-def start(source: str, output: str, options: Sequence[str]) -> subprocess.Popen[str]:
+def start(source: str, output: str, options: Sequence[str]) -> Command:
     settings = [f"--set={key}={value}" for key, value in CONFIG.items()]
-    command = [sys.executable, "-m", "pipelines.cli", "build", source, output, *settings, *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return Command("build", source, output, *settings, *options)
 
 
 def check_equal(remote: str, local: str) -> None:
