@@ -213,7 +213,7 @@ def test_where_a_write_fails_twice_the_cluster_tries_again(cluster, table, tmp_p
 def test_a_full_disk_ends_the_job_and_the_same_command_goes_on(cluster, table, tmp_path):
     """The cluster tries again, and then gives up; with more room the same command goes on."""
     source, expected = table
-    build = flink.command(cluster, "build", source, tmp_path / "disk" / "out", MANY_TASKS)
+    build = flink.command(cluster, source, tmp_path / "disk" / "out", MANY_TASKS)
     found = small_disk.run_twice(
         build, tmp_path / "disk", size="1536k", file_bytes=10_000, environment=cluster.environment
     )
@@ -237,7 +237,7 @@ def test_tasks_that_run_twice_at_once(cluster, table, tmp_path):
     shutil.rmtree(out / "_build" / "tasks")  # so that no task is passed over
     meeting.mkdir()
     program = [sys.executable, "-c", "from tests.support import twice; twice.main()"]
-    where = ["--runner=FlinkRunner", f"--flink_master={cluster.master}", "--parallelism=1", *in_processes(cluster)]
+    where = [*flink.where(cluster), "--parallelism=1", *in_processes(cluster)]
     both = [
         flink.begin(cluster, [*program, str(number), str(source), str(out), str(meeting), *where]) for number in (0, 1)
     ]
@@ -258,7 +258,7 @@ def test_a_function_of_the_users_and_more_files(cluster, tmp_path):
     function = f"--set=preprocessing_fn={tmp_path / 'mine.py'}:scale"
     for what, options, where in (("build", [function], in_processes(cluster)), ("append", [], [])):
         expected = build_here(source, here, *options, what=what)
-        process = flink.begin(cluster, flink.command(cluster, what, source, there, *options, *where))
+        process = start(cluster, source, there, *options, *where, what=what)
         shown = finish(process)
         assert process.returncode == 0, shown
         check(there, expected)
@@ -301,8 +301,7 @@ def test_a_pipeline_of_ones_own(cluster, tmp_path):
     program = [sys.executable, str(flink.ROOT / "tests/support/own_pipeline.py"), str(source)]
     done = subprocess.run([*program, str(tmp_path / "here")], env=cluster.environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    where = ["--runner=FlinkRunner", f"--flink_master={cluster.master}", "--parallelism=2"]
-    process = flink.begin(cluster, [*program, str(tmp_path / "out"), *where])
+    process = flink.begin(cluster, [*program, str(tmp_path / "out"), *flink.where(cluster), "--parallelism=2"])
     shown = finish(process)
     assert process.returncode == 0, shown
     check(tmp_path / "out", contents(tmp_path / "here"))

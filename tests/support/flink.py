@@ -15,6 +15,9 @@ import urllib.request
 
 import pytest
 
+from tests.support import commands
+from tests.support.commands import Command
+
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "flink.sh"
 REQUIRED = "NPYFLOW_REQUIRE_FLINK"
@@ -115,11 +118,14 @@ def make_cluster(directory):
     return Cluster(directory=directory, environment=environment, port=port)
 
 
-def command(cluster, what, source, output, *options):
-    """The command that builds, or appends, on the cluster, with workers in its own process unless the options say
-    otherwise."""
-    where = ["--runner=FlinkRunner", f"--flink_master={cluster.master}"]
-    return [sys.executable, "-m", "pipelines.cli", what, str(source), str(output), *where, *options]
+def where(cluster):
+    """The options for the cluster's runner."""
+    return ["--runner=FlinkRunner", f"--flink_master={cluster.master}"]
+
+
+def command(cluster, source, output, *options):
+    """The command that builds on the cluster, with workers in its own process unless the options say otherwise."""
+    return [sys.executable, "-m", "pipelines.cli", "build", str(source), str(output), *where(cluster), *options]
 
 
 def begin(cluster, command):
@@ -128,9 +134,9 @@ def begin(cluster, command):
     )
 
 
-def start(cluster, source, output, *options):
-    """Begins a build on the cluster."""
-    return begin(cluster, command(cluster, "build", source, output, *options))
+def start(cluster, source, output, *options, what="build"):
+    """Begins a build, or an append, on the cluster."""
+    return Command(what, source, output, *where(cluster), *options, env=cluster.environment)
 
 
 def in_processes(cluster):
@@ -151,8 +157,7 @@ def finish(process, *, seconds=300):
 
 def build_here(source, output, *options, what="build"):
     """Builds, or appends, with Beam's runner in one process, undisturbed."""
-    command = [sys.executable, "-m", "pipelines.cli", what, str(source), str(output), "--runner=DirectRunner"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True)
+    done = commands.run(what, source, output, "--runner=DirectRunner", *options)
     assert done.returncode == 0, done.stderr
     return contents(output)
 
