@@ -65,6 +65,17 @@ def test_slices_and_pairs(table):
     assert (x.shape, label.shape) == ((3,), ())
 
 
+def test_it_is_loaded_by_its_name(table):
+    """Where it lies as TensorFlow Datasets would have put it: a directory of a name, with one of the version in it."""
+    (table / "data" / "mine").mkdir(parents=True)
+    (table / "out").rename(table / "data" / "mine" / "1.0.0")
+    options = {"data_dir": str(table / "data"), "read_config": tfds.ReadConfig(try_autocache=False)}
+
+    assert len(list(tfds.load("mine", split="train[10%:30%]", **options))) == 40
+    (x, label), *_ = tfds.load("mine:1.0.0", split="train", as_supervised=True, shuffle_files=True, **options)
+    assert (x.shape, label.shape) == ((3,), ())
+
+
 def test_shards_that_have_replaced_others_are_found(table):
     build(table / "src", table / "out", {**read_manifest(str(table / "out")).config, "seed": 5}, overwrite=True)
 
