@@ -28,8 +28,8 @@ def statistics_of(values):
 
 def show(root, statistics, classes, specs):
     rows = {spec.name: np.zeros((4, *spec.shape), spec.dtype) for spec in specs}
-    shards.write(root, {"train": [rows]}, rows_per_record=4, features=specs)
-    (root / STATISTICS).write_bytes(TrainingStatistics(statistics=statistics, classes=classes).dump())
+    data = TrainingStatistics(statistics=statistics, classes=classes).dump()
+    shards.write(root, {"train": [rows]}, rows_per_record=4, features=specs, beside={STATISTICS: data})
     out = io.StringIO()
     blocks = of_statistics(str(root), read_manifest(str(root)))
     print_blocks(Console(file=out, soft_wrap=True, width=80), blocks)

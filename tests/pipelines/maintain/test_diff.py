@@ -20,12 +20,12 @@ from tests.support import shards
 
 def write(root, splits, **more):
     """A data set with the rows of each split in one shard."""
-    first = next(iter(splits.values()))
-    shards.write(root, {name: [rows] for name, rows in splits.items()}, rows_per_record=4, features=shards.specs(first))
+    first, beside = next(iter(splits.values())), {}
     if more:
-        fields = {key: np.asarray(value) for key, value in more.items()}
-        statistics = {"x": Statistics(**fields)}
-        (root / STATISTICS).write_bytes(TrainingStatistics(statistics=statistics, classes={}).dump())
+        statistics = {"x": Statistics(**{key: np.asarray(value) for key, value in more.items()})}
+        beside[STATISTICS] = TrainingStatistics(statistics=statistics, classes={}).dump()
+    of_splits = {name: [rows] for name, rows in splits.items()}
+    shards.write(root, of_splits, rows_per_record=4, features=shards.specs(first), beside=beside)
     return root
 
 
