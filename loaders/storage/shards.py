@@ -163,10 +163,12 @@ class Shards:
 
     def _read_fixed(self, runs: Runs, target: Columns, at: I64, order: I64 | None) -> None:
         """Reads runs of records of one size."""
-        pieces = [piece for run, place in zip(runs, at.tolist(), strict=True) for piece in self._pieces(run, place)]
-        if len(pieces) > 1:
+        pieces = [
             # Files that are mapped are not held open by what is copied.
-            pieces = [dataclasses.replace(piece, frames=piece.frames.copy()) for piece in pieces]
+            piece if len(runs) == 1 else dataclasses.replace(piece, frames=piece.frames.copy())
+            for run, place in zip(runs, at.tolist(), strict=True)
+            for piece in self._pieces(run, place)
+        ]
         self._check_pieces(pieces)
         for piece in pieces:
             rows = slice(piece.at, piece.at + piece.high - piece.low)

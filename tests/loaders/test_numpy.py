@@ -1,5 +1,6 @@
 """The reader without TensorFlow against the one with it; its states; its errors."""
 
+import contextlib
 import os
 import pathlib
 import subprocess
@@ -275,6 +276,30 @@ def test_a_random_row_opens_its_shard(tmp_path, monkeypatch, opened, small_bytes
     assert opened == ["train-00001.tfrecord", "train-00399.tfrecord"]
     assert (rows[::-1]["n"] + 1_000_000).tolist() == list(range(1200))[::-1]
     assert len(rows._shards.store._open) == store.OPEN_FILES
+
+
+def open_below(directory):
+    """How many files of this process are open that lie in a directory."""
+    found = 0
+    for path in pathlib.Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of this list
+            found += str(directory) in os.readlink(path)
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it counts descriptors as Linux shows them")
+def test_a_window_of_many_shards_holds_few_maps(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "SMALL_BYTES", 0)
+    write_numbered(tmp_path / "out", [3] * 400, rows_per_record=2)
+    held, read = [], store.Store.read
+
+    def counted(*where):
+        held.append(open_below(tmp_path))
+        return read(*where)
+
+    monkeypatch.setattr(store.Store, "read", counted)
+    assert sum(len(batch["n"]) for batch in Loader(tmp_path / "out", "train", batch_size=1200, prefetch=0)) == 1200
+    assert 0 < max(held) <= store.OPEN_FILES + 1
 
 
 FEW_DESCRIPTORS = """
