@@ -15,6 +15,9 @@ U8 = npt.NDArray[np.uint8]
 SPARSE_BYTES, SMALL_BYTES = 1 << 12, 1 << 20
 """The size of a record from which its checksums alone are read, and of a shard up to which it is read whole."""
 
+AROUND_BYTES = 1 << 17
+"""What Linux reads around a byte of a file if nothing else is set: so of smaller records it reads all, one by one."""
+
 _LISTED: set[tuple[object, ...]] = set()
 """The files that this process has looked at; one that is written again is another one."""
 
@@ -39,9 +42,11 @@ def check(store: Store, shard: int, rows_per_record: int, record_bytes: int | No
     if file is None or (key := (*file, expected.crc32c)) in _LISTED:
         return
     small = expected.bytes <= SMALL_BYTES
-    if not small and expected.bytes < SPARSE_BYTES * -(-expected.rows // rows_per_record):
+    records = -(-expected.rows // rows_per_record)
+    if not small and expected.bytes < SPARSE_BYTES * records:
         return
-    store.find_pages(shard)
+    if expected.bytes <= AROUND_BYTES * records:
+        store.find_pages(shard)
     content = store.read(shard, 0, expected.bytes)
     cheap = _actual if small else _said
     if cheap(content, record_bytes) != int(expected.crc32c, 16):

@@ -155,16 +155,17 @@ class Store:
         content = self._map(shard)
         if content is not None:
             # A map of a file that was cut off since would end the process where it is read beyond its end.
-            held = getattr(content.base, "obj", None)
-            if isinstance(held, mmap.mmap) and held.size() < len(content):
+            held = _map_of(content)
+            if held is not None and held.size() < len(content):
                 raise self._other_size(shard, held.size())
             return content[begin:end]
         return np.frombuffer(self._read_range(shard, begin, end), dtype=np.uint8)
 
     def find_pages(self, shard: int) -> None:
         """Finds all pages of a mapped shard at once: one after the other, as they are read, takes ten times as long."""
-        held = getattr(getattr(self._map(shard), "base", None), "obj", None)
-        if isinstance(held, mmap.mmap):
+        content = self._map(shard)
+        held = None if content is None else _map_of(content)
+        if held is not None:
             with contextlib.suppress(OSError, AttributeError):  # not every system can
                 held.madvise(MADV_POPULATE_READ)
 
@@ -308,3 +309,9 @@ class Store:
         with concurrent.futures.ThreadPoolExecutor(COPIES_AT_ONCE) as threads:
             for _ in threads.map(copy, range(0, size, COPY_BYTES)):
                 pass
+
+
+def _map_of(content: U8) -> mmap.mmap | None:
+    """The map that bytes of a shard are a view of; None where they are held."""
+    held = getattr(content.base, "obj", None)
+    return held if isinstance(held, mmap.mmap) else None

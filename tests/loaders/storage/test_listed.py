@@ -87,3 +87,12 @@ def test_a_file_is_looked_at_once(tmp_path, monkeypatch):
     read(root)
     monkeypatch.setattr(listed, "_actual", None)
     assert len(read(root)) == 8
+
+
+@pytest.mark.parametrize("around", [0, 1 << 17])
+def test_pages_between_the_checksums_of_large_records_are_not_read(tmp_path, monkeypatch, around):
+    root, found = write(tmp_path / "out", vary=False), []
+    monkeypatch.setattr(listed, "AROUND_BYTES", around)
+    monkeypatch.setattr(store.Store, "find_pages", lambda self, shard: found.append(shard))
+    read(root)
+    assert found == ([0, 1, 2] if around else [])
