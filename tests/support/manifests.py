@@ -5,7 +5,6 @@ import json
 
 from loaders.format import names, seal
 from pipelines.publish.manifest import describe_file
-from pipelines.storage.archive import dump_arrays
 
 
 def changed(text, change):
@@ -36,8 +35,8 @@ def change_manifest(root, change):
     path.write_text(changed(path.read_text(), change))
 
 
-def write_beside(root, name, arrays):
-    """Writes arrays to a file beside the shards of a data set, and lets the manifest list it."""
-    (root / name).write_bytes(dump_arrays(arrays))
-    entry = dataclasses.asdict(describe_file(name, (root / name).read_bytes()))
+def write_beside(root, name, data):
+    """Writes a file beside the shards of a data set, and lets the manifest list it."""
+    (root / name).write_bytes(data)
+    entry = dataclasses.asdict(describe_file(name, data))
     change_manifest(root, lambda value: value.update(files=[*(f for f in value["files"] if f["file"] != name), entry]))

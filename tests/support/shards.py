@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from loaders.format import names
-from loaders.format.manifest import File, Manifest, Shard
+from loaders.format.manifest import Manifest, Shard
 from loaders.format.spec import FeatureSpec
 
 Rows = Mapping[str, Any]
@@ -64,10 +64,9 @@ def write(
     rows_per_record: int,
     features: Sequence[FeatureSpec],
     chunk_records: int | None = None,
-    beside: Mapping[str, bytes] | None = None,
     **manifest_fields: Any,
 ) -> Manifest:
-    """Writes a data set: for each split, the rows of each shard; and files beside them, by their names.
+    """Writes a data set: for each split, the rows of each shard.
 
     Rows of a ragged feature are a list of arrays.
     """
@@ -91,11 +90,7 @@ def write(
             )
             for number, rows in enumerate(parts)
         )
-    files = []
-    for name, data in (beside or {}).items():
-        (root / name).write_bytes(data)
-        files.append(File(file=name, bytes=len(data), crc32c=f"{google_crc32c.value(data):08x}"))
-    fields = {"files": tuple(files), "transform": None, "config": {}} | manifest_fields
+    fields = {"files": (), "transform": None, "config": {}} | manifest_fields
     manifest = Manifest(
         features=tuple(features),
         splits=shards,

@@ -14,6 +14,7 @@ from loaders.order.epoch import Runs
 from loaders.storage.shards import Shards
 from loaders.storage.store import ShardError
 from pipelines.maintain.verify import verify
+from pipelines.storage.archive import dump_arrays
 from tests.support import examples, shards
 from tests.support.bits import DTYPES, SHAPES, any_bits, assert_same_bits
 from tests.support.manifests import write_beside
@@ -369,7 +370,7 @@ def test_statistics_are_read_when_asked_for(tmp_path):
     with pytest.raises(ManifestError, match="expected the statistics of the data set; found none"):
         _ = found.statistics
     arrays = {"x/mean": np.array([1.0, 2.0]), "a/b/count": np.array(7)}
-    write_beside(tmp_path / "out", "statistics.npz", arrays)
+    write_beside(tmp_path / "out", "statistics.npz", dump_arrays(arrays))
     found = loaders.open(tmp_path / "out")
     assert found.statistics["x"]["mean"].tolist() == [1.0, 2.0]
     assert found.statistics["a/b"]["count"] == 7

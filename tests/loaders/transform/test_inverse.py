@@ -11,6 +11,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, QuantileTransforme
 import loaders
 from loaders.format.manifest import ManifestError
 from loaders.transform.inverse import Inverse
+from pipelines.storage.archive import dump_arrays
 from tests.support import shards
 from tests.support.manifests import write_beside
 
@@ -220,7 +221,7 @@ def test_a_data_set_has_an_inverse(tmp_path):
     with pytest.raises(ManifestError, match="expected the constant x/0/divisor"):
         inverse("x", rows["x"])
     constants = {"x/0/shift": np.array([5.0, 6.0]), "x/0/divisor": np.array([2.0, 2.0])}
-    write_beside(tmp_path, "fitted.npz", constants)
+    write_beside(tmp_path, "fitted.npz", dump_arrays(constants))
 
     assert loaders.inverse(tmp_path)("x", np.array([[1.0, -1.0]])).tolist() == [[7.0, 4.0]]
     assert json.loads((tmp_path / "manifest.json").read_text())["config"] == config

@@ -15,6 +15,7 @@ from pipelines.statistics.notable import notable, strangeness
 from pipelines.statistics.recorded import TrainingStatistics
 from pipelines.statistics.summary import Statistics
 from tests.support import shards
+from tests.support.manifests import write_beside
 
 
 def statistics_of(values):
@@ -28,8 +29,8 @@ def statistics_of(values):
 
 def show(root, statistics, classes, specs):
     rows = {spec.name: np.zeros((4, *spec.shape), spec.dtype) for spec in specs}
-    data = TrainingStatistics(statistics=statistics, classes=classes).dump()
-    shards.write(root, {"train": [rows]}, rows_per_record=4, features=specs, beside={STATISTICS: data})
+    shards.write(root, {"train": [rows]}, rows_per_record=4, features=specs)
+    write_beside(root, STATISTICS, TrainingStatistics(statistics=statistics, classes=classes).dump())
     out = io.StringIO()
     blocks = of_statistics(str(root), read_manifest(str(root)))
     print_blocks(Console(file=out, soft_wrap=True, width=80), blocks)

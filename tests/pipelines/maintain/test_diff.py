@@ -16,16 +16,16 @@ from pipelines.maintain.diff import diff
 from pipelines.statistics.recorded import TrainingStatistics
 from pipelines.statistics.summary import Statistics
 from tests.support import shards
+from tests.support.manifests import write_beside
 
 
 def write(root, splits, **more):
     """A data set with the rows of each split in one shard."""
-    first, beside = next(iter(splits.values())), {}
+    first = next(iter(splits.values()))
+    shards.write(root, {name: [rows] for name, rows in splits.items()}, rows_per_record=4, features=shards.specs(first))
     if more:
         statistics = {"x": Statistics(**{key: np.asarray(value) for key, value in more.items()})}
-        beside[STATISTICS] = TrainingStatistics(statistics=statistics, classes={}).dump()
-    of_splits = {name: [rows] for name, rows in splits.items()}
-    shards.write(root, of_splits, rows_per_record=4, features=shards.specs(first), beside=beside)
+        write_beside(root, STATISTICS, TrainingStatistics(statistics=statistics, classes={}).dump())
     return root
 
 

@@ -13,7 +13,7 @@ from pipelines.maintain.profile import profile_units
 from pipelines.maintain.reuse import open_existing
 from pipelines.maintain.validate import Thresholds, Validation, measure, plan_validation
 from pipelines.statistics.drift import CHANCE
-from pipelines.storage.archive import load_arrays
+from pipelines.storage.archive import dump_arrays, load_arrays
 from tests.support.arrays import write_files
 from tests.support.builds import build
 from tests.support.manifests import write_beside
@@ -152,7 +152,7 @@ def test_classes_against_those_that_a_data_set_has_kept(built, tmp_path):
     shutil.copytree(built / "out", tmp_path / "out")
     old = (tmp_path / "out" / "statistics.npz").read_bytes()
     kept = {"labels/class_values": np.arange(3), "labels/class_counts": np.full(3, ROWS // 3)}
-    write_beside(tmp_path / "out", "statistics.npz", {**load_arrays(old), **kept})
+    write_beside(tmp_path / "out", "statistics.npz", dump_arrays({**load_arrays(old), **kept}))
     found = run(built / "src", existing=open_existing(str(tmp_path / "out")))
     assert exceeded(found) == {
         (split, "labels", kind) for split in ("train", "test") for kind in ("new_classes", "class_drift")
