@@ -177,6 +177,10 @@ class Manifest:
         """
         return next((file.file for file in self.files if file.file == f"{names.STAGED}/{name}"), name)
 
+    def lists(self, name: str) -> bool:
+        """Whether there is a file of a name beside the shards."""
+        return any(file.file == self.place(name) for file in self.files)
+
     def check_file(self, file: str, content: bytes | None, path: str) -> None:
         """Compares a file beside the shards, as it was read at a path (None: there is none), with what is listed.
 

@@ -40,9 +40,9 @@ def read_arrays(root: str | os.PathLike[str], manifest: Manifest, name: str) -> 
     Raises:
         ManifestError: If it is not the one that the manifest lists.
     """
-    place = manifest.place(name)
-    if all(file.file != place for file in manifest.files):
+    if not manifest.lists(name):
         return None
+    place = manifest.place(name)
     path = posixpath.join(os.fspath(root), place)
     content = read_bytes(path)
     manifest.check_file(place, content, path)

@@ -62,7 +62,7 @@ def grow(
         return {}, {}
     old = existing.read(MOMENTS)
     before = load_moments(old)
-    apart = any(file.file == TRANSFORM_MOMENTS for file in existing.manifest.files)
+    apart = existing.manifest.lists(TRANSFORM_MOMENTS)
     learned = load_moments(existing.read(TRANSFORM_MOMENTS)) if apart else before
     new = {name: profile.moments for name, profile in added.items() if profile.moments is not None}
     total = {name: merge(moments, new[name]) for name, moments in before.items()}
@@ -87,7 +87,7 @@ def grow(
 
 def _grown_samples(plan: Plan, existing: Existing, added: Mapping[str, FeatureProfile]) -> dict[str, Sample]:
     """The samples of all training rows; none where those of the data set are not known, as in earlier versions."""
-    if all(file.file != SAMPLE for file in existing.manifest.files):
+    if not existing.manifest.lists(SAMPLE):
         return {}
     before, of = load_samples(existing.read(SAMPLE)), plan.table.rows_in_all
     new = {name: profile.sample for name, profile in added.items() if profile.sample is not None}

@@ -139,9 +139,9 @@ def read_listed(root: str, manifest: Manifest, name: str) -> bytes | None:
     Raises:
         ManifestError: If it is not.
     """
-    place = manifest.place(name)
-    if all(file.file != place for file in manifest.files):
+    if not manifest.lists(name):
         return None
+    place = manifest.place(name)
     path = Output(root).path(place)
     try:
         data = files.read_bytes(path)

@@ -85,7 +85,7 @@ def _made(forward: Forward, name: str, columns: Columns) -> npt.NDArray[Any] | R
 
 def fitted(root: str, manifest: Manifest) -> Fitted:
     """The constants of the transform; none where rows that it was not learned from are among the training rows."""
-    if any(file.file == manifest.place(TRANSFORM_MOMENTS) for file in manifest.files):
+    if manifest.lists(TRANSFORM_MOMENTS):
         return {}
     data = read_listed(root, manifest, FITTED)
     return {} if data is None else load_arrays(data)
