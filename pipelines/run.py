@@ -25,7 +25,7 @@ from pipelines.reading.sample import SourceSample, sample_sources
 from pipelines.runners.beam import check_runner, option_value, run_pipeline, runs_here, threads
 from pipelines.runners.flink import stop_earlier
 from pipelines.runners.handoff import Handoff, hand_over
-from pipelines.runners.pool import WorkerPool, started
+from pipelines.runners.pool import ThisProcess, WorkerPool, Workers, started
 from pipelines.runners.quiet import quick_imports
 from pipelines.sources.arrays import Arrays
 from pipelines.storage import directories, files
@@ -125,6 +125,7 @@ class Build:
 
             if pool is not None:
                 pool.start(workers)
+            does_work: Workers | None = pool or (None if self.beam_options else ThisProcess(made))
             placed = self.beam_options
             custom = made.config.custom
             if pool is not None and custom is not None and custom.traced is None and not analyzed:
@@ -134,8 +135,8 @@ class Build:
                 if not analyzed:
                     here, shared = runs_here(self.beam_options), option_value(self.beam_options, "--temp_location")
                     stack.enter_context(analysis_context(made, output, here=here, shared=shared))
-                    ready = pipeline | "Analyze" >> Analyze(plan, output, workers=pool, first_round=first_round)
-                pipeline | "Write" >> WriteShards(plan=plan, output=output, transform_ready=ready, workers=pool)
+                    ready = pipeline | "Analyze" >> Analyze(plan, output, workers=does_work, first_round=first_round)
+                pipeline | "Write" >> WriteShards(plan=plan, output=output, transform_ready=ready, workers=does_work)
             # Before sources that were arrays in memory go.
             sample = sample_sources(made) if self.report else None
             manifest = publish(made, output, transform_from=self._transform_from)
@@ -180,7 +181,7 @@ def run_append(
         reference: Handoff[Plan] = hand_over(plan, output.plan)
         write_description(output, plan)
         with (
-            started(workers, plan) as pool,
+            started(workers, plan, beam_options) as pool,
             run_pipeline(beam_options, output=output.root, errors=output.errors) as pipeline,
         ):
             if not profiled:

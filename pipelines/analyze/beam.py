@@ -25,7 +25,7 @@ from pipelines.runners.combine import Merge
 from pipelines.runners.distribute import Begun, Distribute
 from pipelines.runners.failures import Recorded
 from pipelines.runners.handoff import Handoff
-from pipelines.runners.pool import WorkerPool
+from pipelines.runners.pool import Workers
 from pipelines.runners.quiet import give_memory_back
 from pipelines.statistics.recorded import TrainingStatistics, dump_moments
 from pipelines.statistics.sample import dump_samples
@@ -42,7 +42,7 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
     Attributes:
         plan: A reference to the plan.
         output: Where the data set is written.
-        workers: Workers of this machine that have the plan, or None.
+        workers: Who has the plan and does the work; None where the runner places it.
         first_round: What the first round adds up, where it has been begun already.
     """
 
@@ -51,7 +51,7 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
         plan: Handoff[Plan],
         output: Output,
         *,
-        workers: WorkerPool | None = None,
+        workers: Workers | None = None,
         first_round: Iterator[Accumulated] | None = None,
     ) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Fit(beam.PTransform):  # type: ignore[misc]
     """
 
     def __init__(
-        self, plan: Handoff[Plan], *, workers: WorkerPool | None, first_round: Iterator[Accumulated] | None, errors: str
+        self, plan: Handoff[Plan], *, workers: Workers | None, first_round: Iterator[Accumulated] | None, errors: str
     ) -> None:
         super().__init__()
         self._plan = plan

@@ -96,7 +96,7 @@ class Export:
 
         errors = self.output.errors
         with (
-            started(workers, self) as pool,
+            started(workers, self, beam_options) as pool,
             run_pipeline(beam_options, output=self.output.root, errors=errors) as pipeline,
         ):
             pipeline | "Export" >> Distribute(write_piece, left, reference, workers=pool, errors=errors)

@@ -27,7 +27,7 @@ from pipelines.runners.combine import Merge
 from pipelines.runners.distribute import Distribute
 from pipelines.runners.failures import Recorded
 from pipelines.runners.handoff import Handoff
-from pipelines.runners.pool import WorkerPool
+from pipelines.runners.pool import Workers
 from pipelines.statistics.frequencies import Classes, Distinct
 from pipelines.statistics.sample import Sample, choose
 from pipelines.statistics.summary import Moments, as_columns, moments
@@ -160,7 +160,7 @@ class WriteProfile(beam.PTransform):  # type: ignore[misc]
         only: As in `profile_units`.
         sampled: Whether samples of the values are taken, too.
         errors: The directory where errors are recorded.
-        workers: Workers of this machine that have the plan, or None.
+        workers: Who has the plan and does the work; None where the runner places it.
     """
 
     plan: Handoff[Plan]
@@ -169,7 +169,7 @@ class WriteProfile(beam.PTransform):  # type: ignore[misc]
     only: Sequence[str] | None = None
     sampled: bool = False
     errors: str
-    workers: WorkerPool | None = None
+    workers: Workers | None = None
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[None]:
         """Wires the pass."""

@@ -245,7 +245,10 @@ def validate(
         path = files.join(directory, "profile.pickle")
         plan = hand_over(planned.plan, files.join(directory, "plan.pickle"))
         errors = errors_beside(path)
-        with started(workers, planned.plan) as pool, run_pipeline(beam_options, errors=errors) as pipeline:
+        with (
+            started(workers, planned.plan, beam_options) as pool,
+            run_pipeline(beam_options, errors=errors) as pipeline,
+        ):
             pipeline | "Profile" >> WriteProfile(plan=plan, path=path, bounds=bounds, errors=errors, workers=pool)
         profile = read_profile(path)
     return Validation(

@@ -10,15 +10,15 @@ from typing import Any
 import apache_beam as beam
 
 from pipelines.runners.failures import Recorded, recording
-from pipelines.runners.pool import WorkerPool
+from pipelines.runners.pool import Workers
 from pipelines.runners.worker import Function
 
 
 class Distribute(beam.PTransform):  # type: ignore[misc]
     """Calls `function(item, shared, *arguments)` for each item.
 
-    The runner places the items on its workers; where there is a pool of workers of this machine, which have been given
-    `shared`, they share the items.
+    The runner places the items on its workers; where this process, or a pool of workers, has been given `shared`, it
+    does the work.
 
     Expects a pipeline. Outputs a PCollection of what the calls return.
     """
@@ -29,7 +29,7 @@ class Distribute(beam.PTransform):  # type: ignore[misc]
         items: Sequence[Any],
         shared: Any,
         *arguments: Any,
-        workers: WorkerPool | None,
+        workers: Workers | None,
         errors: str,
     ) -> None:
         """Says what is called.
@@ -39,7 +39,7 @@ class Distribute(beam.PTransform):  # type: ignore[misc]
             items: The items.
             shared: The second argument of every call, or the reference to it.
             arguments: Further arguments; may be side inputs.
-            workers: The pool; None where the runner places the items.
+            workers: Who does the work; None where the runner places the items.
             errors: The directory where errors are recorded.
         """
         super().__init__()

@@ -314,11 +314,27 @@ class WorkerPool:
             task.settle(None, WorkerError(f"{self._lost}, and no other one is left; {ADVICE}"))
 
 
+class ThisProcess:
+    """Calls that this process makes itself, one after another. For Beam to place them takes longer than many a call."""
+
+    def __init__(self, shared: Any) -> None:
+        """Says what the second argument of every call is."""
+        self._shared = shared
+
+    def map(self, function: Function, items: Sequence[Any], *arguments: Any) -> Iterator[Any]:
+        """What calls on the items return, each made when its result is asked for; arguments are as of a pool."""
+        return (function(item, self._shared, *arguments) for item in items)
+
+
+Workers = WorkerPool | ThisProcess
+"""Who makes the calls that a runner does not place."""
+
+
 @contextmanager
-def started(workers: int, shared: Any) -> Iterator[WorkerPool | None]:
-    """A pool of so many workers, or None where this process does the work."""
+def started(workers: int, shared: Any, beam_options: Sequence[str]) -> Iterator[Workers | None]:
+    """A pool of so many workers, or this process; None where Beam's options say that a runner places the work."""
     if workers == 1:
-        yield None
+        yield None if beam_options else ThisProcess(shared)
         return
     with WorkerPool(shared) as pool:
         yield pool.start(workers)

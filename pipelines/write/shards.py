@@ -29,7 +29,7 @@ from pipelines.reading.columns import read_columns
 from pipelines.runners.distribute import Distribute
 from pipelines.runners.failures import Recorded
 from pipelines.runners.handoff import Handoff
-from pipelines.runners.pool import WorkerPool
+from pipelines.runners.pool import Workers
 from pipelines.storage import files
 from pipelines.storage.checked import file_checksum
 from pipelines.storage.retry import retrying
@@ -61,13 +61,13 @@ class WriteShards(beam.PTransform):  # type: ignore[misc]
         output: Where the data set is written.
         transform_ready: A PCollection of one element, there when the transform has been written, or None where it is
             there already.
-        workers: Workers of this machine that have the plan, or None.
+        workers: Who has the plan and does the work; None where the runner places it.
     """
 
     plan: Handoff[Plan]
     output: Output
     transform_ready: beam.PCollection[Any] | None = None
-    workers: WorkerPool | None = None
+    workers: Workers | None = None
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[None]:
         """Wires the pass."""

@@ -68,10 +68,12 @@ def digests(root):
     return found | {"manifest": hashlib.sha256(text.encode()).hexdigest()}
 
 
+@pytest.mark.parametrize("placed", ["by this process", "by Beam"])
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_a_build_has_the_bytes_that_were_stored(tmp_path, kind):
+def test_a_build_has_the_bytes_that_were_stored(tmp_path, kind, placed):
     write(tmp_path / "src", kind)
-    make(tmp_path / "src", tmp_path / "out", **CONFIGS[kind])
+    beam_options = ["--runner=DirectRunner"] if placed == "by Beam" else []
+    make(tmp_path / "src", tmp_path / "out", beam_options=beam_options, **CONFIGS[kind])
     found = digests(tmp_path / "out")
     stored = json.loads(DIGESTS.read_text()) if DIGESTS.exists() else {}
     if os.environ.get("NPYFLOW_WRITE_DIGESTS"):

@@ -192,7 +192,7 @@ def test_a_worker_that_is_killed_while_it_sends_a_result_is_not_waited_for(forks
         send(self, data)
 
     monkeypatch.setattr(Connection, "_send_bytes", send_half)
-    with started(3, None) as workers:
+    with started(3, None, ()) as workers:
         assert [len(found) for found in workers.map(large, range(6))] == [2**20] * 6
     assert (tmp_path / "half").exists()
 
