@@ -239,10 +239,7 @@ class Manifest:
             "record_bytes": self.record_bytes,
             "chunk_records": self.chunk_records,
             "splits": {
-                name: {
-                    "rows": self.rows(name),
-                    "shards": [shard.to_json() for shard in shards],
-                }
+                name: {"rows": self.rows(name), "shards": [shard.to_json() for shard in shards]}
                 for name, shards in self.splits.items()
             },
             "files": msgspec.to_builtins(self.files),

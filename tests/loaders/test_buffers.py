@@ -68,6 +68,7 @@ def test_what_is_held_is_not(hold):
     assert address(pool.empty((ROWS,), np.dtype("f8"))) == place
 
 
+@pytest.mark.slow
 def test_a_torch_tensor_holds_its_memory():
     torch = pytest.importorskip("torch")
     pool = Buffers()

@@ -30,6 +30,13 @@ def installed(module):
     return importlib.util.find_spec(module) is not None
 
 
+def with_marks(names):
+    """Names as parameters, those that need another framework than TensorFlow marked as slow: it comes later in CI."""
+    return [
+        pytest.param(name, marks=pytest.mark.slow if name.split(".")[0] in ("jax", "torch") else ()) for name in names
+    ]
+
+
 def public(name):
     found = loaders
     for part in name.split("."):
@@ -52,7 +59,7 @@ def test_dir_leaves_out_what_is_not_installed(monkeypatch):
     assert set(loaders.__all__) - set(dir(loaders)) == WITH_TENSORFLOW | {"jax", "TransformLayer"}
 
 
-@pytest.mark.parametrize("name", loaders.__all__)
+@pytest.mark.parametrize("name", with_marks(loaders.__all__))
 def test_each_name_is_documented(name):
     found = public(name)
 
@@ -60,7 +67,7 @@ def test_each_name_is_documented(name):
         assert inspect.getdoc(found)
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", with_marks(CLASSES))
 def test_each_method_is_documented(name):
     undocumented = [
         method

@@ -72,20 +72,32 @@ def test_other():
 """
 
 
+SKIPPED_WHOLE = """
+import pytest
+
+pytest.importorskip("no_such_package")
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "1"])
-@pytest.mark.parametrize(("allowed", "passes"), [("no server|no disk", True), ("no disk", False), ("", False)])
+@pytest.mark.parametrize(
+    ("allowed", "passes"),
+    [("no server|^module: could not import", True), ("no server", False), ("^module: ", False), ("", False)],
+)
 def test_a_skip_that_is_not_expected_is_a_failure(
     tmp_path: pathlib.Path, allowed: str, passes: bool, workers: str
 ) -> None:
     (tmp_path / "test_skipping.py").write_text(SKIPPING)
+    (tmp_path / "test_skipped_whole.py").write_text(SKIPPED_WHOLE)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.support.skips", "-n", workers, str(tmp_path)]
     command += ["--rootdir", str(tmp_path), "-p", "no:cacheprovider"]
     environment = os.environ | {"NPYFLOW_SKIPS": allowed, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "1 passed, 1 skipped" in done.stdout
+    assert "1 passed, 2 skipped" in done.stdout
     assert done.returncode == (0 if passes else 1), done.stdout
-    assert ("NPYFLOW_SKIPS does not allow: no server here" in done.stdout) is not passes
+    assert ("NPYFLOW_SKIPS does not allow: no server here" in done.stdout) is ("no server" not in allowed)
+    assert ("does not allow: module: could not import 'no_such_package'" in done.stdout) is ("module" not in allowed)
 
 
 def test_the_demo_writes_the_arrays_that_the_packages_carry(tmp_path: pathlib.Path) -> None:

@@ -13,13 +13,21 @@ VARIABLE = "NPYFLOW_SKIPS"
 
 
 def unexpected(config: pytest.Config) -> list[str]:
-    """The reasons of skipped tests that are not allowed; workers of pytest-xdist leave it to the process above them."""
+    """The reasons of skipped tests that are not allowed; workers of pytest-xdist leave it to the process above them.
+
+    The reason of a module that was skipped as a whole has "module: " before it.
+    """
     allowed = os.environ.get(VARIABLE)
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     if allowed is None or reporter is None:
         return []
-    reasons = [report.longrepr[2].removeprefix("Skipped: ") for report in reporter.stats.get("skipped", ())]
+    reasons = map(_reason, reporter.stats.get("skipped", ()))
     return [reason for reason in reasons if not (allowed and re.search(allowed, reason))]
+
+
+def _reason(report: Any) -> str:
+    reason = report.longrepr[2].removeprefix("Skipped: ")
+    return f"module: {reason}" if isinstance(report, pytest.CollectReport) else reason
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,9 +11,9 @@ import tensorflow as tf
 import loaders
 from loaders.transform.keras_ops import KerasOps
 from loaders.transform.layer import TransformLayer
-from tests.loaders.transform.test_forward import EXACT, NEARLY, columns_of, learned
 from tests.support.arrays import write_files
 from tests.support.builds import build
+from tests.support.every_step import EXACT, NEARLY, columns_of, learned
 
 
 @pytest.mark.parametrize("said", [*EXACT, *NEARLY], ids=str)
