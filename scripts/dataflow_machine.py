@@ -15,7 +15,7 @@ from pipelines.forecast.estimate import describe
 from pipelines.interface.arguments import read_config
 from pipelines.maintain.append import plan_sources
 from pipelines.plan.plan import Plan
-from pipelines.sources.headers import header_reader
+from pipelines.sources.worker_headers import header_reader
 from pipelines.storage.connections import configure
 
 CORES = 4

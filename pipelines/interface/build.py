@@ -19,7 +19,7 @@ from pipelines.output.directory import Output
 from pipelines.results import Block, Result
 from pipelines.run import Build
 from pipelines.sources.arrays import Arrays
-from pipelines.sources.headers import header_reader
+from pipelines.sources.worker_headers import header_reader
 from pipelines.storage import files
 from pipelines.storage.connections import StorageOptions, configure
 from pipelines.storage.files import Path

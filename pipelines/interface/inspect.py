@@ -19,7 +19,7 @@ from pipelines.output.state import read_state
 from pipelines.plan.plan import Plan
 from pipelines.results import Block, Result
 from pipelines.sources.arrays import Arrays
-from pipelines.sources.headers import header_reader
+from pipelines.sources.worker_headers import header_reader
 from pipelines.storage import files
 from pipelines.storage.connections import configure
 

@@ -6,7 +6,6 @@ import concurrent.futures
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from pipelines.runners.beam import option_value, run_pipeline, runs_here
 from pipelines.sources.formats import format_of
 from pipelines.sources.formats.protocol import FormatError, Member
 from pipelines.storage import files
@@ -73,13 +72,3 @@ def read_here(root: str, chunks: Sequence[Chunk]) -> Iterator[Sequence[FileHeade
 
 def _local(root: str, chunk: Chunk) -> bool:
     return all(files.is_local(files.locate(root, path)) for path, _ in chunk)
-
-
-def header_reader(beam_options: Sequence[str]) -> HeaderReader:
-    """How headers are read: here, or by workers elsewhere that share a directory with this program."""
-    temporary = option_value(beam_options, "--temp_location")
-    if temporary is None or runs_here(beam_options) or option_value(beam_options, "--template_location"):
-        return read_here
-    from pipelines.sources.worker_headers import read_on_workers
-
-    return read_on_workers(lambda: run_pipeline(beam_options), temporary)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import apache_beam as beam
-
 from pipelines.errors import WorkerError
+from pipelines.lazy import beam
+from pipelines.runners.beam import option_value, run_pipeline, runs_here
 from pipelines.sources.headers import Chunk, FileHeaders, HeaderReader, read_headers, read_here
 from pipelines.storage import connections, files
 from pipelines.storage.temporary import shared_directory
@@ -21,7 +21,15 @@ from pipelines.storage.temporary import shared_directory
 MIN_FILES = 10_000
 """For fewer files a job that reads their headers takes longer to start than they take to read."""
 
-Pipeline = Callable[[], AbstractContextManager[beam.Pipeline]]
+Pipeline = Callable[[], AbstractContextManager["beam.Pipeline"]]
+
+
+def header_reader(beam_options: Sequence[str]) -> HeaderReader:
+    """How headers are read: here, or by workers elsewhere that share a directory with this program."""
+    temporary = option_value(beam_options, "--temp_location")
+    if temporary is None or runs_here(beam_options) or option_value(beam_options, "--template_location"):
+        return read_here
+    return read_on_workers(lambda: run_pipeline(beam_options), temporary)
 
 
 def read_on_workers(pipeline: Pipeline, temporary: str) -> HeaderReader:

@@ -14,9 +14,9 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from pipelines.config.schema import parse_config
 from pipelines.errors import SourceError, WorkerError
 from pipelines.sources import headers, worker_headers
-from pipelines.sources.headers import cut, header_reader, read_headers, read_here
+from pipelines.sources.headers import cut, read_headers, read_here
 from pipelines.sources.table import scan
-from pipelines.sources.worker_headers import read_on_workers
+from pipelines.sources.worker_headers import header_reader, read_on_workers
 from pipelines.storage import files
 from tests.support.arrays import write_files
 
