@@ -12,7 +12,7 @@ import tensorflow as tf
 from pipelines.analyze import graph
 from pipelines.analyze.custom import Prepared, function_failed, load_traced
 from pipelines.analyzers.calls import Noted
-from pipelines.analyzers.coding import pack
+from pipelines.analyzers.engine import pack
 from pipelines.config.asked import Asked, Traced
 from pipelines.reading.batches import Columns
 from pipelines.statistics.passes import Arrays

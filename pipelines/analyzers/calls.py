@@ -21,9 +21,6 @@ class Mapped:
     """What a step has made of a tensor.
 
     Attributes:
-        step: The step.
-        source: The tensor that it was applied to.
-        result: What it gives.
         constants: Where what it has learned stands, `<analyzer>/<tensor>`; None of a step that learns nothing.
     """
 
@@ -38,8 +35,6 @@ class Noted:
     """One call of an analyzer.
 
     Attributes:
-        number: Its number among all calls.
-        subjects: What is learned of its tensors.
         known: What has been learned, as `Pass.result` gives it; None where it has not.
         fed: Whether who calls the function feeds what the passes find to the graph; otherwise tf.transform does it.
         passes: For each pass the tensors that it takes, and the one that stands for what it finds.
@@ -59,9 +54,6 @@ class Notes:
     Attributes:
         features: The names of the tensors that it was called with, by their `id`.
         known: What each of its analyzers has learned, in the order of the calls; None where that is not known.
-        fed: As of `Noted`.
-        analyzers: Its analyzers, in the order of the calls.
-        mapped: What steps have made of tensors.
     """
 
     features: Mapping[int, str]

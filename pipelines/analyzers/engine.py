@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -16,13 +17,16 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from pipelines.analyzers.calls import Noted, note_analyzer
-from pipelines.analyzers.coding import CacheCoder, dump, load, pack
 from pipelines.runners.combine import Merge
 from pipelines.runners.failures import Recorded
 from pipelines.statistics.passes import Pass, Subject, in_order
 from pipelines.steps import graph_ops
 from pipelines.storage import files
 from pipelines.storage.archive import dump_arrays
+from pipelines.storage.pickled import load_statistics
+
+dump = functools.partial(pickle.dumps, protocol=5)
+"""States and accumulators, dataclasses and tuples of arrays, as bytes that `load_statistics` reads."""
 
 _errors: ContextVar[str | None] = ContextVar("errors", default=None)
 _constants: ContextVar[str | None] = ContextVar("constants", default=None)
@@ -79,7 +83,8 @@ def learn(
         name: The name of the analyzers.
 
     Returns:
-        The constants of each subject, float64 and int64, of which TensorFlow does not know that they are constants.
+        The constants of each subject, float64 and int64, of which TensorFlow does not know that they are constants;
+        with keys, those of each row's group.
     """
     subjects = tuple(subjects)
     noted = note_analyzer(subjects)
@@ -91,7 +96,8 @@ def learn(
         found = _learn_pass(one, inputs, found, noted, f"{name}_{number}")
         if noted is not None:
             noted.passes.append((inputs, found))
-    return _unpack(graph_ops.unfolded(found, like=values[0]), subjects)
+    constants = _unpack(graph_ops.unfolded(found, like=values[0]), subjects)
+    return constants if keys is None else [graph_ops.of_groups(own, keys) for own in constants]
 
 
 def _learn_pass(
@@ -105,6 +111,18 @@ def _learn_pass(
     number = None if noted is None else noted.number
     (found,) = tft.experimental.ptransform_analyzer(inputs, analyzer(one, number), [dtype], [[None]], name=name)
     return found
+
+
+class CacheCoder(tft.experimental.PTransformAnalyzerCacheCoder):  # type: ignore[misc]
+    """Accumulators in the cache of `AnalyzeDatasetWithCache`."""
+
+    def encode_cache(self, accumulator: Any) -> bytes:
+        """An accumulator as bytes."""
+        return dump(accumulator)
+
+    def decode_cache(self, encoded_accumulator: bytes) -> Any:
+        """The accumulator of some bytes."""
+        return load_statistics(encoded_accumulator)
 
 
 def analyzer(one: Pass, noted: int | None = None) -> tft.experimental.CacheablePTransformAnalyzer:
@@ -161,7 +179,7 @@ def accumulate(batch: Iterable[Any], one: Pass) -> Partial:
     """
     arrays = [np.asarray(array) for array in batch]
     state = arrays.pop().tobytes() if one.number else dump(one.start())
-    return Partial(state, one.accumulate(load(state), arrays))
+    return Partial(state, one.accumulate(load_statistics(state), arrays))
 
 
 def merge(one: Pass, a: Partial, b: Partial) -> Partial:
@@ -183,13 +201,27 @@ def extract(partial: Partial | None, one: Pass, keep: str | None = None) -> npt.
     Raises:
         DataError: If nothing can be learned from these rows.
     """
-    states = one.of_no_row() if partial is None else one.update(load(partial.state), partial.added)
+    states = one.of_no_row() if partial is None else one.update(load_statistics(partial.state), partial.added)
     if one.number + 1 < one.passes:
         return np.frombuffer(dump(states), np.uint8)
     constants = one.result(states)
     if keep is not None:
         files.write_bytes(keep, dump_arrays(constants))
     return pack(list(constants.values()))
+
+
+def pack(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
+    """Arrays as one vector of 64-bit integers: their sizes, and then they, floats by their bits.
+
+    One vector, as an analyzer that tf.transform may cache has one output.
+    """
+    parts = [
+        np.ravel(array).astype(np.int64)
+        if array.dtype.kind in "biu"
+        else np.ravel(array).astype(np.float64).view(np.int64)
+        for array in arrays
+    ]
+    return np.concatenate([np.array([len(part) for part in parts], np.int64), *parts])
 
 
 def _unpack(packed: tf.Tensor, subjects: Sequence[Subject]) -> list[dict[str, tf.Tensor]]:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from pipelines.analyzers.coding import Arrays
 from pipelines.analyzers.engine import learn
 from pipelines.analyzers.tensors import Missing, Tensors, flatten, keys_of_groups, mark_all, value_of
 from pipelines.statistics.covariance import Covariance
+from pipelines.statistics.estimators import Estimator
 from pipelines.statistics.frequencies import Frequencies
 from pipelines.statistics.frequencies import most_frequent as most_frequent_of
 from pipelines.statistics.groups import GroupsAndAll
-from pipelines.statistics.passes import Subject
-from pipelines.statistics.quantiles import Quantiles
+from pipelines.statistics.passes import Arrays, Subject
 from pipelines.statistics.summary import ColumnMoments, Over, statistics_shape
-from pipelines.steps import graph_ops
+from pipelines.steps.step import Value
 
 FIELDS = ("count", "missing", "min", "max", "mean", "std")
 INTEGERS = ("count", "missing")
@@ -71,30 +71,16 @@ def moments(x: Tensors, *, over: Over = "element", by: tf.Tensor | None = None, 
     Raises:
         ValueError: If the arguments do not fit.
     """
-    labels, tensors, back = flatten(x, "moments")
     keys = keys_of_groups(by)
-    marked = [found for found, _ in mark_all(labels, tensors, missing)]
-    subjects = [_moments_subject(label, tensor, over, keys) for label, tensor in zip(labels, marked, strict=True)]
-    found = learn(subjects, marked, keys, name="moments")
-    return back([Moments(**(own if keys is None else graph_ops.of_groups(own, keys))) for own in found])
 
+    def ask(value: Value) -> _Asked:
+        shape = statistics_shape(over, value.shape)
+        if keys is None:
+            return ColumnMoments(over=over), tuple((name, name in INTEGERS, shape) for name in FIELDS), dict
+        outputs = ((name, name in INTEGERS, (None, *shape)) for name in FIELDS)
+        return GroupsAndAll(shape=value.shape, over=over), (("keys", True, (None,)), *outputs), dict
 
-def _moments_subject(label: str, x: tf.Tensor, over: Over, keys: tf.Tensor | None) -> Subject:
-    value = value_of(x, over)
-    shape: tuple[int | None, ...] = statistics_shape(over, value.shape)
-    if keys is not None:
-        outputs = [("keys", True, (None,)), *((name, name in INTEGERS, (None, *shape)) for name in FIELDS)]
-    else:
-        outputs = [(name, name in INTEGERS, shape) for name in FIELDS]
-    return Subject(
-        label=label,
-        dtype=value.dtype,
-        shape=value.shape,
-        estimator=ColumnMoments(over=over) if keys is None else GroupsAndAll(shape=value.shape, over=over),
-        finish=dict,
-        outputs=tuple(outputs),
-        grouped=keys is not None,
-    )
+    return _learn("moments", x, ask, over=over, missing=missing, keys=keys, pick=lambda own: Moments(**own))
 
 
 def mean(x: Tensors, *, over: Over = "element", by: tf.Tensor | None = None, missing: Missing = None) -> Any:
@@ -160,23 +146,13 @@ def quantiles(x: Tensors, probabilities: Sequence[float], *, over: Over = "eleme
     Raises:
         ValueError: If the arguments do not fit.
     """
-    labels, tensors, back = flatten(x, "quantiles")
-    marked = [found for found, _ in mark_all(labels, tensors, missing)]
     wanted = tuple(float(probability) for probability in probabilities)
-    subjects = []
-    for label, tensor in zip(labels, marked, strict=True):
-        value = value_of(tensor, over)
-        subjects.append(
-            Subject(
-                label=label,
-                dtype=value.dtype,
-                shape=value.shape,
-                estimator=Quantiles(probabilities=wanted, dtype=value.dtype, shape=value.shape, over=over),
-                finish=dict,
-                outputs=(("quantiles", False, (len(wanted), *statistics_shape(over, value.shape))),),
-            )
-        )
-    return back([own["quantiles"] for own in learn(subjects, marked, None, name="quantiles")])
+
+    def ask(value: Value) -> _Asked:
+        shape = (len(wanted), *statistics_shape(over, value.shape))
+        return value.quantiles(*wanted), (("quantiles", False, shape),), dict
+
+    return _learn("quantiles", x, ask, over=over, missing=missing, pick=operator.itemgetter("quantiles"))
 
 
 def median(x: Tensors, *, over: Over = "element", missing: Missing = None) -> Any:
@@ -201,19 +177,15 @@ def frequencies(x: tf.Tensor, *, limit: int = 65536, missing: Missing = None) ->
         ValueError: If the arguments do not fit.
         DataError: While rows are read, if there are more distinct values.
     """
-    (label,), (tensor,), _ = flatten(x, "frequencies")
-    ((marked, _),) = mark_all([label], [tensor], missing)
-    value = value_of(marked, "all")
-    subject = Subject(
-        label=label,
-        dtype=value.dtype,
-        shape=value.shape,
-        estimator=Frequencies(shape=value.shape, over="all", limit=limit),
-        finish=functools.partial(_distinct, value.dtype),
-        outputs=(("values", not marked.dtype.is_floating, (None,)), ("counts", True, (None,))),
-    )
-    (found,) = learn([subject], [marked], None, name="frequencies")
-    return found["values"], found["counts"]
+
+    def ask(value: Value) -> _Asked:
+        outputs = ("values", not value.dtype.startswith("float"), (None,)), ("counts", True, (None,))
+        estimator = Frequencies(shape=value.shape, over="all", limit=limit)
+        return estimator, outputs, functools.partial(_distinct, value.dtype)
+
+    pick = operator.itemgetter("values", "counts")
+    values, counts = _learn("frequencies", x, ask, over="all", missing=missing, pick=pick)
+    return values, counts
 
 
 def _distinct(dtype: str, result: Arrays) -> Arrays:
@@ -237,22 +209,12 @@ def most_frequent(x: Tensors, *, over: Over = "element", limit: int = 65536, mis
         ValueError: If the arguments do not fit.
         DataError: While rows are read, if there are more distinct values.
     """
-    labels, tensors, back = flatten(x, "most_frequent")
-    marked = [found for found, _ in mark_all(labels, tensors, missing)]
-    subjects = []
-    for label, tensor in zip(labels, marked, strict=True):
-        value = value_of(tensor, over)
-        subjects.append(
-            Subject(
-                label=label,
-                dtype=value.dtype,
-                shape=value.shape,
-                estimator=Frequencies(shape=value.shape, over=over, limit=limit),
-                finish=_most_frequent,
-                outputs=(("value", False, statistics_shape(over, value.shape)),),
-            )
-        )
-    return back([own["value"] for own in learn(subjects, marked, None, name="most_frequent")])
+
+    def ask(value: Value) -> _Asked:
+        estimator = Frequencies(shape=value.shape, over=over, limit=limit)
+        return estimator, (("value", False, statistics_shape(over, value.shape)),), _most_frequent
+
+    return _learn("most_frequent", x, ask, over=over, missing=missing, pick=operator.itemgetter("value"))
 
 
 def _most_frequent(result: Arrays) -> Arrays:
@@ -278,20 +240,44 @@ def covariance(x: Tensors, *, missing: Missing = None) -> Any:
         ValueError: If the arguments do not fit.
         DataError: While rows are read, if a value is infinite.
     """
-    labels, tensors, back = flatten(x, "covariance")
+
+    def ask(value: Value) -> _Asked:
+        width = value.shape[-1]
+        return Covariance(width=width), (("covariance", False, (width, width)),), dict
+
+    return _learn("covariance", x, ask, over="channel", missing=missing, pick=operator.itemgetter("covariance"))
+
+
+_Asked = tuple[Estimator, tuple[tuple[str, bool, tuple[int | None, ...]], ...], Callable[[Arrays], Arrays]]
+"""Of a `Subject` the estimator, the outputs, and what makes these of its result."""
+
+
+def _learn(
+    name: str,
+    x: Tensors,
+    ask: Callable[[Value], _Asked],
+    *,
+    over: Over,
+    missing: Missing,
+    keys: tf.Tensor | None = None,
+    pick: Callable[[dict[str, tf.Tensor]], Any],
+) -> Any:
+    """What is picked of what an analyzer learns of each tensor, in the form of the argument."""
+    labels, tensors, back = flatten(x, name)
     marked = [found for found, _ in mark_all(labels, tensors, missing)]
     subjects = []
     for label, tensor in zip(labels, marked, strict=True):
-        value = value_of(tensor, "channel")
-        width = value.shape[-1]
+        value = value_of(tensor, over)
+        estimator, outputs, finish = ask(value)
         subjects.append(
             Subject(
                 label=label,
                 dtype=value.dtype,
                 shape=value.shape,
-                estimator=Covariance(width=width),
-                finish=dict,
-                outputs=(("covariance", False, (width, width)),),
+                estimator=estimator,
+                finish=finish,
+                outputs=outputs,
+                grouped=keys is not None,
             )
         )
-    return back([own["covariance"] for own in learn(subjects, marked, None, name="covariance")])
+    return back([pick(own) for own in learn(subjects, marked, keys, name=name)])

@@ -9,23 +9,22 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines.analyzers.calls import note_step
-from pipelines.analyzers.coding import Arrays
 from pipelines.analyzers.engine import learn
 from pipelines.analyzers.tensors import (
     Missing,
     Tensors,
     flatten,
     keys_of_groups,
+    labelled,
     mark_all,
     output_dtype,
     value_of,
 )
-from pipelines.statistics.estimators import Estimator
 from pipelines.statistics.groups import GroupsAndAll
-from pipelines.statistics.passes import Subject
+from pipelines.statistics.passes import Arrays, Subject
 from pipelines.statistics.summary import Over
 from pipelines.steps import graph_ops
-from pipelines.steps.step import MomentStep, Shape, Step, Value
+from pipelines.steps.step import MomentStep, Step, Value
 
 
 def mapped(
@@ -56,13 +55,14 @@ def mapped(
     marked = mark_all(labels, tensors, missing)
     values = [value_of(found, over) for found, _ in marked]
     for label, value in zip(labels, values, strict=True):
-        _check_output(label, step, value)
+        with labelled(label):
+            step.output(value)
     learns = step.estimator(values[0]) is not None
     if not learns:
         constants_of = [_said(step, value, found) for value, (found, _) in zip(values, marked, strict=True)]
     else:
         subjects = [subject_of(label, step, value, keys) for label, value in zip(labels, values, strict=True)]
-        constants_of = learned(name, subjects, [found for found, _ in marked], keys)
+        constants_of = learn(subjects, [found for found, _ in marked], keys, name=name)
     results = []
     for number, (tensor, (found, gone), constants) in enumerate(zip(tensors, marked, constants_of, strict=True)):
         result = tf.cast(step.apply(step.cast(found), constants), output_dtype(tensor, dtype))
@@ -81,21 +81,6 @@ def _said(step: Step, value: Value, like: tf.Tensor) -> dict[str, tf.Tensor]:
     }
 
 
-def learned(
-    name: str, subjects: list[Subject], values: list[tf.Tensor], keys: tf.Tensor | None
-) -> list[dict[str, tf.Tensor]]:
-    """The constants of each subject, those of each row's group where there are groups."""
-    found = learn(subjects, values, keys, name=name)
-    return found if keys is None else [graph_ops.of_groups(own, keys) for own in found]
-
-
-def _check_output(label: str, step: Step, value: Value) -> None:
-    try:
-        step.output(value)
-    except ValueError as error:
-        raise ValueError(f"{label}: {error}") from error
-
-
 def subject_of(label: str, step: Step, value: Value, keys: tf.Tensor | None, *, complete: bool = False) -> Subject:
     """What a step learns of a tensor.
 
@@ -106,29 +91,22 @@ def subject_of(label: str, step: Step, value: Value, keys: tf.Tensor | None, *, 
         keys: The keys of groups, or None.
         complete: Whether each statistic needs a present value.
     """
-    shapes: dict[str, Shape] = step.shapes(value)
+    shapes, integers, estimator = step.shapes(value), step.integers, step.estimator(value)
     if keys is not None:
         if not isinstance(step, MomentStep):
             raise ValueError(f"{label}: expected no `by`: it is for what moments tell, not for {step.key}")
         shapes = {"keys": (None,), **{constant: (None, *shape) for constant, shape in shapes.items()}}
-    integers = step.integers | {"keys"} if keys is not None else step.integers
+        integers, estimator = integers | {"keys"}, GroupsAndAll(shape=value.shape, over=value.over)
+    assert estimator is not None, "what learns nothing is no subject"
     return Subject(
         label=label,
         dtype=value.dtype,
         shape=value.shape,
-        estimator=_estimator(step, value, keys),
+        estimator=estimator,
         finish=functools.partial(fit, step, value, complete),
         outputs=tuple((constant, constant in integers, shape) for constant, shape in shapes.items()),
         grouped=keys is not None,
     )
-
-
-def _estimator(step: Step, value: Value, keys: tf.Tensor | None) -> Estimator:
-    if keys is not None:
-        return GroupsAndAll(shape=value.shape, over=value.over)
-    estimator = step.estimator(value)
-    assert estimator is not None, "what learns nothing is no subject"
-    return estimator
 
 
 def fit(step: Step, value: Value, complete: bool, result: Arrays) -> Arrays:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from pipelines.analyzers.calls import note_step
 from pipelines.analyzers.engine import learn
-from pipelines.analyzers.fitting import learned, mapped, subject_of
+from pipelines.analyzers.fitting import mapped, subject_of
 from pipelines.analyzers.tensors import Missing, Tensors, flatten, keys_of_groups, mark_all, value_of
 from pipelines.statistics.summary import Over
 from pipelines.steps import projection, ranking, scaling
@@ -344,7 +344,7 @@ def impute(
         subjects = [
             subject_of(label, step, value, keys, complete=True) for label, value in zip(labels, values, strict=True)
         ]
-        known = learned("impute", subjects, [found for found, _ in marked], keys)
+        known = learn(subjects, [found for found, _ in marked], keys, name="impute")
     else:
         fill = 0.0 if method == "zero" else float(method)
         known = [{"fill": tf.constant(fill, tf.float64)} for _ in tensors]

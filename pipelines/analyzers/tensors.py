@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import operator
 import pathlib
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -37,18 +39,14 @@ def flatten(x: Tensors, name: str) -> tuple[list[str], list[tf.Tensor], Callable
     Raises:
         ValueError: If there is something else among them than dense tensors of rows of a known shape, or nothing.
     """
+    back: Callable[[list[Any]], Any]
     if isinstance(x, Mapping):
-        keys = list(x)
-        tensors = [x[key] for key in keys]
-        labels = [str(key) for key in keys]
-        back: Callable[[list[Any]], Any] = lambda found: dict(zip(keys, found, strict=True))  # noqa: E731
-    elif isinstance(x, Sequence):
-        tensors, back = list(x), list
-        labels = [str(number) for number in range(len(tensors))]
+        tensors, labels = list(x.values()), [str(key) for key in x]
+        back = lambda found: dict(zip(x, found, strict=True))  # noqa: E731
     else:
-        tensors, labels, back = [x], [""], lambda found: found[0]
-    if not isinstance(x, Mapping):
-        labels = [name_of(tensor) or label for label, tensor in zip(labels, tensors, strict=True)]
+        several = isinstance(x, Sequence)
+        tensors, back = (list(x), list) if several else ([x], operator.itemgetter(0))
+        labels = [name_of(tensor) or str(number) * several for number, tensor in enumerate(tensors)]
     labels = [f"{name} of {label}" if label else name for label in labels]
     if not tensors:
         raise ValueError(f"{name}: expected a tensor; found none")
@@ -70,18 +68,21 @@ def _caller() -> str:
 def mark_all(
     labels: Sequence[str], tensors: Sequence[tf.Tensor], missing: Missing
 ) -> list[tuple[tf.Tensor, tf.Tensor | None]]:
-    """What `mark` says of each tensor.
-
-    Raises:
-        ValueError: As `mark`, with the tensor's label.
-    """
+    """What `mark` says of each tensor; a ValueError has the tensor's label."""
     found = []
     for label, tensor in zip(labels, tensors, strict=True):
-        try:
+        with labelled(label):
             found.append(mark(tensor, missing))
-        except ValueError as error:
-            raise ValueError(f"{label}: {error}") from error
     return found
+
+
+@contextlib.contextmanager
+def labelled(label: str) -> Iterator[None]:
+    """Gives a ValueError inside the label of a tensor."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from error
 
 
 def mark(x: tf.Tensor, missing: Missing) -> tuple[tf.Tensor, tf.Tensor | None]:
@@ -154,12 +155,13 @@ def keys_of_groups(by: tf.Tensor | None) -> tf.Tensor | None:
     """
     if by is None:
         return None
-    if not isinstance(by, tf.Tensor) or by.shape.rank != 1 or not (by.dtype.is_integer or by.dtype in KEYS):
+    if (
+        not isinstance(by, tf.Tensor)
+        or by.shape.rank != 1
+        or not (by.dtype.is_integer or by.dtype in (tf.bool, tf.string))
+    ):
         raise ValueError(f"by: expected one integer, bool or string a row; found {by}")
     return graph_ops.group_keys(by)
-
-
-KEYS = (tf.bool, tf.string)
 
 
 def output_dtype(x: tf.Tensor, dtype: tf.DType | None) -> tf.DType:

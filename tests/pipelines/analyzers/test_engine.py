@@ -15,7 +15,6 @@ from tensorflow_transform.beam import analyzer_cache
 
 from pipelines import analyzers as npa
 from pipelines.analyzers import engine
-from pipelines.analyzers.coding import CacheCoder
 from pipelines.statistics.passes import Pass, Subject
 from pipelines.statistics.summary import ColumnMoments
 from tests.support.eagerly import analyzing
@@ -147,12 +146,12 @@ def test_a_stage_is_known_by_what_it_computes():
 
 def test_the_cache_holds_accumulators_and_nothing_else():
     added = engine.accumulate((columns()["x"],), Pass((subject(),), 0))
-    back = CacheCoder().decode_cache(CacheCoder().encode_cache(added))
+    back = engine.CacheCoder().decode_cache(engine.CacheCoder().encode_cache(added))
     once, twice = (engine.extract(one, Pass((subject(),), 0)) for one in (added, back))
     np.testing.assert_array_equal(once, twice)
     for value in (tempfile.mkdtemp, print, pickle.Pickler):
         with pytest.raises(pickle.UnpicklingError, match="expected accumulators"):
-            CacheCoder().decode_cache(pickle.dumps(value))
+            engine.CacheCoder().decode_cache(pickle.dumps(value))
 
 
 def test_no_batch_at_all_is_no_row():
