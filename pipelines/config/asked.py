@@ -18,8 +18,6 @@ class Traced:
 
     Attributes:
         place: Where it is, for errors.
-        function: The function, pickled by value.
-        features: The features that it is called with.
     """
 
     place: str
@@ -32,13 +30,10 @@ class Asked:
     """One of `pipelines.analyzers` that a user's function calls, and when it reads which rows.
 
     Attributes:
-        number: Its number among the function's.
-        subjects: What it learns.
         first: The round of its first pass; each later pass is a round later.
         reads: For each pass, the features that its values are computed of.
         after: For each pass, the numbers of the analyzers that its values are computed of.
         direct: For each pass the features that are its values as the sources have them; None where a graph makes them.
-        traced: The function.
     """
 
     number: int

@@ -18,14 +18,12 @@ class Feature:
     """What all arrays of a feature have in common.
 
     Attributes:
-        name: The feature.
         dtype: The dtype in this machine's byte order; of strings the widest, `S` or `U`; of times int64.
         shape: The shape of one row; the first axis is None where each row has its own length.
         row_axes: How many leading axes of an array count rows; 0 where each array is one row.
         window: What of an array a row holds, where rows are cut from it; the first axes of its shape are the window's.
         unit: What an integer counts, such as `datetime64[ns]`; or "".
         origin: Where the values come from: `files`, or the row's `index`, its `directory`, or a `constant`.
-        constant: The constant.
         average_bytes: The average bytes of a row where rows differ in them.
         files: The patterns of its files, where they are not found by its name alone.
         why: How its layout was recognised, where nobody has said it; or "".

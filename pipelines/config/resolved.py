@@ -22,23 +22,12 @@ from pipelines.steps.step import Step, Value
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ResolvedFeature:
-    """One feature with every choice made.
+    """One feature with every choice made; what is not described here is what a user says, as docs/options.md has it.
 
     Attributes:
         source_dtype: The dtype in which the sources' values are read, one of `loaders.format.spec.DTYPES`.
         source_shape: The shape of a row in the sources; the first axis is None where each row has its own length.
         spec: The feature as a batch holds it, after the transform.
-        store: Whether the shards hold it transformed, raw, or not at all.
-        missing: The values that stand for a missing one, besides NaN.
-        mask: The feature that is true where this one is missing, or None.
-        impute: What replaces missing values, or None.
-        forbids_missing: Whether a missing value is an error.
-        indicator: Whether a feature tells which values were missing.
-        normalize: The steps that follow.
-        over: What shares one statistic.
-        by: The feature each of whose values has statistics of its own, or None.
-        row_axes: How many leading axes of the arrays count rows.
-        window: What of an array a row holds, where rows are cut from it; or None.
         files: The patterns of its files, or None where they are found by name.
         source: What gives its values where no file does, as the user said it, or None.
         why: Why it has its role and its steps, in words.
@@ -191,14 +180,12 @@ class Custom:
     """A user's function, and what it makes of a row.
 
     Attributes:
-        place: Where it is: `path/to/module.py:function`.
         digest: A BLAKE2b digest of the file.
         specs: The features that it gives, sorted by name.
         phases: The features that each phase of its analysis reads of the training rows.
         learned: What it does by `pipelines.analyzers`, as JSON has it; empty of a finished data set.
         traced: The function as it travels, where all that it asks of the rows are `pipelines.analyzers`: these learn in
             the rounds of the build. None where tf.transform's own analysis is needed, and of a finished data set.
-        asked: These analyzers.
     """
 
     place: str
@@ -220,16 +207,11 @@ class ResolvedConfig:
     """A configuration with every choice made.
 
     Attributes:
-        features: The features, sorted by name.
         splits: `directory`, the fraction of rows of each split, or a rule that reads a feature.
         training: The split whose rows are analysed, where its name does not say so.
         filter: Which rows are kept, as `filter.parse_filter` reads it; or None for all.
-        seed: The seed of the splits and of the order of rows.
         shard_bytes: About how many bytes the largest split's shards hold.
-        rows_per_record: How many rows a record holds.
         custom: The user's own function, which makes all that is not declared, or None.
-        on_error: Whether files that are wrong end the build or are left out.
-        max_bad_files: How many files may be left out.
         why: Why the splits are what they are, and which is learned from, in words.
     """
 

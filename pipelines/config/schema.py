@@ -64,28 +64,7 @@ class ConstantSource(_Model):
 
 
 class FeatureConfig(_Model):
-    """What a user may say about one feature; None is "choose for me".
-
-    Attributes:
-        files: Patterns of its files.
-        role: What it is to a model.
-        source: Where the values come from, if not from files: the row's number among all rows, the class of the
-            directory that holds the row's files, or one constant.
-        row_axes: How many leading axes of its arrays count rows; 0 makes each file one row.
-        patch: The neighbours of each row, along the axes that count rows, that are to be in the row, too.
-        window: Runs of steps along an axis, each of which is a row.
-        ragged: Whether each file is one row whose first axis has a length of its own.
-        missing: Values that stand for a missing one, besides NaN.
-        mask: A feature that is true (or not 0) where this one is missing.
-        impute: What replaces missing values.
-        indicator: Whether a feature `<name>_missing` tells which values were missing.
-        normalize: One step, or several in their order.
-        over: What shares one statistic.
-        by: A feature; each of its values has statistics of its own.
-        dtype: The dtype in a batch.
-        class_names: The names of the classes 0, 1, ….
-        store: Whether the shards hold the transformed values, the raw ones, or none.
-    """
+    """What a user may say about one feature; None is "choose for me". docs/options.md describes each key."""
 
     files: Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)] | None = None
     role: Role | None = None

@@ -109,7 +109,6 @@ class GroupSplits(Rule):
     """Rows of equal value stay together; a group's split is a hash of its value.
 
     Attributes:
-        group: The feature.
         fractions: The fraction of groups of each split.
     """
 
@@ -120,12 +119,7 @@ class GroupSplits(Rule):
 
 
 class StratifiedSplits(Rule):
-    """Every class has the same fractions.
-
-    Attributes:
-        stratify: The feature whose values are the classes.
-        fractions: The fraction of the rows of each class for each split.
-    """
+    """Every class has the same fractions."""
 
     KEY: ClassVar[str] = "stratify"
 
@@ -137,7 +131,6 @@ class ColumnSplits(Rule):
     """A feature holds the number of each row's split; rows of a negative number are dropped.
 
     Attributes:
-        column: The feature.
         names: The splits that the numbers 0, 1, … stand for.
     """
 
@@ -156,9 +149,7 @@ class TimeSplits(Rule):
     """A row belongs to the first split whose threshold is greater than its value.
 
     Attributes:
-        time: The feature.
         until: Each split's threshold, ascending: a number, or a date in ISO 8601 for a feature of dates.
-        rest: The split of all other rows.
     """
 
     KEY: ClassVar[str] = "time"

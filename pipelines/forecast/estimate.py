@@ -88,7 +88,6 @@ class Calibration:
         rows_analyzed: How many rows were read in a round, at most.
         rows_written: How many rows were transformed, encoded and written.
         sum_bytes: The bytes of the sums of a unit, in all rounds, as they travel.
-        seconds: How long all of it took.
     """
 
     imports: float
@@ -112,7 +111,6 @@ class Seconds:
     Attributes:
         begin: Until all is imported, wired and exported.
         analyze: Pass 1, as far as it does not go on while a process imports.
-        write: Pass 2.
     """
 
     begin: float

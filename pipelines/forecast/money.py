@@ -32,8 +32,6 @@ class Prices(pydantic.BaseModel):
     """A table of prices, as a user writes it in YAML or JSON.
 
     Attributes:
-        region: Where they hold.
-        date: When they held.
         currency: What they are counted in.
         vcpu_hour: Of a virtual core for an hour.
         memory_gb_hour: Of a GiB of memory for an hour.
@@ -78,13 +76,7 @@ def read_prices(path: str) -> Prices:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What is charged for.
-
-    Attributes:
-        vcpu_hours: Cores times the hours for which they are there.
-        memory_gb_hours: GiB of memory times these hours.
-        shuffle_gb: GiB that pass through the shuffle.
-    """
+    """What is charged for; a GB is one of 2**30 bytes."""
 
     vcpu_hours: float
     memory_gb_hours: float

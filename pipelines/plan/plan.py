@@ -50,7 +50,6 @@ class Group:
 
     Attributes:
         parts: The numbers of the parts, in the order of the table.
-        splits: The names of the splits that the rows go to.
         tasks: How many tasks, and so shards of each split, there are.
     """
 
@@ -72,9 +71,6 @@ class Plan:
     """Which rows feed which shard, in which order; see `make_plan`.
 
     Attributes:
-        table: The sources.
-        config: The resolved configuration.
-        groups: The groups of parts.
         block_rows: How many rows a block holds, where its part is not compressed; the last block of a part may hold
             fewer.
         analysis_rows: How many rows are analysed together, likewise.

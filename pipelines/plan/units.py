@@ -39,7 +39,6 @@ class Units:
     row make no million units.
 
     Attributes:
-        parts: The numbers of the parts, in the order of the table.
         part_rows: How many rows each of them has, int64.
         unit_rows: How many rows a unit has; the last one may have fewer.
     """

@@ -24,9 +24,7 @@ class Wanted:
     """Rows of one source, and where they go.
 
     Attributes:
-        source: The source.
         row_axes: How many leading axes of its array count rows; 0 where the array is one row.
-        start: The first row.
         out: Where the rows go, [rows, *row shape]: C-contiguous, of the dtype of the values.
     """
 

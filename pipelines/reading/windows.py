@@ -27,14 +27,7 @@ SPARSE_BYTES = 4 * 2**20
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """Rows `[start, stop)` that are cut from an array, and all of its values that they reach.
-
-    Attributes:
-        source: The array.
-        window: What of it each row holds.
-        start: The first row.
-        stop: One more than the last one.
-    """
+    """Rows `[start, stop)` that are cut from an array, and all of its values that they reach."""
 
     source: Source
     window: Cut

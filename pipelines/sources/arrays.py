@@ -31,10 +31,7 @@ class ArrayFile:
     """An array and the file that it is to be.
 
     Attributes:
-        feature: The name that the user gave it.
         info: The file; for what is in memory its time is made of a checksum, as there is no time of change.
-        member: Its header, or what is wrong with it.
-        array: The values.
         mapped: The path of the `.npy` file whose values these are, or None.
     """
 
@@ -51,7 +48,6 @@ class Arrays:
 
     Attributes:
         root: The directory that `write` makes.
-        files: The files.
     """
 
     root: str

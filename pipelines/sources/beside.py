@@ -28,7 +28,6 @@ class Joined:
     """Tables that were found beside arrays.
 
     Attributes:
-        config: The configuration that says so.
         why: For each column, what it was recognised by.
         tables: The tables by their paths, each with the columns of its kind.
     """

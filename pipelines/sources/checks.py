@@ -35,10 +35,6 @@ class Located:
     """An array in its place.
 
     Attributes:
-        entry: The container in its place.
-        feature: The feature that the array holds.
-        source: The array.
-        row_axes: How many leading axes count rows.
         window: What of it each row holds, where rows are cut from it; or None.
         ragged: Whether the first axis of a row has a length of its own.
         count: How many of the array's rows, from the source's start, are those of the part; None for all.

@@ -164,7 +164,6 @@ class Named:
     """A column of a table that names files.
 
     Attributes:
-        column: Its name.
         rows: For each file that it names, the row.
         others: What it names that is no file.
     """

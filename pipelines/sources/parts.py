@@ -22,13 +22,11 @@ class Source:
         shape: The shape of the whole array, with the axes of a field.
         fortran: Whether the first axis varies fastest; a field's own axes are in C order all the same.
         locator: Where the array is found in its container; for the container's format alone.
-        size: The bytes of the container.
         modified: When the container was last changed, in seconds since 1970.
         member: The array's name in the container; empty where it has none.
         compressed: Whether the array has to be read forward.
         record: The structured dtype in the file, as `dtypes.record_dtype` reads it; empty for a plain dtype.
         field: The field of the structured dtype; the names of nested fields are joined by `.`.
-        chunk: How many indices of the first axis are stored together.
         start: The array's row that is the first of the part; not 0 where an array holds the rows of several parts.
         checksum: What the values are compared with; for the container's format alone.
     """
@@ -73,7 +71,6 @@ class Part:
 
     Attributes:
         name: What is left of the files' paths without the feature's name.
-        rows: How many rows each of the arrays holds.
         sources: The array of each feature that comes from files.
         split: The split that the directory names, or None where rows are split otherwise.
         directory: The class that the directory names, or None where no feature asks for it.

@@ -21,8 +21,6 @@ class PartRecord:
     """One part, as it was when its rows were read.
 
     Attributes:
-        name: Its name.
-        rows: How many rows it had.
         fingerprint: A BLAKE2b digest of its split and its arrays: paths, layouts, sizes and times of change.
     """
 
@@ -44,7 +42,6 @@ class Provenance:
     """The parts that a data set was made of.
 
     Attributes:
-        parts: The parts, in the order in which they came.
         directories: The names of the classes 0, 1, … of features whose source is the directory.
     """
 

@@ -41,7 +41,6 @@ class Proposal:
     """Another way to read the sources.
 
     Attributes:
-        config: The configuration that says it.
         why: For each feature, what it was recognised by.
         pairs: Whether it is right only if an array or a table has the rows of the files.
         meant: Whether it is what the user means, also where something is wrong with it.
@@ -81,9 +80,7 @@ class _Series:
     """Files that may be one feature.
 
     Attributes:
-        feature: Its name.
         pattern: The pattern that claims them, or None where their names say it.
-        entries: The files.
         kinds: The shapes and dtypes of those that can be read.
     """
 

@@ -46,7 +46,6 @@ class SourceTable:
     """Everything that is known of the sources before a value is read.
 
     Attributes:
-        root: The directory.
         features: The features, sorted by name.
         parts: The parts, sorted by name; together they are all rows, in file order.
         directories: The names of the classes 0, 1, … of features whose source is the directory, sorted.
@@ -258,12 +257,8 @@ class _Aligned:
     """Arrays in their places, and what is wrong with them.
 
     Attributes:
-        config: The configuration that says where they are.
         plain: The files and arrays before any was dealt out to several parts.
-        arrays: The arrays.
-        problems: What is wrong.
         skipped: What is wrong with files that were left out.
-        by_directory: Whether directories name the splits.
         why: For each feature whose layout was recognised, by what.
     """
 

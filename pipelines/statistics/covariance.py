@@ -58,9 +58,6 @@ class Covariance(OnePass):
     `[width]`, of a column's present values) and `covariance` (float64, `[width, width]`, of the population of the
     observations where both are present, about their own means). Each number is the float64 nearest to the exact one;
     NaN where nothing is present. Integers beyond 2**53 are rounded to float64 first. The state is a `Products`.
-
-    Attributes:
-        width: The size of the last axis.
     """
 
     width: int

@@ -152,11 +152,7 @@ def normalized(digits: I64, first: int) -> ExactSum:
 
 
 class Adder:
-    """Adds up arrays of 64-bit integers, each times a power of two.
-
-    Attributes:
-        shape: The shape of the arrays.
-    """
+    """Adds up arrays of 64-bit integers, each times a power of two."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape

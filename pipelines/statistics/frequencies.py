@@ -59,8 +59,6 @@ class Frequencies(OnePass):
     values of any statistic: values ascending, filled up with zeros (or empty strings) of count 0.
 
     Attributes:
-        shape: The shape of a row.
-        over: What shares one statistic.
         limit: The most distinct values that one statistic may have.
     """
 

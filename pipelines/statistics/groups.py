@@ -41,10 +41,6 @@ class GroupMoments(OnePass):
 
     The result has `keys` (int64, `[groups]`, ascending) and `count`, `missing`, `min`, `max`, `mean` and `std` of the
     shape `[groups, *statistics_shape]`, as in `Statistics`.
-
-    Attributes:
-        shape: The shape of a row.
-        over: What shares one statistic within a group.
     """
 
     shape: tuple[int, ...]

@@ -39,12 +39,8 @@ class Moments:
     """The moments of some values, for each element of a statistic's shape. Infinities are not in the sums.
 
     Attributes:
-        count: How many values are present (not NaN).
-        missing: How many are not.
         low: The least value, +inf where there is none.
         high: The greatest value, -inf where there is none.
-        total: The sum, exact.
-        squares: The sum of the squares, exact.
     """
 
     count: I64

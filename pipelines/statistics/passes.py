@@ -21,9 +21,6 @@ class Subject:
 
     Attributes:
         label: What it is called in errors.
-        dtype: The dtype of the tensor's values.
-        shape: The shape of a row.
-        estimator: The statistic.
         finish: Makes the constants of the estimator's result.
         outputs: The names of the constants, whether each is of integers (otherwise of floats), and their shapes; None
             is a length that the rows decide.
@@ -61,7 +58,6 @@ class Pass:
 
     Attributes:
         subjects: All subjects; those whose own passes are done stay as they are.
-        number: The number of the pass.
     """
 
     subjects: tuple[Subject, ...]

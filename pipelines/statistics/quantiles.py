@@ -30,7 +30,6 @@ class Counts:
 
     Attributes:
         codes: int64, ascending; the bucket times `2**bits` plus the bits.
-        counts: int64.
         values: How many values each statistic has, missing ones too.
     """
 
@@ -73,10 +72,7 @@ class Quantiles:
     for up to 32,768 statistics, 16-bit ones for up to 128, float32 two passes for few quantiles of few statistics.
 
     Attributes:
-        probabilities: Each in [0, 1].
         dtype: The values' dtype: bool, an integer, or a float of 16, 32 or 64 bits.
-        shape: The shape of a row.
-        over: What shares one statistic.
         limited: Whether the probabilities, which lie at even distances from 0 to 1 then, are no more than there are
             values of a statistic, missing ones too: of fewer values there are as many quantiles, at as many such
             probabilities.

@@ -150,11 +150,7 @@ def impute(statistics: Statistics, fill: npt.ArrayLike) -> Statistics:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ColumnMoments(OnePass):
-    """The moments of a feature's values; the result has `count`, `missing`, `min`, `max`, `mean` and `std`.
-
-    Attributes:
-        over: What shares one statistic.
-    """
+    """The moments of a feature's values; the result has `count`, `missing`, `min`, `max`, `mean` and `std`."""
 
     over: Over
 

@@ -20,7 +20,6 @@ class Vocabulary(Step):
 
     Attributes:
         size: How many values are kept; None keeps all.
-        min_count: How often a value must occur.
         oov_buckets: How many numbers there are for other values, which a hash spreads over them. With 0 they get -1.
     """
 

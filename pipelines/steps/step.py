@@ -38,7 +38,6 @@ class Value:
         dtype: `float64` (NaN is missing), `int64` or `string`; before the first step, the dtype of the sources. Any
             real number is float64 to a step that takes that.
         shape: The shape of a row; of one step along it, where rows have lengths of their own.
-        over: What shares one statistic.
     """
 
     dtype: str

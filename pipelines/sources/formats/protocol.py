@@ -18,12 +18,7 @@ from pipelines.storage.remote import Piece
 
 
 class FormatError(ValueError):
-    """A container whose arrays cannot be read.
-
-    Attributes:
-        expected: What was expected of it.
-        found: What was found.
-    """
+    """A container whose arrays cannot be read."""
 
     def __init__(self, expected: str, found: str) -> None:
         super().__init__(expected, found)
@@ -48,7 +43,6 @@ class Header:
 
     Attributes:
         dtype: The dtype in the file, in the file's byte order; may be structured. `dtypes.check_dtype` accepts it.
-        shape: The shape of the array.
         fortran: Whether the first axis varies fastest.
         compressed: Whether the middle of the array can only be read by way of what is before it; the plan then has
             larger blocks.

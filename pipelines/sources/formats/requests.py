@@ -37,8 +37,6 @@ class Request:
     """Bytes of a file that are read together.
 
     Attributes:
-        offset: Where they begin.
-        size: How many there are.
         place: Called with the bytes when they are there; they may lie elsewhere after the call.
         target: Where they go, if it matters.
         gap: How many bytes before them are read and dropped rather than that they are asked for separately. The blocks

@@ -47,9 +47,6 @@ class Selection:
         source: What is known of the array: its container, and where it is in there.
         dtype: The dtype of its elements in the file: of numbers (times as integers), strings or records.
         shape: Its shape; an array that is one row has an axis of length 1 before its own.
-        row_axes: How many leading axes count rows.
-        start: The first row.
-        stop: One more than the last row.
         columns: What is wanted of each element; one where elements are no records.
     """
 
