@@ -63,16 +63,11 @@ class Covariance(OnePass):
     width: int
 
     def start(self) -> Products:
-        """The sums of no observation."""
         shape = (self.width, self.width)
         return Products(np.zeros(shape, dtype=np.int64), exact.zeros(shape), exact.zeros(shape))
 
     def accumulate(self, state: Products, values: npt.NDArray[Any]) -> Products:
-        """The sums of one unit: `[..., width]`, bool, integer or float; NaN is missing. There is one pass and no state.
-
-        Raises:
-            ValueError: If a value is infinite.
-        """
+        """The sums of one unit: `[..., width]`, bool, integer or float; an infinity is a ValueError."""
         rows = values.reshape(-1, self.width)
         if not rows.size:
             return self.start()
@@ -80,11 +75,9 @@ class Covariance(OnePass):
             return self.merge(self.start(), sum_products(rows))
 
     def merge(self, a: Products, b: Products) -> Products:
-        """The sums of two sets of observations together."""
         return Products(a.count + b.count, a.total + b.total, a.product + b.product)
 
     def result(self, state: Products) -> dict[str, npt.NDArray[Any]]:
-        """`count`, `mean` and `covariance`."""
         total, total_scale = state.total.integers()
         product, scale = state.product.integers()
         count = state.count.astype(object)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,30 +40,13 @@ class Estimator(Protocol):
         """The arrays that the state after the last pass stands for, by name."""
 
 
-class OnePass:
-    """What estimators that read the data once share: their state is what has been added up."""
+class OnePass(Estimator):
+    """What estimators that read the data once share: their state is what has been added up, and goes on."""
 
-    @property
-    def passes(self) -> int:
-        """How many times the data are read."""
-        return 1
-
-    def merge(self, a: Any, b: Any) -> Any:
-        """Two accumulators together."""
-        raise NotImplementedError
+    passes: int = 1
 
     def update(self, state: Any, accumulator: Any) -> Any:
-        """The state before and a pass together: sums and counts go on where new rows are added."""
         return self.merge(state, accumulator)
-
-
-def run(estimator: Estimator, units: Sequence[Any]) -> dict[str, npt.NDArray[Any]]:
-    """What the `result` of a statistic is, computed in this process of units of rows, one at least."""
-    state = estimator.start()
-    for _ in range(estimator.passes):
-        accumulators = (estimator.accumulate(state, unit) for unit in units)
-        state = estimator.update(state, functools.reduce(estimator.merge, accumulators))
-    return estimator.result(state)
 
 
 def add_counts(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -41,15 +41,6 @@ class Distinct:
         some = slice(*ends[[statistics.start, min(statistics.stop, len(self.sizes))]].tolist())
         return Distinct(self.values[some], self.counts[some], self.sizes[statistics])
 
-    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The arrays that hold these counts, by name."""
-        return {"values": self.values, "counts": self.counts, "sizes": self.sizes}
-
-    @staticmethod
-    def from_arrays(arrays: dict[str, npt.NDArray[Any]]) -> Distinct:
-        """Reads what `to_arrays` returned."""
-        return Distinct(arrays["values"], arrays["counts"], arrays["sizes"])
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Frequencies(OnePass):
@@ -59,7 +50,7 @@ class Frequencies(OnePass):
     values of any statistic: values ascending, filled up with zeros (or empty strings) of count 0.
 
     Attributes:
-        limit: The most distinct values that one statistic may have.
+        limit: The most distinct values that one statistic may have; more are a ValueError.
     """
 
     shape: tuple[int, ...]
@@ -67,16 +58,11 @@ class Frequencies(OnePass):
     limit: int = 65536
 
     def start(self) -> Distinct:
-        """The counts of no value."""
         sizes = np.zeros(math.prod(statistics_shape(self.over, self.shape)), dtype=np.int64)
         return Distinct(np.zeros(0, dtype=np.bool_), np.zeros(0, dtype=np.int64), sizes)
 
     def accumulate(self, state: Distinct, values: npt.NDArray[Any]) -> Distinct:
-        """The counts of one unit: `[rows, *shape]`, bool, integer, float (NaN is missing), or NumPy strings (S or U).
-
-        Raises:
-            ValueError: If a statistic has more distinct values than the limit.
-        """
+        """The counts of one unit: `[rows, *shape]`, bool, integer, float (NaN is missing), or NumPy strings (S, U)."""
         columns = as_columns(values, self.over)
         if not columns.size:
             return dataclasses.replace(self.start(), values=columns.ravel())
@@ -94,11 +80,6 @@ class Frequencies(OnePass):
         return self._checked(Distinct(distinct, counts, np.bincount(column, minlength=len(ordered))))
 
     def merge(self, a: Distinct, b: Distinct) -> Distinct:
-        """Two sets of counts together.
-
-        Raises:
-            ValueError: If a statistic has more distinct values than the limit.
-        """
         if not len(a.values) or not len(b.values):
             return b if len(b.values) or a.values.dtype == np.bool_ else a
         if len(a.sizes) == 1:
@@ -119,7 +100,6 @@ class Frequencies(OnePass):
         return self._checked(Distinct(values, counts, np.concatenate(sizes)))
 
     def result(self, state: Distinct) -> dict[str, npt.NDArray[Any]]:
-        """`values` and `counts`."""
         longest, shape = int(state.sizes.max(initial=0)), statistics_shape(self.over, self.shape)
         if len(state.sizes) == 1:
             return {"values": state.values.reshape(*shape, longest), "counts": state.counts.reshape(*shape, longest)}
@@ -160,38 +140,17 @@ def _merged_columns(a: Distinct, b: Distinct) -> Distinct:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Classes:
-    """How often each class of a label occurs; None where there are more values than the limit, which are no classes.
-
-    Attributes:
-        shape: The shape of a row.
-        limit: The most classes.
-    """
+class Classes(Frequencies):
+    """How often each class of a label occurs; None where there are more values than the limit, which are no classes."""
 
     shape: tuple[int, ...] = ()
-    limit: int = 65536
+    over: Over = "all"
 
-    def start(self) -> Distinct:
-        """The counts of no value."""
-        return self._counter.start()
+    def merge(self, a: Distinct | None, b: Distinct | None) -> Any:
+        return None if a is None or b is None else super().merge(a, b)
 
-    def accumulate(self, state: Distinct, values: npt.NDArray[Any]) -> Distinct | None:
-        """The counts of one unit, as `Frequencies` has them."""
-        return self._unless_too_many(lambda: self._counter.accumulate(state, values))
-
-    def merge(self, a: Distinct | None, b: Distinct | None) -> Distinct | None:
-        """Two sets of counts together."""
-        return None if a is None or b is None else self._unless_too_many(lambda: self._counter.merge(a, b))
-
-    @property
-    def _counter(self) -> Frequencies:
-        return Frequencies(shape=self.shape, over="all", limit=self.limit)
-
-    def _unless_too_many(self, count: Callable[[], Distinct]) -> Distinct | None:
-        try:
-            return count()
-        except ValueError:
-            return None
+    def _checked(self, found: Distinct) -> Any:
+        return found if found.sizes.max(initial=0) <= self.limit else None
 
 
 def most_frequent(result: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:

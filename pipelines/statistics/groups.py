@@ -16,7 +16,7 @@ from pipelines.statistics.moments import ARRAYS, SUMS, Moments, empty
 from pipelines.statistics.summary import Over, Statistics, as_columns, statistics_shape, summarize
 
 GROUPS = 1_000_000
-"""The most groups that are kept apart."""
+"""The most groups that are kept apart; more are a ValueError."""
 
 CHUNK_ELEMENTS = 256 * 1024
 """Elements that are worked on at once: enough that the cost of a chunk is that of its values."""
@@ -47,15 +47,10 @@ class GroupMoments(OnePass):
     over: Over
 
     def start(self) -> Grouped:
-        """No group."""
         return Grouped(np.zeros(0, dtype=np.int64), empty((0, *statistics_shape(self.over, self.shape))))
 
     def accumulate(self, state: Grouped, values: tuple[npt.NDArray[Any], I64]) -> Grouped:
-        """The moments of one unit's groups: values `[rows, *shape]`, as in `moments`, and keys, int64 `[rows]`.
-
-        Raises:
-            ValueError: If there are more than a million groups.
-        """
+        """The moments of one unit's groups: values `[rows, *shape]`, as in `moments`, and keys, int64 `[rows]`."""
         array, keys = values
         if not len(keys):
             return self.start()
@@ -68,27 +63,23 @@ class GroupMoments(OnePass):
         return _checked(Grouped(keys.astype(np.int64), found.reshape(len(keys), *shape)))
 
     def merge(self, a: Grouped, b: Grouped) -> Grouped:
-        """The groups of two sets of rows together.
-
-        Raises:
-            ValueError: If there are more than a million groups.
-        """
         keys = np.concatenate([a.keys, b.keys])
         keys.sort(kind="stable")  # two sorted runs: merged in linear time
         keys = keys[run_starts(keys)]
         return _checked(Grouped(keys, _merged(a, b, keys)))
 
     def result(self, state: Grouped) -> dict[str, npt.NDArray[Any]]:
-        """`keys` and the statistics of each group."""
         return {"keys": state.keys, **summarize(state.moments).arrays()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GroupsAndAll(GroupMoments):
-    """The statistics of each group of rows, and in the last place those of all rows, which empty groups have too."""
+    """The statistics of each group of rows, and in the last place those of all rows, which empty groups have too.
+
+    So the statistics are of the shape `[groups + 1, *statistics_shape]`.
+    """
 
     def result(self, state: Grouped) -> dict[str, npt.NDArray[Any]]:
-        """`keys`, int64 `[groups]`, and the statistics of the shape `[groups + 1, *statistics_shape]`."""
         groups = super().result(state)
         return {"keys": state.keys, **with_overall(groups, summarize(overall(state.moments))).arrays()}
 

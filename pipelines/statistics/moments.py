@@ -52,8 +52,21 @@ class Moments:
 
     @functools.cached_property
     def mean_and_std(self) -> tuple[F64, F64]:
-        """What `correctly_rounded` makes of them; of many columns it takes a second."""
-        return correctly_rounded(self)
+        """The means and the deviations of the population, of variances that are the float64 nearest to the exact ones.
+
+        NaN where no value is present, and for a deviation where a value is infinite. A variance beyond float64 is
+        infinite.
+        """
+        shape, size = self.count.shape, self.count.size
+        mean, std = np.empty(size), np.empty(size)
+        for start in range(0, size, BAND):  # products of many digits, and Python's integers, take much memory
+            own = self.reshape(size).take(slice(start, start + BAND))
+            means, stds, sure = extended.mean_and_std(own.total, own.squares, own.count)
+            unsure = np.flatnonzero(~sure | np.isinf(own.low) | np.isinf(own.high) | (own.count == 0))
+            if len(unsure):
+                means[unsure], stds[unsure] = _rounded(own.take(unsure))
+            mean[start : start + BAND], std[start : start + BAND] = means, stds
+        return mean.reshape(shape), std.reshape(shape)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays that hold these moments, by name."""
@@ -230,34 +243,8 @@ def _float_sums(block: npt.NDArray[Any], low: F64, high: F64, fold: int) -> tupl
     return count.reshape(fold, -1).sum(axis=0), result[0], result[1]
 
 
-def correctly_rounded(values: Moments) -> tuple[F64, F64]:
-    """The mean and the variance of the population of each column, each the float64 nearest to the exact one.
-
-    Returns:
-        The means and the standard deviations; NaN where no value is present, and for a deviation where a value is
-        infinite. A variance beyond float64 is infinite.
-    """
-    shape, size = values.count.shape, values.count.size
-    flat = values.reshape(size)
-    mean, std = np.empty(size), np.empty(size)
-    for start in range(0, size, BAND):  # products of many digits, and Python's integers, take much memory
-        band = slice(start, start + BAND)
-        mean[band], std[band] = _band_rounded(flat.take(band))
-    return mean.reshape(shape), std.reshape(shape)
-
-
-def _band_rounded(values: Moments) -> tuple[F64, F64]:
-    """`correctly_rounded` of some columns: by integers of any length only where 64 bits do not tell."""
-    mean, std, sure = extended.mean_and_std(values.total, values.squares, values.count)
-    infinite = np.isinf(values.low) | np.isinf(values.high)
-    unsure = np.flatnonzero(~sure | infinite | (values.count == 0))
-    if len(unsure):
-        mean[unsure], std[unsure] = _rounded(values.take(unsure))
-    return mean, std
-
-
 def _rounded(values: Moments) -> tuple[F64, F64]:
-    """`correctly_rounded` of columns by integer arithmetic, whatever they hold."""
+    """`Moments.mean_and_std` of columns by integer arithmetic, whatever they hold."""
     total, total_scale = values.total.integers()
     squares, squares_scale = values.squares.integers()
     count = values.count.astype(object)

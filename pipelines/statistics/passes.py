@@ -56,6 +56,8 @@ def in_order(subjects: Sequence[Subject], constants: Arrays) -> list[npt.NDArray
 class Pass:
     """One pass over the rows for several subjects: an estimator whose states are those of all subjects.
 
+    A value that cannot be used, or more than an estimator holds, is a DataError.
+
     Attributes:
         subjects: All subjects; those whose own passes are done stay as they are.
     """
@@ -65,7 +67,6 @@ class Pass:
 
     @property
     def passes(self) -> int:
-        """How many passes there are in all."""
         return max(subject.estimator.passes for subject in self.subjects)
 
     @property
@@ -84,19 +85,10 @@ class Pass:
         return any(subject.grouped for subject in self.read)
 
     def start(self) -> tuple[Any, ...]:
-        """The states before the first pass."""
         return tuple(subject.estimator.start() for subject in self.subjects)
 
     def accumulate(self, states: Sequence[Any], values: Sequence[npt.NDArray[Any]]) -> tuple[Any, ...]:
-        """What some rows add.
-
-        Args:
-            states: The states before the pass.
-            values: `[rows, *shape]` for each subject that the pass is for, then the keys where one of them is grouped.
-
-        Raises:
-            DataError: If a value cannot be used.
-        """
+        """What rows add: `[rows, *shape]` for each subject that the pass is for, then the keys if one is grouped."""
         before = [state for state, active in zip(states, self.active, strict=True) if active]
         keys = values[-1] if self.grouped else None
         found = []
@@ -107,18 +99,12 @@ class Pass:
         return tuple(found)
 
     def merge(self, a: Sequence[Any], b: Sequence[Any]) -> tuple[Any, ...]:
-        """What two sets of rows add together: exact, in any order.
-
-        Raises:
-            DataError: If it is more than an estimator holds.
-        """
         return tuple(
             subject.call(subject.estimator.merge, one, other)
             for subject, one, other in zip(self.read, a, b, strict=True)
         )
 
     def update(self, states: Sequence[Any], added: Sequence[Any]) -> tuple[Any, ...]:
-        """The states after the pass."""
         parts = iter(added)
         return tuple(
             subject.estimator.update(state, next(parts)) if active else state

@@ -111,11 +111,9 @@ class Quantiles:
 
     @property
     def passes(self) -> int:
-        """How many times the data are read."""
         return len(self.schedule)
 
     def start(self) -> Progress:
-        """The state before the first pass."""
         ranks = np.zeros((self.width, 2 * len(self.probabilities)), dtype=np.int32)
         return Progress((), np.zeros(self.width, dtype=np.int64), ranks, ranks)
 
@@ -151,7 +149,6 @@ class Quantiles:
         return codes
 
     def merge(self, a: Counts, b: Counts) -> Counts:
-        """Two units' counts together."""
         codes, counts = (np.concatenate(pair) for pair in ((a.codes, b.codes), (a.counts, b.counts)))
         return Counts(*add_counts(codes, counts), a.values + b.values)
 
@@ -206,7 +203,6 @@ class Quantiles:
         return min(len(self.probabilities), max(values, 1)) if self.limited else len(self.probabilities)
 
     def result(self, state: Progress) -> dict[str, npt.NDArray[Any]]:
-        """`quantiles`, float64, `[len(probabilities), *statistics_shape]`."""
         used = self._used(state.values)
         quantiles = np.empty((self.width, used))
         for some in self._blocks():

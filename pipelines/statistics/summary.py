@@ -39,20 +39,12 @@ def statistics_axes(over: Over, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def statistics_shape(over: Over, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a statistic: the sizes of its axes, in their order.
-
-    Raises:
-        ValueError: As `statistics_axes`.
-    """
+    """The shape of a statistic: the sizes of its axes, in their order; errors are those of `statistics_axes`."""
     return tuple(shape[axis] for axis in statistics_axes(over, shape))
 
 
 def broadcast_shape(over: Over, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape in which a statistic broadcasts against a row: 1 for each axis that it has not.
-
-    Raises:
-        ValueError: As `statistics_axes`.
-    """
+    """The shape in which a statistic broadcasts against a row: 1 for each axis that it has not; errors likewise."""
     axes = statistics_axes(over, shape)
     return tuple(size if axis in axes else 1 for axis, size in enumerate(shape))
 
@@ -62,28 +54,15 @@ def as_columns(values: npt.NDArray[Any], over: Over) -> npt.NDArray[Any]:
 
     Returns:
         `[rows * (elements that share a statistic), statistics]`, each row's values together.
-
-    Raises:
-        ValueError: As `statistics_axes`.
     """
-    shape = values.shape[1:]
-    axes = statistics_axes(over, shape)
-    pooled = [1 + axis for axis in range(len(shape)) if axis not in axes]
-    ordered = values.transpose(0, *pooled, *(1 + axis for axis in axes))
-    width = math.prod(statistics_shape(over, shape))
-    return ordered.reshape(len(values) * math.prod(values.shape[axis] for axis in pooled), width)
+    axes = [1 + axis for axis in statistics_axes(over, values.shape[1:])]
+    pooled = [axis for axis in range(1, values.ndim) if axis not in axes]
+    rows, width = (math.prod(values.shape[axis] for axis in some) for some in ([0, *pooled], axes))
+    return values.transpose(0, *pooled, *axes).reshape(rows, width)
 
 
 def moments(values: npt.NDArray[Any], over: Over) -> Moments:
-    """The moments of one block of rows, of `statistics_shape(over, shape)`.
-
-    Args:
-        values: `[rows, *shape]`, bool, integer or float; NaN is missing.
-        over: What shares one statistic.
-
-    Raises:
-        ValueError: As `statistics_axes`.
-    """
+    """The moments, of `statistics_shape`, of some rows: `[rows, *shape]`, bool, integer or float; NaN is missing."""
     return column_moments(as_columns(values, over)).reshape(*statistics_shape(over, values.shape[1:]))
 
 
@@ -155,16 +134,13 @@ class ColumnMoments(OnePass):
     over: Over
 
     def start(self) -> None:
-        """Nothing is to be known before."""
+        return None
 
     def accumulate(self, state: Moments | None, values: npt.NDArray[Any]) -> Moments:
-        """The moments of one unit, as `moments` has them."""
         return moments(values, self.over)
 
     def merge(self, a: Moments | None, b: Moments) -> Moments:
-        """The moments of two sets of rows together."""
         return b if a is None else merge(a, b)
 
     def result(self, state: Moments) -> dict[str, npt.NDArray[Any]]:
-        """The statistics by name."""
         return summarize(state).arrays()

@@ -50,8 +50,8 @@ def in_bits(profile):
     """What is known of each feature of each split, bit for bit."""
     found = {}
     for key, own in profile.features.items():
-        kinds = {"moments": own.moments, "classes": own.classes}
-        arrays = {kind: value.to_arrays() for kind, value in kinds.items() if value is not None}
+        arrays = {} if own.moments is None else {"moments": own.moments.to_arrays()}
+        arrays |= {} if own.classes is None else {"classes": vars(own.classes)}
         bits = {(k, name): (a.dtype, a.shape, a.tobytes()) for k, named in arrays.items() for name, a in named.items()}
         found[key] = (own.outside, bits)
     return found

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.decomposition import PCA
 
 from pipelines.statistics.covariance import Covariance, nearest_psd, principal_components
-from pipelines.statistics.estimators import run
+from tests.support.estimating import run
 
 R = np.random.default_rng(0)
 MIXED = R.standard_normal((6000, 5)) @ R.standard_normal((5, 5))

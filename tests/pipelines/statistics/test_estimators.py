@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from pipelines.statistics.covariance import Covariance
-from pipelines.statistics.estimators import add_counts, run
+from pipelines.statistics.estimators import add_counts
 from pipelines.statistics.frequencies import Frequencies
 from pipelines.statistics.quantiles import Quantiles
+from tests.support.estimating import run
 
 R = np.random.default_rng(0)
 VALUES = np.where(R.random((500, 2, 3)) < 0.1, np.nan, R.integers(-9, 9, (500, 2, 3)) / 4)

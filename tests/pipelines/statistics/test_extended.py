@@ -12,7 +12,7 @@ def compare(values):
     """Means and deviations against those of Python's integers, bit for bit; the share that was sure."""
     found = moments.column_moments(values)
     exact = moments._rounded(found)
-    for one, other in zip(moments.correctly_rounded(found), exact, strict=True):
+    for one, other in zip(found.mean_and_std, exact, strict=True):
         np.testing.assert_array_equal(one.view(np.int64), other.view(np.int64))
     mean, std, sure = extended.mean_and_std(found.total, found.squares, found.count)
     sure &= np.isfinite(found.low) & np.isfinite(found.high)

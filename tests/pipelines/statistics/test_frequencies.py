@@ -8,8 +8,8 @@ import pytest
 from sklearn.impute import SimpleImputer
 
 from pipelines.statistics import frequencies
-from pipelines.statistics.estimators import run
 from pipelines.statistics.frequencies import Frequencies, most_frequent, ranked
+from tests.support.estimating import run
 
 R = np.random.default_rng(0)
 
@@ -102,6 +102,6 @@ def test_many_statistics_are_merged_in_little_more_memory_than_they_take(monkeyp
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     whole = estimator.accumulate(estimator.start(), values)
-    for name, array in merged.to_arrays().items():
-        np.testing.assert_array_equal(array, whole.to_arrays()[name])
-    assert peak < 2 * sum(array.nbytes for array in merged.to_arrays().values())
+    for name, array in vars(merged).items():
+        np.testing.assert_array_equal(array, getattr(whole, name))
+    assert peak < 2 * sum(array.nbytes for array in vars(merged).values())

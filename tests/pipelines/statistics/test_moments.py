@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from pipelines.statistics import exact
 from pipelines.statistics import moments as moments_module
 from pipelines.statistics.exact import ExactSum
-from pipelines.statistics.moments import Moments, column_moments, correctly_rounded, merge
+from pipelines.statistics.moments import Moments, column_moments, merge
 from pipelines.statistics.summary import moments, summarize
 
 R = np.random.default_rng(3)
@@ -235,10 +235,10 @@ def test_wide_rows_are_cut_into_bands(dtype, monkeypatch):
 def test_many_columns_are_rounded_in_bands(monkeypatch):
     columns = np.random.default_rng(6).normal(size=(9, 24))
     found = column_moments(columns)
-    whole = correctly_rounded(found)
+    whole = found.mean_and_std
     monkeypatch.setattr(moments_module, "BAND", 5)
     for shape in ((24,), (4, 6)):
-        for cut, expected in zip(correctly_rounded(found.reshape(*shape)), whole, strict=True):
+        for cut, expected in zip(found.reshape(*shape).mean_and_std, whole, strict=True):
             np.testing.assert_array_equal(cut, expected.reshape(shape))
 
 

@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as hnp
 from sklearn.preprocessing import QuantileTransformer, RobustScaler
 
 from pipelines.statistics import quantiles
-from pipelines.statistics.estimators import run
 from pipelines.statistics.quantiles import Quantiles, sortable, unsortable
+from tests.support.estimating import run
 
 PROBABILITIES = (0.0, 0.01, 0.25, 1 / 3, 0.5, 0.75, 0.999, 1.0)
 DTYPES = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
