@@ -31,7 +31,6 @@ class Hdf5(Format):
     named = True
 
     def members(self, path: str, *, size: int) -> Sequence[Member]:
-        """Reads the headers of all data sets; see `Format`."""
         with _opened(path) as (file, found_size):
             if found_size != size:
                 seen = f"{found_size} bytes: the file has changed"
@@ -42,7 +41,6 @@ class Hdf5(Format):
         return found
 
     def read(self, path: str, selections: Sequence[Selection]) -> None:
-        """Reads rows of data sets; see `Format`."""
         source = selections[0].source
         check_local(path, source)
         with naming_container(path), _opened(path) as (file, size):

@@ -42,16 +42,13 @@ class Npy(Format):
     suffix = ".npy"
 
     def members(self, path: str, *, size: int) -> Sequence[Member]:
-        """Reads the header; see `Format`."""
         with files.open_input(path, size=size) as file:
             return [Member(name="", header=read_header(file, size=size))]
 
     def read(self, path: str, selections: Sequence[Selection]) -> None:
-        """Reads rows of a local file; see `Format`."""
         contiguous.read_local(path, selections)
 
     def pieces(self, path: str, selections: Sequence[Selection]) -> Iterator[Piece]:
-        """The requests to a remote file; see `Format`."""
         return contiguous.pieces(path, selections)
 
 

@@ -72,12 +72,10 @@ class Npz(Format):
     named = True
 
     def members(self, path: str, *, size: int) -> Sequence[Member]:
-        """Reads the headers of all arrays; see `Format`."""
         with files.open_input(path, size=size) as file:
             return read_members(file, size=size)
 
     def read(self, path: str, selections: Sequence[Selection]) -> None:
-        """Reads rows of a local archive; see `Format`."""
         packed, stored = _by_compression(selections)
         if packed:
             _unpack(path, packed)
@@ -85,12 +83,10 @@ class Npz(Format):
             contiguous.read_local(path, stored)
 
     def check(self, path: str, selections: Sequence[Selection]) -> None:
-        """Compares stored members with their CRC-32; see `Format`."""
         for selection in _by_compression(selections)[1]:
             _check_stored(path, selection.source, math.prod(selection.shape) * selection.dtype.itemsize)
 
     def pieces(self, path: str, selections: Sequence[Selection]) -> Iterator[Piece]:
-        """The requests to a remote archive; see `Format`."""
         packed, stored = _by_compression(selections)
         if packed:
             yield functools.partial(_unpack, path, packed)

@@ -29,7 +29,6 @@ class Tabular(Format):
     named = True
 
     def members(self, path: str, *, size: int) -> Sequence[Member]:
-        """Reads the columns; see `Format`."""
         if files.is_local(path):
             columns = read_table(path, size, os.stat(path).st_mtime)
         else:  # of which nobody knows here whether it has changed since it was remembered
@@ -37,7 +36,6 @@ class Tabular(Format):
         return [_member(name, column) for name, column in columns.items()]
 
     def read(self, path: str, selections: Sequence[Selection]) -> None:
-        """Reads rows of columns; see `Format`."""
         source = selections[0].source
         check_local(path, source)
         with naming_container(path):

@@ -36,14 +36,12 @@ class Zarr(Format):
     directory = True
 
     def members(self, path: str, *, size: int) -> Sequence[Member]:
-        """Reads the metadata of all arrays; see `Format`."""
         found = _with_node(path, _members)
         if not found:
             raise FormatError(expected="at least one array", found="none")
         return found
 
     def read(self, path: str, selections: Sequence[Selection]) -> None:
-        """Reads rows of arrays; see `Format`."""
 
         def copy(node: Any) -> None:
             for selection in selections:
