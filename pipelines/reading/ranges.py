@@ -43,14 +43,9 @@ def read_files(root: str, wanted: Iterable[Wanted], *, checked: bool = False) ->
     """Reads rows of sources under a root; of containers that are not local, several pieces at a time.
 
     Each container is opened once. Fields of one table that are wanted of the same rows are read together: their
-    records are read once.
-
-    Args:
-        root: The root.
-        wanted: The rows.
-        checked: Whether arrays are compared with the checksums that containers have of them. Who reads an array's first
-            row does it, for the whole array: so it is done once where all rows are read, whoever reads them. Where the
-            rows of several parts are in one array, and the first may be left out, each process does it.
+    records are read once. If it is `checked`, arrays are compared with the checksums that containers have of them. Who
+    reads an array's first row does it, for the whole array: so it is done once where all rows are read, whoever reads
+    them. Where the rows of several parts are in one array, and the first may be left out, each process does it.
 
     Raises:
         DataError: If a container has changed since the sources were checked, cannot be unpacked, or is damaged.
@@ -68,7 +63,7 @@ def read_files(root: str, wanted: Iterable[Wanted], *, checked: bool = False) ->
         if any(selection.source.start for selection in selections):  # of many parts, in an order of their own
             selections.sort(key=lambda selection: selection.start)
         known = format_of(path)
-        compared = [selection for selection in selections if checked and _is_compared(selection)]
+        compared = [own for own in selections if checked and not own.empty and (own.start == 0 or own.source.start)]
         if files.is_local(path):
             known.check(path, compared)
             known.read(path, selections)
@@ -77,11 +72,6 @@ def read_files(root: str, wanted: Iterable[Wanted], *, checked: bool = False) ->
             remote.append(known.pieces(path, selections))
     if remote:
         read_pieces(itertools.chain.from_iterable(remote))
-
-
-def _is_compared(selection: Selection) -> bool:
-    """Whether who reads these rows compares the whole array with its checksum."""
-    return not selection.empty and (selection.start == 0 or selection.source.start > 0)
 
 
 def _selection(wanted: Sequence[Wanted]) -> Selection:

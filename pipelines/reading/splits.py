@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import functools
 import itertools
 import threading
 from collections.abc import Mapping, Sequence
@@ -71,8 +70,10 @@ def assign(plan: Plan, spans: Sequence[Span], *, stage: str = STAGE) -> Splits:
             numbers = np.concatenate([_by_block(plan, rule, span) for span in spans])
         case Rule():
             numbers = by_values(plan, rule, columns)
+        case str():
+            numbers = np.zeros(sum(span.rows for span in spans), dtype=np.intp)
         case _:
-            numbers = _by_hash(plan, spans)
+            numbers = cut(hashing.unit(plan.row_hashes(hashing.SPLIT, spans)), rule)
     if plan.config.filter is not None:
         numbers[~_passes_filter(plan, columns)] = DROPPED
     if (wrong := numbers < DROPPED).any():
@@ -111,23 +112,10 @@ def _passes_filter(plan: Plan, columns: Columns) -> npt.NDArray[np.bool_]:
     return passes(row_filter, columns[row_filter.feature])
 
 
-def _by_hash(plan: Plan, spans: Sequence[Span]) -> Splits:
-    """The split of each row by the hash of its key."""
-    if isinstance(plan.config.splits, str):
-        return np.zeros(sum(span.rows for span in spans), dtype=np.intp)
-    assert not isinstance(plan.config.splits, Rule), "rules go by values"
-    return cut(hashing.unit(plan.row_hashes(hashing.SPLIT, spans)), plan.config.splits)
-
-
 def cut(positions: npt.NDArray[np.float64], fractions: Mapping[str, float]) -> Splits:
     """The split in whose interval each position falls, where [0, 1) is cut by the fractions in their order."""
-    return np.searchsorted(_bounds(tuple(fractions.values())), positions, side="right")
-
-
-@functools.lru_cache(maxsize=8)
-def _bounds(fractions: tuple[float, ...]) -> npt.NDArray[np.float64]:
-    """The upper bounds of all splits but the last, whose bound is 1 whatever the rounding."""
-    return np.cumsum(fractions)[:-1]
+    bounds = np.cumsum(tuple(fractions.values()))[:-1]  # that of the last is 1, whatever the rounding
+    return np.searchsorted(bounds, positions, side="right")
 
 
 _WRONG = -2
@@ -165,7 +153,10 @@ def _by_value(plan: Plan, rule: Rule, values: npt.NDArray[Any]) -> Splits:
             numbers = np.where(known, flat, 0).astype(np.intp)
             return np.where(known, np.maximum(numbers, DROPPED), _WRONG)
         case TimeSplits():
-            return _by_time(plan, rule, values.reshape(-1))
+            flat, unit = values.reshape(-1), _feature(plan, rule).unit
+            thresholds = time_thresholds(rule, unit)
+            numbers = np.sum([flat >= threshold for threshold in thresholds], axis=0, dtype=np.intp)
+            return np.where(flat == _NAT if unit else np.isnan(flat), _WRONG, numbers)
     raise AssertionError(f"a rule without a way to follow it: {rule!r}")
 
 
@@ -186,16 +177,6 @@ def _by_block(plan: Plan, rule: BlockSplits, span: Span) -> Splits:
     ends = [window.reach(axis, place, place, lengths[axis]) for axis, place in enumerate(places)]
     first, *others = (split_at(corner) for corner in itertools.product(*ends))  # a block is as large as a window
     return np.where(np.all([first == other for other in others], axis=0), first, DROPPED)
-
-
-def _by_time(plan: Plan, rule: TimeSplits, values: npt.NDArray[Any]) -> Splits:
-    unit = _feature(plan, rule).unit
-    numbers = np.zeros(len(values), dtype=np.intp)
-    for threshold in time_thresholds(rule, unit):
-        numbers += values >= threshold
-    missing = values == _NAT if unit else np.isnan(values)
-    numbers[missing] = _WRONG
-    return numbers
 
 
 def _no_split(plan: Plan, rule: object, columns: Columns, spans: Sequence[Span], *, row: int) -> DataError:

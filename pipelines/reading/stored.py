@@ -21,14 +21,7 @@ from pipelines.storage import files
 def read_shard(
     root: str, manifest: Manifest, shard: Shard, *, rows: int | None = None, features: Collection[str] | None = None
 ) -> Iterator[Columns]:
-    """The columns of a shard's rows, some at a time.
-
-    Args:
-        root: The data set.
-        manifest: What it holds.
-        shard: The shard.
-        rows: How many rows are wanted at least, where not all are.
-        features: The names of the features that are wanted, where not all are.
+    """The columns of a shard's rows, some at a time: of so many `rows` at least, and some `features`, or of all.
 
     Yields:
         For each feature `[rows, *shape]`; of ragged rows the bytes of each, and strings as objects.

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from pipelines.reading import finite
-from pipelines.reading.finite import find_infinite
+from pipelines.reading import columns
+from pipelines.reading.columns import find_infinite
 
 
 @hypothesis.given(
@@ -26,7 +26,7 @@ def test_finds_the_first_infinity(
     for row in rows:
         array.reshape(shape[0], -1)[row, data.draw(st.integers(0, array[row].size - 1))] = value
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finite, "CHECK_ELEMENTS", chunk)
+        patch.setattr(columns, "CHECK_ELEMENTS", chunk)
         found = find_infinite(array)
     assert found == tuple(np.argwhere(np.isinf(array))[0].tolist())
     assert array[found] == value
