@@ -35,17 +35,17 @@ def read_headers(root: str, paths_with_sizes: Chunk) -> list[FileHeaders]:
 
     What is wrong with a file is in the result; nothing is raised.
     """
-    return [_read_file(files.locate(root, path), size) for path, size in paths_with_sizes]
-
-
-def _read_file(path: str, size: int) -> FileHeaders:
-    try:
-        return tuple(format_of(path).members(path, size=size))
-    except FormatError as error:
-        return (Member(name="", error=error),)
-    except OSError as error:
-        fault = FormatError(expected="a file that can be read", found=error.strerror or str(error))
-        return (Member(name="", error=fault),)
+    found: list[FileHeaders] = []
+    for name, size in paths_with_sizes:
+        path = files.locate(root, name)
+        try:
+            found.append(tuple(format_of(path).members(path, size=size)))
+        except FormatError as error:
+            found.append((Member(name="", error=error),))
+        except OSError as error:
+            fault = FormatError(expected="a file that can be read", found=error.strerror or str(error))
+            found.append((Member(name="", error=fault),))
+    return found
 
 
 def cut(paths_with_sizes: Chunk) -> list[Chunk]:

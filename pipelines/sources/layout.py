@@ -59,17 +59,12 @@ def arrange(paths: Collection[str], config: DatasetConfig) -> tuple[list[Entry],
     entries, problems = _claimed([*arrays, *sorted(filter(is_table, paths))], config)
     claimed = {entry.path for entry in entries}
     # Listed for patterns only: what no pattern matches there is no source.
-    entries += [_place_any(path) for path in arrays if path not in claimed and not files.is_absolute(path)]
+    for path in arrays:
+        if path not in claimed and not files.is_absolute(path):
+            placed = None if format_of(path).named else place(path)
+            entries.append(placed or _unclaimed(path, "", stem(path), path.split("/")[:-1]))
     entries.sort(key=lambda entry: (entry.path, entry.feature))
     return entries, problems
-
-
-def _place_any(path: str) -> Entry:
-    """The place of a file that no pattern claims."""
-    entry = None if format_of(path).named else place(path)
-    if entry is not None:
-        return entry
-    return _unclaimed(path, "", stem(path), path.split("/")[:-1])
 
 
 def _unclaimed(path: str, feature: str, part: str, directories: Sequence[str]) -> Entry:
@@ -209,20 +204,15 @@ def _doubles(places: Iterable[tuple[str, Entry]]) -> list[Problem]:
     return problems
 
 
-def _guess_splits(entries: Sequence[Entry]) -> tuple[bool, list[Problem]]:
-    """Directories name the splits where all have the usual names; where some have, nobody knows what is meant."""
-    usual = [entry for entry in entries if (entry.directory or "").lower() in SPLIT_DIRECTORIES]
-    if not usual or len(usual) == len(entries):
-        return bool(usual), []
-    other = next(entry for entry in entries if (entry.directory or "").lower() not in SPLIT_DIRECTORIES)
-    expected = f"a directory that names a split, as in {usual[0].path}; or `splits` in the configuration"
-    return False, [other.problem(expected, "another place")]
-
-
 def find_splits(entries: Sequence[Entry], config: DatasetConfig) -> tuple[bool, list[Problem]]:
     """Whether each part's first directory names its split, and the files for which it cannot."""
-    if config.splits is None:
-        return _guess_splits(entries)
+    if config.splits is None:  # they do where all have the usual names; where some have, nobody knows what is meant
+        usual = [(entry.directory or "").lower() in SPLIT_DIRECTORIES for entry in entries]
+        if all(usual) or not any(usual):
+            return any(usual), []
+        example, other = (entries[usual.index(named)] for named in (True, False))
+        expected = f"a directory that names a split, as in {example.path}; or `splits` in the configuration"
+        return False, [other.problem(expected, "another place")]
     if config.splits != "directory":
         return False, []
     expected = "a file in a directory that names its split, as in train/images-000.npy"

@@ -71,10 +71,9 @@ def _containers(listing: Iterable[FileInfo]) -> list[FileInfo]:
 def _own_archives(root: str, paths: Set[str]) -> set[str]:
     """The archives of data sets that are built below the sources, whether they are finished or not."""
     found = {path for path in paths if path.rpartition("/")[2] in _OUTPUT_ARCHIVES}
-    outputs = {directory for directory in map(posixpath.dirname, found) if _is_output(root, directory, paths)}
+    outputs = set()
+    for directory in {*map(posixpath.dirname, found)}:
+        finished = {posixpath.join(directory, name) for name in (MANIFEST, STATISTICS_PROTO)}
+        if finished <= paths or files.exists(files.join(root, posixpath.join(directory, STATE))):
+            outputs.add(directory)
     return {path for path in found if posixpath.dirname(path) in outputs}
-
-
-def _is_output(root: str, directory: str, paths: Set[str]) -> bool:
-    finished = {posixpath.join(directory, name) for name in (MANIFEST, STATISTICS_PROTO)}
-    return finished <= paths or files.exists(files.join(root, posixpath.join(directory, STATE)))

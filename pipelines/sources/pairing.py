@@ -22,31 +22,21 @@ Ranges = dict[str, tuple[int, int]]
 """For each part the first of its rows in an array, and how many there are."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Shared:
-    """Arrays after those that hold the rows of many files were dealt out.
-
-    Attributes:
-        arrays: The arrays; of one that was dealt out, an array for each part.
-        entries: The files in their places, likewise.
-        problems: What does not pair.
-        why: For each feature that was dealt out, how.
-    """
-
-    arrays: list[Located]
-    entries: list[Entry]
-    problems: list[Problem]
-    why: Mapping[str, str]
-
-
-def share(root: str, entries: Sequence[Entry], arrays: Sequence[Located], listing: Mapping[str, FileInfo]) -> Shared:
+def share(
+    root: str, entries: Sequence[Entry], arrays: Sequence[Located], listing: Mapping[str, FileInfo]
+) -> tuple[list[Entry], list[Located], list[Problem], dict[str, str]]:
     """Deals arrays that hold the rows of many files out to the parts of these files.
 
     Such an array has a name without a number: `labels.npy` is beside or above `images/000.npy`, and has features that
     none of those files has. It has as many rows as they have together, or is a table with a column of their names.
     Files that cannot be read are among the `entries`, and not among the `arrays`.
+
+    Returns:
+        The files in their places and the arrays, of one that was dealt out one for each part; what does not pair; and
+        for each feature that was dealt out, how.
     """
-    shared = Shared(arrays=[], entries=[], problems=[], why={})
+    pieces: list[Located] = []
+    problems: list[Problem] = []
     own: dict[str, list[Located]] = collections.defaultdict(list)
     for array in arrays:
         own[array.entry.part].append(array)
@@ -62,26 +52,23 @@ def share(root: str, entries: Sequence[Entry], arrays: Sequence[Located], listin
             table = is_table(array.entry.path)
             if array.window is not None and len(below) > 1:  # which would reach into the rows of another file
                 expected = f"an array beside each of {len(below):,} files, as no {array.window.KEY} lies in two"
-                shared.problems.append(array.problem(expected, "one for all of them"))
+                problems.append(array.problem(expected, "one for all of them"))
                 dealt.add(part)
                 continue
             named = match_names(root, listing[array.entry.path], [entry.path for entry in names]) if table else None
             found = _by_order(array, below, own) if named is None else _by_name(array, names, named)
             if isinstance(found, Problem):
                 if len(below) > 1:  # one part and another look like parts that do not pair
-                    shared.problems.append(found)
+                    problems.append(found)
                     dealt.add(part)
                 continue
             dealt.add(part)
-            for name, (start, count) in found.items():
-                piece = _piece(array, first[name], start, count)
-                shared.arrays.append(piece)
-                shared.entries.append(piece.entry)
+            pieces += [_piece(array, first[name], start, count) for name, (start, count) in found.items()]
             how = "by a column with their names" if named else "in the natural order of their names"
             why[array.feature] = f"{array.source.path} has the rows of {len(found):,} files, {how}"
-    shared.arrays[:0] = [array for array in arrays if array.entry.part not in dealt]
-    shared.entries[:0] = [entry for entry in entries if entry.part not in dealt]
-    return dataclasses.replace(shared, why=why)
+    left = [array for array in arrays if array.entry.part not in dealt]
+    places = [entry for entry in entries if entry.part not in dealt]
+    return [*places, *(piece.entry for piece in pieces)], [*left, *pieces], problems, why
 
 
 def _piece(array: Located, of: Entry, start: int, count: int) -> Located:

@@ -56,23 +56,29 @@ class Proposal:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Found:
-    """Sources as they are read so far.
+    """Sources as a configuration says that they are read.
 
     Attributes:
-        root: The directory.
-        listing: The files.
-        entries: The files in their places.
-        headers: What is in them.
-        arrays: The arrays.
-        pair: Whether they pair.
+        headers: What is in the files.
+        entries: The files in their places, before any array was dealt out to several parts; so the `arrays`.
+        dealt: The arrays after that.
+        problems: What does not pair.
+        skipped: What is wrong with files that were left out.
+        by_directory: Whether directories name the splits.
+        why: For each feature whose layout was recognised, by what.
     """
 
     root: str
     listing: Mapping[str, FileInfo]
-    entries: Sequence[Entry]
     headers: Mapping[str, FileHeaders]
+    config: DatasetConfig
+    entries: Sequence[Entry]
     arrays: Sequence[Located]
-    pair: bool
+    dealt: Sequence[Located]
+    problems: Sequence[Problem]
+    skipped: Sequence[Problem]
+    by_directory: bool
+    why: Mapping[str, str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,24 +137,25 @@ class _Series:
         return Problem(path="", feature=self.feature, expected=expected, found=found)
 
 
-def propose(found: Found, config: DatasetConfig) -> Iterator[Proposal | Problem]:
+def propose(found: Found) -> Iterator[Proposal | Problem]:
     """Other ways to read sources, the likeliest first, where the user has not said how.
 
     Yields:
         A proposal; or a question, where the arrays pair but it is as likely that something else is meant.
     """
+    config = found.config
     if "row_axes" in config.model_fields_set:
         return
-    numbered, unseparated, folders = groups = _all_series(found, config)
+    numbered, unseparated, folders = groups = _all_series(found)
     for table in filter(is_table, found.listing):
-        yield from _of_table(found, table, groups, config)
-    if found.pair:
+        yield from _of_table(found, table, groups)
+    if not found.problems:
         for group in groups:
             for series in group:
                 if series.uniform and len(series.entries) >= MANY:
-                    yield from _of_pictures(found, series, group, config)
+                    yield from _of_pictures(found, series, group)
         return
-    if archived := _archived(found, config):
+    if archived := _archived(found):
         yield _rows(archived, config)
     same = [series for series in numbered if series.uniform]
     if same:
@@ -188,11 +195,11 @@ def _rows(many: Iterable[_Series], config: DatasetConfig, *, pairs: bool = False
     return Proposal(config=_with(config, said), why=why, pairs=pairs, meant=meant)
 
 
-def _all_series(found: Found, config: DatasetConfig) -> tuple[list[_Series], list[_Series], list[_Series]]:
+def _all_series(found: Found) -> tuple[list[_Series], list[_Series], list[_Series]]:
     """Files whose names make them parts of a feature, whose names end in a number, and of one directory."""
     numbered, unseparated, folders = (collections.defaultdict[tuple[str, str], list[Entry]](list) for _ in range(3))
     for entry in found.entries:
-        if entry.claimed or not entry.feature or _QUESTIONED & _said(config, entry.feature):
+        if entry.claimed or not entry.feature or _QUESTIONED & _said(found, entry.feature):
             continue
         *directories, name = stem(entry.path).split("/")
         if name != entry.feature:
@@ -210,14 +217,14 @@ def _all_series(found: Found, config: DatasetConfig) -> tuple[list[_Series], lis
     )
 
 
-def _archived(found: Found, config: DatasetConfig) -> list[_Series]:
+def _archived(found: Found) -> list[_Series]:
     """The arrays of numbered archives, if some are single values, so that each archive is a row."""
     entries: dict[str, list[Entry]] = collections.defaultdict(list)
     kinds: dict[str, set[tuple[Shape, np.dtype[Any]]]] = collections.defaultdict(set)
     for entry in found.entries:
         numbered = format_of(entry.path).named and _NUMBERED.fullmatch(stem(entry.path))
         for member in found.headers[entry.path] if numbered and not entry.claimed else ():
-            if member.header is not None and not _QUESTIONED & _said(config, member.name):
+            if member.header is not None and not _QUESTIONED & _said(found, member.name):
                 entries[member.name].append(entry)
                 kinds[member.name].add((member.header.shape, member.header.dtype))
     many = [
@@ -227,8 +234,8 @@ def _archived(found: Found, config: DatasetConfig) -> list[_Series]:
     return many if scalars and all(series.uniform for series in many) else []
 
 
-def _said(config: DatasetConfig, feature: str) -> set[str]:
-    return config.features.get(feature, FeatureConfig()).model_fields_set
+def _said(found: Found, feature: str) -> set[str]:
+    return found.config.features.get(feature, FeatureConfig()).model_fields_set
 
 
 def _series(found: Found, name: str, pattern: str | None, entries: Sequence[Entry]) -> _Series:
@@ -254,9 +261,7 @@ def _claiming(found: Found, groups: Mapping[tuple[str, str], Sequence[Entry]]) -
     return many
 
 
-def _of_table(
-    found: Found, path: str, groups: Sequence[Sequence[_Series]], config: DatasetConfig
-) -> Iterator[Proposal | Problem]:
+def _of_table(found: Found, path: str, groups: Sequence[Sequence[_Series]]) -> Iterator[Proposal | Problem]:
     """What a table says that has a column with the names of files."""
     try:
         matches = [
@@ -269,7 +274,7 @@ def _of_table(
     if not matches:
         return
     named, series = max(matches, key=lambda match: len(match[0].rows))
-    if found.pair:
+    if not found.problems:
         others = series.others(found.arrays)
         looks = series.looks(others) if series.uniform else "rows"
         if looks != "picture" and others:  # a table of parts
@@ -278,7 +283,7 @@ def _of_table(
             yield series.question()
             return
     unclaimed = (other for group in groups for other in group if other.uniform and other.pattern is None)
-    rows = _rows([series, *(other for other in unclaimed if len(other.entries) == len(series.entries))], config)
+    rows = _rows([series, *(other for other in unclaimed if len(other.entries) == len(series.entries))], found.config)
     info = found.listing[path]
     columns = set(read_table(files.locate(found.root, path), info.size, info.modified)) - {named.column}
     of_others = {array.feature for array in found.arrays} - {entry.feature for entry in series.entries}
@@ -296,14 +301,12 @@ def _of_table(
     )
 
 
-def _of_pictures(
-    found: Found, series: _Series, group: Sequence[_Series], config: DatasetConfig
-) -> Iterator[Proposal | Problem]:
+def _of_pictures(found: Found, series: _Series, group: Sequence[_Series]) -> Iterator[Proposal | Problem]:
     """What many files of one shape are, where they pair as parts, or as features."""
     others = series.others(found.arrays)
     looks = series.looks(others)
     if looks == "picture":
-        yield _rows([other for other in group if other.uniform and other.shape[:2] == series.shape[:2]], config)
+        yield _rows([other for other in group if other.uniform and other.shape[:2] == series.shape[:2]], found.config)
     elif looks == "perhaps" or _may_be_rows(series, others):
         yield series.question()
 

@@ -181,33 +181,37 @@ class _Files:
     read_headers: HeaderReader
     headers: dict[str, FileHeaders] = dataclasses.field(default_factory=dict)
 
-    def align(self, config: DatasetConfig) -> _Aligned:
+    def align(self, config: DatasetConfig) -> Found:
         """Finds the arrays, and what does not fit together, as a configuration says."""
         entries, problems = arrange(self.listing, config)
         by_directory, split_problems = find_splits(entries, config)
         self._read(entries)
         arrays, faults = locate_arrays(entries, self.headers, self.listing, config)
         faults += check_equal(arrays, majority=config.on_error == "skip")
-        plain, shared = (entries, arrays), share(self.root, entries, arrays, self.listing)
-        entries, arrays, skipped = shared.entries, shared.arrays, []
+        places, dealt, unpaired, why = share(self.root, entries, arrays, self.listing)
+        skipped: list[Problem] = []
         if config.on_error == "skip":
             skipped, faults = faults, _too_many(faults, config.max_bad_files)
-            entries, arrays = _without(skipped, entries, arrays)
-            faults += _lost(skipped, plain[0], arrays)
-        problems += faults + split_problems + shared.problems
-        problems += _check_together(entries, self.headers, arrays, config)
+            places, dealt = _without(skipped, places, dealt)
+            faults += _lost(skipped, entries, dealt)
+        problems += faults + split_problems + unpaired
+        problems += _check_together(places, self.headers, dealt, config)
         if any(said.source == "directory" for said in config.features.values()):
-            problems += check_classes(arrays, by_directory=by_directory)
-        if not problems and not any(array.rows for array in arrays):
-            problems += no_rows(arrays, skipped)
-        return _Aligned(
+            problems += check_classes(dealt, by_directory=by_directory)
+        if not problems and not any(array.rows for array in dealt):
+            problems += no_rows(dealt, skipped)
+        return Found(
+            root=self.root,
+            listing=self.listing,
+            headers=self.headers,
             config=config,
-            plain=plain,
+            entries=entries,
             arrays=arrays,
+            dealt=dealt,
             problems=problems,
             skipped=skipped,
             by_directory=by_directory,
-            why=shared.why,
+            why=why,
         )
 
     def _read(self, entries: Iterable[Entry]) -> None:
@@ -219,7 +223,7 @@ class _Files:
         results = (result for chunk in self.read_headers(self.root, chunks) for result in chunk)
         self.headers.update(zip((path for chunk in chunks for path, _ in chunk), results, strict=True))
 
-    def recognise(self, config: DatasetConfig) -> _Aligned:
+    def recognise(self, config: DatasetConfig) -> Found:
         """The same, where the user has not said how files are read: the first way in which they fit together."""
         joined = join_tables(self.root, self.listing, config)
         found = self._recognise(joined.config)
@@ -227,19 +231,9 @@ class _Files:
         problems = [joined.explain(problem) for problem in problems]
         return dataclasses.replace(found, problems=problems, why={**joined.why, **found.why})
 
-    def _recognise(self, config: DatasetConfig) -> _Aligned:
-        first = self.align(config)
-        entries, arrays = first.plain
-        found = Found(
-            root=self.root,
-            listing=self.listing,
-            entries=entries,
-            headers=self.headers,
-            arrays=arrays,
-            pair=not first.problems,
-        )
-        wrong = first
-        for proposal in propose(found, config):
+    def _recognise(self, config: DatasetConfig) -> Found:
+        wrong = first = self.align(config)
+        for proposal in propose(first):
             if isinstance(proposal, Problem):
                 return dataclasses.replace(first, problems=[proposal])
             other = self.align(proposal.config)
@@ -252,32 +246,13 @@ class _Files:
         return wrong
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Aligned:
-    """Arrays in their places, and what is wrong with them.
-
-    Attributes:
-        plain: The files and arrays before any was dealt out to several parts.
-        skipped: What is wrong with files that were left out.
-        why: For each feature whose layout was recognised, by what.
-    """
-
-    config: DatasetConfig
-    plain: tuple[Sequence[Entry], Sequence[Located]]
-    arrays: Sequence[Located]
-    problems: Sequence[Problem]
-    skipped: Sequence[Problem]
-    by_directory: bool
-    why: Mapping[str, str]
-
-
 def _scan(files_found: _Files, config: DatasetConfig, describe: Callable[[str], str], *, named: bool) -> SourceTable:
     """The table of some files; `named` if the user has given the name of the feature of each."""
     found = files_found.align(config) if named else files_found.recognise(config)
     if found.problems:
         raise SourceError(dataclasses.replace(problem, path=describe(problem.path)) for problem in found.problems)
     left_out = [dataclasses.replace(problem, path=describe(problem.path)) for problem in found.skipped]
-    return _table(files_found.root, found, skipped=left_out)
+    return _table(found, skipped=left_out)
 
 
 def _too_many(faults: Sequence[Problem], limit: int) -> list[Problem]:
@@ -321,19 +296,19 @@ def _check_together(
     return problems + (check_class_tree(arrays, paired=not pairs) or pairs)
 
 
-def _table(root: str, found: _Aligned, *, skipped: Iterable[Problem]) -> SourceTable:
+def _table(found: Found, *, skipped: Iterable[Problem]) -> SourceTable:
     """The table of arrays that passed all checks."""
     config, by_directory = found.config, found.by_directory
     features: dict[str, list[Located]] = collections.defaultdict(list)
     parts: dict[str, dict[str, Located]] = collections.defaultdict(dict)
-    for array in found.arrays:
+    for array in found.dealt:
         features[array.feature].append(array)
         parts[array.entry.part][array.feature] = array
     made = [_made(name, said.source) for name, said in config.features.items() if said.source is not None]
     classes = any(feature.origin == "directory" for feature in made)
     table = [_part(name, own, by_directory=by_directory, classes=classes) for name, own in sorted(parts.items())]
     return SourceTable(
-        root=files.absolute(root),
+        root=files.absolute(found.root),
         features=tuple(
             sorted([_feature(name, own, found) for name, own in features.items()] + made, key=attrgetter("name"))
         ),
@@ -343,7 +318,7 @@ def _table(root: str, found: _Aligned, *, skipped: Iterable[Problem]) -> SourceT
     )
 
 
-def _feature(name: str, arrays: Sequence[Located], found: _Aligned) -> Feature:
+def _feature(name: str, arrays: Sequence[Located], found: Found) -> Feature:
     any_array = arrays[0]
     dtype, unit, shape = any_array.kind
     average = None

@@ -166,15 +166,11 @@ def _of_numbers(selection: Selection) -> Iterator[Request]:
     (column,) = selection.columns
     values = column.out.reshape(-1).view(np.uint8)
     offset = selection.source.locator + selection.start * (column.out.nbytes // len(column.out))
-    place = _leave if column.dtype.isnative else functools.partial(_swap, column.dtype)
+    place = None if column.dtype.isnative else functools.partial(_swap, column.dtype)
     step = max(1, TOGETHER_BYTES // column.dtype.itemsize) * column.dtype.itemsize
     for first in range(0, len(values), step):
         target = values[first : first + step]
         yield Request(offset=offset + first, size=len(target), target=target, place=place)
-
-
-def _leave(_: npt.NDArray[np.uint8]) -> None:
-    """Leaves values as they are in the file."""
 
 
 def _swap(dtype: np.dtype[Any], data: npt.NDArray[np.uint8]) -> None:

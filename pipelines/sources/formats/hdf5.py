@@ -35,7 +35,8 @@ class Hdf5(Format):
             if found_size != size:
                 seen = f"{found_size} bytes: the file has changed"
                 raise FormatError(expected=f"{size} bytes, as when it was listed", found=seen)
-            found = [_member(dataset) for dataset in _datasets(file)]
+            found: list[Member] = []  # at any depth, in the order of their paths; links are not followed
+            file.visititems(lambda _, node: found.append(_member(node)) if isinstance(node, h5py.Dataset) else None)
         if not found:
             raise FormatError(expected="at least one data set", found="none")
         return found
@@ -46,24 +47,13 @@ class Hdf5(Format):
         with naming_container(path), _opened(path) as (file, size):
             check_size(size, path, source)
             for selection in selections:
-                _copy(file, path, selection)
-
-
-def _copy(file: h5py.File, path: str, selection: Selection) -> None:
-    name = selection.source.member
-    try:
-        sliced.copy(file[name], path, selection)
-    except (OSError, KeyError) as error:
-        if getattr(error, "errno", None) is not None:
-            raise
-        raise FormatError(expected=f"data set {name!r} to be readable", found=_said(error)) from None
-
-
-def _datasets(file: h5py.File) -> Iterator[h5py.Dataset]:
-    """The data sets at any depth, in the order of their paths; links are not followed."""
-    found: list[h5py.Dataset] = []
-    file.visititems(lambda _, node: found.append(node) if isinstance(node, h5py.Dataset) else None)
-    return iter(found)
+                name = selection.source.member
+                try:
+                    sliced.copy(file[name], path, selection)
+                except (OSError, KeyError) as error:
+                    if getattr(error, "errno", None) is not None:
+                        raise
+                    raise FormatError(expected=f"data set {name!r} to be readable", found=_said(error)) from None
 
 
 def _member(dataset: h5py.Dataset) -> Member:
@@ -89,12 +79,7 @@ def _said(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[tuple[h5py.File, int]]:
-    """A file and its bytes.
-
-    Raises:
-        FormatError: If it is no HDF5 file, or `h5py` is not installed.
-        OSError: If it cannot be read.
-    """
+    """A file and its bytes."""
     try:
         make = h5py.File
     except ImportError:

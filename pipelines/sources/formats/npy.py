@@ -120,14 +120,14 @@ def _short_integers(text: str) -> str:
         with contextlib.suppress(SyntaxError, ValueError, tokenize.TokenError):
             tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
             pairs = zip([None, *tokens], tokens, strict=False)
-            return tokenize.untokenize(token for before, token in pairs if not _is_long(before, token))
+            return tokenize.untokenize(
+                token
+                for before, token in pairs
+                if not (before and before.type == tokenize.NUMBER and token[:2] == (tokenize.NAME, "L"))
+            )
     except (ValueError, TypeError, MemoryError, RecursionError):  # as `_parse` says
         pass
     return text
-
-
-def _is_long(before: tokenize.TokenInfo | None, token: tokenize.TokenInfo) -> bool:
-    return before is not None and before.type == tokenize.NUMBER and token[:2] == (tokenize.NAME, "L")
 
 
 def _read(file: BinaryIO, count: int, what: str) -> bytes:

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from pipelines.errors import DataError, Problem
 from pipelines.sources.formats import contiguous
 from pipelines.sources.formats.npy import Npy, read_header
-from pipelines.sources.formats.protocol import Format, FormatError, Header, Member, naming_container
+from pipelines.sources.formats.protocol import Format, FormatError, Member, naming_container
 from pipelines.sources.formats.requests import Remote, Request, fulfil, join_requests
 from pipelines.sources.formats.selection import Selection
 from pipelines.sources.formats.unchanged import check_local, check_size, check_status
@@ -103,20 +103,25 @@ def _by_compression(selections: Sequence[Selection]) -> tuple[list[Selection], l
 
 
 def _unpack(path: str, selections: Iterable[Selection]) -> None:
-    """Reads compressed members, one after the other."""
+    """Reads compressed members, one after the other: on in a stream that a read has left open, or in a new one."""
     with naming_container(path):
         for selection in selections:
-            _read_compressed(path, selection)
+            source = selection.source
+            check_local(path, source)
+            key = (path, source.member, source.size, source.modified)
+            stream = streams.take(key) or MemberStream(path, source.member)
+            try:
+                check_size(stream.size, path, source)
+                contiguous.read_from(stream, selection)
+            except BaseException:
+                stream.close()
+                raise
+            streams.give(key, stream)
 
 
 @functools.lru_cache(CHECKED)
 def _check_stored(path: str, source: Source, size: int) -> None:
-    """Compares a stored member, whose values have this size, with its CRC-32.
-
-    Raises:
-        DataError: If it differs, or the archive has changed.
-        OSError: If it cannot be read.
-    """
+    """Compares a stored member, whose values have this size, with its CRC-32."""
     found: int
     found, expected = source.checksum
 
@@ -138,30 +143,8 @@ def _check_stored(path: str, source: Source, size: int) -> None:
         raise DataError(str(Problem(path=path, expected=what, found=f"{found:08x}: the archive is damaged")))
 
 
-def _read_compressed(path: str, selection: Selection) -> None:
-    """Reads on in a stream that another read has left open, or in a new one."""
-    source = selection.source
-    check_local(path, source)
-    key = (path, source.member, source.size, source.modified)
-    stream = streams.take(key)
-    if stream is None:
-        stream = MemberStream(path, source.member)
-    try:
-        check_size(stream.size, path, source)
-        contiguous.read_from(stream, selection)
-    except BaseException:
-        stream.close()
-        raise
-    streams.give(key, stream)
-
-
 def open_archive(file: BinaryIO) -> zipfile.ZipFile:
-    """Reads the directory of an archive, whose file can seek.
-
-    Raises:
-        FormatError: If it is no archive, or not a whole one.
-        OSError: If it cannot be read.
-    """
+    """Reads the directory of an archive, whose file can seek."""
     if isinstance(file, io.RawIOBase):  # it may give fewer bytes than were asked for, which zipfile does not expect
         file = cast(BinaryIO, io.BufferedReader(file))
     try:
@@ -206,8 +189,11 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
             header = read_header(cast(BinaryIO, stream), size=info.file_size)
         if start is None:
             header = dataclasses.replace(header, compressed=True)
-        else:
-            header = _stored_header(archive, info, header, start)
+        else:  # its values lie in the archive's file; what stands before them is part of the checksum
+            file = cast(BinaryIO, archive.fp)
+            file.seek(start)
+            before = zlib.crc32(file.read(header.locator))
+            header = dataclasses.replace(header, locator=start + header.locator, checksum=(before, info.CRC))
     except FormatError as error:
         return Member(name=name, error=error)
     except (*FAULTS, RuntimeError) as error:
@@ -250,22 +236,10 @@ def _stored_start(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
     return start
 
 
-def _stored_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: Header, start: int) -> Header:
-    """A header with what is needed to read the values from the archive's file, and to compare them."""
-    file = cast(BinaryIO, archive.fp)
-    file.seek(start)
-    before = zlib.crc32(file.read(header.locator))
-    return dataclasses.replace(header, locator=start + header.locator, checksum=(before, info.CRC))
-
-
 class MemberStream:
     """The bytes of a compressed member, read forward; going back starts again.
 
-    Reading to the end checks the member's CRC-32.
-
-    Raises:
-        FormatError: If the archive or the member cannot be read.
-        OSError: If the file cannot be read.
+    Reading to the end checks the member's CRC-32. What cannot be read is a FormatError, of the file an OSError.
     """
 
     def __init__(self, path: str, member: str) -> None:
@@ -300,14 +274,7 @@ class MemberStream:
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fills some of a buffer from its beginning.
-
-        Returns:
-            How many bytes were read; 0 at the end of the member.
-
-        Raises:
-            FormatError: If the bytes cannot be unpacked, or the checksum differs.
-        """
+        """Fills some of a buffer from its beginning; says how many bytes were read, 0 at the end of the member."""
         view = memoryview(buffer).cast("B")[:SKIP_BYTES]
         try:
             count: int = self._stream.readinto(view)

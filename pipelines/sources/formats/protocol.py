@@ -128,22 +128,15 @@ class Format(abc.ABC):
         """
 
     def check(self, path: str, selections: Sequence[Selection]) -> None:  # noqa: B027  # most have nothing to compare
-        """Compares whole arrays with the checksums that the container has of them, where `read` does not.
-
-        Args:
-            path: The container.
-            selections: Some rows of each array.
+        """Compares whole arrays, of some rows each, with the container's checksums, where `read` does not.
 
         Raises:
-            DataError: If one differs, or the container has changed since its headers were read.
-            OSError: If it cannot be read.
+            DataError: If one differs, or as `read`.
         """
 
     def pieces(self, path: str, selections: Sequence[Selection]) -> Iterator[Piece]:
         """What `read` does, as pieces of work that may be done at the same time, in any order.
 
-        Args:
-            path: The container, which is not local: each piece waits for its first byte.
-            selections: As in `read`.
+        The container is not local: each piece waits for its first byte.
         """
         yield functools.partial(self.read, path, selections)

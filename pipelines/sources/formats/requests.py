@@ -37,7 +37,7 @@ class Request:
     """Bytes of a file that are read together.
 
     Attributes:
-        place: Called with the bytes when they are there; they may lie elsewhere after the call.
+        place: Called with the bytes when they are there; they may lie elsewhere after the call. None leaves them.
         target: Where they go, if it matters.
         gap: How many bytes before them are read and dropped rather than that they are asked for separately. The blocks
             of a plan are long enough to be worth a request, the runs of a column are not.
@@ -45,7 +45,7 @@ class Request:
 
     offset: int
     size: int
-    place: Callable[[npt.NDArray[np.uint8]], None]
+    place: Callable[[npt.NDArray[np.uint8]], None] | None
     target: npt.NDArray[np.uint8] | None = None
     gap: int = 0
 
@@ -66,7 +66,8 @@ def fulfil(file: Reader, requests: Iterable[Request], source: Source) -> None:
             target = buffer[: request.size]
         file.seek(request.offset)
         read_into(file, target, source)
-        request.place(target)
+        if request.place is not None:
+            request.place(target)
 
 
 class Remote:
@@ -78,12 +79,7 @@ class Remote:
         self._asked = False
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
-        """Reads the bytes `[start, stop)` with one request.
-
-        Raises:
-            DataError: If the file has another size than it had.
-            OSError: If it cannot be read.
-        """
+        """Reads the bytes `[start, stop)` with one request."""
         # A byte more shows a file that has grown. Only where no request reaches its end one has to ask for the size.
         more = int(stop == self._source.size)
         if not (more or self._asked):
@@ -115,7 +111,8 @@ def _read_group(remote: Remote, group: Sequence[Request]) -> None:
         own = data[request.offset - first : request.end - first]
         if request.target is not None:
             np.copyto(request.target, own)
-        request.place(own if request.target is None else request.target)
+        if request.place is not None:
+            request.place(own if request.target is None else request.target)
 
 
 def _groups(requests: Iterable[Request]) -> Iterator[list[Request]]:

@@ -1,4 +1,4 @@
-"""Whether a container is as it was when its headers were read."""
+"""Whether a container is as it was when its headers were read; it is a DataError if not."""
 
 from __future__ import annotations
 
@@ -11,22 +11,14 @@ from pipelines.storage import files
 
 
 def check_size(size: int, path: str, source: Source) -> None:
-    """Compares the bytes of a container with those that it had before.
-
-    Raises:
-        DataError: If they differ.
-    """
+    """Compares the bytes of a container with those that it had before."""
     if size != source.size:
         expected = f"{source.size} bytes, as when the sources were checked"
         raise DataError(str(Problem(path=path, expected=expected, found=f"{size} bytes: the file has changed")))
 
 
 def check_status(status: os.stat_result, path: str, source: Source) -> None:
-    """Compares size and time of change of a local file with those that it had before.
-
-    Raises:
-        DataError: If they differ.
-    """
+    """Compares size and time of change of a local file with those that it had before."""
     check_size(status.st_size, path, source)
     if status.st_mtime != source.modified:
         expected = f"a file last changed at {_show_time(source.modified)}, as when the sources were checked"

@@ -36,7 +36,7 @@ class Zarr(Format):
     directory = True
 
     def members(self, path: str, *, size: int) -> Sequence[Member]:
-        found = _with_node(path, _members)
+        found = _with_node(path, _members)  # at any depth; an array that is the whole store has no name
         if not found:
             raise FormatError(expected="at least one array", found="none")
         return found
@@ -52,7 +52,6 @@ class Zarr(Format):
 
 
 def _members(node: Any) -> list[Member]:
-    """All arrays of a group, at any depth; or the array that a store is, which has no name."""
     below = sorted(node.members(max_depth=None)) if _is_group(node) else [("", node)]
     return [sliced.member(name, array, array.shards or array.chunks) for name, array in below if not _is_group(array)]
 
@@ -70,18 +69,18 @@ def _array(node: Any, name: str) -> Any:
 
 
 def _with_node(path: str, use: Callable[[Any], T]) -> T:
-    """Calls a function with the array or group that a store is, as often as reading fails for a reason that passes.
-
-    Raises:
-        FormatError: If it is no store, or cannot be decoded, or `zarr` is not installed.
-        OSError: If it cannot be read.
-    """
+    """Calls a function with the array or group that a store is, as often as reading fails for a reason that passes."""
+    local = files.is_local(path)
 
     def attempt() -> T:
-        return use(zarr.open(_store(path), mode="r"))
+        if local:
+            return use(zarr.open(path, mode="r"))
+        system, place = connect(path)
+        store = zarr.storage.FsspecStore.from_mapper(fsspec.FSMap(place, system), read_only=True)
+        return use(zarr.open(store, mode="r"))
 
     try:
-        return attempt() if files.is_local(path) else retrying(attempt)
+        return attempt() if local else retrying(attempt)
     except ImportError:
         raise FormatError(expected="the package zarr", found=f"none ({INSTALL})") from None
     except (FormatError, DataError):
@@ -92,11 +91,3 @@ def _with_node(path: str, use: Callable[[Any], T]) -> T:
                 raise
         expected = "a Zarr array, or a group of arrays, that can be read"
         raise FormatError(expected=expected, found=" ".join(f"{type(error).__name__}: {error}".split())) from None
-
-
-def _store(path: str) -> Any:
-    """What `zarr` opens."""
-    if files.is_local(path):
-        return path
-    system, place = connect(path)
-    return zarr.storage.FsspecStore.from_mapper(fsspec.FSMap(place, system), read_only=True)
