@@ -17,8 +17,7 @@ from pipelines.analyze import rounds
 from pipelines.analyze.fit import Fitted, Known, begin
 from pipelines.analyze.graph import apply_steps, check_domain
 from pipelines.analyze.rounds import Accumulated, Analyzed, Need
-from pipelines.config.asked import Asked
-from pipelines.config.resolved import ResolvedFeature
+from pipelines.config.resolved import Asked, ResolvedFeature
 from pipelines.plan.plan import Plan
 from pipelines.plan.units import Span
 from pipelines.reading import missing

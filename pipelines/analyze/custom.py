@@ -15,8 +15,7 @@ from typing import Any
 from loaders.format.spec import FeatureSpec
 from pipelines.analyze.function_constants import constants_of, describe
 from pipelines.analyze.graph import prepare
-from pipelines.config.asked import Traced
-from pipelines.config.resolved import Custom, ResolvedFeature
+from pipelines.config.resolved import Custom, ResolvedFeature, Traced
 from pipelines.config.schema import DatasetConfig
 from pipelines.errors import ConfigError, DataError
 from pipelines.plan.resolve import resolve_features

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.analyze.rounds import Accumulated, Analyzed, Need, estimator_of, from_moments, step_estimator
-from pipelines.config.asked import Asked
-from pipelines.config.resolved import ResolvedFeature
+from pipelines.config.resolved import Asked, ResolvedFeature
 from pipelines.errors import DataError
 from pipelines.statistics.frequencies import Distinct
 from pipelines.statistics.groups import with_overall

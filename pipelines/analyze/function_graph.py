@@ -13,7 +13,7 @@ from pipelines.analyze import graph
 from pipelines.analyze.custom import Prepared, function_failed, load_traced
 from pipelines.analyzers.calls import Noted
 from pipelines.analyzers.engine import pack
-from pipelines.config.asked import Asked, Traced
+from pipelines.config.resolved import Asked, Traced
 from pipelines.reading.batches import Columns
 from pipelines.statistics.passes import Arrays
 

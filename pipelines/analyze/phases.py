@@ -10,7 +10,7 @@ from tensorflow_transform import analyzer_nodes, nodes
 from tensorflow_transform.beam import analysis_graph_builder, beam_nodes
 
 from pipelines.analyzers.calls import Notes
-from pipelines.config.asked import Asked, Traced
+from pipelines.config.resolved import Asked, Traced
 from pipelines.statistics.passes import Pass
 
 

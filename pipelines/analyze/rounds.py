@@ -12,8 +12,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from pipelines.config.asked import Asked
-from pipelines.config.resolved import ResolvedFeature
+from pipelines.config.resolved import Asked, ResolvedFeature
 from pipelines.errors import DataError
 from pipelines.plan.plan import Plan
 from pipelines.reading import missing

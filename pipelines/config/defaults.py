@@ -37,7 +37,10 @@ def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tup
     """
     name, dtype = feature.name, feature.kind_name
     said = config.features.get(name, FeatureConfig())
-    _check_name(name, said, dtype)
+    if not name or name.endswith(RESERVED_SUFFIX) or not name.isprintable():
+        raise ConfigError(f"features: a name is printable text that does not end in {RESERVED_SUFFIX}; found {name!r}")
+    if said.class_names and not dtype.startswith(("bool", "int", "uint")):
+        raise ConfigError(f"features.{name}.class_names: classes are integers; found {dtype}")
     chosen = _default_role(feature, said.class_names or class_names)
     role = said.role or chosen.role
     # A number that counts something, such as nanoseconds since 1970, is no measurement.
@@ -163,13 +166,6 @@ def _why_steps(chosen: _Chosen, said: FeatureConfig) -> str:
     keys = [key for key in ("impute", "normalize") if getattr(said, key) is not None]
     rest = [chosen.why] if len(keys) < 2 else []
     return ", ".join([*(f"{key} as it is said" for key in keys), *rest])
-
-
-def _check_name(name: str, said: FeatureConfig, dtype: str) -> None:
-    if not name or name.endswith(RESERVED_SUFFIX) or not name.isprintable():
-        raise ConfigError(f"features: a name is printable text that does not end in {RESERVED_SUFFIX}; found {name!r}")
-    if said.class_names and not dtype.startswith(("bool", "int", "uint")):
-        raise ConfigError(f"features.{name}.class_names: classes are integers; found {dtype}")
 
 
 def _check_transform(feature: ResolvedFeature, said: FeatureConfig) -> None:

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from loaders.format.names import INDICATOR_SUFFIX
+from loaders.format.names import INDICATOR_SUFFIX, OF_FUNCTION
 from loaders.format.spec import FeatureSpec
-from pipelines.config.asked import Asked, Traced
 from pipelines.config.splits import Rule
 from pipelines.config.window import Cut
 from pipelines.errors import ConfigError
+from pipelines.statistics.passes import Subject
 from pipelines.statistics.summary import Over, statistics_shape
 from pipelines.steps.methods import dump_impute, dump_normalize
 from pipelines.steps.step import Step, Value
@@ -173,6 +173,44 @@ class ResolvedFeature:
     def statistics_shape(self) -> tuple[int, ...]:
         """The shape of each statistic."""
         return statistics_shape(self.over, self.value_shape)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Traced:
+    """A user's function as it travels to workers.
+
+    Attributes:
+        place: Where it is, for errors.
+    """
+
+    place: str
+    function: bytes
+    features: tuple[ResolvedFeature, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Asked:
+    """One of `pipelines.analyzers` that a user's function calls, and when it reads which rows.
+
+    Attributes:
+        first: The round of its first pass; each later pass is a round later.
+        reads: For each pass, the features that its values are computed of.
+        after: For each pass, the numbers of the analyzers that its values are computed of.
+        direct: For each pass the features that are its values as the sources have them; None where a graph makes them.
+    """
+
+    number: int
+    subjects: tuple[Subject, ...]
+    first: int
+    reads: tuple[tuple[str, ...], ...]
+    after: tuple[tuple[int, ...], ...]
+    direct: tuple[tuple[str, ...] | None, ...]
+    traced: Traced = dataclasses.field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """What it is called beside features, whose names have no slash."""
+        return f"{OF_FUNCTION}/{self.number}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

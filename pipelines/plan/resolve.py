@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 
-from loaders.format.spec import FeatureSpec
 from pipelines.config.defaults import resolve_feature, without_defaults
 from pipelines.config.filter import check_filter
 from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature, declared
@@ -49,7 +48,9 @@ def resolve_config(
     splits = "directory" if table.by_directory else config.splits or DEFAULT_SPLITS
     sources = {spec.name: spec for spec in raw_specs(table)}
     if isinstance(splits, Rule):
-        check_rule(splits, sources | _of_steps(table))
+        steps = {f.name: f.shape[len(f.window.shape) :] for f in table.features if f.window is not None}
+        of_steps = {name: dataclasses.replace(sources[name], shape=shape) for name, shape in steps.items()}
+        check_rule(splits, sources | of_steps)
         _check_windows(splits, table)
     if isinstance(splits, BlockSplits):
         _check_blocks(splits, table)
@@ -59,12 +60,19 @@ def resolve_config(
     if not any(feature.stored for feature in features):
         raise ConfigError("features: at least one feature is stored; found store: none for each")
     stored = stored_row_bytes(features, table, custom)
-    rows_per_record = _said_rows_per_record(config) or choose_rows_per_record(stored)
+    if config.layout is not None and config.rows_per_record not in (None, 1):
+        raise ConfigError(f"layout: interchange has one row a record; found rows_per_record {config.rows_per_record}")
+    said = config.rows_per_record if config.layout is None else 1
+    rows_per_record = said or choose_rows_per_record(stored)
     if rows_per_record * stored > MAX_RECORD_BYTES:
         raise ConfigError(
             f"rows_per_record: a record holds at most {MAX_RECORD_BYTES} bytes, and a row has {stored}; "
             f"found {rows_per_record}"
         )
+    why = "the directories name the splits" if table.by_directory else "the splits are as said"
+    if not table.by_directory and config.splits is None:
+        shares = ", ".join(f"{name} {share:g}" for name, share in DEFAULT_SPLITS.items())
+        why = f"nothing is said of splits, so they are {shares}, by a hash of each row's place"
     return ResolvedConfig(
         features=features,
         splits=splits,
@@ -76,29 +84,12 @@ def resolve_config(
         custom=custom,
         on_error=config.on_error,
         max_bad_files=config.max_bad_files,
-        why=_why_splits(config, table) + (f"; {_why_training(config.training, splits, table)}" if learns else ""),
+        why=why + (f"; {_why_training(config.training, splits, table)}" if learns else ""),
     )
 
 
-def _said_rows_per_record(config: DatasetConfig) -> int | None:
-    """How many rows a record holds, if the user says so.
-
-    Raises:
-        ConfigError: If two numbers are said.
-    """
-    if config.layout is None:
-        return config.rows_per_record
-    if config.rows_per_record not in (None, 1):
-        raise ConfigError(f"layout: interchange has one row a record; found rows_per_record {config.rows_per_record}")
-    return 1
-
-
 def _check_blocks(rule: BlockSplits, table: SourceTable) -> None:
-    """Checks that blocks can be cut, and that a patch reaches into its neighbours' at most.
-
-    Raises:
-        ConfigError: If not.
-    """
+    """Checks that blocks can be cut, and that a patch reaches into its neighbours' at most."""
     feature = next(feature for feature in table.features if feature.name == rule.blocks)
     if feature.origin != "files" or feature.row_axes != len(rule.size):
         axes = f"{feature.row_axes} such axes" if feature.origin == "files" else "no array"
@@ -106,29 +97,13 @@ def _check_blocks(rule: BlockSplits, table: SourceTable) -> None:
             f"splits.size: expected a number for each axis that counts rows of {rule.blocks}; found "
             f"{len(rule.size)}, and {axes}"
         )
-    if feature.window is None:
-        return
-    sizes = feature.window.sizes
-    if any(block < size for block, size in zip(rule.size, sizes, strict=True)):
-        expected = f"blocks as large as a {feature.window.KEY}, {sizes}, or larger"
+    if feature.window is not None and any(b < size for b, size in zip(rule.size, feature.window.sizes, strict=True)):
+        expected = f"blocks as large as a {feature.window.KEY}, {feature.window.sizes}, or larger"
         raise ConfigError(f"splits.size: expected {expected}; found {rule.size}")
 
 
-def _of_steps(table: SourceTable) -> dict[str, FeatureSpec]:
-    """What features are at one step, where a row holds a window of them."""
-    return {
-        spec.name: dataclasses.replace(spec, shape=spec.shape[len(feature.window.shape) :])
-        for spec, feature in zip(raw_specs(table), table.features, strict=True)
-        if feature.window is not None
-    }
-
-
 def _check_windows(rule: Rule, table: SourceTable) -> None:
-    """Checks that no feature's windows reach further than those by which rows are split.
-
-    Raises:
-        ConfigError: If one does.
-    """
+    """Checks that no feature's windows reach further than those by which rows are split."""
     own = next(feature.window for feature in table.features if feature.name == rule.feature)
     if own is None and not isinstance(rule, BlockSplits):
         return
@@ -139,15 +114,6 @@ def _check_windows(rule: Rule, table: SourceTable) -> None:
         if any(wide > size for wide, size in zip(feature.window.sizes, sizes, strict=False)):
             expected = f"a feature whose rows are as wide as those of {feature.name}, {feature.window.sizes}"
             raise ConfigError(f"splits.{rule.KEY}: expected {expected}; found {rule.feature}, of {sizes}")
-
-
-def _why_splits(config: DatasetConfig, table: SourceTable) -> str:
-    if table.by_directory:
-        return "the directories name the splits"
-    if config.splits is not None:
-        return "the splits are as said"
-    shares = ", ".join(f"{name} {share:g}" for name, share in DEFAULT_SPLITS.items())
-    return f"nothing is said of splits, so they are {shares}, by a hash of each row's place"
 
 
 def _why_training(training: str | None, splits: str | Mapping[str, float] | Rule, table: SourceTable) -> str:
@@ -169,11 +135,7 @@ def _split_names(splits: str | Mapping[str, float] | Rule, table: SourceTable) -
 def check_training(
     training: str | None, splits: str | Mapping[str, float] | Rule, table: SourceTable, *, learns: bool
 ) -> None:
-    """Checks that it is said, or known by a name, from which split's rows the statistics come, if they are learned.
-
-    Raises:
-        ConfigError: If there is no such split, or nobody can know which it is.
-    """
+    """Checks that it is said, or known by a name, from which split's rows the statistics come, if they are learned."""
     names = _split_names(splits, table)
     if training is not None and training not in names:
         raise ConfigError(f"training: expected a split, one of {', '.join(names)}; found {training}")
@@ -187,11 +149,7 @@ def check_training(
 
 
 def resolve_features(config: DatasetConfig, table: SourceTable) -> tuple[ResolvedFeature, ...]:
-    """Makes every choice about features; where the user has a function, none has a step that is not said.
-
-    Raises:
-        ConfigError: As `resolve_config`.
-    """
+    """Makes every choice about features; where the user has a function, none has a step that is not said."""
     if config.preprocessing_fn is not None:
         config = without_defaults(config, [feature.name for feature in table.features])
     features = tuple(
