@@ -81,16 +81,12 @@ class Covariance(OnePass):
         total, total_scale = state.total.integers()
         product, scale = state.product.integers()
         count = state.count.astype(object)
-        covariance = _rounded_covariance(count, total, total_scale, product, scale)
+        # product / count - total * total.T / count**2, of integers times powers of two
+        common = min(2 * total_scale, scale)
+        scatter = (count * product << (scale - common)) - (total * total.T << (2 * total_scale - common))
+        covariance = _divide(scatter, count * count, common)
         mean = _divide(np.diagonal(total), np.diagonal(count), total_scale)
         return {"count": state.count, "mean": mean, "covariance": covariance}
-
-
-def _rounded_covariance(count: Any, total: Any, sum_scale: int, product: Any, scale: int) -> F64:
-    """`product / count - total * total.T / count**2` of integers times powers of two, correctly rounded."""
-    common = min(2 * sum_scale, scale)
-    scatter = (count * product << (scale - common)) - (total * total.T << (2 * sum_scale - common))
-    return _divide(scatter, count * count, common)
 
 
 def _divide(numerator: Any, denominator: Any, scale: int) -> F64:
@@ -100,13 +96,10 @@ def _divide(numerator: Any, denominator: Any, scale: int) -> F64:
 
 
 def sum_products(values: npt.NDArray[Any]) -> Products:
-    """The exact sums of a block of observations.
+    """The exact sums of a block of observations, `[rows, width]`, at least one row; NaN is missing.
 
     Each column is cut into integer digits of 20 bits below the largest of the block, and the digits are multiplied as
     matrices: sums of integers below 2**53, exact whatever the order and the threads of the BLAS.
-
-    Args:
-        values: `[rows, width]`, at least one row; NaN is missing.
 
     Raises:
         ValueError: If a value is infinite.
@@ -141,15 +134,10 @@ def sum_products(values: npt.NDArray[Any]) -> Products:
 
 
 def _digits(values: F64, tops: I64, most: int | None) -> tuple[list[F64], I64]:
-    """Values as digits: `sum(digits[a] * 2**(top - 20 * (a + 1)))`.
-
-    Args:
-        values: `[rows, width]`, of magnitudes below `2**tops`.
-        tops: `[width]`.
-        most: How many digits to take at most; rows that need more have zeros instead, and are named.
+    """Values, of magnitudes below `2**tops`, as digits: `sum(digits[a] * 2**(top - 20 * (a + 1)))`.
 
     Returns:
-        The digits, each `[rows, width]`, and the numbers of the rows that need more.
+        The digits, each `[rows, width]`, `most` at most, and the numbers of the rows that need more, which have zeros.
     """
     rest = values.copy()
     digits: list[F64] = []
@@ -201,13 +189,10 @@ def _blocks(digits: list[F64]) -> Iterator[tuple[int, int, I64]]:
 
 
 def nearest_psd(covariance: F64) -> F64:
-    """A covariance of pairwise complete observations made positive definite.
+    """A covariance of pairwise complete observations, symmetric and finite, made positive definite.
 
     Eigenvalues below 1e-12 of the largest are raised to it (Higham, "Computing the nearest correlation matrix", IMA J.
     Numer. Anal. 22 (2002), without the unit diagonal).
-
-    Args:
-        covariance: float64 `[width, width]`, symmetric, finite.
     """
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
     least = max(float(values.max(initial=0.0)) * 1e-12, 0.0)

@@ -239,8 +239,7 @@ def levels(values: F64, top: int, starts: I64 | None = None) -> Iterator[tuple[I
         k = max(k, -1022)  # where a multiple of 2**(k - 52) is any float64
         anchor = np.float64(math.ldexp(1.5, k))
         np.add(values, anchor, out=scratch)
-        bits = scratch.view(np.int64)
-        sums = np.add.reduce(bits, axis=0) if starts is None else np.add.reduceat(bits, starts, axis=0)
+        sums = _column_sums(scratch.view(np.int64), starts)
         with np.errstate(over="ignore"):  # the sums wrap around, and back here
             yield sums - rows * anchor.view(np.int64), k - 52
         scratch -= anchor
@@ -282,16 +281,10 @@ class Scaling:
 def add_floats(
     total: Adder, squares: Adder, values: F64, scaling: Scaling, *, single: bool, starts: I64 | None = None
 ) -> None:
-    """Adds the sums of columns, and of their squares, of scaled values.
+    """Adds the sums of columns, and of their squares, of scaled values; `starts` as in `levels`.
 
-    Args:
-        total: Where the sums are added.
-        squares: Where the sums of squares are added.
-        values: `[rows, width]`, finite, scaled as `scaling` says, no magnitude in (0, 2**(top - SMALL)) unless
-            `single`; overwritten.
-        scaling: The scaling.
-        single: Whether the values have at most 26 significant bits, so that their squares are float64.
-        starts: As in `levels`.
+    The values, `[rows, width]`, are overwritten: finite, scaled as `scaling` says, none of a magnitude in (0, 2**(top -
+    SMALL)) unless they are `single`: have at most 26 significant bits, so that their squares are float64.
     """
     products: list[tuple[F64, int, int]] = []
     if single:
@@ -310,29 +303,36 @@ def add_floats(
             squares.add(sums, exponent + doubled, len(values))
 
 
-def add_integers(total: Adder, squares: Adder, values: npt.NDArray[Any], parts: int, starts: I64 | None = None) -> None:
-    """Adds the sums of columns, and of their squares, of integers.
+def integer_sums(
+    pieces: Sequence[npt.NDArray[Any]], low: int, high: int, *, starts: I64 | None = None, fold: int = 1
+) -> tuple[ExactSum, ExactSum]:
+    """The sums of columns of integers, and of their squares.
 
     Args:
-        total: Where the sums are added.
-        squares: Where the sums of squares are added.
-        values: int64 or uint64, `[rows, width]`, at most `SEGMENT_ROWS` rows in a segment.
-        parts: How many parts of 21 bits hold them all, the highest with the sign: 1, 2 or 3.
-        starts: As in `levels`.
+        pieces: `[rows, width]`, one after the other; at most `SEGMENT_ROWS` rows in a segment.
+        low: The least of all.
+        high: The greatest.
+        starts: As in `levels`, of one piece.
+        fold: As in `Adder.total`.
     """
-    kind = values.dtype.type
-    pieces = [(values >> kind(21 * part)).astype(np.int64) for part in range(parts)]
-    for piece in pieces[:-1]:
-        piece &= np.int64(2**21 - 1)
+    size = max(high, -low - 1).bit_length()
+    count = 1 if size <= 21 else 2 if size <= 42 else 3  # so many parts of 21 bits hold them, the highest with the sign
+    shape = pieces[0].shape[1:] if starts is None else (len(starts), *pieces[0].shape[1:])
+    total, squares = Adder(shape), Adder(shape)
+    for piece in pieces:
+        wide = piece.astype(np.uint64 if piece.dtype.kind == "u" else np.int64, copy=False)
+        parts = [(wide >> wide.dtype.type(21 * part)).astype(np.int64) for part in range(count)]
+        for part in parts[:-1]:
+            part &= np.int64(2**21 - 1)
+        for i, part in enumerate(parts):
+            total.add(_column_sums(part, starts), 21 * i, len(piece))
+            for j in range(i + 1):
+                squares.add(_column_sums(part * parts[j], starts), 21 * (i + j) + (i != j), len(piece))
+    return total.total(fold=fold), squares.total(fold=fold)
 
-    def reduce(array: I64) -> I64:
-        sums = np.add.reduce(array, axis=0) if starts is None else np.add.reduceat(array, starts, axis=0)
-        return np.asarray(sums)
 
-    for i, piece in enumerate(pieces):
-        total.add(reduce(piece), 21 * i, len(values))
-        for j in range(i + 1):
-            squares.add(reduce(piece * pieces[j]), 21 * (i + j) + (i != j), len(values))
+def _column_sums(array: I64, starts: I64 | None) -> I64:
+    return np.asarray(np.add.reduce(array, axis=0) if starts is None else np.add.reduceat(array, starts, axis=0))
 
 
 def take_small(values: F64, scaling: Scaling) -> F64 | None:
@@ -386,9 +386,3 @@ def float_sums(values: F64, *, single: bool, starts: I64 | None = None) -> tuple
         if small is None:
             return sums
         rest = small
-
-
-def integer_parts(low: int, high: int) -> int:
-    """How many parts of 21 bits hold the integers from `low` to `high`, the highest part with its sign."""
-    size = max(high, -low - 1).bit_length()
-    return 1 if size <= 21 else 2 if size <= 42 else 3

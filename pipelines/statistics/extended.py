@@ -25,12 +25,7 @@ SMALLEST = np.float64(2.0**-1000)
 
 
 def mean_and_std(total: ExactSum, squares: ExactSum, count: I64) -> tuple[F64, F64, npt.NDArray[np.bool_]]:
-    """The mean and the deviation of the population of columns.
-
-    Args:
-        total: The sums, of shape [columns].
-        squares: The sums of the squares.
-        count: How many values each column has.
+    """The mean and the deviation of the population of columns, of sums and counts of the shape [columns].
 
     Returns:
         Means, deviations, and where both are known to be what integer arithmetic gives; elsewhere they mean nothing.

@@ -173,11 +173,6 @@ def most_frequent(result: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
 
 
 def ranked(result: Mapping[str, npt.NDArray[Any]], size: int | None = None) -> tuple[npt.NDArray[Any], I64]:
-    """The values by falling count, those of equal counts by rising value: the order of a vocabulary.
-
-    Args:
-        result: The result of `Frequencies` of one statistic (over `all`).
-        size: How many values, and their counts, are wanted at most; None for all.
-    """
+    """At most `size` values of one statistic by falling count, equal counts by rising value, and their counts."""
     order = np.argsort(-result["counts"], kind="stable")[:size]
     return result["values"][order], result["counts"][order]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pipelines.statistics import exact
 from pipelines.statistics.estimators import OnePass, run_starts
-from pipelines.statistics.exact import I64, SEGMENT_ROWS, Adder, ExactSum
+from pipelines.statistics.exact import I64, SEGMENT_ROWS, ExactSum
 from pipelines.statistics.moments import ARRAYS, SUMS, Moments, empty
 from pipelines.statistics.summary import Over, Statistics, as_columns, statistics_shape, summarize
 
@@ -66,7 +66,16 @@ class GroupMoments(OnePass):
         keys = np.concatenate([a.keys, b.keys])
         keys.sort(kind="stable")  # two sorted runs: merged in linear time
         keys = keys[run_starts(keys)]
-        return _checked(Grouped(keys, _merged(a, b, keys)))
+        parts = [(own.moments, np.searchsorted(keys, own.keys)) for own in (a, b)]
+        fields: dict[str, Any] = {}
+        for name, (merged, nothing) in ARRAYS.items():  # made in place, one by one
+            array = getattr(a.moments, name)
+            fields[name] = np.full((len(keys), *array.shape[1:]), nothing, dtype=array.dtype)
+            for own, places in parts:
+                fields[name][places] = merged(fields[name][places], getattr(own, name))
+        for name in SUMS:
+            fields[name] = exact.added_at([(getattr(own, name), places) for own, places in parts], len(keys))
+        return _checked(Grouped(keys, Moments(**fields)))
 
     def result(self, state: Grouped) -> dict[str, npt.NDArray[Any]]:
         return {"keys": state.keys, **summarize(state.moments).arrays()}
@@ -104,21 +113,6 @@ def _checked(groups: Grouped) -> Grouped:
     if len(groups.keys) > GROUPS:
         raise ValueError(f"expected at most {GROUPS} groups; found {len(groups.keys)} or more")
     return groups
-
-
-def _merged(a: Grouped, b: Grouped, keys: I64) -> Moments:
-    """The moments of the groups of both, at the places of their keys among all keys; made in place, one by one."""
-    size, parts = len(keys), [(own.moments, np.searchsorted(keys, own.keys)) for own in (a, b)]
-
-    fields: dict[str, Any] = {}
-    for name, (merged, nothing) in ARRAYS.items():
-        array = getattr(a.moments, name)
-        fields[name] = np.full((size, *array.shape[1:]), nothing, dtype=array.dtype)
-        for own, places in parts:
-            fields[name][places] = merged(fields[name][places], getattr(own, name))
-    for name in SUMS:
-        fields[name] = exact.added_at([(getattr(own, name), places) for own, places in parts], size)
-    return Moments(**fields)
 
 
 def _segment_moments(columns: npt.NDArray[Any], starts: I64) -> Moments:
@@ -164,8 +158,4 @@ def _chunk_sums(columns: npt.NDArray[Any], starts: I64) -> tuple[ExactSum, Exact
     if columns.dtype.kind == "f":
         finite = np.nan_to_num(columns.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
         return exact.float_sums(finite, single=columns.dtype.itemsize <= 4, starts=starts)
-    shape = (len(starts), columns.shape[1])
-    total, squares = Adder(shape), Adder(shape)
-    wide = columns.astype(np.uint64 if columns.dtype.kind == "u" else np.int64, copy=False)
-    exact.add_integers(total, squares, wide, exact.integer_parts(int(wide.min()), int(wide.max())), starts)
-    return total.total(), squares.total()
+    return exact.integer_sums([columns], int(columns.min()), int(columns.max()), starts=starts)

@@ -111,11 +111,7 @@ def empty(shape: tuple[int, ...]) -> Moments:
 
 
 def column_moments(columns: npt.NDArray[Any]) -> Moments:
-    """The moments of the columns of a matrix, of the shape `[width]`.
-
-    Args:
-        columns: `[rows, width]`, bool, integer or float; NaN is missing.
-    """
+    """The moments, `[width]`, of columns, `[rows, width]` of bools, integers or floats; NaN is missing."""
     rows, width = columns.shape
     if width > BAND:
         return concatenate([column_moments(columns[:, start : start + BAND]) for start in range(0, width, BAND)])
@@ -140,8 +136,10 @@ def _folded(block: npt.NDArray[Any], fold: int) -> Moments:
         return _float_moments(block, fold)
     low = block.min(axis=0).reshape(fold, -1).min(axis=0)
     high = block.max(axis=0).reshape(fold, -1).max(axis=0)
-    small = block.dtype.itemsize <= 2
-    total, squares = _small_sums(block, fold) if small else _integer_sums(block, fold, int(low.min()), int(high.max()))
+    if block.dtype.itemsize <= 2:
+        total, squares = _small_sums(block, fold)
+    else:
+        total, squares = exact.integer_sums(_pieces(block), int(low.min()), int(high.max()), fold=fold)
     count = np.full(low.shape, len(block) * fold, dtype=np.int64)
     return Moments(
         count=count,
@@ -171,14 +169,6 @@ def _small_sums(block: npt.NDArray[Any], fold: int) -> tuple[ExactSum, ExactSum]
     )
 
 
-def _integer_sums(block: npt.NDArray[Any], fold: int, low: int, high: int) -> tuple[ExactSum, ExactSum]:
-    total, squares = Adder(block.shape[1:]), Adder(block.shape[1:])
-    for piece in _pieces(block):
-        wide = piece.astype(np.uint64 if piece.dtype.kind == "u" else np.int64, copy=False)
-        exact.add_integers(total, squares, wide, exact.integer_parts(low, high))
-    return total.total(fold=fold), squares.total(fold=fold)
-
-
 def _pieces(block: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
     step = min(max(CACHE_ELEMENTS // block.shape[1], 1), SEGMENT_ROWS)
     return [block[start : start + step] for start in range(0, len(block), step)]
@@ -203,13 +193,10 @@ def _float_moments(block: npt.NDArray[Any], fold: int) -> Moments:
 
 
 def _float_sums(block: npt.NDArray[Any], low: F64, high: F64, fold: int) -> tuple[I64, ExactSum, ExactSum]:
-    """The count, sum and sum of squares of each column of floats.
+    """The count, sum and sum of squares of each column of floats; NaN is missing, an infinity is counted only.
 
-    Args:
-        block: `[rows, fold * width]`; NaN is missing, an infinity is counted only.
-        low: The least of each column, `[width]`; NaN where none is present.
-        high: The greatest.
-        fold: How often each column stands side by side.
+    Each column stands `fold` times side by side in the block; the least of it, and the greatest, are `[width]`, NaN
+    where none is present.
     """
     finite = not (np.isinf(low).any() or np.isinf(high).any())
     if not finite:

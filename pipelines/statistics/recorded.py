@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pipelines.statistics.frequencies import Distinct
 from pipelines.statistics.summary import Moments, Statistics
-from pipelines.storage.archive import dump_arrays, load_arrays
+from pipelines.storage.archive import by_name, dump_arrays, load_arrays
 
 CLASS = "class_"
 
@@ -34,7 +32,7 @@ class TrainingStatistics:
     def load(data: bytes) -> TrainingStatistics:
         """Reads what `dump` wrote."""
         statistics, classes = {}, {}
-        for name, arrays in _by_feature(data).items():
+        for name, arrays in by_name(load_arrays(data)).items():
             if "count" in arrays:
                 fields = dataclasses.fields(Statistics)
                 statistics[name] = Statistics(**{field.name: arrays[field.name] for field in fields})
@@ -51,12 +49,4 @@ def dump_moments(moments: Mapping[str, Moments]) -> bytes:
 
 def load_moments(data: bytes) -> dict[str, Moments]:
     """Reads what `dump_moments` wrote."""
-    return {name: Moments.from_arrays(arrays) for name, arrays in _by_feature(data).items()}
-
-
-def _by_feature(data: bytes) -> dict[str, dict[str, npt.NDArray[Any]]]:
-    found: dict[str, dict[str, npt.NDArray[Any]]] = {}
-    for key, array in load_arrays(data).items():
-        name, _, field = key.rpartition("/")
-        found.setdefault(name, {})[field] = array
-    return found
+    return {name: Moments.from_arrays(arrays) for name, arrays in by_name(load_arrays(data)).items()}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.storage.archive import dump_arrays, load_arrays
+from pipelines.storage.archive import by_name, dump_arrays, load_arrays
 
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
@@ -31,15 +31,8 @@ HASHES = "hashes"
 
 
 def choose(hashes: U64, *, of: int) -> tuple[npt.NDArray[np.intp], U64]:
-    """Which rows of a batch may be in the sample of all rows.
-
-    Args:
-        hashes: The hashes of the rows, `[rows]`.
-        of: How many rows there are in all, about: greater hashes than their sample can have are not looked at.
-
-    Returns:
-        The numbers of the rows in the batch, and their hashes, which ascend.
-    """
+    """Which rows of a batch may be in the sample `of` about so many: their numbers, and hashes, which ascend."""
+    # Greater hashes than their sample can have are not looked at.
     limit = np.uint64(min(2**64 * SPARE * ROWS // max(of, 1), 2**64 - 1))
     rows = np.flatnonzero(hashes <= limit)
     rows = rows[np.argsort(hashes[rows], kind="stable")[:ROWS]]
@@ -128,8 +121,5 @@ def dump_samples(samples: Mapping[str, Sample]) -> bytes:
 def load_samples(data: bytes) -> dict[str, Sample]:
     """Reads what `dump_samples` wrote."""
     arrays = load_arrays(data)
-    hashes, fields = arrays.pop(HASHES, np.zeros(0, np.uint64)), dict[str, dict[str, npt.NDArray[Any]]]()
-    for key, array in arrays.items():
-        name, _, field = key.rpartition("/")
-        fields.setdefault(name, {})[field] = array
-    return {name: Sample(hashes, **own) for name, own in fields.items()}
+    hashes = arrays.pop(HASHES, np.zeros(0, np.uint64))
+    return {name: Sample(hashes, **own) for name, own in by_name(arrays).items()}
