@@ -96,16 +96,9 @@ def note_analyzer(subjects: tuple[Subject, ...]) -> Noted | None:
 
 
 def note_step(step: Step, source: tf.Tensor, result: tf.Tensor, *, tensor: int | None) -> tf.Tensor:
-    """Notes what a step gives.
+    """Notes, and returns, what a step gives.
 
-    Args:
-        step: The step.
-        source: What it is applied to.
-        result: What it gives.
-        tensor: The number of the tensor among those of the last analyzer; None where the step learns nothing.
-
-    Returns:
-        The result.
+    `tensor` is the number of the tensor among those of the last analyzer; None where the step learns nothing.
     """
     notes = _notes.get()
     if notes is not None:

@@ -188,12 +188,7 @@ def merge(one: Pass, a: Partial, b: Partial) -> Partial:
 
 
 def extract(partial: Partial | None, one: Pass, keep: str | None = None) -> npt.NDArray[Any]:
-    """What is known after a pass: the states for the next one, or the constants.
-
-    Args:
-        partial: What all rows have added; None where there was none.
-        one: The pass.
-        keep: The file for the constants, or None.
+    """What is known after a pass: the states for the next one, or the constants, which a file may `keep` too.
 
     Returns:
         uint8 or int64, one axis.

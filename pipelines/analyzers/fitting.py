@@ -38,17 +38,9 @@ def mapped(
     dtype: tf.DType | None = None,
     absent: int | None = None,
 ) -> Any:
-    """What a step makes of tensors, after it has learned from all rows.
+    """What a step makes of tensors, after it has learned from all rows; `name` is that of the function.
 
-    Args:
-        name: The name of the function.
-        x: The tensors.
-        step: The step.
-        over: What shares one statistic.
-        by: The groups.
-        missing: What is missing besides NaN.
-        dtype: Of the results.
-        absent: What a missing value becomes, where the step's graph makes nothing of it.
+    A missing value becomes `absent`, where the step's graph makes nothing of it.
     """
     labels, tensors, back = flatten(x, name)
     keys = keys_of_groups(by)
@@ -82,15 +74,7 @@ def _said(step: Step, value: Value, like: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def subject_of(label: str, step: Step, value: Value, keys: tf.Tensor | None, *, complete: bool = False) -> Subject:
-    """What a step learns of a tensor.
-
-    Args:
-        label: What the tensor is called.
-        step: The step.
-        value: What the step takes.
-        keys: The keys of groups, or None.
-        complete: Whether each statistic needs a present value.
-    """
+    """What a step learns of a tensor; if it is to be `complete`, each statistic needs a present value."""
     shapes, integers, estimator = step.shapes(value), step.integers, step.estimator(value)
     if keys is not None:
         if not isinstance(step, MomentStep):
@@ -110,13 +94,7 @@ def subject_of(label: str, step: Step, value: Value, keys: tf.Tensor | None, *, 
 
 
 def fit(step: Step, value: Value, complete: bool, result: Arrays) -> Arrays:
-    """The constants of a step, from the result of its estimator.
-
-    Args:
-        step: The step.
-        value: What it takes.
-        complete: Whether each statistic needs a present value; otherwise its constants are NaN.
-        result: The result.
+    """The constants of a step, from the result of its estimator; NaN where no value is present, unless `complete`.
 
     Raises:
         ValueError: If values are infinite, statistics overflow, or there is no value where one is needed.

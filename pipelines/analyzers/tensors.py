@@ -27,11 +27,7 @@ Missing = Any
 
 
 def flatten(x: Tensors, name: str) -> tuple[list[str], list[tf.Tensor], Callable[[list[Any]], Any]]:
-    """The tensors of an argument.
-
-    Args:
-        x: The argument.
-        name: The name of the analyzer, for errors.
+    """The tensors of an argument of the analyzer of a name.
 
     Returns:
         What each is called in errors, the tensors, and a function that brings results into the argument's form.
@@ -86,11 +82,7 @@ def labelled(label: str) -> Iterator[None]:
 
 
 def mark(x: tf.Tensor, missing: Missing) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """Numbers with NaN for each that is missing.
-
-    Args:
-        x: Numbers, `[batch, *shape]`.
-        missing: Which of them are missing besides NaN.
+    """Numbers, `[batch, *shape]`, with NaN for each that is missing.
 
     Returns:
         A float tensor, or integers of which none is missing; and where values are missing, or None where none can be.

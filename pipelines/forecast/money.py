@@ -84,13 +84,8 @@ class Usage:
 
     def cost(self, prices: Prices) -> float:
         """The sum, in the currency of the prices."""
-        return math.fsum(
-            (
-                self.vcpu_hours * prices.vcpu_hour,
-                self.memory_gb_hours * prices.memory_gb_hour,
-                self.shuffle_gb * prices.shuffle_gb,
-            )
-        )
+        hours = self.vcpu_hours * prices.vcpu_hour, self.memory_gb_hours * prices.memory_gb_hour
+        return math.fsum((*hours, self.shuffle_gb * prices.shuffle_gb))
 
 
 def usage(plan: Plan, calibration: Calibration, *, workers: int) -> Usage:

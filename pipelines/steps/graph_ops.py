@@ -34,22 +34,38 @@ OF_TENSORFLOW = {
 }
 """The operations that TensorFlow has, each with its name there."""
 
+CALLS: Mapping[str, Callable[..., tf.Tensor]] = {
+    "any_last": lambda x: tf.reduce_any(x, -1),
+    "cast_like": lambda x, like: tf.cast(x, like.dtype),
+    "concat_last": lambda parts: tf.concat(parts, -1),
+    "constant": lambda value, _: tf.constant(value, tf.float64),  # that is computed with nothing
+    "ensure_shape": lambda x, like: tf.ensure_shape(x, like.shape),
+    "float64": lambda x: tf.cast(x, tf.float64),
+    "identity": lambda size: tf.eye(size, dtype=tf.float64),
+    "length": lambda x: tf.shape(x, out_type=tf.int64)[-1],
+    "log1p": lambda x: elementwise(tf.math.log1p, x),
+    "ndtri": lambda x: elementwise(tf.math.ndtri, x),
+    "one_hot": lambda x, classes: tf.one_hot(tf.cast(x, tf.int64), classes, dtype=tf.float64),
+    "solve_positive": lambda a, b: tf.linalg.cholesky_solve(tf.linalg.cholesky(a), b),
+    "take_each": lambda values, places: tf.gather(values, places, batch_dims=1),
+}
+"""Those that are one call of TensorFlow; `ArrayOps` says what each is."""
+
 
 def __getattr__(name: str) -> Any:
+    if name in CALLS:
+        return CALLS[name]
     if name in OF_TENSORFLOW:
         return operator.attrgetter(OF_TENSORFLOW[name])(tf)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def unfolded(constants: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-    """Constants of which TensorFlow's graph optimizer does not know that they are constants.
+    """Constants, `[n]`, of which TensorFlow's graph optimizer does not know that they are constants.
 
     It would turn a division by a constant into a product with the reciprocal, and join products, which both round
-    differently: the values would depend on whether a graph is optimized (a SavedModel) or not (in `tf.data`).
-
-    Args:
-        constants: `[n]`.
-        like: `[batch, ...]`, an input of the graph.
+    differently: the values would depend on whether a graph is optimized (a SavedModel) or not (in `tf.data`). So they
+    are made to depend on `like`, an input of the graph.
     """
     # 0 whatever the values are, which the optimizer cannot see. A shape would not do: it may know the batch's.
     some = tf.reduce_any(tf.not_equal(like[:1], tf.zeros_like(like[:1])))
@@ -60,51 +76,6 @@ def unfolded(constants: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
 def literal(value: float, like: tf.Tensor) -> tf.Tensor:
     """A float64 number, as in `unfolded`."""
     return unfolded(tf.constant([value], tf.float64), like)[0]
-
-
-def constant(value: float, _: tf.Tensor) -> tf.Tensor:
-    """A float64 number that is computed with nothing."""
-    return tf.constant(value, tf.float64)
-
-
-def float64(x: tf.Tensor) -> tf.Tensor:
-    """Numbers as float64."""
-    return tf.cast(x, tf.float64)
-
-
-def cast_like(x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-    """Numbers in the dtype of others."""
-    return tf.cast(x, like.dtype)
-
-
-def length(x: tf.Tensor) -> tf.Tensor:
-    """The length of the last axis, int64."""
-    return tf.shape(x, out_type=tf.int64)[-1]
-
-
-def ensure_shape(x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-    """Values in the static shape of others."""
-    return tf.ensure_shape(x, like.shape)
-
-
-def concat_last(parts: list[tf.Tensor]) -> tf.Tensor:
-    """Tensors side by side along the last axis."""
-    return tf.concat(parts, -1)
-
-
-def any_last(x: tf.Tensor) -> tf.Tensor:
-    """Whether one along the last axis is true."""
-    return tf.reduce_any(x, -1)
-
-
-def identity(size: int) -> tf.Tensor:
-    """The identity matrix, `[size, size]` of float64."""
-    return tf.eye(size, dtype=tf.float64)
-
-
-def solve_positive(matrices: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """Solves systems of equations whose matrices are symmetric and positive definite."""
-    return tf.linalg.cholesky_solve(tf.linalg.cholesky(matrices), values)
 
 
 def replace_rows(
@@ -135,31 +106,11 @@ def each(function: Callable[[tf.Tensor], tf.Tensor], constants: tf.Tensor, like:
     return tf.ensure_shape(turned, [*like.shape[:-1], constants.shape[0]])
 
 
-def take_each(values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """Of each row of `values`, `[rows, n]`, the ones at the places of its own, `[rows, m]`."""
-    return tf.gather(values, places, batch_dims=1)
-
-
-def log1p(x: tf.Tensor) -> tf.Tensor:
-    """The logarithm of 1 + x."""
-    return elementwise(tf.math.log1p, x)
-
-
-def ndtri(x: tf.Tensor) -> tf.Tensor:
-    """The quantiles of the standard normal distribution."""
-    return elementwise(tf.math.ndtri, x)
-
-
 def inverse_tukey_hh(x: tf.Tensor, left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
     """The inverse of Tukey's HH function, by tf.transform; the parameters broadcast."""
     shape = tf.shape(x)
     left, right = (tf.broadcast_to(parameter, shape) for parameter in (left, right))
     return elementwise(gaussianization.inverse_tukey_hh, x, left, right)
-
-
-def one_hot(x: tf.Tensor, classes: int) -> tf.Tensor:
-    """1 at the number of a class and 0 elsewhere, float64."""
-    return tf.one_hot(tf.cast(x, tf.int64), classes, dtype=tf.float64)
 
 
 def rank(x: tf.Tensor, constants: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -197,11 +148,7 @@ def keys_of(values: Any) -> Any:
 
 
 def find(values: tf.Tensor, keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where values stand among keys.
-
-    Args:
-        values: int64, any shape.
-        keys: int64 `[n]`, ascending; n may be 0.
+    """Where values, int64 of any shape, stand among keys, int64 `[n]`, which ascend; n may be 0.
 
     Returns:
         The places, int64 of the shape of `values`, and whether the value is one of the keys. A place is below n, or 0.
@@ -218,13 +165,8 @@ def find(values: tf.Tensor, keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 def count_below(boundaries: tf.Tensor, values: tf.Tensor, *, strict: bool) -> tf.Tensor:
     """How many boundaries are below each value; `tf.searchsorted` for batches that may have no row.
 
-    Args:
-        boundaries: `[statistics, n]`, ascending.
-        values: `[statistics, values]`; what NaN gets means nothing.
-        strict: Whether a boundary that equals the value does not count.
-
-    Returns:
-        int64 `[statistics, values]`.
+    Boundaries, `[statistics, n]`, ascend; one that equals the value counts unless `strict`. The values and the result,
+    int64, are `[statistics, values]`; what NaN gets means nothing.
     """
     search = tf.raw_ops.LowerBound if strict else tf.raw_ops.UpperBound
     return search(sorted_inputs=boundaries, values=values, out_type=tf.int64)

@@ -28,14 +28,14 @@ of scikit-learn (diabetes, wine, iris, linnerud, digits, breast cancer; 5, 15 an
 
 
 class Fill(Step):
-    """Replaces each missing value by the statistic's constant `fill`."""
+    """Replaces each missing value by the statistic's constant `fill`: of moments, the one that it is called after."""
 
     constants = ("fill",)
     fills = True
 
     def fill(self, result: Arrays) -> npt.NDArray[Any]:
         """What is filled in, from the estimator's result."""
-        raise NotImplementedError
+        return result[self.key]
 
     def fit(self, result: Arrays, value: Value) -> Constants:
         return {"fill": value.broadcast(self.fill(result))}
@@ -90,26 +90,17 @@ class Mean(Fill, MomentStep):
 
     key = "mean"
 
-    def fill(self, result: Arrays) -> npt.NDArray[Any]:
-        return result["mean"]
-
 
 class Least(FillOfValues, MomentStep):
     """The least of the present training values."""
 
     key = "min"
 
-    def fill(self, result: Arrays) -> npt.NDArray[Any]:
-        return result["min"]
-
 
 class Greatest(FillOfValues, MomentStep):
     """The greatest of the present training values."""
 
     key = "max"
-
-    def fill(self, result: Arrays) -> npt.NDArray[Any]:
-        return result["max"]
 
 
 class Median(Fill):

@@ -137,10 +137,6 @@ class Step(pydantic.BaseModel):
     def fit(self, result: Arrays, value: Value) -> Constants:
         """The constants, in the shapes of `shapes`; of moments there may be one more axis in front, for groups.
 
-        Args:
-            result: What the estimator has found.
-            value: What the step takes.
-
         Raises:
             ValueError: If the training rows do not fit the step.
         """
@@ -151,12 +147,7 @@ class Step(pydantic.BaseModel):
         return x if self.key in TAKEN_AS_THEY_ARE else tf.cast(x, tf.float64)
 
     def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        """The graph.
-
-        Args:
-            x: `[batch, *shape]`, as `cast` gives them.
-            constants: What was learned.
-        """
+        """The graph, for `[batch, *shape]`, as `cast` gives them."""
         return STEPS[self.key](x, constants, self.said, graph_ops)
 
     def outside(self, x: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
