@@ -13,9 +13,8 @@ from pipelines.analyze.accumulate import begin_first_round
 from pipelines.analyze.classes import check_names
 from pipelines.forecast.space import check_space
 from pipelines.maintain.append import Addition, Appended
-from pipelines.maintain.interrupted import begin_append
 from pipelines.maintain.reuse import Existing, copy_learned
-from pipelines.output.commit import finish, name_anew, prepare
+from pipelines.output.commit import begin_append, finish, name_anew, prepare
 from pipelines.output.directory import Output, OutputError, read_manifest
 from pipelines.output.learned import has_learned
 from pipelines.output.lock import held

@@ -11,8 +11,8 @@ from pipelines.interface.build import rows_of
 from pipelines.interface.progress import Shown, following
 from pipelines.maintain.append import Appended as Appended
 from pipelines.maintain.append import plan_append
-from pipelines.maintain.interrupted import clear_append, finish_append
 from pipelines.maintain.reuse import open_existing
+from pipelines.output.commit import clear_append, finish_append
 from pipelines.output.directory import Output
 from pipelines.run import run_append
 from pipelines.sources.arrays import Arrays

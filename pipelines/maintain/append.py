@@ -25,7 +25,7 @@ from pipelines.sources.provenance import changed_parts, source_settings
 from pipelines.sources.table import SourceTable, scan
 
 if TYPE_CHECKING:
-    from pipelines.maintain.growth import FeatureDrift
+    from pipelines.maintain.extend import FeatureDrift
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,14 +12,12 @@ import numpy.typing as npt
 
 from loaders.format.manifest import Manifest
 from loaders.format.spec import FeatureSpec
-from pipelines.maintain.buckets import HashBuckets
-from pipelines.maintain.row_hashes import add_hashes
+from pipelines.maintain.row_hashes import rows_by_hash
 from pipelines.output.directory import read_manifest, read_statistics
 from pipelines.results import Block, Result, Table
 from pipelines.statistics.summary import Statistics
 from pipelines.storage.connections import StorageOptions, configure
 from pipelines.storage.files import Path
-from pipelines.storage.temporary import temporary_directory
 
 STAGE = "diff"
 
@@ -173,13 +171,11 @@ def _compare_statistics(first: Mapping[str, Statistics], second: Mapping[str, St
 
 def _count_shared(roots: tuple[str, str], manifests: tuple[Manifest, Manifest], names: tuple[str, ...]) -> int:
     """How many rows are in both data sets, each as often as it is in both."""
-    total = [sum(_rows(manifest).values()) for manifest in manifests]
-    with temporary_directory("diff") as directory:
-        buckets = HashBuckets(directory, sum(total))
-        for root, manifest in zip(roots, manifests, strict=True):
-            specs = {spec.name: spec for spec in manifest.features}
-            add_hashes(buckets, root, manifest, [specs[name] for name in names], stage=STAGE)
-        return sum(_shared_of(entries, total[0]) for entries in buckets.read())
+    specs = [{spec.name: spec for spec in manifest.features} for manifest in manifests]
+    compared = [[known[name] for name in names] for known in specs]
+    entries = rows_by_hash(*zip(roots, manifests, compared, strict=True), stage=STAGE)
+    rows_of_first = sum(_rows(manifests[0]).values())
+    return sum(_shared_of(found, rows_of_first) for found in entries)
 
 
 def _shared_of(entries: npt.NDArray[Any], rows_of_first: int) -> int:

@@ -14,13 +14,11 @@ import numpy.typing as npt
 from loaders.format.manifest import Manifest
 from loaders.format.spec import FeatureSpec
 from pipelines.errors import ConfigError
-from pipelines.maintain.buckets import HashBuckets
-from pipelines.maintain.row_hashes import add_hashes
+from pipelines.maintain.row_hashes import rows_by_hash
 from pipelines.output.directory import read_manifest
 from pipelines.results import Block, Result, Table
 from pipelines.storage.connections import StorageOptions, configure
 from pipelines.storage.files import Path
-from pipelines.storage.temporary import temporary_directory
 
 STAGE = "leakage"
 
@@ -116,12 +114,9 @@ def leakage(
     root = os.fspath(output)
     manifest = read_manifest(root)
     compared = _compared(manifest, features)
-    with temporary_directory("leakage") as directory:
-        buckets = HashBuckets(directory, sum(map(manifest.rows, manifest.splits)))
-        add_hashes(buckets, root, manifest, compared, stage=STAGE)
-        search = _Search(manifest)
-        for entries in buckets.read():
-            search.add(entries)
+    search = _Search(manifest)
+    for entries in rows_by_hash((root, manifest, compared), stage=STAGE):
+        search.add(entries)
     return search.leaks(tuple(spec.name for spec in compared))
 
 

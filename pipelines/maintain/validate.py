@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,11 @@ from pipelines.output.directory import read_statistics
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.results import Block, Result, Table, count_of, list_skipped
-from pipelines.runners.beam import check_runner, option_value, run_pipeline
-from pipelines.runners.failures import errors_beside
-from pipelines.runners.handoff import hand_over
-from pipelines.runners.pool import started
-from pipelines.runners.quiet import quick_imports
 from pipelines.sources.arrays import Arrays
 from pipelines.sources.provenance import schema_differences, source_settings
 from pipelines.sources.table import SourceTable, scan
 from pipelines.statistics.drift import CHANCE, Classes, compare, compare_classes
 from pipelines.statistics.summary import Statistics, summarize
-from pipelines.storage import files
-from pipelines.storage.temporary import shared_directory
 
 SHOWN_CLASSES = 10
 
@@ -223,40 +216,6 @@ def _comparable(
     other = {problem.feature for problem in problems}
     same = {spec.name for spec in sources} - other
     return sorted(name for name in same if not {said[name].get("mask"), said[name].get("by")} & other)
-
-
-def validate(
-    planned: ValidationPlan,
-    thresholds: Thresholds | None = None,
-    *,
-    beam_options: Sequence[str] = (),
-    workers: int = 1,
-) -> Validation:
-    """Reads all rows once, and measures them; errors, options of Beam and workers are those of a build.
-
-    A runner whose workers share no local directory with this process needs `--temp_location`.
-    """
-    check_runner(workers, beam_options)
-    with quick_imports():
-        from pipelines.maintain.profile import WriteProfile, read_profile
-
-    bounds = {name: (own.min, own.max) for name, own in planned.statistics.items()}
-    with shared_directory("validate", option_value(beam_options, "--temp_location")) as directory:
-        path = files.join(directory, "profile.pickle")
-        plan = hand_over(planned.plan, files.join(directory, "plan.pickle"))
-        errors = errors_beside(path)
-        with (
-            started(workers, planned.plan, beam_options) as pool,
-            run_pipeline(beam_options, errors=errors) as pipeline,
-        ):
-            pipeline | "Profile" >> WriteProfile(plan=plan, path=path, bounds=bounds, errors=errors, workers=pool)
-        profile = read_profile(path)
-    return Validation(
-        rows={split: profile.rows.get(split, 0) for split in planned.plan.splits},
-        schema=planned.schema,
-        skipped=planned.plan.table.skipped,
-        measures=tuple(measure(planned, profile, thresholds or Thresholds())),
-    )
 
 
 def measure(planned: ValidationPlan, profile: Any, thresholds: Thresholds) -> Iterator[Measure]:

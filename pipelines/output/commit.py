@@ -1,4 +1,4 @@
-"""How a build begins in a directory, and how its data set takes its place: all at once, whatever was there before."""
+"""How a build or an append begins in a directory, and how its data set takes its place: at once, whatever was there."""
 
 from __future__ import annotations
 
@@ -8,10 +8,22 @@ from pathlib import PurePosixPath
 
 from loaders.format import names
 from loaders.format.manifest import Manifest
-from pipelines.output.directory import Output, last_generation, read_manifest, remove_shards
-from pipelines.output.state import Begin, State, check, is_committed, read_state, state_of_build, write_state
+from pipelines.output.directory import Output, OutputError, last_generation, read_manifest, remove_shards
+from pipelines.output.lock import held
+from pipelines.output.state import (
+    Begin,
+    State,
+    check,
+    is_committed,
+    is_unused,
+    read_state,
+    state_of_append,
+    state_of_build,
+    write_state,
+)
 from pipelines.plan.plan import Plan
 from pipelines.storage import directories, files
+from pipelines.storage.checked import read_checked
 
 STATE_NAME = names.STATE.rpartition("/")[2]
 
@@ -30,6 +42,22 @@ def prepare(output: Output, plan: Plan, *, overwrite: bool, transform_from: str 
     if begin == "fresh":
         begin_anew(output, state_of_build(plan, output, transform_from=transform_from))
     return begin
+
+
+def begin_append(plan: Plan, output: Output) -> bool:
+    """Makes ready for an append: removes what another run that was interrupted has left, unless this is the same.
+
+    Returns:
+        Whether the new rows have been profiled already.
+    """
+    state, found = state_of_append(plan, output), read_state(output)
+    if found == state:
+        directories.remove_tree(output.unfinished)
+        return read_checked(output.profile) is not None
+    if found is None and not is_unused(output.build):
+        raise OutputError(f"{output.build}: expected nothing, or what an interrupted run left; found other files")
+    begin_anew(output, state)
+    return False
 
 
 def name_anew(plan: Plan, output: Output) -> Plan:
@@ -88,6 +116,22 @@ def finish(output: Output) -> None:
     _remove_unlisted(output, state, manifest)
     directories.remove_tree(output.build, last=STATE_NAME)
     directories.remove_unfinished(output.root)
+
+
+def finish_append(root: str) -> None:
+    """Ends a run that was interrupted after its manifest had come, if there is one."""
+    output = Output(files.absolute(root))
+    if read_state(output) is not None:
+        with held(output):
+            finish(output)
+
+
+def clear_append(root: str) -> None:
+    """Removes what an append that failed or was interrupted has left, if there is anything; no row was added."""
+    output = Output(files.absolute(root))
+    if (read_state(output) or {}).get("work") == "append":
+        with held(output):
+            clear(output)
 
 
 def _settle(output: Output, manifest: Manifest, staged: Collection[str]) -> None:

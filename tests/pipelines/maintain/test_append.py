@@ -16,10 +16,10 @@ from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError, DataError, SourceError
 from pipelines.maintain import append
 from pipelines.maintain.append import LaterParts, plan_append
-from pipelines.maintain.growth import FeatureDrift
-from pipelines.maintain.interrupted import clear_append, finish_append
+from pipelines.maintain.extend import FeatureDrift
 from pipelines.maintain.reuse import open_existing
 from pipelines.maintain.verify import verify
+from pipelines.output.commit import clear_append, finish_append
 from pipelines.output.directory import Output, OutputError, read_manifest
 from pipelines.output.state import read_state
 from pipelines.run import Build

@@ -15,9 +15,8 @@ from loaders.format.spec import FeatureSpec
 from pipelines import counters
 from pipelines.errors import ConfigError, DataError
 from pipelines.maintain import leakage as leakage_module
-from pipelines.maintain.buckets import BUCKET_ROWS, HashBuckets
 from pipelines.maintain.leakage import Place, leakage
-from pipelines.maintain.row_hashes import DIGEST_BYTES, hash_rows
+from pipelines.maintain.row_hashes import BUCKET_ROWS, DIGEST_BYTES, HashBuckets, hash_rows
 from pipelines.results import print_blocks
 from tests.support import shards
 

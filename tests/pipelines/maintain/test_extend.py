@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pipelines.config.schema import parse_config
-from pipelines.maintain import growth, profile
-from pipelines.maintain.growth import measure_drift
+from pipelines.maintain import extend, profile
+from pipelines.maintain.extend import measure_drift
 from pipelines.maintain.profile import FeatureProfile, profile_columns
 from pipelines.plan.resolve import resolve_config
 from pipelines.sources.table import scan
@@ -32,7 +32,7 @@ def test_counts_of_classes_go_on(dtype, tmp_path):
     feature = label(tmp_path, old)
     before = classes(old)
     added = profile_columns([feature], {"labels": new}, {})
-    found = growth.count_on(before, {"labels": feature}, added)
+    found = extend.count_on(before, {"labels": feature}, added)
     values, counts = np.unique(np.concatenate([old, new]), return_counts=True)
     np.testing.assert_array_equal(found["labels"].values, values)
     np.testing.assert_array_equal(found["labels"].counts, counts)
@@ -41,11 +41,11 @@ def test_counts_of_classes_go_on(dtype, tmp_path):
 def test_too_many_classes_are_no_longer_counted(tmp_path, monkeypatch):
     feature = label(tmp_path, np.arange(50))
     added = profile_columns([feature], {"labels": np.arange(50, 60)}, {})
-    assert set(growth.count_on(classes(np.arange(50)), {"labels": feature}, added)) == {"labels"}
+    assert set(extend.count_on(classes(np.arange(50)), {"labels": feature}, added)) == {"labels"}
     monkeypatch.setattr(profile, "MAX_CLASSES", 59)
-    assert not growth.count_on(classes(np.arange(50)), {"labels": feature}, added)
+    assert not extend.count_on(classes(np.arange(50)), {"labels": feature}, added)
     uncounted = {"labels": FeatureProfile(moments=None)}
-    assert not growth.count_on(classes(np.arange(5)), {"labels": feature}, uncounted)
+    assert not extend.count_on(classes(np.arange(5)), {"labels": feature}, uncounted)
 
 
 def test_drift_of_new_rows_and_of_all():
