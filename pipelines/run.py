@@ -32,38 +32,23 @@ from pipelines.storage import directories, files
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Build:
-    """A build whose sources were checked and that has not begun, or what is left of one.
+    """A build whose sources were checked and that has not begun, or what is left of one."""
 
-    Attributes:
-        plan: From `make_plan`, or `plan_reuse`.
-        root: The directory for the data set.
-        overwrite: Whether a data set or an unfinished build in the output is replaced.
-        transform: The data set whose transform is used, if none is learned.
-        arrays: The sources, where they are arrays in memory: they become files once the output is this build's.
-        sync: Whether all of the data set is on the disk before its manifest is.
-        beam_options: Command-line options of Beam; with no runner named, Beam's direct runner in this process.
-        report: Whether a page that shows the data set is written beside it.
-    """
-
-    plan: Plan
+    plan: Plan  # from `make_plan`, or `plan_reuse`
     root: str
-    overwrite: bool = False
-    transform: Existing | None = None
-    arrays: Arrays | None = None
-    sync: bool = True
-    beam_options: Sequence[str] = ()
-    report: bool = False
+    overwrite: bool = False  # whether a data set or an unfinished build in the output is replaced
+    transform: Existing | None = None  # whose transform is used, if none is learned
+    arrays: Arrays | None = None  # sources in memory, which become files once the output is this build's
+    sync: bool = True  # whether all is on the disk before the manifest is
+    beam_options: Sequence[str] = ()  # without a runner, Beam's direct one in this process
+    report: bool = False  # whether a page that shows the data set is written beside it
 
     @property
     def _transform_from(self) -> str | None:
         return None if self.transform is None else self.transform.fingerprint
 
     def check(self) -> None:
-        """Checks that the output may be written to, and has room; `run` does it too.
-
-        Raises:
-            OutputError: If it may not.
-        """
+        """Checks that the output may be written to, and has room: else an OutputError; `run` does it too."""
         output = Output(self.root)
         begin = check(output, self.plan, overwrite=self.overwrite, transform_from=self._transform_from)
         if begin != "finished":
@@ -72,14 +57,7 @@ class Build:
     def run(self, *, workers: int = 1) -> Manifest:
         """Runs the build with so many processes of this machine; 1 is this process alone.
 
-        Returns:
-            The manifest of the finished data set.
-
-        Raises:
-            OutputError: If the output holds something that may not be replaced, or the transform, or has no room.
-            DataError: If the sources hold values that cannot be used.
-            ConfigError: If Beam does not know an option or the runner, or workers are not possible.
-            WorkerError: If a forked process was killed.
+        Returns the manifest of the finished data set. Errors are those of `build`.
         """
         check_runner(workers, self.beam_options)
         output = Output(files.absolute(self.root), self.sync)

@@ -39,9 +39,8 @@ PIECE_BYTES = 4 * 2**20
 def begin_first_round(plan: Plan, workers: WorkerPool) -> Iterator[Accumulated] | None:
     """Begins the first reading of the training rows, which needs nothing that takes time to import.
 
-    Returns:
-        What `Analyze` takes: one element, which nothing else keeps. None where there is nothing to read, or TensorFlow
-        is needed for it.
+    `Analyze` takes the result: one element, which nothing else keeps. None where nothing is to be read, or by
+    TensorFlow.
     """
     features = rounds.analyzed_features(plan)
     schedule = rounds.schedule(features.values())
@@ -90,15 +89,9 @@ def accumulate(
     *,
     of: int = 0,
 ) -> Accumulated:
-    """What some rows add in one round.
+    """What rows with all `columns` that `inputs_of_round` names add in one round.
 
-    Args:
-        needs: What the round gathers.
-        features: The features by name.
-        known: What is known after the rounds before.
-        columns: Rows of all that `inputs_of_round` names.
-        hashes: The hash of each row, by which some are in the sample of the round, unless it takes none.
-        of: How many rows there are in all, training rows or not.
+    By the `hashes` of the rows, some of all the rows `of` a plan, a round that takes a sample chooses those in it.
 
     Raises:
         DataError: If a value cannot be used.

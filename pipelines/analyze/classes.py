@@ -16,22 +16,14 @@ from pipelines.storage import files
 
 
 def check_names(plan: Plan, output: Output) -> None:
-    """Checks the classes that pass 1 has found.
-
-    Raises:
-        DataError: If one has no name.
-    """
+    """Raises a DataError where one of the classes that pass 1 has found has no name."""
     if any(feature.spec.class_names for feature in plan.config.features):
         recorded = TrainingStatistics.load(files.read_bytes(files.join(output.staged, STATISTICS)))
         check_classes(plan, recorded.statistics)
 
 
 def check_classes(plan: Plan, statistics: Mapping[str, Statistics]) -> None:
-    """Checks that every class has a name, where names are given.
-
-    Raises:
-        DataError: If one has none.
-    """
+    """Raises a DataError where a class has no name, and names are given."""
     for feature in plan.config.features:
         spec = feature.spec
         # An id has no statistics, and those of a feature whose values are changed are not of its classes.

@@ -21,12 +21,9 @@ from pipelines.storage.archive import load_arrays
 def of_steps(
     features: Sequence[ResolvedFeature], packed: beam.PCollection[Any], *, read: Iterable[str] | None = None
 ) -> PreprocessingFn:
-    """What steps mean, the constants of which have been learned.
+    """What steps mean whose constants have been learned: one element, as `graph.pack` gives them.
 
-    Args:
-        features: The features that are transformed.
-        packed: One element, the constants as `graph.pack` gives them.
-        read: The inputs that tf.transform may think they are learned from; None for all.
+    tf.transform may think that they are learned from the inputs that are `read`, all of them where that is None.
     """
 
     def preprocessing_fn(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -43,11 +40,9 @@ def read_packed(fitted: str, features: Sequence[ResolvedFeature]) -> npt.NDArray
 
 
 def combine(config: ResolvedConfig, packed: beam.PCollection[Any] | None) -> PreprocessingFn:
-    """A user's function, and beside it the steps of the features that it leaves to the configuration.
+    """The user's function that a configuration names, beside it the steps of the features that it leaves to them.
 
-    Args:
-        config: The configuration, which names a function.
-        packed: One element, the constants of the steps; None where it leaves no feature to them.
+    The constants of the steps are one element; None where no feature is left to steps.
     """
     assert config.custom is not None
     own = Prepared(load_function(config.custom.place), config.graph_features)
@@ -60,12 +55,7 @@ def combine(config: ResolvedConfig, packed: beam.PCollection[Any] | None) -> Pre
 
 
 def combine_learned(config: ResolvedConfig, fitted: str) -> PreprocessingFn:
-    """As `combine`, where all has been learned.
-
-    Args:
-        config: The configuration; without a function all is left to it.
-        fitted: The `fitted.npz` with what steps and the function have learned.
-    """
+    """As `combine`, with or without a function, where the file `fitted.npz` has all that was learned."""
     custom, features = config.custom, config.transformed
     own = None if custom is None else Prepared(_function_of(custom), config.graph_features, fitted)
     packed = tf.constant(read_packed(fitted, features)) if features else None

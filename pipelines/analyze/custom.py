@@ -37,13 +37,10 @@ OUTPUT_DTYPES = ("float32", "int64", "string")
 
 
 def load_function(place: str) -> PreprocessingFn:
-    """Loads a function from a Python file, which may import modules that lie beside it.
+    """Loads `path/to/module.py:function`, which may import modules that lie beside its file.
 
     Pickled for a worker, the function travels whole, with what it uses of its file and of those beside it: the worker
     needs neither. What they import from elsewhere must be installed there.
-
-    Args:
-        place: `path/to/module.py:function`.
 
     Raises:
         ConfigError: If there is no such file or function, or the file does not run.
@@ -53,17 +50,11 @@ def load_function(place: str) -> PreprocessingFn:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A function that is called with features as their declared `missing`, `mask` and `dtype` leave them.
-
-    Attributes:
-        function: The user's.
-        features: Those that it takes.
-        fitted: The `fitted.npz` with what its analyzers have learned; None where they are still to learn.
-    """
+    """A user's function that is called with features as their declared `missing`, `mask` and `dtype` leave them."""
 
     function: PreprocessingFn
     features: tuple[ResolvedFeature, ...]
-    fitted: str | None = None
+    fitted: str | None = None  # the `fitted.npz` of what its analyzers have learned; None: still to learn
 
     def __call__(self, inputs: dict[str, Any]) -> Mapping[str, Any]:
         """Calls the function with what the sources hold."""
@@ -109,10 +100,8 @@ def _load(place: str) -> tuple[PreprocessingFn, dict[str, pathlib.Path]]:
 def _importing_from(directory: pathlib.Path) -> Iterator[dict[str, pathlib.Path]]:
     """Makes the modules in a directory importable inside the context.
 
-    Afterwards nobody finds them by name, in this process or another; so what is used of them is pickled by value.
-
-    Yields:
-        Filled when the context is left: the files of the modules that were imported from there, by their names.
+    Afterwards nobody finds them by name, in this process or another; so what is used of them is pickled by value. What
+    is given has, when the context is left, the files of the modules that were imported, by their names.
     """
     found: dict[str, pathlib.Path] = {}
     before = {name.partition(".")[0] for name in sys.modules}
@@ -168,11 +157,7 @@ def trace_configured(config: DatasetConfig, table: SourceTable) -> Custom | None
 
 
 def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
-    """Finds out what a function gives, without running it on data.
-
-    Args:
-        place: As in `load_function`.
-        features: The features that it is called with.
+    """Finds out what a function, as `load_function` has it, gives of features, without running it on data.
 
     Raises:
         ConfigError: If there is no such function, it fails, cannot be pickled, or gives something else than dense
@@ -227,11 +212,7 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
 
 
 def _check_names(place: str, outputs: Iterable[str], features: Sequence[ResolvedFeature]) -> None:
-    """Checks that no name is given by both the function and the configuration.
-
-    Raises:
-        ConfigError: If one is.
-    """
+    """Raises a ConfigError where a name is given by both the function and the configuration."""
     for feature in features:
         both = sorted({spec.name for spec in feature.outputs} & set(outputs))
         if both and feature.has_steps:
@@ -273,12 +254,7 @@ TRACED = ("Graph execution error", "Detected at node", "File ")
 
 
 def function_failed(place: str, text: str) -> DataError:
-    """What TensorFlow says of rows that a traced function cannot take, in one line: no line of Python is known then.
-
-    Args:
-        place: The function's.
-        text: All that TensorFlow says.
-    """
+    """What TensorFlow says of rows that a traced function cannot take, in one line: no line of Python is known then."""
     lines = [line.strip() for line in (text.partition("<stack traces unavailable>")[2] or text).splitlines()]
     line = next((line for line in lines if line and not line.startswith(TRACED)), "")
     return DataError(f"preprocessing_fn: {place}, of rows: {line}")

@@ -87,13 +87,8 @@ def analysis_context(plan: Plan, output: Output, *, here: bool, shared: str | No
     """tf.transform's context for the analysis of the user's own function, while a pipeline is wired and runs.
 
     What tf.transform hands on between the steps of a pipeline is files, which TensorFlow writes and all workers read:
-    in a directory of this machine where these are here, else in the output or in a directory that is shared.
-
-    Args:
-        plan: The plan; nothing is needed but for a function that asks tf.transform's own analyzers.
-        output: Where the data set is written.
-        here: Whether all workers are on this machine.
-        shared: Another directory that TensorFlow may be able to write to on all workers.
+    in a directory of this machine where these are `here`, else in the output or in one that is `shared`, if TensorFlow
+    can write to it. Nothing is needed but for a function that asks tf.transform's own analyzers.
 
     Raises:
         ConfigError: If there is no such directory.
@@ -159,15 +154,10 @@ def _tensorflow_writes(root: str) -> bool:
 
 
 def export_transform(fitted: str, plan: Plan, output: Output) -> None:
-    """Writes the SavedModel of the steps, all of it on the worker that calls this.
+    """Writes the SavedModel of the steps, whose constants are in a file, all of it on the worker that calls this.
 
     tf.transform hands files on between the steps of a pipeline, which would have to lie where TensorFlow can write and
     all workers can read. Here they are in a local directory of this worker, from which the transform is copied.
-
-    Args:
-        fitted: The file of the constants of the steps.
-        plan: The plan.
-        output: Where the data set is written.
     """
     with _local_directory(output) as directory:
         directories.copy_tree(export_to(directory, fitted, plan), output.new_transform)
@@ -253,9 +243,7 @@ class ReadRecordBatches(beam.PTransform):  # type: ignore[misc]
     def only(self, phases: Sequence[Sequence[str]], pipeline: beam.Pipeline) -> None:
         """Lets each phase read the features that it needs, once tf.transform has copied the reading for each phase.
 
-        Args:
-            phases: The features of each phase.
-            pipeline: Where the reading was wired; its copies come after it, in the order of the phases.
+        The copies come after the reading in the pipeline, in the order of the phases.
         """
         copies = _Copies(self._read)
         pipeline.visit(copies)

@@ -23,23 +23,14 @@ KEYS = "keys"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """What is known of one feature so far, or what an analyzer of a user's function has learned.
+    """What is known of one feature so far, or what an analyzer of a user's function has learned."""
 
-    Attributes:
-        moments: The moments of its values, or None.
-        groups: The statistics of each group, with the groups' keys, or None; also once all steps have learned.
-        classes: The classes of a label and how often each occurs, or None; also where there are too many of them.
-        sample: A sample of its values, or None.
-        constants: The constants of the steps that have learned, in order.
-        pending: The state of the estimator that is between its passes, or None.
-    """
-
-    moments: Moments | None = None
-    groups: Arrays | None = None
-    classes: Distinct | None = None
+    moments: Moments | None = None  # of its values
+    groups: Arrays | None = None  # the statistics of each group, with the groups' keys, until all steps have learned
+    classes: Distinct | None = None  # how often each class of a label occurs; None also where there are too many
     sample: Sample | None = None
-    constants: tuple[Constants, ...] = ()
-    pending: Any = None
+    constants: tuple[Constants, ...] = ()  # those of the steps that have learned, in order
+    pending: Any = None  # the state of an estimator between its passes
 
 
 Known = dict[str, Fitted]
@@ -57,13 +48,9 @@ def for_rows(known: Known) -> Known:
 
 
 def update(features: Mapping[str, Analyzed], known: Known, accumulated: Accumulated) -> Known:
-    """What is known after a round.
+    """What is known after a round, in which all rows have added something for each need.
 
-    Args:
-        features: The features by name.
-        known: What was known before.
-        accumulated: What all rows have added, for each need of the round. It is taken out: a runner holds on to what
-            it hands over, and of a million groups that is 100 MB.
+    That is taken out of `accumulated`: a runner holds on to what it hands over, and of a million groups that is 100 MB.
 
     Raises:
         DataError: If a step cannot learn from these rows, because there are none, all values are missing, or their
@@ -140,11 +127,7 @@ def _add_constants(feature: ResolvedFeature, fitted: Fitted, result: Arrays) -> 
 
 
 def _place_without_values(feature: ResolvedFeature, fitted: Fitted) -> str:
-    """Which statistic is the first without a value, in words.
-
-    Raises:
-        DataError: If there were no rows at all.
-    """
+    """Which statistic is the first without a value, in words; raises a DataError if there were no rows at all."""
     if fitted.moments is None:
         return ""
     if not (fitted.moments.count + fitted.moments.missing).any():

@@ -20,16 +20,11 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def describe(notes: Any, outputs: Any) -> dict[str, Any]:
-    """What a function does, as JSON has it.
+    """What a function does, as JSON has it, by the `analyzers.calls.Notes` of its call and what it has returned.
 
-    Args:
-        notes: The `analyzers.calls.Notes` of its call.
-        outputs: What it has returned.
-
-    Returns:
-        `analyzers`: for each, what its tensors are called. `outputs`: for each output `feature` and `steps`, as a
-        configuration says them, with the places of their `constants`, where it is steps applied to one feature;
-        otherwise `found`, the operation that is no step.
+    `analyzers` is, for each, what its tensors are called. `outputs` is for each output `feature` and `steps`, as a
+    configuration says them, with the places of their `constants`, where it is steps applied to one feature; otherwise
+    `found`, the operation that is no step.
     """
     mapped = {id(own.result): own for own in notes.mapped}
     made = outputs if isinstance(outputs, Mapping) else {}
@@ -68,12 +63,7 @@ def constants_of(arrays: Mapping[str, npt.NDArray[Any]]) -> list[Arrays]:
 
 
 def read_constants(custom: Custom, directory: str) -> Arrays:
-    """What a function has learned, as `fitted.npz` has it.
-
-    Args:
-        custom: The function.
-        directory: Where its analyzers have put what they have learned, as `engine.constants_kept` says.
-    """
+    """What a function has learned, as `fitted.npz` has it, of a directory that `engine.constants_kept` was given."""
     paths = [files.join(directory, f"{number}.npz") for number in range(len(custom.learned["analyzers"]))]
     return as_fitted(custom, [load_arrays(files.read_bytes(path)) for path in paths])
 

@@ -21,13 +21,9 @@ from pipelines.statistics.passes import Arrays
 def values_of_pass(
     asked: Asked, number: int, learned: Mapping[int, Arrays], pieces: Iterator[Columns]
 ) -> Iterator[Sequence[npt.NDArray[Any]]]:
-    """What a pass takes of some rows, as `Pass.accumulate` has it.
+    """What a pass takes of rows, batch by batch, as `Pass.accumulate` has it.
 
-    Args:
-        asked: The analyzer.
-        number: The number of the pass.
-        learned: What the analyzers before have learned, by their numbers.
-        pieces: The rows, a batch at a time: the features that the pass reads.
+    The `pieces` have the features that the pass reads; `learned` is what the analyzers before have, by their numbers.
 
     Raises:
         DataError: If TensorFlow cannot take the rows.

@@ -27,11 +27,8 @@ FLOAT64_SUFFIX = RESERVED_SUFFIX
 def pack(features: Sequence[ResolvedFeature], fitted: Constants) -> F64:
     """What all steps have learned as one vector, which `unpack` takes apart: the constants' lengths, and then they.
 
-    One vector, so that the analyzer has one output whatever the number of features; integers are there by their bits.
-
-    Args:
-        features: The features that the transform changes.
-        fitted: What `fitted_arrays` returned.
+    One vector of what `fitted_arrays` returned, so that the analyzer has one output whatever the number of features;
+    integers are there by their bits.
     """
     arrays = [
         fitted[f"{_place(feature, index)}/{name}"]
@@ -155,12 +152,8 @@ def as_tensor(feature: ResolvedFeature, values: npt.NDArray[Any]) -> tf.Tensor:
 def prepare(inputs: Mapping[str, tf.Tensor], features: Iterable[ResolvedFeature]) -> dict[str, tf.Tensor]:
     """What a user's own function is called with: NaN for what is declared to be missing, in the declared dtypes.
 
-    Args:
-        inputs: As of `preprocess`.
-        features: Those that the function takes.
-
-    Returns:
-        Name → `[batch, *shape]` in the feature's `taken_kind`, before any imputation or normalisation.
+    `inputs` are as of `preprocess`. Each result is `[batch, *shape]` in the feature's `taken_kind`, before any
+    imputation or normalisation.
     """
     taken = {}
     for feature in features:
@@ -206,15 +199,10 @@ def has_domain(feature: ResolvedFeature) -> bool:
 
 
 def check_domain(feature: ResolvedFeature, raw: npt.NDArray[Any], transformed: npt.NDArray[Any]) -> None:
-    """Looks for values that a step has no number for.
+    """Raises a DataError where a step has no number for a value.
 
-    Args:
-        feature: The feature.
-        raw: Its values with NaN for what is missing, as `missing.marked` gives them.
-        transformed: What the steps made of them: where a step other than the first had no number, an infinity.
-
-    Raises:
-        DataError: If there is one.
+    `raw` has NaN for what is missing, as `missing.marked` gives it; `transformed` is what the steps made of it,
+    infinite where a step other than the first had no number.
     """
     if not has_domain(feature):
         return

@@ -15,15 +15,9 @@ from pipelines.statistics.passes import Pass
 
 
 def read_in_phases(graph: Any, inputs: Any, outputs: Any) -> tuple[tuple[str, ...], ...]:
-    """The features that each phase of an analysis reads; a phase reads the rows once.
+    """The names of the inputs, sorted, that each phase of the analysis of a traced function reads, each time once.
 
-    Args:
-        graph: What tracing a function has given.
-        inputs: Its inputs, a mapping of names to tensors.
-        outputs: Its outputs.
-
-    Returns:
-        The names of the phases' inputs, sorted; of a phase that depends on none, the first input's, for the rows.
+    A phase that depends on no input has the first one, for its rows.
     """
     visitor = _Phases()
     transform_fn, _, _ = analysis_graph_builder.build(graph, inputs, outputs)
@@ -62,13 +56,7 @@ def learns_alone(graph: Any, notes: Notes) -> bool:
 
 
 def asked_of(notes: Notes, inputs: Mapping[str, Any], traced: Traced) -> tuple[Asked, ...]:
-    """What the analyzers of a function read, and when.
-
-    Args:
-        notes: The notes of its call.
-        inputs: Its inputs as the sources have them.
-        traced: The function.
-    """
+    """What the analyzers of a traced function read, and when, by the notes of its call with such inputs."""
     features = {tensor.op.name: name for name, tensor in inputs.items()}
     as_read = {id(tensor): name for name, tensor in inputs.items()}
     number_of: dict[str, str] = {}

@@ -29,20 +29,12 @@ Accumulated = dict["Need", Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Need:
-    """What one round gathers for one feature.
+    """What one round gathers for one feature."""
 
-    Attributes:
-        feature: The feature's name, or that of an analyzer of a user's function.
-        what: Its moments, the moments of each group, how often each class occurs, a sample of its values, or what a
-            step's estimator counts; `asked` is what a user's function asks of the rows.
-        step: The number of the step, where it is one's.
-        number: The number of the estimator's pass.
-    """
-
-    feature: str
+    feature: str  # its name, or that of an analyzer of a user's function
     what: Literal["moments", "groups", "classes", "sample", "step", "asked"]
-    step: int = 0
-    number: int = 0
+    step: int = 0  # its number, of a need that is a step's
+    number: int = 0  # of the estimator's pass
 
 
 Analyzed = ResolvedFeature | Asked
@@ -135,8 +127,7 @@ def estimator_of(feature: Analyzed, need: Need) -> Any:
 def merge(features: Mapping[str, Analyzed], a: Accumulated, b: Accumulated) -> Accumulated:
     """What two sets of rows add together; exact, so that the order does not matter.
 
-    Raises:
-        DataError: If it is more than an estimator holds: too many groups, or distinct values.
+    Raises a DataError where it is more than an estimator holds: too many groups, or distinct values.
     """
     result = {}
     for need in a:

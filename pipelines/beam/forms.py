@@ -23,10 +23,7 @@ _SCALARS = {"b": bool, "i": int, "u": int, "f": float, "S": bytes, "U": str}
 def arrow_schema(features: Sequence[Feature]) -> pa.Schema:
     """The schema of record batches: axes of a row are fixed-size lists, and the one that varies is a large list.
 
-    Times are integers, whose field has their unit in its metadata.
-
-    Raises:
-        ConfigError: If Arrow has no such values.
+    Times are integers, whose field has their unit in its metadata. A ConfigError where Arrow has no such values.
     """
     return pa.schema([_field(feature) for feature in features])
 
@@ -56,8 +53,7 @@ def _array(column: npt.NDArray[Any] | Ragged, field: pa.Field) -> pa.Array:
 def row_type(features: Sequence[Feature]) -> RowTypeConstraint:
     """The type of Beam's rows, one field a feature: a value, or a list for each axis of a row.
 
-    Raises:
-        ConfigError: If Beam's schemas have no such values.
+    A ConfigError where Beam's schemas have no such values.
     """
     return RowTypeConstraint.from_fields([(feature.name, _row_field(feature)) for feature in features])
 

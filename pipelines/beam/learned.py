@@ -24,9 +24,7 @@ _TRANSFORM, _STATISTICS = f"{names.TRANSFORM}/", "statistics/"
 class Learned:
     """A transform, and the statistics of the rows that it was learned from.
 
-    Attributes:
-        config: The configuration.
-        files: The files of tf.transform's output below `transform/`, and of statistics below `statistics/`.
+    The files are those of tf.transform's output below `transform/`, and of statistics below `statistics/`.
     """
 
     config: ResolvedConfig

@@ -21,19 +21,12 @@ _TIES = 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where each row of a batch goes.
+    """Where each row of a batch goes."""
 
-    Attributes:
-        task: The number of the task that writes it, int64 `[rows]`.
-        split: The split, as a number in those of the task's group, intp `[rows]`; -1 for none.
-        order: What rows of a shard are sorted by, uint64 `[rows]`.
-        tie: And then by this, uint64 `[rows]`.
-    """
-
-    task: npt.NDArray[np.int64]
-    split: npt.NDArray[np.intp]
-    order: hashing.U64
-    tie: hashing.U64
+    task: npt.NDArray[np.int64]  # the number of the one that writes it
+    split: npt.NDArray[np.intp]  # as a number in those of the task's group; -1 for none
+    order: hashing.U64  # what rows of a shard are sorted by
+    tie: hashing.U64  # and then by this
 
 
 def by_source(plan: Plan, numbers: npt.NDArray[np.int64]) -> Places:

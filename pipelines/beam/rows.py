@@ -24,12 +24,8 @@ TOGETHER_BYTES = 4 * 2**20
 def features_of(said: Mapping[str, Any]) -> tuple[FeatureSpec, ...]:
     """Features as a user declares them, sorted by name.
 
-    Args:
-        said: By name, a `loaders.FeatureSpec`, or a mapping of its fields: `dtype`, and if they are not as usual
-            `shape`, `role`, `class_names` and `unit`.
-
-    Raises:
-        ConfigError: If a field is not known, or its value not allowed.
+    Each is a `loaders.FeatureSpec`, or a mapping of its fields: `dtype`, and if they are not as usual `shape`, `role`,
+    `class_names` and `unit`. A ConfigError where a field is not known, or its value not allowed.
     """
     if not said:
         raise ConfigError("features: expected at least one; found none")

@@ -117,11 +117,7 @@ def _kept_until_the_end() -> str:
 
 
 def training_rows(batch: Columns, key: str, plan: Plan) -> Iterator[Columns]:
-    """The training rows of a batch, if there are any.
-
-    Raises:
-        DataError: If a feature that is transformed holds an infinity.
-    """
+    """The training rows of a batch, if there are any; errors are those of `check_usable`."""
     training = are_training(plan, batch[key])
     if training.any():
         columns = batch if training.all() else take(batch, training)
@@ -130,11 +126,7 @@ def training_rows(batch: Columns, key: str, plan: Plan) -> Iterator[Columns]:
 
 
 def check_usable(config: ResolvedConfig, columns: Columns) -> None:
-    """Looks for infinities in features that are transformed.
-
-    Raises:
-        DataError: If there is one.
-    """
+    """Raises a DataError where a feature that is transformed holds an infinity."""
     for feature in config.transformed:
         index = find_unusable(feature, columns)
         if index is not None:
@@ -207,11 +199,7 @@ class Transform(beam.PTransform):  # type: ignore[misc]
 
 
 def transform_batch(batch: Columns, learned: Learned) -> Columns:
-    """A batch, transformed.
-
-    Raises:
-        DataError: If a feature that is transformed holds an infinity, or a value that its steps have no number for.
-    """
+    """A batch, transformed; errors are those of `check_usable` and `apply_transform`."""
     check_usable(learned.config, batch)
     names = {feature.name for feature in learned.config.features}
     beside = {name: column for name, column in batch.items() if name not in names}

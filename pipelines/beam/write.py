@@ -163,19 +163,12 @@ class WriteDataset(beam.PTransform):  # type: ignore[misc]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rows:
-    """What a pipeline's rows are, before it runs.
+    """What a pipeline's rows are, before it runs."""
 
-    Attributes:
-        features: The columns that rows come with.
-        key: The name of the column of keys.
-        config: What was said, where the rows are none of a source's.
-        plan: The plan, where they are.
-    """
-
-    features: tuple[Feature, ...]
-    key: str
-    config: DatasetConfig | None = None
-    plan: Plan | None = None
+    features: tuple[Feature, ...]  # the columns that rows come with
+    key: str  # the column of keys
+    config: DatasetConfig | None = None  # what was said, where the rows are none of a source's
+    plan: Plan | None = None  # where they are
 
     @property
     def by_source(self) -> bool:

@@ -41,11 +41,7 @@ class Mds(Target):
         return several if spec.dtype == "string" and spec.shape else ""
 
     def write(self, piece: Piece, features: Sequence[FeatureSpec], batches: Iterable[Columns], directory: str) -> None:
-        """Writes one file.
-
-        Raises:
-            DataError: If the file would be too large.
-        """
+        """Writes one file; a DataError where it would be too large."""
         os.mkdir(os.path.join(directory, piece.split))
         said, rows = json.dumps(_description(features), sort_keys=True).encode(), piece.stop - piece.start
         ends = [U32.itemsize * (rows + 2) + len(said)]

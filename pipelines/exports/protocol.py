@@ -18,23 +18,14 @@ from loaders.format.spec import FeatureSpec
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Rows of a split that one task writes.
-
-    Attributes:
-        split: The name of the split.
-        number: Which piece of the split it is.
-        count: How many pieces the split has.
-        start: The number of its first row in the split.
-        stop: The number after that of its last row.
-        rows: How many rows the split has.
-    """
+    """Rows of a split that one task writes."""
 
     split: str
-    number: int
-    count: int
-    start: int
-    stop: int
-    rows: int
+    number: int  # which piece of the split it is
+    count: int  # how many pieces the split has
+    start: int  # of its first row in the split
+    stop: int  # after that of its last row
+    rows: int  # those of the split
 
     @property
     def name(self) -> str:
@@ -43,25 +34,16 @@ class Piece:
 
 
 class Written(NamedTuple):
-    """A file that was written.
-
-    Attributes:
-        bytes: Its size.
-        sha256: Its SHA-256, in hexadecimal.
-    """
+    """A file that was written: its size, and its SHA-256 in hexadecimal."""
 
     bytes: int
     sha256: str
 
 
 class Target(abc.ABC):
-    """A format. An instance is pickled, and has no state.
+    """A format. An instance is pickled, and has no state."""
 
-    Attributes:
-        digests: Whether it describes the files by their size and SHA-256.
-    """
-
-    digests: ClassVar[bool] = False
+    digests: ClassVar[bool] = False  # whether it describes the files by their size and SHA-256
 
     def unfit(self, spec: FeatureSpec) -> str:
         """What of a feature the format cannot hold; "" where it can."""

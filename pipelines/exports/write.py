@@ -37,21 +37,13 @@ BATCH_BYTES = 8 * 2**20
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Export:
-    """What is written where. All that is not part of the export lies under `_build/`, as that of a build does.
+    """What is written where. All that is not part of the export lies under `_build/`, as that of a build does."""
 
-    Attributes:
-        root: The data set.
-        manifest: What it holds.
-        target: The format.
-        to: The format's name.
-        output: Where the export is written.
-    """
-
-    root: str
+    root: str  # the data set
     manifest: Manifest
     target: Target
-    to: str
-    output: Output
+    to: str  # the format's name
+    output: Output  # where the export is written
 
     def check(self) -> None:
         """Checks that the format can hold the features, and that the directory is empty or was begun by this export.
@@ -77,14 +69,7 @@ class Export:
         return [piece for split in self.manifest.splits for piece in self.target.pieces(self.manifest, split)]
 
     def run(self, pieces: Sequence[Piece], *, workers: int, beam_options: Sequence[str]) -> None:
-        """Writes those of the pieces that are not there yet.
-
-        Raises:
-            ConfigError: As `check`, or if workers are not possible, or Beam does not know an option.
-            OutputError: As `check`.
-            DataError: If a shard is not as the manifest says.
-            OSError: If a file cannot be read or written.
-        """
+        """Writes those of the pieces that are not there yet; errors are those of `export`."""
         check_runner(workers, beam_options)
         self.check()
         files.write_bytes(self.output.state, self._state)

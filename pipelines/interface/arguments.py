@@ -22,21 +22,15 @@ Config = Path | Mapping[str, Any] | DatasetConfig | None
 
 
 def find_sources(sources: Sources, root: str) -> str | Arrays:
-    """A directory, or arrays that would be files below `root`.
-
-    Raises:
-        SourceError: If arrays can be no files.
-    """
+    """A directory, or arrays that would be files below `root`; a SourceError if they can be no files."""
     return Arrays.of(sources, root) if isinstance(sources, Mapping) else os.fspath(sources)
 
 
 def read_config(config: Config, settings: Sequence[str] = (), *, sources: str | Arrays = "") -> DatasetConfig:
     """A configuration in any form, checked; for `sources` that are arrays, whose names are names of features.
 
-    `settings` change keys of a file, as in `load_config`.
-
-    Raises:
-        ConfigError: If a file cannot be read, or a key or value is not allowed.
+    `settings` change keys of a file, as in `load_config`. A ConfigError where a file cannot be read, or a key or value
+    is not allowed.
     """
     if isinstance(config, DatasetConfig):
         found = config

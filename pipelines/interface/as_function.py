@@ -57,10 +57,8 @@ def as_function(config: ResolvedConfig) -> str:
     """The program of a function that does what a configuration says, in phases of tf.transform.
 
     Values are float64 between the steps, as in a build. Only what moments tell after an imputation differs, in the last
-    digits: a build computes it in closed form, and the function of the imputed rows.
-
-    Raises:
-        ConfigError: If a step has no analyzer.
+    digits: a build computes it in closed form, and the function of the imputed rows. A ConfigError where a step has no
+    analyzer.
     """
     parts = ["".join(f"    {line}\n" for line in _of_feature(feature)) for feature in config.features]
     return "\n".join([HEAD, *parts]) + "    return outputs\n"

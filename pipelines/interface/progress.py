@@ -77,11 +77,7 @@ def following(
 
 @contextmanager
 def following_rows(console: Console, stage: str, *roots: str) -> Iterator[None]:
-    """Shows how many rows of data sets a stage has read, where it takes a while.
-
-    Raises:
-        ManifestError: If a directory holds no manifest that can be read.
-    """
+    """Shows how many rows of data sets a stage has read, where it takes a while."""
     manifests = map(read_manifest, roots)
     rows = sum(manifest.rows(split) for manifest in manifests for split in manifest.splits)
     with shown(console, {stage: rows}, fleeting=True):
@@ -119,12 +115,9 @@ def shown(
 ) -> Iterator[counters.Counter]:
     """Shows the progress of the work inside the context, and gives what counts it.
 
-    Args:
-        progress: Where to show it.
-        totals: How many rows each stage reads or writes, in the order of the stages.
-        poll: What stages have done in other processes, where the counter does not see them.
-        passes: How many times a stage reads its rows, where that is not once.
-        fleeting: Whether bars disappear with the work, and nothing is printed of work that soon ends.
+    Each stage of `totals`, in their order, reads or writes so many rows, in several `passes` where that is not once;
+    `poll` says what is done in other processes, where the counter does not see it. Where it is `fleeting`, bars
+    disappear with the work, and nothing is printed of work that soon ends.
     """
     with counters.counting() as counter:
         if progress is None or progress is False:

@@ -216,9 +216,8 @@ def splits_to_json(manifest: Manifest) -> dict[str, dict[str, int]]:
 def of_counts(counts: Mapping[str, int], *, rows: int) -> list[str]:
     """What was counted when the work is done, for a manifest that has so many rows.
 
-    Returns:
-        A line on what was read, one on what was written, and one where the runner gives other numbers than the
-        manifest: a cluster may do work twice and count it twice.
+    A line on what was read, one on what was written, and one where the runner gives other numbers than the manifest: a
+    cluster may do work twice and count it twice.
     """
     get = counts.get
     passes = [f"{show_bytes(counts[f'{stage}_bytes'])} to {stage}" for stage in STAGES if get(f"{stage}_bytes")]

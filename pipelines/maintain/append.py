@@ -30,11 +30,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LaterParts(SourceTable):
-    """Parts that come after others.
-
-    Attributes:
-        rows_before: How many rows came before.
-    """
+    """Parts that come after others, which had so many `rows_before`."""
 
     rows_before: int = 0
 
@@ -46,15 +42,10 @@ class LaterParts(SourceTable):
 
 @dataclasses.dataclass(frozen=True)
 class Addition(Plan):
-    """The plan for the rows that are added; as for a build, but for what the data set has decided already.
+    """The plan for the rows that are added; as for a build, but for what the data set has decided already."""
 
-    Attributes:
-        trained: The split whose rows are the training rows.
-        chunks: The data set's `chunk_records`.
-    """
-
-    trained: str
-    chunks: int | None
+    trained: str  # the split whose rows are the training rows
+    chunks: int | None  # the data set's `chunk_records`
 
     adds_rows: ClassVar[bool] = True
 

@@ -113,9 +113,8 @@ def grow(
 ) -> tuple[dict[str, bytes], dict[str, FeatureDrift]]:
     """Adds the new training rows, if there are any, to the statistics of a data set, which then has so many `rows`.
 
-    Returns:
-        The files that describe all training rows, by name: none where there is no new training row, or where the
-        statistics are those of another data set. And the drift of each feature of the transform.
+    Returns the files that describe all training rows, by name: none where there is no new training row, or where the
+    statistics are those of another data set. And the drift of each feature of the transform.
 
     Raises:
         ManifestError: If a file of the data set is not as its manifest says.

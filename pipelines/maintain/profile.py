@@ -44,32 +44,20 @@ Bounds = Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FeatureProfile:
-    """What is known of one feature's values in some rows.
+    """What is known of one feature's values in some rows."""
 
-    Attributes:
-        moments: Their moments, or None for what has none: text, complex numbers, ids.
-        outside: How many of them lie outside bounds that were given.
-        classes: How often each value of a label occurs; None for what is no label, and for more than `MAX_CLASSES`.
-        sample: A sample of them, where one was wanted.
-    """
-
-    moments: Moments | None
-    outside: int = 0
-    classes: Distinct | None = None
-    sample: Sample | None = None
+    moments: Moments | None  # None for what has none: text, complex numbers, ids
+    outside: int = 0  # how many lie outside bounds that were given
+    classes: Distinct | None = None  # of a label, up to `MAX_CLASSES`
+    sample: Sample | None = None  # where one was wanted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Profile:
-    """What is known of some rows.
+    """What is known of some rows."""
 
-    Attributes:
-        rows: How many rows of each split there are.
-        features: The profile of each feature of each split.
-    """
-
-    rows: Mapping[str, int]
-    features: Mapping[tuple[str, str], FeatureProfile]
+    rows: Mapping[str, int]  # of each split
+    features: Mapping[tuple[str, str], FeatureProfile]  # by split and feature
 
 
 def profiled(plan: Plan, *, sampled: bool = False) -> dict[str, ResolvedFeature]:
@@ -149,27 +137,18 @@ def profile_units(
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class WriteProfile(beam.PTransform):  # type: ignore[misc]
-    """Profiles all rows, in one pass, and writes the profile to a file.
+    """Profiles all rows, in one pass, and writes the profile to a file; `bounds` and `only` are as in `profile_units`.
 
     Expects a pipeline. Outputs a PCollection of one element, there when the file has been written.
-
-    Attributes:
-        plan: A reference to the plan.
-        path: The file.
-        bounds: As in `profile_columns`.
-        only: As in `profile_units`.
-        sampled: Whether samples of the values are taken, too.
-        errors: The directory where errors are recorded.
-        workers: Who has the plan and does the work; None where the runner places it.
     """
 
     plan: Handoff[Plan]
     path: str
     bounds: Bounds = dataclasses.field(default_factory=dict)
     only: Sequence[str] | None = None
-    sampled: bool = False
+    sampled: bool = False  # whether samples of the values are taken, too
     errors: str
-    workers: Workers | None = None
+    workers: Workers | None = None  # who has the plan and does the work; None: the runner places it
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[None]:
         """Wires the pass."""
@@ -194,8 +173,7 @@ def write_profile(profile: Profile, path: str) -> None:
 def read_profile(path: str) -> Profile:
     """Reads what `WriteProfile` wrote, as the driver does, which has the versions of its workers.
 
-    Raises:
-        WorkerError: If it is not whole, or something else.
+    A WorkerError where it is not whole, or something else.
     """
     data = read_checked(path)
     if data is None:

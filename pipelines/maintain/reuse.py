@@ -29,13 +29,7 @@ ALL_ROWS = "all"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Existing:
-    """A finished data set.
-
-    Attributes:
-        root: Its directory.
-        manifest: Its manifest.
-        provenance: The parts that it was made of.
-    """
+    """A finished data set, and the parts that it was made of."""
 
     root: str
     manifest: Manifest
@@ -50,8 +44,7 @@ class Existing:
     def read(self, name: str) -> bytes:
         """A file beside the shards, which has to be as the manifest says: what is wrong would not be found later.
 
-        Raises:
-            ManifestError: If it is not.
+        A ManifestError where it is not, or there is none.
         """
         data = read_listed(self.root, self.manifest, name)
         if data is None:
@@ -148,8 +141,7 @@ def plan_reuse(source: str | Arrays, existing: Existing, config: DatasetConfig, 
 def combine(existing: Existing, config: DatasetConfig) -> dict[str, Any]:
     """A data set's configuration with what the user said.
 
-    Raises:
-        ConfigError: If the user said more of a feature than where its files are.
+    A ConfigError where the user said more of a feature than where its files are.
     """
     said = {key: getattr(config, key) for key in config.model_fields_set - {"features", "preprocessing_fn"}}
     features = {name: dict(value) for name, value in existing.manifest.config["features"].items()}
@@ -172,8 +164,7 @@ def combine(existing: Existing, config: DatasetConfig) -> dict[str, Any]:
 def check_against(existing: Existing, table: SourceTable) -> SourceTable:
     """Checks that sources are such as those of a data set.
 
-    Returns:
-        The sources, with the data set's numbers of classes that directories name.
+    Returns them with the data set's numbers of classes that directories name.
 
     Raises:
         SourceError: Listing every difference: features, dtypes, shapes, units, directories that name no class.
@@ -192,8 +183,7 @@ def check_against(existing: Existing, table: SourceTable) -> SourceTable:
 def copy_learned(existing: Existing, output: Output) -> None:
     """Copies the transform, and what is known of the rows that it was learned from, to where an analysis puts it.
 
-    Raises:
-        ManifestError: If a file is not as the manifest of its data set says.
+    Errors are those of `Existing.read`.
     """
     for file in existing.learned:
         files.write_bytes(files.join(output.staged, *file.file.split("/")), existing.read(file.file))

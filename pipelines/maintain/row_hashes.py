@@ -39,7 +39,7 @@ second in words and 680,000 by BLAKE2b, of 1,024 bytes 560,000 either way; a wid
 
 
 def rows_by_hash(*data_sets: tuple[str, Manifest, Sequence[FeatureSpec]], stage: str) -> Iterator[npt.NDArray[Any]]:
-    """Yields an `ENTRY` for each row of data sets, those of one hash together; errors are those of `hash_shard`.
+    """Yields an `ENTRY` for each row of data sets, those of one hash together; errors are those of `read_shard`.
 
     Rows are numbered through the data sets, each a root, what is there, and the features that are compared. The hashes
     lie in a temporary directory, 24 bytes a row.
@@ -106,12 +106,7 @@ class HashBuckets:
 def hash_shard(
     root: str, shard: Shard, manifest: Manifest, compared: Sequence[FeatureSpec]
 ) -> Iterator[npt.NDArray[np.uint64]]:
-    """The hashes of a shard's rows, `[rows, 2]`, some at a time.
-
-    Raises:
-        DataError: If the shard is not as the manifest says.
-        OSError: If it cannot be read.
-    """
+    """The hashes of a shard's rows, `[rows, 2]`, some at a time; errors are those of `read_shard`."""
     for columns in read_shard(root, manifest, shard, features=[spec.name for spec in compared]):
         found = [columns[spec.name] for spec in compared]
         if any(spec.variable for spec in compared):

@@ -163,21 +163,14 @@ class Validation(Result):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ValidationPlan:
-    """What is validated.
+    """What is validated."""
 
-    Attributes:
-        plan: The sources with their splits.
-        schema: How the features differ from those of the data set.
-        statistics: The data set's statistics of the features that do not differ; empty without a data set.
-        classes: Its classes.
-        against: The root of the data set, or "".
-    """
-
-    plan: Plan
-    schema: tuple[Problem, ...] = ()
+    plan: Plan  # the sources with their splits
+    schema: tuple[Problem, ...] = ()  # how the features differ from those of the data set
+    # Those of the data set, of the features that do not differ; empty without one.
     statistics: Mapping[str, Statistics] = dataclasses.field(default_factory=dict)
     classes: Mapping[str, Classes] = dataclasses.field(default_factory=dict)
-    against: str = ""
+    against: str = ""  # the root of the data set, or ""
 
 
 def plan_validation(source: str | Arrays, config: DatasetConfig, existing: Existing | None = None) -> ValidationPlan:

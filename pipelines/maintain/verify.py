@@ -166,10 +166,9 @@ class _Summed:
 
 
 def _check_records(read: Read, shard: Shard, manifest: Manifest) -> tuple[int, ...] | None:
-    """Reads the records of a shard and checks each; returns where chunks begin, where records differ in size.
+    """Checks each record of a shard; returns where chunks begin, where records differ in size.
 
-    Raises:
-        RecordError: If one is not as the format says.
+    A RecordError where one is not as the format says.
     """
     features, size = manifest.features, manifest.rows_per_record
     if manifest.chunk_records is None:

@@ -47,8 +47,7 @@ def prepare(output: Output, plan: Plan, *, overwrite: bool, transform_from: str 
 def begin_append(plan: Plan, output: Output) -> bool:
     """Makes ready for an append: removes what another run that was interrupted has left, unless this is the same.
 
-    Returns:
-        Whether the new rows have been profiled already.
+    Returns whether the new rows have been profiled already.
     """
     state, found = state_of_append(plan, output), read_state(output)
     if found == state:

@@ -41,45 +41,26 @@ class Output:
     """The paths in an output directory.
 
     Everything that is not part of the finished data set lies under `_build/`, which goes when the manifest comes.
-
-    Attributes:
-        root: The directory.
-        manifest: The manifest.
-        transform: The directory of the transform, when the data set is finished.
-        new_transform: The directory of the transform while it is built.
-        lock: The file that says who builds.
-        build: The directory of everything that is not part of the finished data set.
-        state: The file that says which build this is.
-        description: What is built, for those who ask how far it is: a plan may be large.
-        plan: The plan, for the workers.
-        analysis_done: The file that lists what the analysis has made, with checksums, when all of it is there.
-        profile: What the new training rows of an append add to the statistics.
-        tasks: The directory of the records of finished tasks.
-        shard_list: The list of all shards, written when all are there.
-        unfinished: The directory of what is being written.
-        staged: The directory in which the files beside the shards are made.
-        sources: The directory of sources that were arrays in memory.
-        synced: Whether what is published is on the disk before the manifest is.
     """
 
     root: str
-    synced: bool = True
+    synced: bool = True  # whether what is published is on the disk before the manifest is
 
     manifest = _Path(names.MANIFEST)
-    transform = _Path(names.TRANSFORM)
-    new_transform = _Path(names.STAGED, names.TRANSFORM)
-    lock = _Path(names.LOCK)
+    transform = _Path(names.TRANSFORM)  # when the data set is finished
+    new_transform = _Path(names.STAGED, names.TRANSFORM)  # while it is built
+    lock = _Path(names.LOCK)  # says who builds
     build = _Path(names.BUILD)
-    state = _Path(names.STATE)
-    description = _Path(names.BUILD, "about.json")
-    plan = _Path(names.BUILD, "plan.pickle")
-    analysis_done = _Path(names.BUILD, "analysis.done")
-    profile = _Path(names.BUILD, "profile")
-    tasks = _Path(names.BUILD, "tasks")
-    shard_list = _Path(names.BUILD, "shards.json")
-    unfinished = _Path(names.BUILD, "tmp")
-    staged = _Path(names.STAGED)
-    sources = _Path(names.BUILD, "sources")
+    state = _Path(names.STATE)  # says which build this is
+    description = _Path(names.BUILD, "about.json")  # what is built, without the plan, which may be large
+    plan = _Path(names.BUILD, "plan.pickle")  # for the workers
+    analysis_done = _Path(names.BUILD, "analysis.done")  # the checksums of what it has made, when all is there
+    profile = _Path(names.BUILD, "profile")  # what the new training rows of an append add to the statistics
+    tasks = _Path(names.BUILD, "tasks")  # the records of finished ones
+    shard_list = _Path(names.BUILD, "shards.json")  # written when all are there
+    unfinished = _Path(names.BUILD, "tmp")  # what is being written
+    staged = _Path(names.STAGED)  # where the files beside the shards are made
+    sources = _Path(names.BUILD, "sources")  # that were arrays in memory
 
     def __reduce__(self) -> Any:
         """Pickles, with the root, how it is reached."""
@@ -134,10 +115,10 @@ def read_statistics(root: str, manifest: Manifest) -> TrainingStatistics:
 
 
 def read_listed(root: str, manifest: Manifest, name: str) -> bytes | None:
-    """A file beside the shards, which has to be as the manifest says; None where a data set has none of this name.
+    """A file beside the shards; None where a data set has none of this name.
 
     Raises:
-        ManifestError: If it is not.
+        ManifestError: If it is not as the manifest says.
     """
     if not manifest.lists(name):
         return None

@@ -46,23 +46,14 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Holder:
-    """Who builds.
+    """Who builds; times are seconds since 1970."""
 
-    Attributes:
-        owner: A random name of the run.
-        host: The machine.
-        pid: The process that was started.
-        started: When that process began, in seconds since 1970: a number may be given to another process later.
-        since: When the build began, in seconds since 1970.
-        beat: When it was last known to go on.
-    """
-
-    owner: str
+    owner: str  # a random name of the run
     host: str
     pid: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
-    started: Seconds
-    since: Seconds
-    beat: Seconds
+    started: Seconds  # when the process began: a number may be given to another one later
+    since: Seconds  # when the build began
+    beat: Seconds  # when it was last known to go on
 
     @classmethod
     def this(cls) -> Self:

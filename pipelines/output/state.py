@@ -86,9 +86,8 @@ def is_committed(output: Output, state: State) -> bool:
 def read_state(output: Output) -> State | None:
     """The state of an unfinished build; None where there is none, or another program's file of that name.
 
-    Raises:
-        OutputError: If it names other directories than those of splits, as what it names is cleared up, or counts
-            something else than tasks.
+    Raises an OutputError where it names other directories than those of splits, as what it names is cleared up, or
+    counts something else than tasks.
     """
     try:
         state = json.loads(files.read_bytes(output.state)) if files.exists(output.state) else None
@@ -133,9 +132,8 @@ def read_description(output: Output) -> Description:
 def check(output: Output, plan: Plan, *, overwrite: bool, transform_from: str | None = None) -> Begin:
     """How a build into the directory, which need not exist, would begin. Nothing is changed.
 
-    Returns:
-        `resume` where an interrupted run of the same build is there, `finished` where only its clearing up is left,
-        and `fresh` otherwise.
+    It would `resume` where an interrupted run of the same build is there, be `finished` where only its clearing up is
+    left, and begin `fresh` otherwise.
 
     Raises:
         OutputError: If the directory holds something that may not be removed; `overwrite` allows a data set and an

@@ -16,17 +16,11 @@ from pipelines.storage.checked import read_checked, write_checked
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Written:
-    """What a task has done.
-
-    Attributes:
-        shards: The shard of each split.
-        dropped: How many of its rows the filter left out.
-        digest: That of the rows, where the task does not say which they are; or "".
-    """
+    """What a task has done."""
 
     shards: Mapping[str, Shard]
-    dropped: int
-    digest: str = ""
+    dropped: int  # rows that the filter left out
+    digest: str = ""  # that of the rows, where the task does not say which they are; or ""
 
     @property
     def rows(self) -> int:

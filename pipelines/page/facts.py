@@ -47,30 +47,18 @@ class Split:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Feature:
-    """What is known of one feature.
+    """What is known of one feature."""
 
-    Attributes:
-        source: The feature as the sources have it, or None where the transform alone gives it.
-        batch: The feature as a batch holds it, or None where it is in none.
-        said: What the configuration says of it.
-        statistics: The exact statistics of the training rows before the transform, or None.
-        classes: The classes and how often each occurs in the training rows, exact; or None.
-        raw: For each split, a sample of rows before the transform; empty where they are not known.
-        made: For each split, a sample of rows as a batch has them; empty where they are as before.
-        places: Where each row of `raw` lies in the sources, from 0 to 1, for each split; empty where unknown.
-        drawn: The random sample of training rows that a build took while it learned, or None where there is none.
-        exact: Quantiles of the training rows before the transform that a step has learned, by per cent of the values.
-    """
-
-    source: FeatureSpec | None
-    batch: FeatureSpec | None
-    said: Mapping[str, Any]
-    statistics: Statistics | None
-    classes: tuple[npt.NDArray[Any], npt.NDArray[np.int64]] | None
-    raw: Mapping[str, Rows]
-    made: Mapping[str, Rows]
-    places: Mapping[str, npt.NDArray[np.float64]]
-    drawn: Sample | None = None
+    source: FeatureSpec | None  # as the sources have it; None where the transform alone gives it
+    batch: FeatureSpec | None  # as a batch holds it; None where it is in none
+    said: Mapping[str, Any]  # in the configuration
+    statistics: Statistics | None  # exact ones of the training rows before the transform
+    classes: tuple[npt.NDArray[Any], npt.NDArray[np.int64]] | None  # of the training rows, exact
+    raw: Mapping[str, Rows]  # for each split, a sample of rows before the transform, where they are known
+    made: Mapping[str, Rows]  # the same as a batch has them; empty where they are as before
+    places: Mapping[str, npt.NDArray[np.float64]]  # where each row of `raw` lies in the sources, from 0 to 1
+    drawn: Sample | None = None  # the random sample of training rows that a build took
+    # Quantiles of the training rows before the transform that a step has learned, by per cent of the values.
     exact: Mapping[float, npt.NDArray[np.float64]] = dataclasses.field(default_factory=dict)
 
     @property
@@ -110,33 +98,20 @@ class Feature:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a report shows.
+    """What a report shows."""
 
-    Attributes:
-        built: Whether it is of a data set, and not of sources.
-        features: The features, by name.
-        splits: The splits.
-        training: The split that statistics are of.
-        sampled: How many rows of each split are in the sample.
-        whole: Whether the sample is all rows.
-        config: The configuration in full.
-        manifest: The manifest of a data set, or None.
-        problems: What could not be read.
-        mixing: For each label, how evenly runs of `MIXED_ROWS` training rows have its classes, as they are stored.
-        leaks: Which rows are in more than one split, where that was asked.
-    """
-
-    built: bool
+    built: bool  # whether it is of a data set, and not of sources
     features: Mapping[str, Feature]
     splits: tuple[Split, ...]
-    training: str
-    sampled: Mapping[str, int]
-    whole: bool
-    config: Mapping[str, Any]
+    training: str  # the split that statistics are of
+    sampled: Mapping[str, int]  # how many rows of each split are in the sample
+    whole: bool  # whether the sample is all rows
+    config: Mapping[str, Any]  # in full
     manifest: Manifest | None = None
-    problems: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()  # what could not be read
+    # For each label, how evenly runs of `MIXED_ROWS` training rows have its classes, as they are stored.
     mixing: Mapping[str, ShuffleQuality] = dataclasses.field(default_factory=dict)
-    leaks: Leaks | None = None
+    leaks: Leaks | None = None  # where that was asked
 
     @property
     def aligned(self) -> frozenset[str]:

@@ -25,15 +25,9 @@ Fitted = Mapping[str, npt.NDArray[Any]]
 
 
 def transformed(root: str, manifest: Manifest, stored: Mapping[str, Columns]) -> dict[str, Columns]:
-    """What a loader makes of stored rows, of the features that the shards hold as the sources do.
+    """What a loader makes of stored rows of each split, of the features that the shards hold as the sources do.
 
-    Args:
-        root: The data set.
-        manifest: What it holds.
-        stored: For each split some rows as the shards hold them.
-
-    Returns:
-        For each split the features that a loader changes; none where the transform is a function of the user's own.
+    Only features that a loader changes are there; none where the transform is a function of the user's own.
     """
     if manifest.transformed is None:
         return {}
@@ -92,18 +86,10 @@ def fitted(root: str, manifest: Manifest) -> Fitted:
 
 
 def exact_quantiles(name: str, said: Mapping[str, Any], constants: Fitted, statistics: Statistics) -> dict[float, F64]:
-    """The quantiles of the training rows that steps have learned, before the transform.
+    """The quantiles of the training rows that steps have learned, before the transform, by per cent of the values.
 
     Only what a first step has learned is of the values as they are, and of a normalisation only where none was missing.
-
-    Args:
-        name: The feature.
-        said: Its configuration.
-        constants: Those of the data set.
-        statistics: Those of the feature.
-
-    Returns:
-        By per cent of the values, arrays of the shape of the statistics.
+    Arrays have the shape of the statistics of the feature, of which `said` is the configuration.
     """
     if said.get("by") is not None:
         return {}

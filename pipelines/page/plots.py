@@ -37,13 +37,9 @@ _SETTINGS: dict[str, Any] = {
 
 
 def histogram(edges: F64, shares: Mapping[str, F64], *, label: str, unit: str = "") -> str:
-    """Histograms of several splits over each other.
+    """Histograms of several splits over each other: per cent of their values in each bin, whose edges are `[bins + 1]`.
 
-    Args:
-        edges: The edges of the bins, `[bins + 1]`.
-        shares: For each split the per cent of its values in each bin.
-        label: What a screen reader says.
-        unit: The unit of the values; those of times are shown as times.
+    The label is what a screen reader says. Values of a unit of times are shown as times.
     """
     chart = pygal.XY(fill=True, x_labels=_ticks(edges[0], edges[-1]), formatter=_short, **_SETTINGS)
     chart.x_value_formatter = lambda value: shapes.as_time(value, unit) or _short(value)

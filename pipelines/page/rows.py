@@ -86,11 +86,7 @@ def text_of(spec: FeatureSpec, row: Row) -> str:
 def contact_sheet(specs: Sequence[FeatureSpec], rows: Sequence[Row], *, first: int, tile: int = 96) -> bytes | None:
     """A PNG file with a picture of each row: its image, cube or curve; None where no feature is one.
 
-    Args:
-        specs: The features.
-        rows: The rows.
-        first: The number of the first row, by which tiles are numbered.
-        tile: The side of a picture.
+    Tiles have a side, and numbers that begin with that of the `first` row.
     """
     from PIL import Image, ImageDraw
 

@@ -68,9 +68,8 @@ def _smooth(rows: Array) -> bool:
 def as_pixels(row: Array, limits: tuple[Array, Array]) -> npt.NDArray[np.uint8]:
     """An image or a cube as uint8 `[height, width, 3]`; of a cube three bands stand for red, green and blue.
 
-    Args:
-        row: `[height, width]`, `[height, width, channels]`, or `[1, 3 or 4, height, width]`.
-        limits: What is black and what is white, as `limits_of` gives them.
+    A row is `[height, width]`, `[height, width, channels]`, or `[1, 3 or 4, height, width]`. What is black and what is
+    white is as `limits_of` gives it.
     """
     planes = _planes(row[np.newaxis])[0]
     low, high = limits

@@ -21,13 +21,8 @@ SHARDS = 8
 def sample_shards(root: str, manifest: Manifest, split: str, *, rows: int = ROWS) -> Columns:
     """Some rows of a split: at most `rows`, and about `BYTES`, from at most `SHARDS` shards.
 
-    Returns:
-        For each feature of the shards `[rows, *shape]`; `Ragged` where rows have lengths of their own, and strings as
-        an array of bytes objects.
-
-    Raises:
-        DataError: If a shard is not as the manifest says.
-        OSError: If a shard cannot be read.
+    Each feature of the shards is `[rows, *shape]`; `Ragged` where rows have lengths of their own, and strings as an
+    array of bytes objects. Errors are those of `read_shard`.
     """
     shards = [shard for shard in manifest.shards(split) if shard.rows]
     total = sum(shard.rows for shard in shards)

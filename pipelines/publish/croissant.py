@@ -59,11 +59,8 @@ def make_croissant(manifest: Manifest) -> bytes:
 def describe(manifest: Manifest, kind: str, encoding: str, files: Mapping[str, str]) -> bytes:
     """The same of an export, whose rows a reader of Croissant reads: those of a split are the records `rows/SPLIT`.
 
-    Args:
-        manifest: Of the data set whose rows they are.
-        kind: What the files are, for a person.
-        encoding: And as Croissant calls it.
-        files: The path of each file, `SPLIT/…`, and its SHA-256 in hexadecimal digits.
+    The `kind` of its files is for a person, their `encoding` as Croissant calls it; `files` has the path of each,
+    `SPLIT/…`, and its SHA-256 in hexadecimal digits.
     """
     listed = [
         {

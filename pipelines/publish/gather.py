@@ -15,11 +15,7 @@ class PublishError(NpyflowError):
 
 
 def gather(plan: Plan, tasks: Sequence[Written]) -> dict[str, tuple[Shard, ...]]:
-    """The shards of each split in order, checked against the plan.
-
-    Raises:
-        PublishError: If a shard is missing, or rows were lost or doubled.
-    """
+    """The shards of each split in order; a PublishError where one is missing, or rows were lost or doubled."""
     found = {shard.file: shard for task in tasks for shard in task.shards.values()}
     splits = {}
     for split in plan.splits:

@@ -31,11 +31,7 @@ TOLERANCE = 1e-6
 
 
 def make_golden(plan: Plan, transform: str) -> bytes:
-    """The first training rows as the graph of a transform takes them, and as it gives them.
-
-    Returns:
-        An `.npz` archive with keys `raw/<input>` and `transformed/<output>`.
-    """
+    """The first training rows as the graph of a transform takes them (`raw/<input>`), and gives them, as `.npz`."""
     raw = graph_inputs(plan.config, _first_rows(plan))
     arrays = {f"raw/{name}": tensor.numpy() for name, tensor in raw.items()}
     outputs = load_transform(transform).transform_fn(raw)

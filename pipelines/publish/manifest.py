@@ -32,10 +32,8 @@ from pipelines.storage import directories, files
 def publish(plan: Plan, output: Output, *, transform_from: str | None = None) -> Manifest:
     """Makes a data set of the shards, transform and statistics that have been written; the manifest comes last.
 
-    Where the transform and the statistics are another data set's, `transform_from` is its fingerprint.
-
-    Raises:
-        PublishError: If a shard is missing, or rows were lost or doubled.
+    Where the transform and the statistics are another data set's, `transform_from` is its fingerprint. Errors are those
+    of `gather`.
     """
     tasks = read_shard_list(output)
     splits = gather(plan, tasks)
@@ -79,8 +77,7 @@ def publish(plan: Plan, output: Output, *, transform_from: str | None = None) ->
 def describe_for_others(manifest: Manifest, output: Output) -> tuple[Manifest, set[str]]:
     """Writes where files are made what tells other tools of the shards: Croissant, TensorFlow Datasets, a schema.
 
-    Returns:
-        The manifest with these files, and their names.
+    Returns the manifest with these files, and their names.
     """
     made = {names.CROISSANT: make_croissant(manifest), **make_files(manifest)}
     if manifest.rows_per_record == 1:

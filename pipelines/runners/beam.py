@@ -46,11 +46,7 @@ def default_workers(source_bytes: int, tasks: int, beam_options: Sequence[str]) 
 
 
 def check_workers(workers: int, beam_options: Sequence[str]) -> None:
-    """Checks that so many processes can share a build.
-
-    Raises:
-        ConfigError: If they cannot.
-    """
+    """Raises a ConfigError where so many processes cannot share a build."""
     if workers < 1:
         raise ConfigError(f"workers: expected at least 1; found {workers}")
     if workers == 1:
@@ -61,11 +57,7 @@ def check_workers(workers: int, beam_options: Sequence[str]) -> None:
 
 
 def check_runner(workers: int, beam_options: Sequence[str]) -> None:
-    """Checks, before anything is written, that so many processes can share the work, and that Beam knows its options.
-
-    Raises:
-        ConfigError: If they cannot, or it does not.
-    """
+    """Checks, before anything is written, that so many processes can share the work, and Beam's options."""
     check_workers(workers, beam_options)
     if beam_options:  # importing Beam to check nothing would take seconds
         pipeline_options(beam_options)
@@ -100,10 +92,7 @@ def run_pipeline(arguments: Sequence[str], *, output: str | None = None, errors:
 
 
 def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
-    """Beam's options from the command line.
-
-    Args:
-        arguments: Options written `--name=value`, or `--name` for those without a value.
+    """Beam's options of the command line's, each `--name=value`, or `--name` for those without a value.
 
     Raises:
         ConfigError: If Beam does not know an option or the runner, a value is not in the same argument, ports would be
@@ -170,9 +159,6 @@ def _runner(options: PipelineOptions, cluster: flink.Cluster | None, errors: str
     """The runner; "DirectRunner" and nothing are the in-process runner on every machine.
 
     Beam's own DirectRunner starts another program where it can download it, and falls back where it cannot.
-
-    Raises:
-        ConfigError: If Beam has no such runner.
     """
     name = options.view_as(known_options.StandardOptions).runner or "DirectRunner"
     if name.lower() in LOCAL_RUNNERS:

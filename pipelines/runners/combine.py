@@ -12,9 +12,7 @@ import apache_beam as beam
 class Merge(beam.CombineFn):  # type: ignore[misc]
     """Merges values in any order: a CombineFn of a function that is associative and commutative.
 
-    Attributes:
-        merge: Gives two values together.
-        nothing: What no value gives.
+    Of no value it gives `nothing`.
     """
 
     def __init__(self, merge: Callable[[Any, Any], Any], nothing: Any = None) -> None:

@@ -62,9 +62,8 @@ def recording(directory: str) -> Iterator[None]:
 def recorded(directory: str) -> Exception | None:
     """The last error that a worker has recorded; None where a user could not act on it, or there is none.
 
-    Returns:
-        The error itself where it was raised in this process, else one of npyflow's own with the same message, or an
-        OSError of the same file.
+    It is the error itself where it was raised in this process, else one of npyflow's own with the same message, or an
+    OSError of the same file.
     """
     if (error := _raised.get(directory)) is not None:
         known = isinstance(error, NpyflowError) or (isinstance(error, OSError) and error.filename is not None)

@@ -72,11 +72,7 @@ class FlinkJob:
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """A Flink cluster.
-
-    Attributes:
-        url: `http://HOST:PORT` of its REST interface.
-    """
+    """A Flink cluster, by `http://HOST:PORT` of its REST interface."""
 
     url: str
 
@@ -84,9 +80,8 @@ class Cluster:
     def of(cls, arguments: Sequence[str]) -> Self | None:
         """The cluster that options name.
 
-        Returns:
-            The cluster, or None where the runner is not Flink's, or is asked to make a cluster of its own, or a job
-            server of the user's knows the cluster.
+        None where the runner is not Flink's, or is asked to make a cluster of its own, or a job server of the user's
+        knows the cluster.
         """
         values = _values(arguments)
         master = values.get(MASTER, "").strip()
@@ -108,11 +103,7 @@ class Cluster:
             return False
 
     def task_managers(self) -> list[int]:
-        """The slots of each of its TaskManagers.
-
-        Raises:
-            ConfigError: If no cluster answers.
-        """
+        """The slots of each of its TaskManagers; a ConfigError where no cluster answers."""
         try:
             return [int(manager["slotsNumber"]) for manager in self._get("taskmanagers")["taskmanagers"]]
         except OSError as error:

@@ -69,11 +69,7 @@ class ClusterRunner(FlinkRunner):  # type: ignore[misc]
     def start_and_replace_loopback_environments(
         pipeline: beam_runner_api_pb2.Pipeline, options: PipelineOptions
     ) -> list[Callable[[], object]]:
-        """Starts workers in this process, where the environment asks for them.
-
-        Returns:
-            What ends them.
-        """
+        """Starts workers in this process, where the environment asks for them; returns what ends them."""
         stops: list[Callable[[], object]] = []
         for environment in pipeline.components.environments.values():
             if environment.urn == python_urns.EMBEDDED_PYTHON_LOOPBACK:
@@ -122,20 +118,12 @@ class _RefusedError(RuntimeError):
 
 
 class _Job(FlinkBeamJob):  # type: ignore[misc]
-    """A job, sent as a jar that holds its graph.
+    """A job, sent as a jar that holds its graph."""
 
-    Attributes:
-        errors: Where workers record their errors; None where they do not.
-    """
-
-    errors: str | None = None
+    errors: str | None = None  # where workers record theirs; None where they do not
 
     def request(self, method: Callable[..., Any], path: str, expected_status: int = 200, **arguments: Any) -> Any:
-        """Asks the cluster, but not for ever.
-
-        Raises:
-            _RefusedError: If it answers something else.
-        """
+        """Asks the cluster, but not for ever; a `_RefusedError` where it answers something else than is expected."""
         response = method(f"{self._master_url}/{path}", timeout=REQUEST_SECONDS, **arguments)
         if response.status_code != expected_status:
             raise _RefusedError(response.status_code, response.text)

@@ -26,17 +26,11 @@ _loaded: dict[tuple[str, str], Any] = {}
 
 @dataclasses.dataclass(frozen=True)
 class Handoff(Generic[T]):
-    """A value that `hand_over` has put into a file; what is pickled is this reference.
-
-    Attributes:
-        path: The file.
-        digest: That of what it holds.
-        options: With which its file system is reached.
-    """
+    """A value that `hand_over` has put into a file; what is pickled is this reference."""
 
     path: str
     digest: str
-    options: Mapping[str, Any] = dataclasses.field(repr=False, hash=False)
+    options: Mapping[str, Any] = dataclasses.field(repr=False, hash=False)  # with which its file system is reached
 
     def load(self) -> T:
         """The value, which a process reads once.
@@ -55,11 +49,7 @@ class Handoff(Generic[T]):
 
 
 def hand_over(value: T, path: str) -> Handoff[T]:
-    """Writes a value to a file that all workers can read.
-
-    Returns:
-        The reference to it, whose value this process has already.
-    """
+    """Writes a value to a file that all workers can read; returns the reference, whose value this process has."""
     data = stamp(zlib.compress(pickle.dumps(value), 1))  # paths are alike: a tenth is left
     files.write_bytes(path, data)
     reference = Handoff[T](path, _digest(data), connections.shared())

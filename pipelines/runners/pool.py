@@ -61,19 +61,12 @@ def choose_workers(tasks: int) -> int:
 
 @dataclasses.dataclass(eq=False)
 class _Task:
-    """One call that is to be made.
+    """One call that is to be made."""
 
-    Attributes:
-        call: The pickled function and its further arguments.
-        item: The pickled item.
-        future: What comes of it.
-        deaths: How many workers have ended while they worked on it.
-    """
-
-    call: bytes
+    call: bytes  # the pickled function and its further arguments
     item: bytes
     future: Future[Any] = dataclasses.field(default_factory=Future)
-    deaths: int = 0
+    deaths: int = 0  # how many workers have ended while they worked on it
 
     def settle(self, result: Any, error: BaseException | None) -> None:
         """Says what came of it, unless nobody wants to know."""
@@ -87,25 +80,15 @@ class _Task:
 
 @dataclasses.dataclass(eq=False)
 class _Worker:
-    """One process.
-
-    Attributes:
-        connection: The pipe to it.
-        process: The process itself.
-        tasks: What it has at hand; it works on the first.
-        retired: Whether it takes no more.
-        stuck: Whether it was given up, as it did nothing.
-        used: The seconds of processor time that it had used when that was last seen to grow.
-        since: When that was.
-    """
+    """One process."""
 
     connection: Connection
     process: Process
-    tasks: deque[_Task] = dataclasses.field(default_factory=deque)
-    retired: bool = False
-    stuck: bool = False
-    used: float = -1.0
-    since: float = 0.0
+    tasks: deque[_Task] = dataclasses.field(default_factory=deque)  # what it has at hand; it works on the first
+    retired: bool = False  # takes no more
+    stuck: bool = False  # was given up, as it did nothing
+    used: float = -1.0  # seconds of processor time, when they were last seen to grow
+    since: float = 0.0  # when that was
 
     def idle_seconds(self, now: float) -> float:
         """For how long it has used no processor time over what it has at hand."""
@@ -199,17 +182,11 @@ class WorkerPool:
                 worker.process.wait(END_SECONDS)
 
     def map(self, function: Function, items: Sequence[Any], *arguments: Any) -> Iterator[Any]:
-        """Begins to call a function on each item.
+        """Begins to call `function(item, shared, *arguments)` on each item, again where a worker is killed.
 
-        Args:
-            function: Called as `function(item, shared, *arguments)`; found by its name, like everything that is
-                pickled. Where a worker is killed it is called again on the same item.
-            items: The items.
-            arguments: Further arguments.
-
-        Returns:
-            What the calls return, in the order of the items. An error of a call is raised in its place, and a
-            WorkerError where two workers were killed over one item, or none is left.
+        The function is found by its name, like everything that is pickled. The results are in the order of the items.
+        An error of a call is raised in its place, and a WorkerError where two workers were killed over one item, or
+        none is left.
         """
         call = pickle.dumps((function, arguments))
         tasks = [_Task(call, pickle.dumps(item)) for item in items]
@@ -341,11 +318,7 @@ def started(workers: int, shared: Any, beam_options: Sequence[str]) -> Iterator[
 
 
 def _timeout() -> float:
-    """How long a worker may do nothing.
-
-    Raises:
-        ConfigError: If the environment says something else than a number above 0.
-    """
+    """How long a worker may do nothing; a ConfigError where the environment says no number above 0."""
     said = os.environ.get(TIMEOUT_VARIABLE, "")
     try:
         seconds = float(said or TIMEOUT_SECONDS)

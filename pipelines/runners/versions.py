@@ -33,9 +33,8 @@ def stamp(data: bytes) -> bytes:
 def unstamp(data: bytes, path: str) -> bytes:
     """Takes off what `stamp` has put before; nothing behind it is looked at before the versions were compared.
 
-    Raises:
-        WorkerError: If this process has other versions. Of Python the minor version counts, which is what pickles and
-            compiled packages depend on.
+    A WorkerError where this process has other versions. Of Python the minor version counts, which is what pickles and
+    compiled packages depend on.
     """
     line, newline, rest = data.partition(b"\n")
     try:

@@ -33,9 +33,7 @@ def _checksum(data: bytes) -> bytes:
 def file_checksum(path: str, *, synced: bool = False) -> str | None:
     """The CRC-32C of a file, eight hexadecimal digits; None where there is none.
 
-    Args:
-        path: The file.
-        synced: Whether to wait until a local file is on the disk, as it may be another run's.
+    `synced` waits until a local file is on the disk, as it may be another run's.
     """
     if not files.exists(path):
         return None

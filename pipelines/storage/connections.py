@@ -95,11 +95,7 @@ def shared() -> StorageOptions:
 
 
 def refuse_replaced(arguments: Iterable[str]) -> None:
-    """Refuses options of Beam for file systems, which are reached without Beam.
-
-    Raises:
-        ConfigError: Saying what to write now.
-    """
+    """Refuses options of Beam for file systems, which are reached without it: a ConfigError says what to write now."""
     for argument in arguments:
         name = argument.partition("=")[0].removeprefix("--")
         if argument.startswith("--") and name.startswith(REPLACED_GROUPS):

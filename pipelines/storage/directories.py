@@ -27,17 +27,11 @@ CHANGED = ("LastModified", "last_modified", "mtime", "updated", "created")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FileInfo:
-    """One file of a listing.
+    """One file of a listing."""
 
-    Attributes:
-        path: The path from the listed root, with forward slashes.
-        size: Its bytes.
-        modified: When it was last changed, in seconds since 1970; 0 where the file system does not say.
-    """
-
-    path: str
+    path: str  # from the listed root, with forward slashes
     size: int
-    modified: float
+    modified: float  # seconds since 1970; 0 where the file system does not say
 
 
 def list_files(root: str) -> list[FileInfo]:

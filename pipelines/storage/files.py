@@ -73,11 +73,7 @@ def open_input(path: str, *, size: int | None = None) -> BinaryIO:
 
 
 def _open_file(path: str) -> BinaryIO:
-    """Opens a local file; a pipe would be waited for, and a device may have no end.
-
-    Raises:
-        OSError: If it cannot be opened, or is no file.
-    """
+    """Opens a local file, and nothing else: a pipe would be waited for, and a device may have no end."""
     kind = os.stat(path).st_mode
     if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # to open a directory is an error of its own
         raise OSError(errno.EINVAL, "expected a file; found a pipe or a device", path)
@@ -132,10 +128,9 @@ def sync(path: str) -> None:
 
 
 def create_new(path: str, data: bytes) -> bool:
-    """Writes a file that is not local, if there is none; makes the directories above it.
+    """Writes a file that is not local, if there is none, and says whether; makes the directories above it.
 
-    Returns:
-        Whether there was none. Of several who try at the same time one succeeds, where the file system can say so.
+    Of several who try at the same time one succeeds, where the file system can say so.
     """
     try:
         make_directory(path.rpartition("/")[0])
@@ -223,13 +218,9 @@ def read_bytes(path: str) -> bytes:
 
 
 def write_bytes(path: str, data: bytes, *, temporary: str | None = None, synced: bool = False) -> None:
-    """Writes a file so that no reader sees half of it.
+    """Writes a file so that no reader sees half of it: first at `temporary`, or under a hidden name, if not at once.
 
-    Args:
-        path: The file.
-        data: What it is to hold.
-        temporary: Where it is written first, if it would not appear whole; a hidden name beside it if not given.
-        synced: Whether it is on the disk, by its name, when this returns.
+    What is `synced` is on the disk, by its name, when this returns.
     """
     with naming_file(path):
         if writes_whole(path):
@@ -250,12 +241,7 @@ def write_bytes(path: str, data: bytes, *, temporary: str | None = None, synced:
 
 
 def read_text(path: str) -> str:
-    """The UTF-8 text of a file, or of a pipe, as `<(command)` of a shell is one.
-
-    Raises:
-        OSError: If it cannot be read.
-        UnicodeDecodeError: If it is not UTF-8.
-    """
+    """The UTF-8 text of a file, or of a pipe, as `<(command)` of a shell is one; else a UnicodeDecodeError."""
     if not is_local(path):
         return read_bytes(path).decode()
     with open(path, "rb") as file:

@@ -15,11 +15,7 @@ HOLDERS = ("pipelines.statistics.", "pipelines.analyzers.", "pipelines.maintain.
 
 
 def load_statistics(data: bytes) -> Any:
-    """Reads a pickle of arrays and dataclasses of statistics.
-
-    Raises:
-        pickle.UnpicklingError: If there is something else in it.
-    """
+    """Reads a pickle of arrays and dataclasses of statistics; an UnpicklingError if there is something else in it."""
     return _Unpickler(io.BytesIO(data)).load()
 
 

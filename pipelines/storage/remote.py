@@ -36,11 +36,7 @@ Piece = Callable[[], None]
 
 
 def read_range(path: str, start: int, stop: int) -> bytes:
-    """The bytes `[start, stop)` of a file, with one request; fewer where it ends before.
-
-    Raises:
-        OSError: If it cannot be read, after as many attempts as `retrying` makes.
-    """
+    """The bytes `[start, stop)` of a file, with one request that `retrying` makes; fewer where it ends before."""
 
     def cut(system: Any, place: str) -> bytes:
         # Arrow's files cannot seek at their beginning unless that is asked for.
@@ -58,11 +54,7 @@ def read_range(path: str, start: int, stop: int) -> bytes:
 
 
 class RemoteFile(io.RawIOBase):
-    """Reads like any file that can seek; not for several threads. Its size may be known.
-
-    Raises:
-        OSError: If it is not there.
-    """
+    """Reads like any file that can seek; not for several threads. Its size may be known."""
 
     def __init__(self, path: str, *, size: int | None = None) -> None:
         super().__init__()
@@ -100,14 +92,7 @@ class RemoteFile(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fills some of a buffer from its beginning.
-
-        Returns:
-            How many bytes were read; 0 at the end of the file.
-
-        Raises:
-            OSError: If it cannot be read.
-        """
+        """Fills some of a buffer from its beginning; returns how many bytes were read, 0 at the end of the file."""
         view = memoryview(buffer).cast("B")
         if not self._begin <= self._position < self._begin + len(self._block):
             self._fetch(len(view))
@@ -219,11 +204,8 @@ class RemoteWriter:
 def read_pieces(pieces: Iterable[Piece]) -> None:
     """Reads pieces of files in their order, several at a time, so that they wait together for their first bytes.
 
-    Args:
-        pieces: What is read. No more are asked for than are begun, so there may be millions.
-
-    Raises:
-        Exception: One that a piece has raised. No other one is begun then, and those that were have ended.
+    No more are asked for than are begun, so there may be millions. Where one raises an error no other one is begun, and
+    those that were have ended when it leaves this.
     """
     left = iter(pieces)
     asking, ended = threading.Lock(), threading.Event()

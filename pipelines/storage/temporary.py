@@ -22,8 +22,7 @@ _OWNER, _INSIDE = "owner.lock", "files"
 def temporary_directory(purpose: str) -> Iterator[str]:
     """A directory that goes when the context is left, or, if this process is killed, when another one makes one.
 
-    Args:
-        purpose: What it is for, a word of its name.
+    Its purpose is a word of its name.
     """
     above = tempfile.gettempdir()
     _clear_up(above)

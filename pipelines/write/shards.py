@@ -55,19 +55,12 @@ class WriteShards(beam.PTransform):  # type: ignore[misc]
     """Writes every shard, and the list of them.
 
     Expects a pipeline. Outputs a PCollection of one element, there when the list has been written.
-
-    Attributes:
-        plan: A reference to the plan.
-        output: Where the data set is written.
-        transform_ready: A PCollection of one element, there when the transform has been written, or None where it is
-            there already.
-        workers: Who has the plan and does the work; None where the runner places it.
     """
 
     plan: Handoff[Plan]
     output: Output
-    transform_ready: beam.PCollection[Any] | None = None
-    workers: Workers | None = None
+    transform_ready: beam.PCollection[Any] | None = None  # of one element, there when the transform is; None: it is
+    workers: Workers | None = None  # who has the plan and does the work; None: the runner places it
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[None]:
         """Wires the pass."""
@@ -118,19 +111,8 @@ def write_rows(
 ) -> Written:
     """Writes the shards of a task whose rows are at hand, and then its record.
 
-    Args:
-        task: The task.
-        plan: The plan.
-        output: Where the data set is written.
-        columns: The rows.
-        order: The numbers of the rows in their order.
-        split_of: The split of each row in this order, as a number in those of the task's group; -1 for a row of none.
-        stored: Gives rows as the shards hold them.
-        digest: As of `Written`.
-
-    Raises:
-        DataError: If a value cannot be stored.
-        OSError: If a shard, or the task's record, cannot be written; its `filename` is that file's.
+    Rows have an `order`, and in this order a split as a number in those of the task's group, -1 for a row of none.
+    `stored` gives rows as the shards hold them; the digest is as of `Written`. Errors are those of `write_task`.
     """
     batches = functools.partial(_frames, plan=plan, stored=stored, columns=columns)
     chunk_records = plan.chunk_records if is_variable(plan.specs) else None
@@ -183,10 +165,8 @@ def _write_shard(
 ) -> Shard:
     """Writes batches of frames, each with its number of rows, to a file that has its name only when it is whole.
 
-    Where `chunk_records` is given, the shard has the offset of the first of each so many records.
-
-    Raises:
-        OSError: If it cannot be written, as `naming_file` raises it.
+    Where `chunk_records` is given, the shard has the offset of the first of each so many records. Errors are OSErrors
+    as `naming_file` raises them.
     """
     path, rows, size, checksum = output.path(file), 0, 0, 0
     # To copy an object, for its name, is as much work for a store as to write it.
@@ -219,11 +199,7 @@ def _write_shard(
 def _frames(
     rows: npt.NDArray[np.int64], *, plan: Plan, stored: Callable[[Columns], Columns], columns: Columns
 ) -> Iterator[tuple[int, Frames]]:
-    """The frames of the rows, a batch of whole records at a time; the last record may hold fewer rows.
-
-    Yields:
-        How many rows the frames hold, and the frames.
-    """
+    """The frames of a batch of whole records at a time, and how many rows they hold; the last record may hold fewer."""
     size = plan.rows_per_record
     batch = max(BATCH_BYTES // plan.table.row_bytes, min(BATCH_ROWS, LARGEST_BATCH_BYTES // plan.table.row_bytes), 1)
     batch = max(batch // size, 1) * size

@@ -145,12 +145,9 @@ def _cast(spec: FeatureSpec, column: npt.NDArray[Any] | Ragged) -> npt.NDArray[A
 
 
 def _narrow(spec: FeatureSpec, column: npt.NDArray[Any], before: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
-    """Casts to the dtype of a spec.
+    """Casts to the dtype of a spec, and raises a DataError where a value does not fit it.
 
     Infinite values stay so where they were infinite `before`, which is None where none should be.
-
-    Raises:
-        DataError: If a value does not fit the dtype.
     """
     dtype = spec.numpy_dtype
     if spec.dtype == "string":
