@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -179,9 +180,19 @@ def run_append(
 def _write_report(
     output: Output, manifest: Manifest, *, plan: Plan | None = None, sample: SourceSample | None = None
 ) -> None:
-    from pipelines.page.write import write_report  # with the libraries that draw, which take a while to import
+    """Writes the page of a data set into it, before the build ends; arguments are those of `facts.of_data_set`.
 
-    write_report(output, manifest, plan=plan, sample=sample)
+    A data set without a page is as good: an error is logged, and the page that was there is removed.
+    """
+    from pipelines.page import facts, render  # with the libraries that draw, which take a while to import
+
+    try:
+        page = render.render(facts.of_data_set(output.root, manifest, plan=plan, sample=sample))
+        output.put(REPORT, page.encode())
+    except Exception:
+        path = output.path(REPORT)
+        logging.getLogger("npyflow").warning("%s: the page could not be written", path, exc_info=True)
+        files.remove(path)
 
 
 def _resolve_links(root: str) -> str:

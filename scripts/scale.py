@@ -44,7 +44,7 @@ from pipelines.output.tasks import Written, read_shard_list, write_shard_list
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.publish.croissant import make_croissant
-from pipelines.publish.gather import gather
+from pipelines.publish.manifest import gather
 from pipelines.runners.handoff import Handoff, hand_over
 from pipelines.sources.headers import OPEN_AT_ONCE
 from pipelines.sources.provenance import Provenance, raw_specs

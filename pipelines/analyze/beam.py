@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -34,37 +35,22 @@ from pipelines.storage import files
 from pipelines.storage.archive import dump_arrays
 
 
+@dataclasses.dataclass(eq=False)
 class Analyze(beam.PTransform):  # type: ignore[misc]
     """Writes the transform (where a feature is transformed) and the statistics of the training rows.
 
     Expects a pipeline. Outputs a PCollection of one element, there when all has been written.
-
-    Attributes:
-        plan: A reference to the plan.
-        output: Where the data set is written.
-        workers: Who has the plan and does the work; None where the runner places it.
-        first_round: What the first round adds up, where it has been begun already.
     """
 
-    def __init__(
-        self,
-        plan: Handoff[Plan],
-        output: Output,
-        *,
-        workers: Workers | None = None,
-        first_round: Iterator[Accumulated] | None = None,
-    ) -> None:
-        super().__init__()
-        self.plan = plan
-        self.output = output
-        self.workers = workers
-        self.first_round = first_round
+    plan: Handoff[Plan]
+    output: Output
+    workers: Workers | None = None  # who has the plan and does the work; None: the runner places it
+    first_round: Iterator[Accumulated] | None = None  # what it adds up, where it has been begun already
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Any]:
         """Wires the pass."""
         errors = self.output.errors
-        fit_to_rows = Fit(self.plan, workers=self.workers, first_round=self.first_round, errors=errors)
-        known = pipeline | "LearnFromRows" >> fit_to_rows
+        known = pipeline | "LearnFromRows" >> Fit(self.plan, self.workers, self.first_round, errors)
         written = known | "KeepLearned" >> beam.Map(Recorded(write_fitted, errors), self.plan, self.output.staged)
         if self.plan.load().config.has_transform:
             written = written | "ExportTransform" >> Export(self.plan, self.output)
@@ -76,39 +62,36 @@ def _mark_done(_: object, plan: Plan, output: Output) -> None:
     check_names(plan, output)  # last, as nothing has to be learned again once the names are right
 
 
+@dataclasses.dataclass(eq=False)
 class Fit(beam.PTransform):  # type: ignore[misc]
     """Fits the steps to the training rows, in as many rounds as `rounds.schedule` says.
 
     Expects a pipeline. Outputs a PCollection of one element, what is `Known` of each feature.
     """
 
-    def __init__(
-        self, plan: Handoff[Plan], *, workers: Workers | None, first_round: Iterator[Accumulated] | None, errors: str
-    ) -> None:
-        super().__init__()
-        self._plan = plan
-        self._errors = errors
-        self._workers = workers
-        self._first_round = first_round
+    plan: Handoff[Plan]
+    workers: Workers | None
+    first_round: Iterator[Accumulated] | None
+    errors: str
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Known]:
         """Wires the rounds; each reads the rows anew, so that no runner has to hold them."""
-        features = rounds.analyzed_features(plan := self._plan.load())
+        features = rounds.analyzed_features(plan := self.plan.load())
         # The first round is given a value: a side input would make a runner keep, and copy, what was added up.
         before: Any = fit.begin(features.values())
         known = None
         for number, needs in enumerate(rounds.schedule(features.values())):
-            if number == 0 and self._first_round is not None:  # and added up, which Beam would copy
-                added = pipeline | f"AddUnits{number}" >> Begun(self._first_round, errors=self._errors)
+            if number == 0 and self.first_round is not None:  # and added up, which Beam would copy
+                added = pipeline | f"AddUnits{number}" >> Begun(self.first_round, self.errors)
             else:
-                where: Any = {"workers": self._workers, "errors": self._errors}
+                where: Any = {"workers": self.workers, "errors": self.errors}
                 known_to_rows = before
                 if known is not None:
                     known_to_rows = beam.pvalue.AsSingleton(known | f"LeaveSample{number}" >> beam.Map(fit.for_rows))
-                add = Distribute(add_units, plan.training_units.runs(), self._plan, needs, known_to_rows, **where)
+                add = Distribute(add_units, plan.training_units.runs(), self.plan, needs, known_to_rows, **where)
                 merged = beam.CombineGlobally(Merge(functools.partial(rounds.merge, features)))
                 added = pipeline | f"AddUnits{number}" >> add | f"AddUp{number}" >> merged
-            known = added | f"LearnRound{number}" >> beam.Map(Recorded(fit_round, self._errors), features, before)
+            known = added | f"LearnRound{number}" >> beam.Map(Recorded(fit_round, self.errors), features, before)
             before = beam.pvalue.AsSingleton(known)
         return pipeline | "KnowNothing" >> beam.Create([before], reshuffle=False) if known is None else known
 

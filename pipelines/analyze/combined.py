@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -13,25 +14,9 @@ import tensorflow_transform as tft
 
 from pipelines.analyze import graph
 from pipelines.analyze.custom import Prepared, PreprocessingFn, load_function, load_traced
-from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature
+from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
 from pipelines.storage import files
 from pipelines.storage.archive import load_arrays
-
-
-def of_steps(
-    features: Sequence[ResolvedFeature], packed: beam.PCollection[Any], *, read: Iterable[str] | None = None
-) -> PreprocessingFn:
-    """What steps mean whose constants have been learned: one element, as `graph.pack` gives them.
-
-    tf.transform may think that they are learned from the inputs that are `read`, all of them where that is None.
-    """
-
-    def preprocessing_fn(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        tensors = [inputs[name] for name in (inputs if read is None else read)]
-        (found,) = tft.experimental.ptransform_analyzer(tensors, _Hand(packed), [tf.float64], [[None]])
-        return graph.preprocess(inputs, found, features)
-
-    return preprocessing_fn
 
 
 def read_packed(fitted: str, features: Sequence[ResolvedFeature]) -> npt.NDArray[np.float64]:
@@ -42,22 +27,29 @@ def read_packed(fitted: str, features: Sequence[ResolvedFeature]) -> npt.NDArray
 def combine(config: ResolvedConfig, packed: beam.PCollection[Any] | None) -> PreprocessingFn:
     """The user's function that a configuration names, beside it the steps of the features that it leaves to them.
 
-    The constants of the steps are one element; None where no feature is left to steps.
+    What the steps have learned is one element, as `graph.pack` gives it; None where no feature is left to steps.
     """
     assert config.custom is not None
-    own = Prepared(load_function(config.custom.place), config.graph_features)
+    own, phases = Prepared(load_function(config.custom.place), config.graph_features), config.custom.phases
     if not config.transformed:
         return own
-    phases = config.custom.phases
-    # One feature that the first phase reads anyway; where the function learns nothing, no row is read.
-    steps = of_steps(config.transformed, packed, read=phases[0][:1] if phases else None)
-    return lambda inputs: {**steps(inputs), **own(inputs)}
+
+    def preprocessing_fn(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        # One feature that the first phase reads anyway; where the function learns nothing, no row is read.
+        tensors = [inputs[name] for name in (phases[0][:1] if phases else inputs)]
+        (found,) = tft.experimental.ptransform_analyzer(tensors, _Hand(packed), [tf.float64], [[None]])
+        return {**graph.preprocess(inputs, found, config.transformed), **own(inputs)}
+
+    return preprocessing_fn
 
 
 def combine_learned(config: ResolvedConfig, fitted: str) -> PreprocessingFn:
     """As `combine`, with or without a function, where the file `fitted.npz` has all that was learned."""
     custom, features = config.custom, config.transformed
-    own = None if custom is None else Prepared(_function_of(custom), config.graph_features, fitted)
+    own = None
+    if custom is not None:
+        assert custom.traced is not None, "what tf.transform learns is not known"
+        own = Prepared(load_traced(custom.traced), config.graph_features, fitted)
     packed = tf.constant(read_packed(fitted, features)) if features else None
 
     def preprocessing_fn(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -67,22 +59,12 @@ def combine_learned(config: ResolvedConfig, fitted: str) -> PreprocessingFn:
     return preprocessing_fn
 
 
-def _function_of(custom: Custom) -> PreprocessingFn:
-    assert custom.traced is not None, "what tf.transform learns is not known"
-    return load_traced(custom.traced)
-
-
+@dataclasses.dataclass(eq=False)
 class _Hand(beam.PTransform):  # type: ignore[misc]
     """An analyzer that hands on what has been learned already."""
 
-    def __init__(self, packed: beam.PCollection[Any]) -> None:
-        super().__init__()
-        self._packed = packed
+    packed: beam.PCollection[Any]
 
     def expand(self, _: beam.PCollection[Any]) -> tuple[beam.PCollection[Any]]:
         """Wires the analyzer."""
-        return (self._packed | "HandOn" >> beam.Map(_same),)
-
-
-def _same(value: Any) -> Any:
-    return value
+        return (self.packed | "HandOn" >> beam.Map(lambda value: value),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 import uuid
@@ -28,14 +29,13 @@ from pipelines.analyze.function_constants import add_constants, read_constants
 from pipelines.analyzers.engine import constants_kept, errors_recorded
 from pipelines.config.resolved import Custom, ResolvedFeature
 from pipelines.errors import ConfigError
-from pipelines.output.directory import Output
+from pipelines.output.directory import Output, local_directory
 from pipelines.plan.plan import Plan
 from pipelines.reading.batches import Columns, Ragged
 from pipelines.runners.failures import Recorded
 from pipelines.runners.handoff import Handoff
 from pipelines.runners.quiet import give_memory_back
 from pipelines.storage import directories, files
-from pipelines.storage.temporary import temporary_directory
 
 SOURCES_SCHEMA = "metadata/schema.pbtxt"
 """Where `tft.TFTransformOutput.raw_feature_spec` looks for the features of the sources."""
@@ -44,6 +44,7 @@ PARSED = {"float32": schema_pb2.FLOAT, "int64": schema_pb2.INT, "string": schema
 """The types that `tf.io.parse_example` gives."""
 
 
+@dataclasses.dataclass(eq=False)
 class Export(beam.PTransform):  # type: ignore[misc]
     """Writes tf.transform's SavedModel of the steps, or of the user's own function.
 
@@ -51,35 +52,33 @@ class Export(beam.PTransform):  # type: ignore[misc]
     when the transform has been written.
     """
 
-    def __init__(self, plan: Handoff[Plan], output: Output) -> None:
-        super().__init__()
-        self._plan = plan
-        self._output = output
+    plan: Handoff[Plan]
+    output: Output
 
     def expand(self, fitted: beam.PCollection[str]) -> beam.PCollection[Any]:
         """Wires the export. What steps need has been learned; what a function asks of tf.transform has not."""
-        config = self._plan.load().config
+        config = self.plan.load().config
         custom = config.custom
         if custom is None or custom.traced is not None:
-            export = Recorded(export_transform, self._output.errors)
-            return fitted | "ExportTransform" >> beam.Map(export, self._plan, self._output)
+            export = Recorded(export_transform, self.output.errors)
+            return fitted | "ExportTransform" >> beam.Map(export, self.plan, self.output)
         adapter = tensor_adapter_config(config.graph_features)
-        read = ReadRecordBatches(self._plan, adapter.arrow_schema, errors=self._output.errors)
+        read = ReadRecordBatches(self.plan, adapter.arrow_schema, self.output.errors)
         no_rows = beam.Create([], reshuffle=False)
         batches = fitted.pipeline | "ReadRecordBatches" >> (read if custom.phases else no_rows)
-        take = Recorded(read_packed, self._output.errors)
+        take = Recorded(read_packed, self.output.errors)
         packed = fitted | "TakeConstants" >> beam.Map(take, config.transformed) if config.transformed else None
-        constants = self._output.temporary("constants")
-        with errors_recorded(self._output.errors), constants_kept(constants):
+        constants = self.output.temporary("constants")
+        with errors_recorded(self.output.errors), constants_kept(constants):
             transform_fn = (batches, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(combine(config, packed))
         read.only(custom.phases, fitted.pipeline)
         written = os.path.join(tft_beam.Context.create_base_temp_dir(), "written")
         done = transform_fn | "WriteTransform" >> tft_beam.WriteTransformFn(written)
-        put = Recorded(_put_transform, self._output.errors)
+        put = Recorded(_put_transform, self.output.errors)
         # Not before the statistics are there: what follows marks all as done.
         after = beam.pvalue.AsSingleton(fitted)
         schema = sources_schema(config.graph_features)
-        return done | "PutTransform" >> beam.Map(put, written, schema, self._output, custom, constants, after)
+        return done | "PutTransform" >> beam.Map(put, written, schema, self.output, custom, constants, after)
 
 
 @contextlib.contextmanager
@@ -99,7 +98,8 @@ def analysis_context(plan: Plan, output: Output, *, here: bool, shared: str | No
     with (
         _failures_told(plan.config.custom),
         _analysis_directory(output, here=here, shared=shared) as directory,
-        _phases(directory),
+        # Each of its phases reads the rows for itself, so that no runner holds them.
+        tft_beam.Context(temp_dir=directory, use_deep_copy_optimization=True),
     ):
         yield
 
@@ -123,7 +123,7 @@ FAILED = "An error occurred while trying to apply the transformation"
 def _analysis_directory(output: Output, *, here: bool, shared: str | None) -> Iterator[str]:
     """A directory for what tf.transform hands on; arguments and errors as of `analysis_context`."""
     if here:
-        with _local_directory(output) as directory:
+        with local_directory(output) as directory:
             yield directory
         return
     place = next((each for each in (output.temporary("transform"), shared) if each and _tensorflow_writes(each)), None)
@@ -140,11 +140,6 @@ def _analysis_directory(output: Output, *, here: bool, shared: str | None) -> It
             tf.io.gfile.rmtree(directory)
 
 
-def _phases(directory: str) -> Any:
-    """tf.transform's context in which each of its phases reads the rows for itself, so that no runner holds them."""
-    return tft_beam.Context(temp_dir=directory, use_deep_copy_optimization=True)
-
-
 def _tensorflow_writes(root: str) -> bool:
     try:
         tf.io.gfile.exists(root)
@@ -159,7 +154,7 @@ def export_transform(fitted: str, plan: Plan, output: Output) -> None:
     tf.transform hands files on between the steps of a pipeline, which would have to lie where TensorFlow can write and
     all workers can read. Here they are in a local directory of this worker, from which the transform is copied.
     """
-    with _local_directory(output) as directory:
+    with local_directory(output) as directory:
         directories.copy_tree(export_to(directory, fitted, plan), output.new_transform)
 
 
@@ -191,21 +186,6 @@ def export_to(directory: str, fitted: str, plan: Plan) -> str:
     return written
 
 
-@contextlib.contextmanager
-def _local_directory(output: Output) -> Iterator[str]:
-    """A directory of this machine for what is unfinished; in the output, where that is local."""
-    if not files.is_local(output.root):
-        with temporary_directory("export") as directory:
-            yield directory
-        return
-    directory = files.join(output.temporary("transform"), uuid.uuid4().hex)
-    files.make_directory(directory)
-    try:
-        yield directory
-    finally:
-        directories.remove_tree(directory)
-
-
 def _put_transform(
     _: object, written: str, schema: bytes, output: Output, custom: Custom, constants: str, __: object
 ) -> None:
@@ -224,21 +204,22 @@ def read_written(directory: str) -> Iterator[tuple[str, bytes]]:
                 yield path[len(directory) + 1 :], file.read()
 
 
+@dataclasses.dataclass(eq=False)
 class ReadRecordBatches(beam.PTransform):  # type: ignore[misc]
     """Reads the training rows as Arrow record batches, one for each unit of analysis.
 
     Expects a pipeline. Outputs a PCollection of `pa.RecordBatch`.
     """
 
-    def __init__(self, plan: Handoff[Plan], schema: pa.Schema, *, errors: str) -> None:
-        super().__init__()
-        self._errors = errors
-        self._plan = plan
-        self._schema = schema
-        self._read = self._read_features(schema.names)
+    plan: Handoff[Plan]
+    schema: pa.Schema
+    errors: str
+
+    def __post_init__(self) -> None:
+        self._read = self._read_features(self.schema.names)
 
     def _read_features(self, names: Sequence[str]) -> beam.ParDo:
-        return beam.Map(Recorded(read_record_batch, self._errors), self._plan, self._schema, names)
+        return beam.Map(Recorded(read_record_batch, self.errors), self.plan, self.schema, names)
 
     def only(self, phases: Sequence[Sequence[str]], pipeline: beam.Pipeline) -> None:
         """Lets each phase read the features that it needs, once tf.transform has copied the reading for each phase.
@@ -252,7 +233,7 @@ class ReadRecordBatches(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[pa.RecordBatch]:
         """Wires the reading."""
-        units = [(unit, None) for unit in range(len(self._plan.load().training_units))]
+        units = [(unit, None) for unit in range(len(self.plan.load().training_units))]
         return (
             pipeline
             | "ListUnits" >> beam.Create(units, reshuffle=False)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from loaders.format import names
+from loaders.format.savedmodel import MODEL, load_model
 from pipelines.config.resolved import ResolvedConfig
-from pipelines.lazy import tf
 from pipelines.output.directory import Output
 from pipelines.storage import files
-from pipelines.storage.temporary import temporary_directory
 
-_TRANSFORM, _STATISTICS = f"{names.TRANSFORM}/", "statistics/"
+_TRANSFORM = f"{names.TRANSFORM}/"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,9 +65,7 @@ class Learned:
 
 @functools.lru_cache(maxsize=2)
 def _load(learned: Learned) -> Any:
-    with temporary_directory("transform") as directory:
-        for name, data in learned.files.items():
-            path = pathlib.Path(directory, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        return tf.saved_model.load(os.path.join(directory, names.TRANSFORM, "transform_fn"))
+    above = f"{_TRANSFORM}{MODEL}/"
+    return load_model(
+        {name.removeprefix(above): data for name, data in learned.files.items() if name.startswith(above)}
+    )

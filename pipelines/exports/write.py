@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -19,7 +18,7 @@ from loaders.format.records import Columns
 from pipelines import counters
 from pipelines.errors import ConfigError, Problem
 from pipelines.exports.protocol import Piece, Target, Written
-from pipelines.output.directory import Output, OutputError
+from pipelines.output.directory import Output, OutputError, local_directory
 from pipelines.output.state import manifest_digest
 from pipelines.reading.stored import read_shard
 from pipelines.runners.beam import check_runner, run_pipeline
@@ -27,7 +26,6 @@ from pipelines.runners.handoff import hand_over
 from pipelines.runners.pool import started
 from pipelines.runners.quiet import quick_imports
 from pipelines.storage import directories, files
-from pipelines.storage.temporary import temporary_directory
 
 STAGE = "export"
 FORMAT = "npyflow-export"
@@ -105,7 +103,7 @@ class Export:
 
 def write_piece(piece: Piece, export: Export) -> int:
     """Writes a piece, which may have been written before; gives its rows."""
-    with _staging(export.output) as directory:
+    with local_directory(export.output) as directory:
         export.target.write(piece, export.manifest.features, _batches(export, piece), directory)
         written = [file.path for file in directories.list_files(directory)]
         noted = {path: _noted(os.path.join(directory, path)) for path in written if export.target.digests}
@@ -120,19 +118,6 @@ def write_piece(piece: Piece, export: Export) -> int:
 def _noted(path: str) -> Written:
     with open(path, "rb") as file:
         return Written(os.path.getsize(path), hashlib.file_digest(file, "sha256").hexdigest())
-
-
-@contextlib.contextmanager
-def _staging(output: Output) -> Iterator[str]:
-    """A local directory to write in, on the disk of the export where that is local."""
-    if not files.is_local(output.root):
-        with temporary_directory(STAGE) as directory:
-            yield directory
-        return
-    directory = output.temporary(uuid.uuid4().hex)
-    files.make_directory(directory)
-    yield directory
-    directories.remove_tree(directory)
 
 
 def _publish(staged: str, path: str) -> None:

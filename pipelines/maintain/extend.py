@@ -18,8 +18,7 @@ from pipelines.output.commit import commit
 from pipelines.output.directory import Output
 from pipelines.output.tasks import read_shard_list
 from pipelines.plan.plan import Plan
-from pipelines.publish.gather import gather
-from pipelines.publish.manifest import describe_file, describe_for_others
+from pipelines.publish.manifest import describe_file, describe_for_others, gather
 from pipelines.publish.statistics import make_statistics
 from pipelines.runners.versions import versions
 from pipelines.sources.provenance import PartRecord

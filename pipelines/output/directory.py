@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from loaders.format import names
@@ -15,6 +16,7 @@ from pipelines.plan.plan import Task
 from pipelines.runners.failures import errors_beside
 from pipelines.statistics.recorded import TrainingStatistics
 from pipelines.storage import connections, directories, files
+from pipelines.storage.temporary import temporary_directory
 
 SHARD_NAME = re.compile(r"(g(\d{3,})-)?\d{5,}-of-\d{5,}\.tfrecord")
 """How the name of a shard ends, after that of its split; what was added, or has replaced others, has a generation."""
@@ -86,6 +88,21 @@ class Output:
     def put(self, name: str, data: bytes, *, synced: bool = False) -> None:
         """Puts a file of the data set into its place: no reader sees half of it, a kill leaves nothing beside it."""
         files.write_bytes(self.path(name), data, temporary=self.temporary(uuid.uuid4().hex), synced=synced)
+
+
+@contextlib.contextmanager
+def local_directory(output: Output) -> Iterator[str]:
+    """A directory of this machine for what is unfinished; in the output, on its disk, where that is local."""
+    if not files.is_local(output.root):
+        with temporary_directory("export") as directory:
+            yield directory
+        return
+    directory = output.temporary(uuid.uuid4().hex)
+    files.make_directory(directory)
+    try:
+        yield directory
+    finally:
+        directories.remove_tree(directory)
 
 
 def _restore(root: str, synced: bool, options: dict[str, Any]) -> Output:

@@ -21,7 +21,6 @@ from pipelines.forecast.estimate import describe
 from pipelines.maintain.leakage import Leaks
 from pipelines.output.directory import read_listed, read_statistics
 from pipelines.page import learned
-from pipelines.page.stored import sample_shards
 from pipelines.plan.plan import Plan
 from pipelines.plan.resolve import is_training
 from pipelines.reading.batches import Columns, Ragged, take, values_of
@@ -162,7 +161,7 @@ def of_data_set(
         DataError: If a shard is not as the manifest says.
         OSError: If a file cannot be read.
     """
-    stored = {split: sample_shards(root, manifest, split) for split in manifest.splits}
+    stored = {split: learned.sample_shards(root, manifest, split) for split in manifest.splits}
     raw, places = ({}, {}) if plan is None else _by_split(plan, sample)
     recorded, training = read_statistics(root, manifest), _training(manifest)
     made, constants = learned.transformed(root, manifest, stored), learned.fitted(root, manifest)

@@ -1,27 +1,61 @@
-"""What a data set has learned, as the page shows it: the transform of rows that are stored raw, and exact quantiles."""
+"""Rows that a data set has stored, what a loader makes of them, and the exact quantiles that steps have learned."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from loaders.format.manifest import Manifest, ManifestError
+from loaders.format.manifest import Manifest, ManifestError, Shard
 from loaders.format.names import FITTED, TRANSFORM_MOMENTS
+from loaders.format.spec import FeatureSpec
 from loaders.reading.columns import LENGTH_SUFFIX
 from loaders.transform.forward import Forward, of_data_set
 from pipelines.output.directory import read_listed
 from pipelines.reading.batches import Columns, Ragged, with_values
+from pipelines.reading.stored import read_shard, to_ragged
 from pipelines.statistics.summary import Statistics
 from pipelines.storage.archive import load_arrays
+
+ROWS = 2048
+BYTES = 4 * 2**20
+SHARDS = 8
 
 REGRESSION_ELEMENTS = 64
 """Elements of a row up to which a regression of the sample costs next to nothing: it solves a system for each row."""
 
 F64 = npt.NDArray[np.float64]
 Fitted = Mapping[str, npt.NDArray[Any]]
+
+
+def sample_shards(root: str, manifest: Manifest, split: str, *, rows: int = ROWS) -> Columns:
+    """Some rows of a split: at most `rows`, and about `BYTES`, from at most `SHARDS` shards.
+
+    Each feature of the shards is `[rows, *shape]`; `Ragged` where rows have lengths of their own, and strings as an
+    array of bytes objects. Errors are those of `read_shard`.
+    """
+    shards = [shard for shard in manifest.shards(split) if shard.rows]
+    total = sum(shard.rows for shard in shards)
+    if not total:
+        return {}
+    row_bytes = max(sum(shard.bytes for shard in shards) // total, 1)
+    wanted = max(min(rows, BYTES // row_bytes), 1)
+    chosen = [shards[number] for number in sorted({place * len(shards) // SHARDS for place in range(SHARDS)})]
+    each = -(-wanted // len(chosen))
+    pieces = [_first_rows(root, manifest, shard, min(each, shard.rows)) for shard in chosen]
+    return {spec.name: _joined(spec, [piece[spec.name] for piece in pieces])[:wanted] for spec in manifest.features}
+
+
+def _first_rows(root: str, manifest: Manifest, shard: Shard, rows: int) -> Columns:
+    pieces = list(read_shard(root, manifest, shard, rows=rows))
+    return {name: np.concatenate([piece[name] for piece in pieces])[:rows] for name in pieces[0]}
+
+
+def _joined(spec: FeatureSpec, pieces: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any] | Ragged:
+    joined = np.concatenate(pieces)
+    return to_ragged(spec, joined) if spec.ragged else joined
 
 
 def transformed(root: str, manifest: Manifest, stored: Mapping[str, Columns]) -> dict[str, Columns]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import google_crc32c
 from google.protobuf import text_format
 
 from loaders.format import names
 from loaders.format.frames import record_bytes
-from loaders.format.manifest import File, Manifest
+from loaders.format.manifest import File, Manifest, Shard
 from loaders.format.spec import FeatureSpec, is_variable
 from pipelines.config.resolved import ResolvedFeature
+from pipelines.errors import NpyflowError
 from pipelines.output.commit import commit
 from pipelines.output.directory import Output
-from pipelines.output.tasks import read_shard_list
+from pipelines.output.tasks import Written, read_shard_list
 from pipelines.plan.plan import Plan
 from pipelines.publish.croissant import make_croissant
-from pipelines.publish.gather import gather
 from pipelines.publish.golden import make_golden
 from pipelines.publish.schema import make_schema
 from pipelines.publish.statistics import make_statistics
@@ -27,6 +28,10 @@ from pipelines.sources.provenance import Provenance, raw_specs
 from pipelines.statistics.recorded import TrainingStatistics
 from pipelines.statistics.sample import load_samples
 from pipelines.storage import directories, files
+
+
+class PublishError(NpyflowError):
+    """A build whose shards do not add up to its sources."""
 
 
 def publish(plan: Plan, output: Output, *, transform_from: str | None = None) -> Manifest:
@@ -72,6 +77,23 @@ def publish(plan: Plan, output: Output, *, transform_from: str | None = None) ->
     manifest, described = describe_for_others(manifest, output)
     commit(output, manifest, staged={*staged, *described})
     return manifest
+
+
+def gather(plan: Plan, tasks: Sequence[Written]) -> dict[str, tuple[Shard, ...]]:
+    """The shards of each split in order; a PublishError where one is missing, or rows were lost or doubled."""
+    found = {shard.file: shard for task in tasks for shard in task.shards.values()}
+    splits = {}
+    for split in plan.splits:
+        names = [plan.shard_file(split, index) for index in range(plan.shard_count(split))]
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise PublishError(f"expected shard {missing[0]} to be written ({len(missing)} are not)")
+        splits[split] = tuple(found[name] for name in names)
+    rows = sum(shard.rows for shards in splits.values() for shard in shards)
+    dropped = sum(task.dropped for task in tasks)
+    if rows + dropped != plan.table.rows:
+        raise PublishError(f"expected {plan.table.rows} rows in the shards; found {rows}, and {dropped} were dropped")
+    return splits
 
 
 def describe_for_others(manifest: Manifest, output: Output) -> tuple[Manifest, set[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +16,10 @@ from pipelines.runners.worker import Function
 
 
 class Distribute(beam.PTransform):  # type: ignore[misc]
-    """Calls `function(item, shared, *arguments)` for each item.
+    """Calls `function(item, shared, *arguments)`, a function of a module, for each item; errors are recorded.
 
     The runner places the items on its workers; where this process, or a pool of workers, has been given `shared`, it
-    does the work.
+    does the work. What is shared may be a reference, and what else is given a side input.
 
     Expects a pipeline. Outputs a PCollection of what the calls return.
     """
@@ -32,16 +33,6 @@ class Distribute(beam.PTransform):  # type: ignore[misc]
         workers: Workers | None,
         errors: str,
     ) -> None:
-        """Says what is called.
-
-        Args:
-            function: The function, of a module.
-            items: The items.
-            shared: The second argument of every call, or the reference to it.
-            arguments: Further arguments; may be side inputs.
-            workers: Who does the work; None where the runner places the items.
-            errors: The directory where errors are recorded.
-        """
         super().__init__()
         self._function = function
         self._items = items
@@ -63,20 +54,19 @@ class Distribute(beam.PTransform):  # type: ignore[misc]
         return _call_here(pipeline, share, *self._arguments, errors=self._errors)
 
 
+@dataclasses.dataclass(eq=False)
 class Begun(beam.PTransform):  # type: ignore[misc]
     """Waits for what was begun before there was a pipeline.
 
     Expects a pipeline of this process. Outputs a PCollection of the results.
     """
 
-    def __init__(self, results: Iterator[Any], *, errors: str) -> None:
-        super().__init__()
-        self._results = results
-        self._errors = errors
+    results: Iterator[Any]
+    errors: str
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Any]:
         """Wires the waiting."""
-        return _call_here(pipeline, lambda: self._results, errors=self._errors)
+        return _call_here(pipeline, lambda: self.results, errors=self.errors)
 
 
 _numbers = itertools.count()

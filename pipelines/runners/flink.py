@@ -50,26 +50,6 @@ FROM_WORKER = "Traceback (most recent call last)"
 ENDED = ("FINISHED", "CANCELED", "FAILED")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FlinkJob:
-    """A job that a cluster knows.
-
-    Attributes:
-        number: Its id.
-        name: Its name.
-        state: Flink's word for its state.
-    """
-
-    number: str
-    name: str
-    state: str
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing of it runs any more."""
-        return self.state in ENDED
-
-
 @dataclasses.dataclass(frozen=True)
 class Cluster:
     """A Flink cluster, by `http://HOST:PORT` of its REST interface."""
@@ -113,34 +93,27 @@ class Cluster:
             found = "something else that answers"
         raise ConfigError(f"{MASTER}: expected the address HOST:PORT of a Flink cluster; {self.url}: found {found}")
 
-    def jobs(self, name: str) -> list[FlinkJob]:
-        """Its jobs of a name, those that have ended among them.
+    def _running(self, name: str) -> dict[str, str]:
+        """Flink's word for the state of each of its jobs of a name that have not ended, by their ids."""
+        jobs = self._get("jobs/overview")["jobs"]
+        return {job["jid"]: job["state"] for job in jobs if job["name"] == name and job["state"] not in ENDED}
 
-        Raises:
-            OSError: If it does not answer.
-        """
-        found = self._get("jobs/overview")["jobs"]
-        return [
-            FlinkJob(number=job["jid"], name=job["name"], state=job["state"]) for job in found if job["name"] == name
-        ]
-
-    def cancel(self, name: str, *, wait: bool = False) -> int:
-        """Cancels the jobs of a name, and may wait until nothing of them runs; returns how many had not ended.
+    def cancel(self, name: str, *, wait: bool = False) -> None:
+        """Cancels the jobs of a name, and may wait until nothing of them runs.
 
         Raises:
             OSError: If it does not answer.
             NpyflowError: If a job does not end.
         """
-        running = [job for job in self.jobs(name) if not job.ended]
-        for job in running:
+        for number in self._running(name):
             with contextlib.suppress(urllib.error.HTTPError):  # it has ended meanwhile
-                self._request("PATCH", f"jobs/{job.number}?mode=cancel")
+                self._request("PATCH", f"jobs/{number}?mode=cancel")
         end = time.monotonic() + END_SECONDS
-        while wait and (left := [job for job in self.jobs(name) if not job.ended]):
+        while wait and (left := self._running(name)):
             if time.monotonic() > end:
-                raise NpyflowError(f"{self.url}: expected job {left[0].number} to end; found it {left[0].state}")
+                number, state = next(iter(left.items()))
+                raise NpyflowError(f"{self.url}: expected job {number} to end; found it {state}")
             time.sleep(0.5)
-        return len(running)
 
     def _get(self, path: str) -> Any:
         return json.loads(self._request("GET", path))

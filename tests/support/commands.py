@@ -19,7 +19,7 @@ FORKS.set_forkserver_preload(
         "pipelines.analyze.export",
         "pipelines.cli.append",
         "pipelines.cli.build",
-        "pipelines.page.write",
+        "pipelines.page.render",
         "pipelines.publish.manifest",
         "pipelines.write.shards",
     ]

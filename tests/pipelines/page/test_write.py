@@ -11,8 +11,8 @@ import pytest
 import loaders
 import pipelines
 from pipelines.errors import ConfigError
-from pipelines.page import facts, write
-from pipelines.page.stored import sample_shards
+from pipelines.page import facts, render
+from pipelines.page.learned import sample_shards
 
 pytestmark = pytest.mark.slow
 
@@ -121,7 +121,7 @@ def test_none_is_left_where_none_is_wanted(built, arrays, tmp_path, monkeypatch)
     def fail(*_):
         raise ValueError
 
-    monkeypatch.setattr(write, "render", fail)
+    monkeypatch.setattr(render, "render", fail)
     pipelines.build(arrays, tmp_path / "out", CONFIG, workers=1, overwrite=True)  # a data set without a page is as good
     assert pipelines.verify(tmp_path / "out").problems == ()
     assert not (tmp_path / "out" / "report.html").exists()

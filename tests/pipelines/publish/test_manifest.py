@@ -14,7 +14,7 @@ from pipelines.config.schema import parse_config
 from pipelines.maintain.verify import verify
 from pipelines.output.directory import Output, read_manifest
 from pipelines.output.tasks import FinishedTasks, Written, write_record
-from pipelines.publish.gather import PublishError, gather
+from pipelines.publish.manifest import PublishError, gather
 from tests.support.arrays import write_files
 from tests.support.builds import build
 
