@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from pipelines.beam import Analyze, Ragged, ReadNpy, Transform, WriteDataset
     from pipelines.config.schema import DatasetConfig
     from pipelines.errors import ConfigError, DataError, NpyflowError, Problem, SourceError, WorkerError
-    from pipelines.interface.append import Appended, append
-    from pipelines.interface.build import Built, build, refit
+    from pipelines.interface.build import Appended, Built, append, build, refit
     from pipelines.interface.export import Exported, export
     from pipelines.interface.inspect import Inspection, inspect
     from pipelines.interface.report import Report, report
@@ -35,8 +34,7 @@ _PLACES = {
     "pipelines.beam": "Analyze Ragged ReadNpy Transform WriteDataset",
     "pipelines.config.schema": "DatasetConfig",
     "pipelines.errors": "ConfigError DataError NpyflowError Problem SourceError WorkerError",
-    "pipelines.interface.append": "Appended append",
-    "pipelines.interface.build": "Built build refit",
+    "pipelines.interface.build": "Appended Built append build refit",
     "pipelines.interface.export": "Exported export",
     "pipelines.interface.inspect": "Inspection inspect",
     "pipelines.interface.report": "Report report",

@@ -17,9 +17,9 @@ from pipelines.maintain.append import Addition, Appended
 from pipelines.maintain.reuse import Existing, copy_learned
 from pipelines.output.commit import begin_append, finish, name_anew, prepare
 from pipelines.output.directory import Output, OutputError, read_manifest
-from pipelines.output.learned import has_learned
 from pipelines.output.lock import held
 from pipelines.output.state import check, write_description
+from pipelines.output.tasks import has_learned
 from pipelines.plan.plan import Plan
 from pipelines.reading.sample import SourceSample, sample_sources
 from pipelines.runners.beam import check_runner, option_value, run_pipeline, runs_here, threads

@@ -20,7 +20,7 @@ from pipelines.analyze.rounds import Accumulated, Analyzed
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import DataError
 from pipelines.output.directory import Output
-from pipelines.output.learned import mark_learned
+from pipelines.output.tasks import mark_learned
 from pipelines.plan.plan import Plan
 from pipelines.runners.combine import Merge
 from pipelines.runners.distribute import Begun, Distribute

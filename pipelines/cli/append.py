@@ -11,8 +11,7 @@ from pipelines.cli.build import show_built
 from pipelines.cli.common import given, write_report
 from pipelines.cli.terminal import long_work
 from pipelines.interface import tables
-from pipelines.interface.append import append
-from pipelines.interface.build import Built, refit
+from pipelines.interface.build import Built, append, refit
 from pipelines.results import print_blocks
 
 

@@ -1,4 +1,4 @@
-"""`build` and `refit`: data sets made of arrays."""
+"""`build`, `refit` and `append`: data sets made of arrays, and grown by more of them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from pipelines.counters import Counter
 from pipelines.interface import tables
 from pipelines.interface.arguments import Config, Sources, count_workers, find_sources, read_config
 from pipelines.interface.progress import Shown, following
-from pipelines.maintain.append import plan_refit, plan_sources
+from pipelines.maintain.append import Appended as Appended
+from pipelines.maintain.append import plan_append, plan_refit, plan_sources
 from pipelines.maintain.reuse import open_existing, plan_reuse
+from pipelines.output.commit import clear_append, finish_append
 from pipelines.output.directory import Output
 from pipelines.results import Block, Result
-from pipelines.run import Build
+from pipelines.run import Build, run_append
 from pipelines.sources.arrays import Arrays
 from pipelines.sources.worker_headers import header_reader
 from pipelines.storage import files
@@ -217,3 +219,63 @@ def refit(
         beam_options=beam_options,
     )
     return run_planned(planned, workers=workers, progress=progress)
+
+
+def append(
+    source: Sources,
+    output: Path,
+    *,
+    on_error: str = "fail",
+    max_bad_files: int = 100,
+    sync: bool = True,
+    trust: bool = False,
+    workers: int | None = None,
+    progress: Shown = None,
+    storage_options: StorageOptions | None = None,
+    beam_options: Sequence[str] = (),
+) -> Appended | None:
+    """Adds rows to a data set; its transform stays as it is, and so do the splits of the rows that it has.
+
+    Args:
+        source: As in `build`. Files that the data set has already are passed over, and so are arrays that were
+            appended before.
+        output: The data set.
+        on_error: As in `refit`.
+        max_bad_files: As in `refit`.
+        sync: As in `build`.
+        trust: Whether the data set's transform, which is a program, may do more than compute.
+        workers: As in `build`.
+        progress: As in `build`.
+        storage_options: As in `refit`.
+        beam_options: As in `build`.
+
+    Returns:
+        The new manifest and how far the rows have drifted, or None where there was nothing new.
+
+    Raises:
+        ManifestError: If the output is no finished data set, or its transform does more than compute and is not
+            trusted.
+        SourceError: Listing everything that is wrong with the sources, and files that have changed since they were
+            read.
+        NpyflowError: As in `build`.
+    """
+    configure(storage_options or {})
+    root = os.fspath(output)
+    finish_append(root)
+    existing = open_existing(root)
+    given = find_sources(source, Output(existing.root).sources)
+    arrays = given.named_by_content() if isinstance(given, Arrays) else None
+    plan = plan_append(arrays or given, existing, on_error=on_error, max_bad_files=max_bad_files, trust=trust)
+    if plan is None:
+        clear_append(root)
+        return None
+    with following(progress, plan, output=root, profiles=True) as counter:
+        appended = run_append(
+            plan,
+            existing,
+            arrays=arrays,
+            sync=sync,
+            beam_options=beam_options,
+            workers=count_workers(workers, plan, beam_options),
+        )
+    return dataclasses.replace(appended, counts=rows_of(counter))

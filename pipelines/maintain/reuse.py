@@ -14,7 +14,7 @@ from pipelines.config.resolved import Custom
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import ConfigError, Problem, SourceError
 from pipelines.output.directory import Output, read_listed, read_manifest
-from pipelines.output.learned import mark_learned
+from pipelines.output.tasks import mark_learned
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.runners.quiet import quick_imports

@@ -1,4 +1,4 @@
-"""The records of finished tasks: which shards each has written."""
+"""The records of what is finished: what the analysis has made, and which shards each task has written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,23 @@ from loaders.format.manifest import Shard
 from pipelines import counters
 from pipelines.output.directory import Output
 from pipelines.storage import directories, files
-from pipelines.storage.checked import read_checked, write_checked
+from pipelines.storage.checked import file_checksum, read_checked, write_checked
+
+
+def mark_learned(output: Output) -> None:
+    """Says that the transform and the statistics are there, each file with its checksum."""
+    found = {
+        file.path: file_checksum(files.join(output.staged, file.path)) for file in directories.list_files(output.staged)
+    }
+    write_checked(output.analysis_done, json.dumps(found).encode())
+
+
+def has_learned(output: Output) -> bool:
+    """Whether what `mark_learned` has listed is there, byte for byte."""
+    data = read_checked(output.analysis_done)
+    if data is None:
+        return False
+    return all(file_checksum(files.join(output.staged, name)) == found for name, found in json.loads(data).items())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

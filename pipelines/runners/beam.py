@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,6 @@ from pipelines.errors import ConfigError, GraphWritten
 from pipelines.lazy import Lazy, beam
 from pipelines.runners import flink
 from pipelines.runners.failures import raising_recorded
-from pipelines.runners.notebook import not_interactive
 from pipelines.runners.pool import choose_workers
 from pipelines.runners.worker import can_fork
 from pipelines.storage.connections import refuse_replaced
@@ -83,12 +83,36 @@ def run_pipeline(arguments: Sequence[str], *, output: str | None = None, errors:
             name = flink.job_name(output or uuid.uuid4().hex)
             options.view_as(known_options.GoogleCloudOptions).job_name = name
             stack.enter_context(flink.cancelled_on_failure(cluster, name))
-        stack.enter_context(not_interactive())
+        stack.enter_context(_not_interactive())
         pipeline = stack.enter_context(beam.Pipeline(runner=_runner(options, cluster, errors), options=options))
         yield pipeline
     if template := options.view_as(known_options.GoogleCloudOptions).template_location:
         raise GraphWritten(template)
     counters.take(pipeline.result)
+
+
+@contextmanager
+def _not_interactive() -> Iterator[None]:
+    """Keeps Beam from making an interactive pipeline of one that is built inside the context.
+
+    In an IPython kernel Beam puts the cell's number before the names of steps, which are to be the same everywhere. For
+    that it imports its interactive runner and DataFrames, which fails without the extra `interactive`, and with pandas
+    from 2.4 on: Beam 2.77 has no option for it.
+    """
+    if "IPython" not in sys.modules:
+        yield
+        return
+    from apache_beam import pipeline
+    from apache_beam.utils import interactive_utils
+
+    modules, asks = (pipeline, interactive_utils), interactive_utils.is_in_ipython
+    for module in modules:
+        module.is_in_ipython = lambda: False
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.is_in_ipython = asks
 
 
 def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from loaders.format.names import STATISTICS
 from loaders.format.spec import FeatureSpec
-from pipelines.interface.statistics import of_statistics
+from pipelines.interface.tables import of_statistics
 from pipelines.output.directory import read_manifest
 from pipelines.results import print_blocks
 from pipelines.statistics.frequencies import Distinct

@@ -21,7 +21,7 @@ from loaders.format.spec import FeatureSpec
 from loaders.storage.store import ShardError
 from pipelines.config.schema import parse_config
 from pipelines.errors import NpyflowError
-from pipelines.interface.statistics import of_statistics
+from pipelines.interface.tables import of_statistics
 from pipelines.maintain.verify import verify
 from pipelines.output.directory import Output, read_manifest
 from pipelines.reading.batches import Ragged
