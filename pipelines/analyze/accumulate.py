@@ -45,7 +45,9 @@ def begin_first_round(plan: Plan, workers: WorkerPool) -> Iterator[Accumulated] 
     features = rounds.analyzed_features(plan)
     schedule = rounds.schedule(features.values())
     units = plan.training_units.runs()
-    if not schedule or not units or any(_needs_graph(features[need.feature], need) for need in schedule[0]):
+    first = [(features[need.feature], need.number) for need in (schedule[0] if schedule else ())]
+    by_graph = any(isinstance(each, Asked) and each.direct[number] is None for each, number in first)
+    if not first or not units or by_graph:
         return None
     merge = functools.partial(rounds.merge, features)
     return results_of(deque([workers.reduce(merge, add_units, units, schedule[0], begin(features.values()))]))
@@ -122,11 +124,6 @@ def sample_of(feature: ResolvedFeature, columns: Columns, rows: npt.NDArray[np.i
     return Sample.of(missing.marked(feature, own), hashes, column.lengths if isinstance(column, Ragged) else None)
 
 
-def _needs_graph(feature: Analyzed, need: Need) -> bool:
-    """Whether values that a round takes are computed by the graph of a user's function."""
-    return isinstance(feature, Asked) and feature.direct[need.number] is None
-
-
 def _shared(need: Need, asked: Asked, features: Mapping[str, Analyzed], found: Accumulated) -> tuple[Any, ...] | None:
     """What rows add to an analyzer, where the moments of the same values have been found for the statistics."""
     shared = []
@@ -142,18 +139,16 @@ def _shared(need: Need, asked: Asked, features: Mapping[str, Analyzed], found: A
     return tuple(shared)
 
 
-def _in_dtype(dtype: str, column: Any) -> Any:
-    return column if dtype == "string" else column.astype(dtype, copy=False)  # strings have a dtype for each length
-
-
 def _accumulate_asked(need: Need, asked: Asked, known: Known, columns: Columns) -> Any:
     """What some rows add to an analyzer of a user's function."""
     one = Pass(asked.subjects, need.number)
     states = known[asked.name].pending if need.number else one.start()
     direct = asked.direct[need.number]
     if direct is not None:
-        pairs = zip(one.read, direct, strict=True)
-        return one.accumulate(states, [_in_dtype(own.dtype, columns[name]) for own, name in pairs])
+        taken = zip(one.read, (columns[name] for name in direct), strict=True)
+        # Strings have a dtype for each length.
+        read = [rows if own.dtype == "string" else rows.astype(own.dtype, copy=False) for own, rows in taken]
+        return one.accumulate(states, read)
     from pipelines.analyze.function_graph import values_of_pass  # with TensorFlow, which early workers have not
 
     learned = {before: known[f"{OF_FUNCTION}/{before}"].constants[0] for before in asked.after[need.number]}
@@ -182,13 +177,10 @@ def _accumulate(need: Need, feature: ResolvedFeature, fitted: Fitted, columns: C
         first, values = 0, missing.marked(feature, columns)
     rows = max(PIECE_BYTES // max(values[:1].nbytes, 1), 1)
     pieces = (values[start : start + rows] for start in range(0, max(len(values), 1), rows))
-    return functools.reduce(
-        estimator.merge, (estimator.accumulate(state, _step_input(feature, need, first, fitted, raw)) for raw in pieces)
-    )
 
+    def added(raw: Any) -> Any:
+        transformed = apply_steps(feature, range(first, need.step), fitted.constants, raw)
+        check_domain(feature, raw, transformed)
+        return estimator.accumulate(state, transformed)
 
-def _step_input(feature: ResolvedFeature, need: Need, first: int, fitted: Fitted, raw: Any) -> Any:
-    """Values as the step of a need takes them: as the steps before it leave them."""
-    transformed = apply_steps(feature, range(first, need.step), fitted.constants, raw)
-    check_domain(feature, raw, transformed)
-    return transformed
+    return functools.reduce(estimator.merge, map(added, pieces))

@@ -18,6 +18,7 @@ from pipelines.analyze.graph import prepare
 from pipelines.config.resolved import Custom, ResolvedFeature, Traced
 from pipelines.config.schema import DatasetConfig
 from pipelines.errors import ConfigError, DataError
+from pipelines.lazy import tf
 from pipelines.plan.resolve import resolve_features
 from pipelines.runners.beam import SHARED_BYTES
 from pipelines.runners.pool import WorkerPool
@@ -148,7 +149,7 @@ def trace_configured(config: DatasetConfig, table: SourceTable) -> Custom | None
         return trace(config.preprocessing_fn, features)
     with quick_imports():
         import apache_beam  # noqa: F401  # once for all processes; the build needs all three
-        import tensorflow as tf  # noqa: F401
+        import tensorflow  # noqa: F401
         import tensorflow_transform.beam  # noqa: F401
     with WorkerPool(features) as pool:
         (found,) = pool.start(1).map(trace, [config.preprocessing_fn])
@@ -171,7 +172,7 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> Custom:
 
     function, beside = _load(place)
     taken = tuple(feature for feature in features if feature.takes_part)
-    specs = {feature.name: _tensor_spec(feature) for feature in taken}
+    specs = {f.name: tf.TensorSpec([None, *f.value_shape], f.graph_kind) for f in taken}
     noted: list[tuple[dict[str, Any], Mapping[str, Any], Any]] = []
 
     def call(inputs: dict[str, Any]) -> Mapping[str, Any]:
@@ -269,17 +270,7 @@ def _digest(place: str, beside: Mapping[str, pathlib.Path]) -> str:
     return digest.hexdigest()
 
 
-def _tensor_spec(feature: ResolvedFeature) -> Any:
-    """The tensor that a graph takes for a feature."""
-    import tensorflow as tf
-
-    dtype = tf.dtypes.as_dtype(feature.graph_kind)
-    return tf.TensorSpec([None, *feature.value_shape], dtype)
-
-
 def _spec(place: str, name: str, tensor: Any, source: FeatureSpec | None) -> FeatureSpec:
-    import tensorflow as tf
-
     dtype = tensor.dtype.name if isinstance(tensor, tf.Tensor) else ""
     shape = tuple(tensor.shape[1:]) if dtype and tensor.shape.rank else (None,)
     if dtype not in OUTPUT_DTYPES or None in shape or tensor.shape[0] is not None:

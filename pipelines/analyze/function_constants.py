@@ -18,6 +18,9 @@ from pipelines.storage.archive import dump_arrays, load_arrays
 
 Arrays = dict[str, npt.NDArray[Any]]
 
+IN_DIRECTORY = re.compile(r"\([^()]*[/\\]([^()/\\]+, line \d+\))$")
+"""Where a label says a place in a file of a directory, of which it keeps the name."""
+
 
 def describe(notes: Any, outputs: Any) -> dict[str, Any]:
     """What a function does, as JSON has it, by the `analyzers.calls.Notes` of its call and what it has returned.
@@ -29,13 +32,9 @@ def describe(notes: Any, outputs: Any) -> dict[str, Any]:
     mapped = {id(own.result): own for own in notes.mapped}
     made = outputs if isinstance(outputs, Mapping) else {}
     return {
-        "analyzers": [[_without_directory(subject.label) for subject in own.subjects] for own in notes.analyzers],
+        "analyzers": [[IN_DIRECTORY.sub(r"(\1", subject.label) for subject in own.subjects] for own in notes.analyzers],
         "outputs": {name: _way_back(tensor, notes.features, mapped) for name, tensor in sorted(made.items())},
     }
-
-
-def _without_directory(label: str) -> str:
-    return re.sub(r"\([^()]*[/\\]([^()/\\]+, line \d+\))$", r"(\1", label)
 
 
 def _way_back(tensor: Any, named: Mapping[int, str], mapped: Mapping[int, Any]) -> dict[str, Any]:

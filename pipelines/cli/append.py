@@ -20,7 +20,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     begun = time.monotonic()
     how = {"workers": options.workers, "progress": console, "beam_options": options.beam_options}
     how |= {"sync": options.sync, "trust": options.trust} | given(options, "on_error", "max_bad_files")
-    with long_work(console, options.beam_options, debug=options.debug, output=options.output):
+    with long_work(options, console):
         done = (refit if options.refit else append)(options.source, options.output, **how)
     if done is None:
         console.print(f"{options.output} has all of {options.source} already; nothing was added", highlight=False)

@@ -42,7 +42,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         return 0
     planned.check()
     print_blocks(console, [*tables.of_sources(planned.plan), *tables.of_steps(planned.plan.config), ""])
-    with long_work(console, options.beam_options, debug=options.debug, output=options.output):
+    with long_work(options, console):
         built = run_planned(planned, workers=options.workers, progress=console)
     show_built(console, built, begun=begun)
     write_report(options.json, built.to_json())

@@ -13,7 +13,7 @@ from pipelines.interface.export import export
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Exports a data set."""
-    with long_work(console, options.beam_options, debug=options.debug, output=options.output):
+    with long_work(options, console):
         done = export(
             options.path,
             options.output,

@@ -32,8 +32,8 @@ def make_parser() -> argparse.ArgumentParser:
     What it finds has a function `usage` beside the options, whose text names those that the command has.
     """
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show the stack trace of an error")
-    common.add_argument("--quiet", action="store_true", help="print errors alone")
+    _flag(common, "--debug", "show the stack trace of an error")
+    _flag(common, "--quiet", "print errors alone")
     common.add_argument(
         "--json",
         metavar="FILE",
@@ -58,15 +58,15 @@ def make_parser() -> argparse.ArgumentParser:
 
     inspect = add("inspect", help="show what a directory of arrays, or a data set, holds")
     inspect.add_argument("path", type=_path, metavar="PATH", help="a directory of .npy files, or a data set")
-    inspect.add_argument(
+    _flag(
+        inspect,
         "--shuffle",
-        action="store_true",
-        help="compare the classes in the batches of a data set's training epochs with those of a true permutation",
+        "compare the classes in the batches of a data set's training epochs with those of a true permutation",
     )
-    inspect.add_argument(
+    _flag(
+        inspect,
         "--as_function",
-        action="store_true",
-        help="print the preprocessing_fn that the configuration of a build means, to be copied and changed",
+        "print the preprocessing_fn that the configuration of a build means, to be copied and changed",
     )
     inspect.add_argument("--batch_size", type=_count, metavar="N", help="with --shuffle: the rows of a batch (256)")
     _add_config_options(inspect)
@@ -81,7 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="the configuration (dataset.yaml); - is the standard output",
     )
-    init.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    _flag(init, "--overwrite", "replace a file that is there")
     _add_config_options(init)
 
     build = _add_command(add, "build", "build a data set from a directory of arrays")
@@ -92,17 +92,11 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="FROM",
         help="use the transform of a data set as it is, with all that it says of features",
     )
-    build.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace a data set that is there, which stays as it is until the new one is finished",
-    )
-    build.add_argument(
-        "--no_report", action="store_true", help="write no report.html, the page that shows the data set"
-    )
+    _flag(build, "--overwrite", "replace a data set that is there, which stays as it is until the new one is finished")
+    _flag(build, "--no_report", "write no report.html, the page that shows the data set")
     _add_sync_option(build)
     _add_trust_option(build)
-    build.add_argument("--dry_run", action="store_true", help="check, forecast, print the configuration; write nothing")
+    _flag(build, "--dry_run", "check, forecast, print the configuration; write nothing")
     build.add_argument(
         "--prices",
         metavar="FILE",
@@ -114,7 +108,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_error_options(append)
     _add_sync_option(append)
     _add_trust_option(append)
-    append.add_argument("--refit", action="store_true", help="build all of OUT anew from SRC, with new statistics")
+    _flag(append, "--refit", "build all of OUT anew from SRC, with new statistics")
 
     validate = _add_command(add, "validate", "check ranges, missing values, classes and drift of arrays")
     _add_config_options(validate)
@@ -123,9 +117,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     status = add("status", help="say how far a build is, whatever runs it and wherever")
     status.add_argument("path", type=_path, metavar="OUT", help="the directory of a data set, finished or being built")
-    status.add_argument(
-        "--watch", action="store_true", help="say it again as it changes, until it is finished or has stopped"
-    )
+    _flag(status, "--watch", "say it again as it changes, until it is finished or has stopped")
 
     view = add("view", help="show rows of a data set, or of a directory of arrays")
     view.add_argument("path", metavar="PATH", help="a directory of .npy files, or a data set")
@@ -139,9 +131,7 @@ def make_parser() -> argparse.ArgumentParser:
     report = add("report", help="write a page that shows a data set, or a directory of arrays: report.html")
     report.add_argument("path", metavar="PATH", help="a directory of .npy files, or a data set")
     report.add_argument("--against", metavar="OTHER", help="a data set, or a directory of arrays, to compare it with")
-    report.add_argument(
-        "--leakage", action="store_true", help="look for rows that are in more than one split of the data set, too"
-    )
+    _flag(report, "--leakage", "look for rows that are in more than one split of the data set, too")
     report.add_argument(
         "-o", "--output", metavar="FILE", help="the page; report.html in the data set, or here, if not given"
     )
@@ -195,6 +185,10 @@ def _add_bench_options(parser: argparse.ArgumentParser) -> None:
         default="tf",
         help="loaders.load, which is a tf.data pipeline (tf), or loaders.numpy.Loader",
     )
+
+
+def _flag(parser: argparse.ArgumentParser, name: str, says: str) -> None:
+    parser.add_argument(name, action="store_true", help=says)
 
 
 def _path(text: str) -> str:
@@ -270,10 +264,10 @@ def _add_sync_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_trust_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    _flag(
+        parser,
         "--trust",
-        action="store_true",
-        help="run the data set's transform, or the preprocessing_fn it names, even if it may do more than compute: "
+        "run the data set's transform, or the preprocessing_fn it names, even if it may do more than compute: "
         "only if you trust the data set as you trust a program",
     )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import psutil
@@ -29,14 +30,15 @@ def quiet_work(*, debug: bool) -> Iterator[None]:
 
 
 @contextmanager
-def long_work(console: Console, beam_options: Sequence[str], *, debug: bool, output: str = "") -> Iterator[None]:
+def long_work(options: argparse.Namespace, console: Console) -> Iterator[None]:
     """Makes Ctrl-C end what is run inside the context at once; hides what libraries and local workers write.
 
-    Nothing is hidden to `debug`. Where an `output` is written to, a message says whether the same command goes on.
+    Nothing is hidden to `debug`. Where an output is written to, a message says whether the same command goes on.
     """
+    placed = options.beam_options
     with ExitStack() as stack:
-        stack.enter_context(stopping_at_once(console.show_cursor, output))
-        hidden = not debug and bool(runs_here(beam_options) or flink.Cluster.of(beam_options))
+        stack.enter_context(stopping_at_once(console.show_cursor, getattr(options, "output", "")))
+        hidden = not options.debug and bool(runs_here(placed) or flink.Cluster.of(placed))
         if hidden:
             quiet.silence_worker_tracebacks()
         stack.enter_context(quiet_work(debug=not hidden))

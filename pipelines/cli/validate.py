@@ -17,7 +17,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Validates arrays."""
     names = [f"max_{field.name}" for field in dataclasses.fields(Thresholds)]
     thresholds = Thresholds(**{name.removeprefix("max_"): value for name, value in given(options, *names).items()})
-    with long_work(console, options.beam_options, debug=options.debug):
+    with long_work(options, console):
         found = validate(
             options.source,
             options.config,

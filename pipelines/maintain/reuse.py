@@ -62,14 +62,13 @@ class Existing:
             if not file.file.startswith(f"{TRANSFORM}/{MODEL}/"):
                 self.read(file.file)
         with quick_imports():  # TensorFlow says what a SavedModel holds
-            read_model(self.manifest, self._read_place, root=self.root, trust=trust)
+            read_model(
+                self.manifest, lambda place: self.read(place.removeprefix(f"{STAGED}/")), root=self.root, trust=trust
+            )
         listed = {file.file for file in self.manifest.files}
         for found in directories.list_files(files.join(self.root, str(self.manifest.transform))):
             if (place := f"{self.manifest.transform}/{found.path}") not in listed:
                 raise ManifestError(f"{self.root}/{place}: expected only files of the manifest; found this file")
-
-    def _read_place(self, place: str) -> bytes:
-        return self.read(place.removeprefix(f"{STAGED}/"))
 
     @property
     def fingerprint(self) -> str:

@@ -22,7 +22,7 @@ from pipelines.maintain.leakage import Leaks
 from pipelines.output.directory import read_listed, read_statistics
 from pipelines.page import learned
 from pipelines.plan.plan import Plan
-from pipelines.plan.resolve import is_training
+from pipelines.plan.resolve import training_of
 from pipelines.reading.batches import Columns, Ragged, take, values_of
 from pipelines.reading.sample import SourceSample, sample_sources
 from pipelines.sources.provenance import raw_specs
@@ -163,9 +163,11 @@ def of_data_set(
     """
     stored = {split: learned.sample_shards(root, manifest, split) for split in manifest.splits}
     raw, places = ({}, {}) if plan is None else _by_split(plan, sample)
-    recorded, training = read_statistics(root, manifest), _training(manifest)
+    recorded = read_statistics(root, manifest)
+    training = manifest.config.get("training") or training_of(manifest.splits)
     made, constants = learned.transformed(root, manifest, stored), learned.fitted(root, manifest)
-    samples = _samples(root, manifest)
+    data = read_listed(root, manifest, SAMPLE)
+    samples = {} if data is None else load_samples(data)
     sources = {spec.name: spec for spec in manifest.sources}
     batch = {spec.name: spec for spec in manifest.transformed or manifest.features}
     features = {}
@@ -215,11 +217,6 @@ def of_data_set(
     )
 
 
-def _samples(root: str, manifest: Manifest) -> dict[str, Sample]:
-    data = read_listed(root, manifest, SAMPLE)
-    return {} if data is None else load_samples(data)
-
-
 def _mixing(manifest: Manifest, stored: Columns) -> dict[str, ShuffleQuality]:
     """How evenly runs of stored rows have the classes of each label that can be compared."""
     found = {}
@@ -228,11 +225,6 @@ def _mixing(manifest: Manifest, stored: Columns) -> dict[str, ShuffleQuality]:
             with contextlib.suppress(ValueError):  # one class, or few rows
                 found[spec.name] = compare_labels(np.asarray(stored[spec.name]), batch_size=MIXED_ROWS)
     return found
-
-
-def _training(manifest: Manifest) -> str:
-    said = manifest.config.get("training")
-    return said or next((name for name in manifest.splits if is_training(name)), next(iter(manifest.splits)))
 
 
 def _as_is(manifest: Manifest, name: str) -> bool:

@@ -13,13 +13,12 @@ import jinja2
 import numpy as np
 import yaml
 
-from loaders.format.spec import FeatureSpec
+from loaders.reading.columns import show_shape
 from loaders.version import VERSION
 from pipelines.page import findings, plots, shapes
 from pipelines.page.facts import MIXED_ROWS, Facts, Feature, Rows
 from pipelines.page.snippets import snippets_of
 from pipelines.publish.statistics import pool_mean_and_std
-from pipelines.reading.batches import Ragged
 from pipelines.results import show_bytes
 from pipelines.statistics.notable import notable, strangeness
 from pipelines.statistics.summary import Statistics
@@ -101,14 +100,10 @@ def _title(facts: Facts) -> str:
     return f"{kind}: {rows:,} rows, {features:,} feature{'' if features == 1 else 's'}"
 
 
-def _shape(spec: FeatureSpec) -> str:
-    return " x ".join("any" if size is None else str(size) for size in spec.shape) or "one value"
-
-
 def _overview(facts: Facts, feature: Feature, linked: bool, warnings: Sequence[str]) -> dict[str, Any]:
     statistics = findings.statistics_of(feature, facts.training)
     found: dict[str, Any] = {"name": feature.name, "linked": linked, "warnings": len(warnings)}
-    found |= {"role": feature.spec.role, "dtype": feature.spec.dtype, "shape": _shape(feature.spec)}
+    found |= {"role": feature.spec.role, "dtype": feature.spec.dtype, "shape": show_shape(feature.spec)}
     found["unit"] = feature.spec.unit
     return found | {"numbers": None if statistics is None else _pooled(statistics)}
 
@@ -146,8 +141,8 @@ def _card(facts: Facts, feature: Feature, warnings: Sequence[str]) -> dict[str, 
         "number": list(facts.features).index(feature.name),
         "name": feature.name,
         "spec": spec,
-        "shape": _shape(spec),
-        "batch": None if feature.batch is None else f"{feature.batch.dtype}, {_shape(feature.batch)}",
+        "shape": show_shape(spec),
+        "batch": None if feature.batch is None else f"{feature.batch.dtype}, {show_shape(feature.batch)}",
         "steps": _steps(feature.said),
         "warnings": warnings,
         "exact": feature.statistics is not None,
@@ -215,7 +210,7 @@ def _curves(feature: Feature, training: str) -> list[Figure]:
     rows = feature.rows.get(training)
     if rows is None or not len(rows) or shapes.shape_of(feature.spec, rows) != "curve":
         return []
-    first = [shapes.curves_of(row)[0] for row in _rows(rows, _spread(len(rows), 6))]
+    first = [shapes.curves_of(row)[0] for row in shapes.single_rows(rows, _spread(len(rows), 6))]
     curves = {f"row {number}": curve[:: max(len(curve) // 256, 1)] for number, curve in enumerate(first) if len(curve)}
     if not curves:
         return []
@@ -342,15 +337,10 @@ def _spread(count: int, most: int) -> list[int]:
     return sorted({number * count // most for number in range(most)}) if count else []
 
 
-def _rows(rows: Rows, numbers: Iterable[int]) -> list[Any]:
-    """Single rows; each of a `Ragged` in its own length."""
-    return [rows[number : number + 1].values if isinstance(rows, Ragged) else rows[number] for number in numbers]
-
-
 def _cells(feature: Feature, rows: Rows, numbers: Sequence[int]) -> list[dict[str, str]]:
     spec = feature.spec
     shape = shapes.shape_of(spec, rows)
-    picked = _rows(rows, numbers)
+    picked = shapes.single_rows(rows, numbers)
     if shape in ("image", "cube") and isinstance(rows, np.ndarray):
         limits = shapes.limits_of(rows)
         kind = "image" if shape == "image" else "false-colour image"

@@ -19,6 +19,8 @@ from pipelines.sources.provenance import raw_specs
 
 STAGE = "view"
 READ_BYTES = 2**21
+TILE = 96
+"""The side of a picture."""
 
 Row = dict[str, Any]
 
@@ -40,19 +42,13 @@ def read_rows(plan: Plan, split: str, start: int, stop: int) -> list[Row]:
         own = np.flatnonzero(splits_of(plan, spans) == plan.splits.index(split))
         wanted = own[max(start - before, 0) : max(stop - before, 0)]
         if len(wanted):
-            found += _single(take(read_columns(plan, spans, stage=STAGE, strict=False), wanted), len(wanted))
+            columns = take(read_columns(plan, spans, stage=STAGE, strict=False), wanted)
+            rows = zip(*(shapes.single_rows(column, range(len(wanted))) for column in columns.values()), strict=True)
+            found += [dict(zip(columns, row, strict=True)) for row in rows]
         before += len(own)
         if before >= stop:
             break
     return found
-
-
-def _single(columns: dict[str, Any], rows: int) -> Iterator[Row]:
-    for number in range(rows):
-        yield {
-            name: column[number : number + 1].values if isinstance(column, Ragged) else column[number]
-            for name, column in columns.items()
-        }
 
 
 def shape_of(spec: FeatureSpec, rows: Sequence[Row]) -> shapes.Shape:
@@ -83,10 +79,10 @@ def text_of(spec: FeatureSpec, row: Row) -> str:
     return shapes.as_text(value)
 
 
-def contact_sheet(specs: Sequence[FeatureSpec], rows: Sequence[Row], *, first: int, tile: int = 96) -> bytes | None:
+def contact_sheet(specs: Sequence[FeatureSpec], rows: Sequence[Row], *, first: int) -> bytes | None:
     """A PNG file with a picture of each row: its image, cube or curve; None where no feature is one.
 
-    Tiles have a side, and numbers that begin with that of the `first` row.
+    Their numbers begin with that of the `first` row.
     """
     from PIL import Image, ImageDraw
 
@@ -96,36 +92,36 @@ def contact_sheet(specs: Sequence[FeatureSpec], rows: Sequence[Row], *, first: i
     beside = [spec for spec in specs if spec is not shown and spec.shape == ()][:1]
     across = max(int(np.ceil(np.sqrt(len(rows)))), 1)
     down = -(-len(rows) // across)
-    cell = tile + 20
+    cell = TILE + 20
     sheet = Image.new("RGB", (across * cell, down * cell), (24, 27, 31))
     draw = ImageDraw.Draw(sheet)
     curves = shape_of(shown, rows) == "curve"
-    pictures = [] if curves else pictures_of(shown, rows, side=tile)
+    pictures = [] if curves else pictures_of(shown, rows, side=TILE)
     for number, row in enumerate(rows):
         left, top = number % across * cell + 8, number // across * cell + 14
         said = ": ".join([str(first + number), *(text_of(spec, row)[:12] for spec in beside)])
         draw.text((left, top - 13), said.encode("latin-1", "replace").decode("latin-1"), fill=(200, 205, 210))
         if curves:
-            for points in _polylines(np.asarray(row[shown.name]), left, top, tile):
+            for points in _polylines(np.asarray(row[shown.name]), left, top):
                 draw.line(points, fill=(86, 180, 233))
         else:
             picture = Image.fromarray(pictures[number])
-            scale = max(tile // max(picture.size), 1)
+            scale = max(TILE // max(picture.size), 1)
             sheet.paste(
                 picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST), (left, top)
             )
     return shapes.encode_png(sheet)
 
 
-def _polylines(row: Any, left: int, top: int, tile: int) -> Iterator[list[tuple[float, float]]]:
+def _polylines(row: Any, left: int, top: int) -> Iterator[list[tuple[float, float]]]:
     curves = shapes.curves_of(row)
     finite = np.concatenate([curve[np.isfinite(curve)] for curve in curves])
     if finite.size:
         low, span = finite.min(), max(float(np.ptp(finite)), 1e-300)
         for curve in curves:
-            step = (tile - 1) / max(len(curve) - 1, 1)
+            step = (TILE - 1) / max(len(curve) - 1, 1)
             yield [
-                (left + number * step, top + (tile - 1) * (1 - (value - low) / span))
+                (left + number * step, top + (TILE - 1) * (1 - (value - low) / span))
                 for number, value in enumerate(curve.tolist())
                 if np.isfinite(value)
             ]

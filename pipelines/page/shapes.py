@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -49,6 +50,11 @@ def shape_of(spec: FeatureSpec, rows: Array | Ragged) -> Shape:
     if len(sides) in (1, 2) and sides[0] >= LEAST_STEPS and not isinstance(rows, Ragged):
         return "curve" if _smooth(rows) else "numbers"
     return "numbers"
+
+
+def single_rows(rows: Array | Ragged, numbers: Iterable[int]) -> list[Any]:
+    """Rows one by one; each of a `Ragged` in its own length."""
+    return [rows[number : number + 1].values if isinstance(rows, Ragged) else rows[number] for number in numbers]
 
 
 def _smooth(rows: Array) -> bool:

@@ -123,7 +123,12 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
             open to other machines, or a cluster does not answer.
     """
     refuse_replaced(arguments)
-    _refuse_open_ports(arguments)
+    mode = option_value(arguments, "--direct_running_mode")
+    if mode not in (None, "in_memory"):
+        raise ConfigError(
+            f"--direct_running_mode: expected in_memory, as Beam's other modes listen on all network interfaces; "
+            f"found {mode}; --workers=N shares the work among processes"
+        )
     cluster = flink.Cluster.of(arguments)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for options in _all_subclasses(known_options.PipelineOptions):
@@ -157,16 +162,6 @@ def threads(count: int) -> tuple[str, ...]:
     Beam warns that workers in memory have no effect. They have: each is a thread that takes its part of the bundles.
     """
     return (f"--direct_num_workers={count}",)
-
-
-def _refuse_open_ports(arguments: Sequence[str]) -> None:
-    """Refuses the modes in which Beam's direct runner reaches its workers through ports on all network interfaces."""
-    mode = option_value(arguments, "--direct_running_mode")
-    if mode not in (None, "in_memory"):
-        raise ConfigError(
-            f"--direct_running_mode: expected in_memory, as Beam's other modes listen on all network interfaces; "
-            f"found {mode}; --workers=N shares the work among processes"
-        )
 
 
 def option_value(arguments: Sequence[str], name: str) -> str | None:

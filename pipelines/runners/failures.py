@@ -81,12 +81,6 @@ def recorded(directory: str) -> Exception | None:
     return kind(last["message"]) if kind else None
 
 
-def forget(directory: str) -> None:
-    """Removes what an earlier run has recorded."""
-    _raised.pop(directory, None)
-    directories.remove_tree(directory)
-
-
 @contextmanager
 def raising_recorded(directory: str | None) -> Iterator[None]:
     """Raises, for a runner's failure inside the context, the error of the worker that it comes from.
@@ -95,7 +89,8 @@ def raising_recorded(directory: str | None) -> Iterator[None]:
     directory is given, workers have recorded none.
     """
     if directory is not None:
-        forget(directory)
+        _raised.pop(directory, None)  # what an earlier run has recorded
+        directories.remove_tree(directory)
     try:
         yield
     except ClusterError:  # whatever its workers did before, and did again

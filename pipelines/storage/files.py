@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 from pipelines import counters
 from pipelines.errors import naming_file
 from pipelines.storage.connections import ask, connect, is_object_store
-from pipelines.storage.remote import FIRST_AHEAD_BYTES, RemoteFile, RemoteWriter, Writer
+from pipelines.storage.remote import FIRST_AHEAD_BYTES, RemoteFile, RemoteWriter
 from pipelines.storage.remote import read_range as read_range
 from pipelines.storage.retry import retrying, status_in
 
@@ -105,7 +105,7 @@ class _SyncedFile(io.BufferedWriter):
         super().close()
 
 
-def create(path: str, *, synced: bool = False) -> Writer:
+def create(path: str, *, synced: bool = False) -> BinaryIO | RemoteWriter:
     """Opens a file for writing bytes, in place of any that is there; makes the directories above it.
 
     One that is `synced` is on the disk when it is closed; in an object store every object is.

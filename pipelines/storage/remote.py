@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from fsspec.implementations.arrow import ArrowFSWrapper
 
@@ -118,19 +118,6 @@ class RemoteFile(io.RawIOBase):
         self._begin = self._position
         if len(self._block) < asked:
             self._size = self._begin + len(self._block) if self._block else self._size
-
-
-class Writer(Protocol):
-    """A file that is being written. Where an error leaves the context, what was written need not appear."""
-
-    def write(self, data: bytes, /) -> object:
-        """Appends bytes."""
-
-    def close(self) -> object:
-        """Ends the writing; the file is there."""
-
-    def __enter__(self) -> Self: ...
-    def __exit__(self, *error: Any) -> object: ...
 
 
 class RemoteWriter:
