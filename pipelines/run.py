@@ -136,9 +136,6 @@ def run_append(
     """Runs a planned append, or what is left of it if it was interrupted; arguments and errors are as of a `Build`.
 
     Until it is done the data set stays as it was: the new shards are in no manifest.
-
-    Returns:
-        The new manifest, and how far the rows have drifted.
     """
     check_runner(workers, beam_options)
     output = Output(existing.root, sync)

@@ -91,12 +91,9 @@ def accumulate(
     *,
     of: int = 0,
 ) -> Accumulated:
-    """What rows with all `columns` that `inputs_of_round` names add in one round.
+    """What rows with all `columns` that `inputs_of_round` names add in one round; a DataError for unusable values.
 
     By the `hashes` of the rows, some of all the rows `of` a plan, a round that takes a sample chooses those in it.
-
-    Raises:
-        DataError: If a value cannot be used.
     """
     result: Accumulated = {}
     chosen = None if hashes is None else choose(hashes, of=of)

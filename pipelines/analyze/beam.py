@@ -103,11 +103,10 @@ def fit_round(added: Accumulated, features: Mapping[str, Analyzed], known: Known
 
 
 def write_fitted(known: Known, plan: Plan, directory: str) -> str:
-    """Writes statistics, moments and constants to files.
+    """Writes statistics, moments and constants to files, and returns the file of the constants.
 
-    Returns:
-        The file of the constants, which is there where steps, or analyzers of a user's function, have learned. They
-        travel in it: a runner copies what passes between its steps several times, and there may be 10 MB and more.
+    It is there when steps, or analyzers of a user's function, have learned. They travel in it: a runner copies what
+    passes between its steps several times, and there may be 10 MB and more.
     """
     features = rounds.analyzed_features(plan)
     moments = {name: own.moments for name, own in known.items() if own.moments is not None}

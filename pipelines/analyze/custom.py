@@ -134,13 +134,10 @@ def _parts(place: str) -> tuple[pathlib.Path, str]:
 
 
 def trace_configured(config: DatasetConfig, table: SourceTable) -> Custom | None:
-    """What the function that a configuration names gives; None where it names none.
+    """What the function that a configuration names gives, by `trace`; None where it names none.
 
     Tracing uses TensorFlow, and a process that has used it cannot fork. So a worker traces, where there is enough to do
     for workers to be forked later.
-
-    Raises:
-        ConfigError: As `trace`, and if the configuration does not fit the sources.
     """
     if config.preprocessing_fn is None:
         return None

@@ -89,14 +89,9 @@ def preprocess(
 ) -> dict[str, tf.Tensor]:
     """The graph: every value in float64 until the last step.
 
-    Args:
-        inputs: For each of the configuration's `graph_features`, `[batch, *shape]` in their `graph_dtype`; of rows with
-            lengths of their own, the values of all rows one after the other.
-        packed: float64, what `pack` returned.
-        features: The features that the transform changes.
-
-    Returns:
-        Output name → `[batch, *shape]`, float32, int64, or int64 bits of float64.
+    `inputs` has each of the configuration's `graph_features`, `[batch, *shape]` in their `graph_dtype`; of rows with
+    lengths of their own, the values of all rows one after the other. `packed` is what `pack` returned of the features
+    that the transform changes. Each output is `[batch, *shape]`, float32, int64, or int64 bits of float64.
     """
     constants = unpack(graph_ops.unfolded(packed, like=inputs[features[0].name]), features)
     outputs: dict[str, tf.Tensor] = {}

@@ -30,11 +30,7 @@ class Places:
 
 
 def by_source(plan: Plan, numbers: npt.NDArray[np.int64]) -> Places:
-    """The places that a build gives to rows of its sources, known by their numbers among all.
-
-    Raises:
-        DataError: If there is no such row.
-    """
+    """The places that a build gives to rows of its sources, known by their numbers: else a DataError."""
     spans = _spans(plan, numbers)
     return Places(
         task=plan.owners(spans),
@@ -75,11 +71,7 @@ def _spans(plan: Plan, numbers: npt.NDArray[np.int64]) -> list[Span]:
 
 
 def by_key(plan: Plan, keys: npt.NDArray[np.generic], columns: Columns) -> Places:
-    """The places of rows with keys of any kind.
-
-    Raises:
-        DataError: If a value names no split.
-    """
+    """The places of rows with keys of any kind; a DataError where a value names no split."""
     seed, rule = plan.config.seed, plan.config.splits
     order = hash_values(keys, hashing.derive(seed, hashing.SHARD_ROWS))
     if isinstance(rule, Rule):

@@ -143,8 +143,7 @@ def _column(values: Sequence[Any], feature: Feature) -> npt.NDArray[Any] | Ragge
 def checked(columns: Mapping[str, Any], features: Sequence[Feature], key: str) -> Columns:
     """The columns of the features and the key; other columns are left out.
 
-    Raises:
-        DataError: If one is missing, or its dtype, its shape or the number of its rows is not as expected.
+    A DataError where one is missing, or its dtype, its shape or the number of its rows is not as expected.
     """
     if key not in columns:
         raise DataError(f"rows: expected a column {key!r} of keys; found {', '.join(columns)}")

@@ -34,11 +34,7 @@ def has_begun(output: str) -> bool:
 
 
 def write_report(path: str | None, value: Any) -> None:
-    """Writes a report for machines, where one is asked for; no directory is made for it.
-
-    Raises:
-        NpyflowError: If the file cannot be written.
-    """
+    """Writes a report for machines, where one is asked for."""
     if path:
         write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -51,11 +47,7 @@ def show(options: argparse.Namespace, console: Console, found: Result, *, failed
 
 
 def write_text(path: str, text: str) -> None:
-    """Writes a file, or to the standard output where it is called "-"; no directory is made for it.
-
-    Raises:
-        NpyflowError: If the file cannot be written.
-    """
+    """Writes a file, or to the standard output where it is called "-"; no directory is made for it."""
     if path == "-":
         sys.stdout.write(text)
         return

@@ -19,11 +19,7 @@ EXTRAS = {
 
 
 def find(name: str) -> Target:
-    """The format of a name.
-
-    Raises:
-        ConfigError: If there is none, or its library is not installed.
-    """
+    """The format of a name; a ConfigError where there is none, or its library is not installed."""
     if name not in EXTRAS:
         raise ConfigError(f"to: expected one of {', '.join(EXTRAS)}; found {name!r}")
     try:

@@ -55,24 +55,18 @@ class Target(abc.ABC):
 
     @abc.abstractmethod
     def write(self, piece: Piece, features: Sequence[FeatureSpec], batches: Iterable[Columns], directory: str) -> None:
-        """Writes a piece.
+        """Writes a piece of the features, which are sorted by name.
 
-        Args:
-            piece: What it is.
-            features: The features, sorted by name.
-            batches: The columns of its rows, some at a time, as `stored.read_shard` has them.
-            directory: A local directory, empty: each file is written as it is to lie in the export.
+        `batches` are columns of its rows, some at a time, as `stored.read_shard` has them. The directory is a local
+        one, and empty: each file is written as it is to lie in the export.
         """
 
     def describe(
         self, manifest: Manifest, pieces: Sequence[Piece], files: Mapping[str, Written]
     ) -> Mapping[str, bytes]:
-        """The files, by name, that say what all pieces are, once these are there.
+        """The files, by name, that say what all pieces of a data set are, once these are there.
 
-        Args:
-            manifest: Of the data set.
-            pieces: The pieces.
-            files: If they are asked for (`digests`), what each file is, by its path.
+        If they are asked for (`digests`), `files` says what each file is, by its path.
         """
         return {}
 

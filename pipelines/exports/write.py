@@ -44,12 +44,7 @@ class Export:
     output: Output  # where the export is written
 
     def check(self) -> None:
-        """Checks that the format can hold the features, and that the directory is empty or was begun by this export.
-
-        Raises:
-            ConfigError: If it cannot.
-            OutputError: If it is not.
-        """
+        """Checks that the format can hold the features, and that the directory is empty or was begun by this export."""
         for spec in self.manifest.features:
             if unfit := self.target.unfit(spec):
                 expected, _, found = unfit.partition("; found ")

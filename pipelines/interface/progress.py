@@ -174,8 +174,11 @@ def _watch(
 class _Stages(AbstractContextManager[Any]):
     """What is known of each stage: how far it is, how fast, and how long all of them may yet take."""
 
-    def __init__(self, totals: dict[str, int], passes: Mapping[str, int] = MappingProxyType({})) -> None:
+    def __init__(
+        self, totals: dict[str, int], passes: Mapping[str, int] = MappingProxyType({}), console: Console | None = None
+    ) -> None:
         self.totals = totals
+        self._console = console
         self._passes = passes
         self._begun: dict[str, tuple[float, int]] = {}  # when a stage was first seen to move, and its bytes by then
         self._first: tuple[float, int] | None = None  # when any was, and the rows of all by then
@@ -216,13 +219,16 @@ class _Stages(AbstractContextManager[Any]):
         raise NotImplementedError
 
     def say(self, message: str) -> None:
-        """Shows a line about the work."""
-        warnings.warn(message, stacklevel=1)
+        """Shows a line about the work: above the bars, where there are some."""
+        if self._console is None:
+            warnings.warn(message, stacklevel=1)
+        else:
+            self._console.print(message, highlight=False)
 
 
 class _Bars(_Stages):
     def __init__(self, console: Console, totals: dict[str, int], passes: Mapping[str, int], fleeting: bool) -> None:
-        super().__init__(totals, passes)
+        super().__init__(totals, passes, console)
         self._progress = Progress(
             TextColumn("{task.description:<8}"),
             BarColumn(),
@@ -246,15 +252,10 @@ class _Bars(_Stages):
             self._bars[stage] = self._progress.add_task(stage, total=self.totals[stage], said="")
         self._progress.update(self._bars[stage], completed=count.rows, said=self.describe(stage, count))
 
-    def say(self, message: str) -> None:
-        """Prints a line above the bars."""
-        self._progress.console.print(message, highlight=False)
-
 
 class _Lines(_Stages):
     def __init__(self, console: Console, totals: dict[str, int], passes: Mapping[str, int], fleeting: bool) -> None:
-        super().__init__(totals, passes)
-        self._console = console
+        super().__init__(totals, passes, console)
         self._shown: dict[str, float] = {}
         self._silent_until = time.monotonic() + PLAIN_SECONDS if fleeting else 0.0
 
@@ -264,11 +265,7 @@ class _Lines(_Stages):
         if (now - when < PLAIN_SECONDS and count.rows < self.totals[stage]) or now < self._silent_until:
             return
         self._shown[stage], self.seen[stage] = now, count.rows
-        self._console.print(f"{stage}: {said}", highlight=False)
-
-    def say(self, message: str) -> None:
-        """Prints a line."""
-        self._console.print(message, highlight=False)
+        self.say(f"{stage}: {said}")
 
 
 class _Calls(_Stages):

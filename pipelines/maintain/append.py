@@ -120,12 +120,9 @@ def plan_append(
     max_bad_files: int = 100,
     trust: bool = False,
 ) -> Addition | None:
-    """Plans an append: the source has new files, and may have those of the data set too; None if there is nothing new.
+    """Plans an append of new files, beside which those of the data set may be there too; None if there is nothing new.
 
-    Raises:
-        SourceError: Listing everything that is wrong with the sources, how their features differ, and parts that have
-            changed since they were read.
-        ManifestError: If the transform may not be run; see `Existing.check_transform`.
+    Errors are those of `append`.
     """
     manifest = existing.manifest
     config = {**manifest.config, "on_error": on_error, "max_bad_files": max_bad_files}
@@ -160,13 +157,7 @@ def plan_append(
 def plan_refit(
     source: str | Arrays, root: str, *, on_error: str = "fail", max_bad_files: int = 100, trust: bool = False
 ) -> Plan:
-    """Plans a build of all rows anew, with the configuration of a data set.
-
-    Raises:
-        SourceError: Listing everything that is wrong with the sources, and the parts that are not there.
-        ManifestError: If there is no data set.
-        ConfigError: If the configuration names a function of Python, and the data set is not trusted.
-    """
+    """Plans a build of all rows anew, with the configuration of a data set; errors are those of `refit`."""
     existing, bad = open_existing(root), {"on_error": on_error, "max_bad_files": max_bad_files}
     if (place := existing.manifest.config.get("preprocessing_fn")) is not None and not trust:
         expected = "a data set whose configuration names no program, or one that is trusted (--trust, or trust=True)"
@@ -183,11 +174,6 @@ def plan_refit(
 
 
 def plan_sources(source: str | Arrays, config: DatasetConfig, *, read_headers: HeaderReader = read_here) -> Plan:
-    """Checks sources, makes every choice that is open, and plans a build of all rows.
-
-    Raises:
-        SourceError: Listing everything that is wrong with the sources.
-        ConfigError: If the configuration does not fit them.
-    """
+    """Checks sources, makes every choice that is open, and plans a build of all rows; errors are those of `build`."""
     table = scan(source, config, read_headers=read_headers)
     return make_plan(table, resolve_config(config, table, custom=trace_configured(config, table)))

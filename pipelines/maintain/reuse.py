@@ -86,9 +86,7 @@ class Existing:
 def open_existing(root: str) -> Existing:
     """Reads what is known of a finished data set.
 
-    Raises:
-        ManifestError: If there is none, or it cannot be read.
-        ConfigError: If it was written by a version that kept nothing of its sources.
+    A ManifestError where there is none, and a ConfigError where an older version kept nothing of its sources.
     """
     manifest = read_manifest(root)
     path = Output(root).path(manifest.place(SOURCES))
@@ -106,13 +104,9 @@ def open_existing(root: str) -> Existing:
 def plan_reuse(source: str | Arrays, existing: Existing, config: DatasetConfig, *, trust: bool = False) -> Plan:
     """Plans a build that takes another data set's transform, with its configuration of the features.
 
-    Of features the configuration says only where their files are; what it does not say of the seed and the like is
-    as it is in the other data set. Rows are one split, `all`, where neither the user nor directories say otherwise.
-
-    Raises:
-        SourceError: Listing everything that is wrong with the sources, and how their features differ.
-        ConfigError: If the other data set has no transform, or the user said something of features or a function.
-        ManifestError: If the transform may not be run; see `Existing.check_transform`.
+    Of features the configuration says only where their files are; what it does not say of the seed and the like is as
+    it is in the other data set. Rows are one split, `all`, where neither the user nor directories say otherwise. Errors
+    are those of `build`.
     """
     if existing.manifest.transform is None:
         raise ConfigError(f"{existing.root}: expected a data set with a transform; found one without")
@@ -161,12 +155,9 @@ def combine(existing: Existing, config: DatasetConfig) -> dict[str, Any]:
 
 
 def check_against(existing: Existing, table: SourceTable) -> SourceTable:
-    """Checks that sources are such as those of a data set.
+    """Checks that sources are such as those of a data set; returns them with its numbers of classes of directories.
 
-    Returns them with the data set's numbers of classes that directories name.
-
-    Raises:
-        SourceError: Listing every difference: features, dtypes, shapes, units, directories that name no class.
+    A SourceError lists every difference: features, dtypes, shapes, units, directories that name no class.
     """
     problems = schema_differences(existing.manifest.sources, table, other=existing.root)
     known = existing.provenance.directories

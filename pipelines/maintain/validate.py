@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from loaders.format.spec import FeatureSpec
 from pipelines.config.schema import DatasetConfig, parse_config
@@ -174,11 +175,9 @@ class ValidationPlan:
 
 
 def plan_validation(source: str | Arrays, config: DatasetConfig, existing: Existing | None = None) -> ValidationPlan:
-    """Finds what is to be validated; with a data set, the configuration says only where files are, splits and the like.
+    """Finds what is to be validated; errors are those of `validate`.
 
-    Raises:
-        SourceError: Listing everything that is wrong with the sources.
-        ConfigError: If the configuration does not fit them.
+    With a data set, the configuration says only where files are, splits and the like.
     """
     config = config.model_copy(update={"preprocessing_fn": None})
     if existing is None:
@@ -217,53 +216,58 @@ def measure(planned: ValidationPlan, profile: Any, thresholds: Thresholds) -> It
     statistics = {key: summarize(own.moments) for key, own in profile.features.items() if own.moments is not None}
     classes = {key: (own.classes.values, own.classes.counts) for key, own in profile.features.items() if own.classes}
     for (split, name), own in profile.features.items():
-        place = {"split": split, "feature": name}
         references = []
         if split != training and (training, name) in profile.features:
             references.append((training, statistics.get((training, name)), classes.get((training, name))))
         if planned.against:
             references.append((planned.against, planned.statistics.get(name), planned.classes.get(name)))
         for label, old, old_classes in references:
-            where = {**place, "reference": label}
             new, new_classes = statistics.get((split, name)), classes.get((split, name))
+            apart, detail = dict[str, tuple[float, float]](), ""
             if old_classes is not None and new_classes is not None:
-                yield from _measure_classes(where, old_classes, new_classes, thresholds)
+                apart, unknown = classes_apart(old_classes, new_classes)
+                detail = _some_classes(unknown)
             elif old is not None and new is not None:
-                yield from _measure_numbers(where, old, new, thresholds)
+                apart = numbers_apart(old, new)
             if old is not None and new is not None and label == planned.against:
-                yield _measure_outside(where, old, new, own.outside, thresholds)
+                apart["outside"] = _outside(old, new, own.outside)
+            for kind, (value, certain) in apart.items():
+                yield Measure(
+                    split=split,
+                    feature=name,
+                    reference=label,
+                    kind=kind,
+                    value=float(value),
+                    certain=float(certain),
+                    limit=float(getattr(thresholds, kind)),
+                    detail=detail if kind == "new_classes" else "",
+                )
 
 
-def _measure_numbers(
-    where: Mapping[str, str], old: Statistics, new: Statistics, limits: Thresholds
-) -> Iterator[Measure]:
-    value, certain = compare(old, new), compare(old, new, errors=CHANCE)
-    yield _measure(where, "drift", value.shift, certain.shift, limits)
-    yield _measure(where, "spread", value.spread, certain.spread, limits)
-    yield _measure(where, "missing", value.missing, certain.missing, limits)
+def numbers_apart(old: Statistics, new: Statistics) -> dict[str, tuple[float, float]]:
+    """How far values are from those of a reference, by kinds of measure, and how far without what comes by chance."""
+    value, certain = (compare(old, new, errors=errors) for errors in (0.0, CHANCE))
+    fields = {"drift": "shift", "spread": "spread", "missing": "missing"}
+    return {kind: (getattr(value, field), getattr(certain, field)) for kind, field in fields.items()}
 
 
-def _measure_classes(where: Mapping[str, str], old: Classes, new: Classes, limits: Thresholds) -> Iterator[Measure]:
-    value, certain = compare_classes(old, new), compare_classes(old, new, errors=CHANCE)
-    count, names = len(value.new), value.new[:SHOWN_CLASSES].tolist()
+def classes_apart(old: Classes, new: Classes) -> tuple[dict[str, tuple[float, float]], npt.NDArray[Any]]:
+    """The same of classes; and those that the reference does not have."""
+    value, certain = (compare_classes(old, new, errors=errors) for errors in (0.0, CHANCE))
+    count = len(value.new)
+    return {"new_classes": (count, count), "class_drift": (value.distance, certain.distance)}, value.new
+
+
+def _some_classes(classes: npt.NDArray[Any]) -> str:
+    names = classes[:SHOWN_CLASSES].tolist()
     shown = ", ".join(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names)
-    yield _measure(where, "new_classes", count, count, limits, shown + (", …" if count > SHOWN_CLASSES else ""))
-    yield _measure(where, "class_drift", value.distance, certain.distance, limits)
+    return shown + (", …" if len(classes) > SHOWN_CLASSES else "")
 
 
-def _measure_outside(
-    where: Mapping[str, str], old: Statistics, new: Statistics, outside: int, limits: Thresholds
-) -> Measure:
+def _outside(old: Statistics, new: Statistics, outside: int) -> tuple[float, float]:
     """The share of values outside the range of others, of which two in so many and one are expected to be."""
     count = max(int(new.count.sum()), 1)
     share = outside / count
     expected = min(2 / (float(np.min(old.count, initial=1 << 62)) + 1), 1.0)
     chance = expected + CHANCE * math.sqrt(expected * (1 - expected) / count)
-    return _measure(where, "outside", share, max(share - chance, 0.0), limits)
-
-
-def _measure(
-    where: Mapping[str, str], kind: str, value: float, certain: float, limits: Thresholds, detail: str = ""
-) -> Measure:
-    limit = float(getattr(limits, kind))
-    return Measure(**where, kind=kind, value=float(value), certain=float(certain), limit=limit, detail=detail)
+    return share, max(share - chance, 0.0)

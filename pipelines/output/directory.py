@@ -111,12 +111,7 @@ def _restore(root: str, synced: bool, options: dict[str, Any]) -> Output:
 
 
 def read_manifest(root: str) -> Manifest:
-    """The manifest of a data set.
-
-    Raises:
-        ManifestError: If there is none, or it says something else than a manifest.
-        OSError: If it cannot be read.
-    """
+    """The manifest of a data set; a ManifestError where there is none, or it says something else than a manifest."""
     path = Output(root).manifest
     try:
         data = files.read_bytes(path)
@@ -132,11 +127,7 @@ def read_statistics(root: str, manifest: Manifest) -> TrainingStatistics:
 
 
 def read_listed(root: str, manifest: Manifest, name: str) -> bytes | None:
-    """A file beside the shards; None where a data set has none of this name.
-
-    Raises:
-        ManifestError: If it is not as the manifest says.
-    """
+    """A file beside the shards; None where a data set has none of this name, and a ManifestError if it is another."""
     if not manifest.lists(name):
         return None
     place = manifest.place(name)

@@ -102,16 +102,12 @@ def _start(pid: int) -> float:
 
 @contextlib.contextmanager
 def held(output: Output) -> Iterator[None]:
-    """Holds the lock of an output while the context is open.
+    """Holds the lock of an output while the context is open; an OutputError where another build holds it.
 
-    In a local directory the operating system locks a file, and ends the lock with the process. In other file systems
-    it is an object that says who builds, written anew every `BEAT_SECONDS`: one whose process has ended on this
-    machine, or that has not been written for `STALE_SECONDS`, is taken over. Where the store cannot write an object
-    only if there is none, two builds that begin in the same moment may both hold it.
-
-    Raises:
-        OutputError: If another build holds it.
-        OSError: If the lock cannot be written.
+    In a local directory the operating system locks a file, and ends the lock with the process. In other file systems it
+    is an object that says who builds, written anew every `BEAT_SECONDS`: one whose process has ended on this machine,
+    or that has not been written for `STALE_SECONDS`, is taken over. Where the store cannot write an object only if
+    there is none, two builds that begin in the same moment may both hold it.
     """
     with _held_locally(output) if files.is_local(output.root) else _held_by_object(output):
         yield

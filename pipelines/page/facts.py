@@ -157,9 +157,7 @@ def of_data_set(
 ) -> Facts:
     """The facts of a data set; with the plan of its build and a sample of the sources, also of their rows.
 
-    Raises:
-        DataError: If a shard is not as the manifest says.
-        OSError: If a file cannot be read.
+    Errors are those of `read_shard`.
     """
     stored = {split: learned.sample_shards(root, manifest, split) for split in manifest.splits}
     raw, places = ({}, {}) if plan is None else _by_split(plan, sample)

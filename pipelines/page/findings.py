@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.maintain.validate import Thresholds
+from pipelines.maintain.validate import Thresholds, classes_apart, numbers_apart
 from pipelines.page.facts import Facts, Feature, Rows, numbers_of
 from pipelines.page.shapes import as_time
 from pipelines.reading.batches import Ragged
-from pipelines.statistics.drift import CHANCE, Classes, compare, compare_classes
+from pipelines.statistics.drift import CHANCE, Classes, compare
 from pipelines.statistics.summary import Statistics
 
 F64 = npt.NDArray[np.float64]
@@ -37,6 +37,7 @@ MOST_COLUMNS = 100
 
 CONFIDENCE = 0.95
 QUANTILES = (1, 5, 25, 50, 75, 95, 99)
+MEASURED = {"drift": "mean, in deviations", "spread": "deviation, as a factor", "missing": "rate of missing values"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -372,19 +373,14 @@ def drift_of(facts: Facts, other: Facts) -> list[Drifted]:
         old_classes = classes_of(reference, other.training, training=other.training)
         new_classes = classes_of(mine, facts.training, training=facts.training)
         if is_categorical(mine) and is_categorical(reference) and old_classes and new_classes:
-            classes, sure_classes = (compare_classes(old_classes, new_classes, errors=e) for e in (0.0, CHANCE))
-            much = sure_classes.distance > limits.class_drift or len(classes.new) > limits.new_classes
-            new = f"{len(classes.new):,} new classes" if len(classes.new) else ""
-            found.append(Drifted(feature=name, what="share of a class", value=classes.distance, much=much, detail=new))
+            apart, unknown = classes_apart(old_classes, new_classes)
+            much = any(sure > getattr(limits, kind) for kind, (_, sure) in apart.items())
+            new, value = f"{len(unknown):,} new classes" if len(unknown) else "", apart["class_drift"][0]
+            found.append(Drifted(feature=name, what="share of a class", value=value, much=much, detail=new))
             continue
         old_numbers, numbers = statistics_of(reference, other.training), statistics_of(mine, facts.training)
         if old_numbers is None or numbers is None or old_numbers.count.shape != numbers.count.shape:
             continue
-        drift, certain_drift = (compare(old_numbers, numbers, errors=e) for e in (0.0, CHANCE))
-        for what, value, sure, limit in (
-            ("mean, in deviations", drift.shift, certain_drift.shift, limits.drift),
-            ("deviation, as a factor", drift.spread, certain_drift.spread, limits.spread),
-            ("rate of missing values", drift.missing, certain_drift.missing, limits.missing),
-        ):
-            found.append(Drifted(feature=name, what=what, value=value, much=sure > limit))
+        for kind, (value, sure) in numbers_apart(old_numbers, numbers).items():
+            found.append(Drifted(feature=name, what=MEASURED[kind], value=value, much=sure > getattr(limits, kind)))
     return found

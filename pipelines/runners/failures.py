@@ -28,12 +28,7 @@ def errors_beside(path: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Recorded:
-    """A function for workers: it is given the values of references, and its error is recorded, and raised.
-
-    Attributes:
-        function: The function.
-        directory: Where errors are written.
-    """
+    """A function for workers: it is given the values of references, and its error is recorded in a directory."""
 
     function: Callable[..., Any]
     directory: str

@@ -99,12 +99,7 @@ class Cluster:
         return {job["jid"]: job["state"] for job in jobs if job["name"] == name and job["state"] not in ENDED}
 
     def cancel(self, name: str, *, wait: bool = False) -> None:
-        """Cancels the jobs of a name, and may wait until nothing of them runs.
-
-        Raises:
-            OSError: If it does not answer.
-            NpyflowError: If a job does not end.
-        """
+        """Cancels the jobs of a name, and may wait until nothing of them runs; a NpyflowError if one goes on."""
         for number in self._running(name):
             with contextlib.suppress(urllib.error.HTTPError):  # it has ended meanwhile
                 self._request("PATCH", f"jobs/{number}?mode=cancel")
@@ -192,9 +187,7 @@ def failure(text: str, url: str) -> WorkerError:
 def stop_earlier(arguments: Sequence[str], root: str) -> None:
     """Ends jobs that an earlier run has left at work on a directory: they go on where their program was killed.
 
-    Raises:
-        ConfigError: If the cluster does not answer.
-        NpyflowError: If a job does not end.
+    Errors are those of `Cluster.cancel`, a ConfigError where the cluster does not answer.
     """
     cluster = Cluster.of(arguments)
     if cluster is None:

@@ -158,12 +158,9 @@ class _Job(FlinkBeamJob):  # type: ignore[misc]
             raise
 
     def get_state_stream(self) -> Iterator[tuple[int, Any]]:
-        """The states of the job, until it has ended.
+        """The states of the job, until it has ended; a WorkerError where it has failed, or the cluster has lost it.
 
         Beam asks less and less often, up to once a minute, and fails when the cluster does not answer once.
-
-        Raises:
-            WorkerError: If the job has failed, the cluster has forgotten it, or is gone.
         """
         for state, timestamp in self.with_state_history(self._watch()):
             yield state, timestamp

@@ -33,11 +33,7 @@ class Handoff(Generic[T]):
     options: Mapping[str, Any] = dataclasses.field(repr=False, hash=False)  # with which its file system is reached
 
     def load(self) -> T:
-        """The value, which a process reads once.
-
-        Raises:
-            WorkerError: If the file holds another one by now, or this process has other versions than the driver.
-        """
+        """The value, which a process reads once; a WorkerError where the file holds another one by now."""
         connections.configure(self.options)
         known = _loaded.get((self.path, self.digest))
         if known is not None:

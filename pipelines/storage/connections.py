@@ -114,11 +114,8 @@ def is_object_store(path: str) -> bool:
 def connect(path: str, *, streams: bool = False) -> tuple[Any, str]:
     """The file system of a path with a scheme, and the path in it.
 
-    Where something `streams`, written in parts, the file system itself must try again.
-
-    Raises:
-        ConfigError: If the package for it is not installed.
-        OSError: If there is none for its scheme, or it cannot be reached with its options.
+    Where something `streams`, written in parts, the file system itself must try again. A ConfigError where the package
+    for it is not installed, an OSError where there is none for its scheme, or it cannot be reached with its options.
     """
     scheme, _, rest = path.partition("://")
     given, extra = _options.get(scheme, {}), EXTRAS.get(scheme, "")
@@ -152,10 +149,7 @@ def ask_once(path: str, request: Callable[[Any, str], T]) -> T:
 def ask(path: str, request: Callable[[Any, str], T]) -> T:
     """Makes a request that is as good twice as once, until it does not fail for a reason that passes.
 
-    It is called with the file system and the path in it.
-
-    Raises:
-        OSError: If it fails in the end; the error names the path.
+    It is called with the file system and the path in it. Its error is an OSError that names the path.
     """
     if EXTRAS.get(path.partition("://")[0]) in RETRY_THEMSELVES:
         return ask_once(path, request)

@@ -40,15 +40,9 @@ def _load(directory: str, fingerprint: bytes) -> Any:
 
 
 def apply_transform(transform: Any, config: ResolvedConfig, columns: Columns) -> Columns:
-    """Maps raw columns to columns of the stored dtypes, little-endian.
+    """Maps raw columns to columns of the stored dtypes, little-endian, `[rows, *shape]` of each feature in the shards.
 
-    Args:
-        transform: From `load_transform`; not used where nothing is stored transformed or could fail later.
-        config: The configuration.
-        columns: `[rows, *shape]` for each feature, in the dtype of its sources.
-
-    Returns:
-        `[rows, *shape]` for each feature that the shards hold, in `spec.numpy_dtype`, by its name.
+    What `load_transform` gave is not used where nothing is stored transformed or could fail later.
 
     Raises:
         DataError: If a finite float does not fit the stored dtype, or a value is outside what a step takes.
@@ -84,9 +78,8 @@ def may_fail(feature: ResolvedFeature) -> bool:
 def run_graph(transform: Any, config: ResolvedConfig, columns: Columns) -> Columns:
     """Runs the exported graph on raw columns of `config.graph_features`.
 
-    Returns:
-        The graph's outputs: what a user's own function gives, and those of the steps by the names of the transformed
-        features, float64 with its bits put right.
+    Its outputs are what a user's own function gives, and those of the steps by the names of the transformed features,
+    float64 with its bits put right.
     """
     found = _call(transform, config, columns)
     outputs: Columns = {spec.name: found[spec.name] for spec in config.given}
