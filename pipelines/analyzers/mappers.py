@@ -67,9 +67,24 @@ def scale_to_min_max(
 ) -> Any:
     """Scales the present values to low + (high - low) * (x - min) / (max - min), in float64.
 
-    The least value becomes `low` and the greatest `high`; values to come may lie outside. A constant becomes `low`;
-    `tft.scale_to_0_1` makes sigmoid(x) of it, and of whatever NaN is among. Other arguments, results and errors are as
-    in `scale_to_z_score`.
+    A constant becomes `low`; `tft.scale_to_0_1` makes sigmoid(x) of it, and of whatever NaN is among. Values to come
+    may lie outside.
+
+    Args:
+        x: As in `scale_to_z_score`.
+        low: What the least value becomes.
+        high: What the greatest value becomes.
+        over: As in `scale_to_z_score`, as all that follow.
+        by: Groups.
+        missing: What else is missing.
+        dtype: Of the results.
+
+    Returns:
+        `[batch, *shape]`.
+
+    Raises:
+        ValueError: If the arguments do not fit.
+        DataError: As `scale_to_z_score`.
     """
     step = read_step(scaling.MinMax, [low, high])
     return mapped("scale_to_min_max", x, step, over=over, by=by, missing=missing, dtype=dtype)
@@ -109,7 +124,20 @@ def clip(
 ) -> Any:
     """min(max(x, quantile(low)), quantile(high)), of the exact quantiles of the present values; NaN stays NaN.
 
-    `low` is a probability, and `high` a greater one. Other arguments, results and errors are as in `scale_to_z_score`.
+    Args:
+        x: As in `scale_to_z_score`.
+        low: A probability.
+        high: A greater probability.
+        over: As in `scale_to_z_score`, as all that follow.
+        missing: What else is missing.
+        dtype: Of the results.
+
+    Returns:
+        `[batch, *shape]`.
+
+    Raises:
+        ValueError: If the arguments do not fit.
+        DataError: As `scale_to_z_score`.
     """
     step = read_step(ranking.Clip, [low, high])
     return mapped("clip", x, step, over=over, missing=missing, dtype=dtype)
@@ -126,8 +154,21 @@ def quantile_transform(
     """The place of a value among all values in [0, 1], or as a normal deviate: scikit-learn's QuantileTransformer.
 
     Linear between 1,000 exact quantiles, or as many as there are values; an often repeated value has the middle of its
-    places. A constant becomes 0 (`to` uniform), as what is at or below the least value. `tft.scale_to_gaussian` fits a
-    Tukey HH distribution instead. Arguments and errors are as in `scale_to_z_score`.
+    places. `tft.scale_to_gaussian` fits a Tukey HH distribution instead.
+
+    Args:
+        x: As in `scale_to_z_score`; NaN stays NaN.
+        to: `uniform` or `normal`.
+        over: As in `scale_to_z_score`, as all that follow.
+        missing: What else is missing.
+        dtype: Of the results.
+
+    Returns:
+        `[batch, *shape]`. A constant becomes 0 (uniform), as what is at or below the least value.
+
+    Raises:
+        ValueError: If the arguments do not fit.
+        DataError: As `scale_to_z_score`.
     """
     step = read_step(ranking.Quantile, to)
     return mapped("quantile_transform", x, step, over=over, missing=missing, dtype=dtype)
@@ -136,10 +177,21 @@ def quantile_transform(
 def bucketize(x: Tensors, buckets: int | Sequence[float], *, over: Over = "element", missing: Missing = None) -> Any:
     """The number of a value's bucket, int64 from 0: of equally frequent buckets, or between boundaries.
 
-    `buckets` says how many, whose boundaries are exact quantiles (as many phases as `quantiles`), or has boundaries. A
-    value that equals a boundary is in the bucket above it; what is missing gets -1. `tft.bucketize` finds approximate
-    boundaries of all elements together; NaN is in its last bucket. Other arguments and errors are as in
-    `scale_to_z_score`.
+    A value that equals a boundary is in the bucket above it. `tft.bucketize` finds approximate boundaries of all
+    elements together; NaN is in its last bucket.
+
+    Args:
+        x: Numbers `[batch, *shape]`, one or several tensors.
+        buckets: How many, whose boundaries are exact quantiles (as many phases as `quantiles`), or boundaries.
+        over: As in `scale_to_z_score`.
+        missing: What else is missing.
+
+    Returns:
+        int64 `[batch, *shape]`; -1 for what is missing.
+
+    Raises:
+        ValueError: If the arguments do not fit.
+        DataError: As `scale_to_z_score`.
     """
     step = read_step(ranking.Buckets, buckets if isinstance(buckets, int) else list(buckets))
     return mapped("bucketize", x, step, over=over, missing=missing, dtype=tf.int64, absent=-1)
@@ -148,10 +200,21 @@ def bucketize(x: Tensors, buckets: int | Sequence[float], *, over: Over = "eleme
 def pca(x: Tensors, components: int, *, dtype: tf.DType | None = None) -> Any:
     """The first principal components of the last axis, of float64 covariances that are exact: one phase.
 
-    (x - mean) @ components.T, `[batch, ..., components]` of `[batch, ..., width]`, at most as many as `width`; signs as
-    in scikit-learn's PCA: the entry of the largest magnitude is positive. Where rows have several axes, every vector
-    along the last one counts. `tft.pca` gives a matrix, of covariances in float32 that it does not centre `x` by.
-    `dtype` and errors are as in `scale_to_z_score`; a missing value is a DataError, too.
+    (x - mean) @ components.T; signs as in scikit-learn's PCA: the entry of the largest magnitude is positive. Where
+    rows have several axes, every vector along the last one counts. `tft.pca` gives a matrix, of covariances in float32
+    that it does not centre `x` by.
+
+    Args:
+        x: Numbers `[batch, ..., width]`, finite, none missing.
+        components: How many, at most `width`.
+        dtype: As in `scale_to_z_score`.
+
+    Returns:
+        `[batch, ..., components]`.
+
+    Raises:
+        ValueError: If the arguments do not fit.
+        DataError: In the analysis, if a value is missing or infinite.
     """
     return mapped("pca", x, read_step(projection.Pca, components), over="channel", dtype=dtype)
 
@@ -206,10 +269,19 @@ def scale_to_gaussian(
 def scale_rows(
     x: Tensors, by: Literal["l2", "mean", "zscore"] = "l2", *, missing: Missing = None, dtype: tf.DType | None = None
 ) -> Any:
-    """Scales each row, of at least one axis, by itself; nothing is learned.
+    """Scales each row by itself; nothing is learned.
 
-    `l2` divides by the Euclidean norm, `mean` by the mean; `zscore` gives a row mean 0 and deviation 1. A divisor of 0
-    counts as 1, and a row with a missing value is missing. Other arguments and errors are as in `scale_to_z_score`.
+    Args:
+        x: Numbers `[batch, *shape]` with at least one axis.
+        by: `l2` divides by the Euclidean norm, `mean` by the mean; `zscore` gives a row mean 0 and deviation 1.
+        missing: As in `scale_to_z_score`.
+        dtype: As in `scale_to_z_score`.
+
+    Returns:
+        `[batch, *shape]`; a divisor of 0 counts as 1, and a row with a missing value is missing.
+
+    Raises:
+        ValueError: If the arguments do not fit.
     """
     return mapped("scale_rows", x, read_step(scaling.Row, by), over="element", missing=missing, dtype=dtype)
 
@@ -217,7 +289,12 @@ def scale_rows(
 def missing_indicator(x: Tensors, *, missing: Missing = None) -> Any:
     """1 where a value is missing and 0 elsewhere, int64 `[batch, *shape]`; nothing is learned.
 
-    Arguments and errors are as in `scale_to_z_score`.
+    Args:
+        x: Numbers, one or several tensors. NaN is missing.
+        missing: What else is missing: numbers, or a bool tensor like `x`.
+
+    Raises:
+        ValueError: If the arguments do not fit.
     """
     labels, tensors, back = flatten(x, "missing_indicator")
     found = []
