@@ -17,7 +17,6 @@ from loaders.reading.columns import show_shape
 from loaders.version import VERSION
 from pipelines.page import findings, plots, shapes
 from pipelines.page.facts import MIXED_ROWS, Facts, Feature, Rows
-from pipelines.page.snippets import snippets_of
 from pipelines.publish.statistics import pool_mean_and_std
 from pipelines.results import show_bytes
 from pipelines.statistics.notable import notable, strangeness
@@ -51,6 +50,7 @@ def _templates() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"number": _number, "count": _count, "size": _size, "per_cent": _per_cent}
+    environment.filters |= {"shape": show_shape, "steps": _steps}
     return environment
 
 
@@ -60,6 +60,7 @@ def render(facts: Facts, other: Facts | None = None) -> str:
     The same facts give the same bytes: neither the time nor the place is in it.
     """
     warnings = {name: findings.warnings_of(feature, facts) for name, feature in facts.features.items()}
+    pooled = {name: _pooled(findings.statistics_of(own, facts.training)) for name, own in facts.features.items()}
     names = list(facts.features)
     shown = {names[number] for number in notable([len(said) for said in warnings.values()], DETAILED)}
     config = ""
@@ -73,10 +74,15 @@ def render(facts: Facts, other: Facts | None = None) -> str:
             title=_title(facts),
             split_names=[split.name for split in facts.splits],
             overview=[
-                _overview(facts, feature, name in shown, warnings[name]) for name, feature in facts.features.items()
+                {"feature": feature, "linked": name in shown, "warnings": len(warnings[name]), "numbers": pooled[name]}
+                for name, feature in facts.features.items()
             ][:LISTED],
             left_out=len(facts.features) - len(shown),
-            cards=[_card(facts, facts.features[name], warnings[name]) for name in facts.features if name in shown],
+            cards=[
+                {"warnings": warnings[name], "numbers": pooled[name], **_card(facts, feature)}
+                for name, feature in facts.features.items()
+                if name in shown
+            ],
             numbers={name: number for number, name in enumerate(facts.features)},
             warnings=[(name, line) for name, said in warnings.items() for line in said],
             duplicates=findings.duplicates_of(facts),
@@ -84,13 +90,38 @@ def render(facts: Facts, other: Facts | None = None) -> str:
             sample=_sample_rows(facts, [name for name in facts.features if name in shown]),
             drift=None if other is None else findings.drift_of(facts, other),
             mixed_rows=MIXED_ROWS,
-            snippets=snippets_of(facts),
+            snippets=_snippets(facts),
             config=config,
             version=VERSION,
             quantiles=findings.QUANTILES,
             drawn=max((len(one.drawn.hashes) for one in facts.features.values() if one.drawn is not None), default=0),
         )
     )
+
+
+def _snippets(facts: Facts) -> list[tuple[str, str]]:
+    """How the data set is loaded, for each framework."""
+    if not facts.built:
+        return [
+            ("Build it", "npyflow build SRC OUT"),
+            ("in Python", 'import pipelines\n\npipelines.build("SRC", "OUT")'),
+        ]
+    split = facts.training
+    supervised = any(feature.batch and feature.batch.role == "label" for feature in facts.features.values())
+    more = ", as_supervised=True" if supervised else ""
+    batch = "inputs, labels" if supervised else "batch"
+    said = f'"OUT", "{split}", batch_size=256, seed=1{more}'
+    return [
+        ("TensorFlow, Keras", f"import loaders\n\ntrain = loaders.load({said})\nmodel.fit(train)"),
+        ("NumPy", f"from loaders.numpy import Loader\n\nfor {batch} in Loader({said}):\n    ..."),
+        (
+            "PyTorch",
+            "from loaders.torch import Loader\nfrom torch.utils.data import DataLoader\n\n"
+            f"for {batch} in DataLoader(Loader({said}), batch_size=None):\n    ...",
+        ),
+        ("JAX", f"from loaders.jax import Loader\n\nfor {batch} in Loader({said}):\n    ..."),
+        ("a row", f'import loaders\n\nloaders.open("OUT")["{split}"][0]'),
+    ]
 
 
 def _title(facts: Facts) -> str:
@@ -100,15 +131,9 @@ def _title(facts: Facts) -> str:
     return f"{kind}: {rows:,} rows, {features:,} feature{'' if features == 1 else 's'}"
 
 
-def _overview(facts: Facts, feature: Feature, linked: bool, warnings: Sequence[str]) -> dict[str, Any]:
-    statistics = findings.statistics_of(feature, facts.training)
-    found: dict[str, Any] = {"name": feature.name, "linked": linked, "warnings": len(warnings)}
-    found |= {"role": feature.spec.role, "dtype": feature.spec.dtype, "shape": show_shape(feature.spec)}
-    found["unit"] = feature.spec.unit
-    return found | {"numbers": None if statistics is None else _pooled(statistics)}
-
-
-def _pooled(statistics: Statistics) -> dict[str, float]:
+def _pooled(statistics: Statistics | None) -> dict[str, float] | None:
+    if statistics is None:
+        return None
     count, missing = int(statistics.count.sum()), int(statistics.missing.sum())
     mean, std = pool_mean_and_std(statistics)
     return {
@@ -122,7 +147,7 @@ def _pooled(statistics: Statistics) -> dict[str, float]:
     }
 
 
-def _card(facts: Facts, feature: Feature, warnings: Sequence[str]) -> dict[str, Any]:
+def _card(facts: Facts, feature: Feature) -> dict[str, Any]:
     """What is shown of one feature."""
     spec, training = feature.spec, facts.training
     statistics = findings.statistics_of(feature, training)
@@ -138,21 +163,12 @@ def _card(facts: Facts, feature: Feature, warnings: Sequence[str]) -> dict[str, 
                 random = training if rows is not feature.made and findings.is_drawn(feature, facts) else None
                 quantiles += _quantiles(facts, when, found, random, drawn.unit)
     return {
-        "number": list(facts.features).index(feature.name),
-        "name": feature.name,
-        "spec": spec,
-        "shape": show_shape(spec),
-        "batch": None if feature.batch is None else f"{feature.batch.dtype}, {show_shape(feature.batch)}",
-        "steps": _steps(feature.said),
-        "warnings": warnings,
-        "exact": feature.statistics is not None,
-        "numbers": None if statistics is None else _pooled(statistics),
+        "feature": feature,
         "quantiles": quantiles,
         "learned": {} if statistics is None or statistics.count.size > 1 else feature.exact,
         "figures": [*figures, *_missing_figures(feature, training), *_curves(feature, training)],
         "classes": _classes(feature, training),
         "columns": [] if statistics is None else _column_table(statistics, feature.exact),
-        "column_quantiles": list(feature.exact),
         "column_count": 0 if statistics is None else statistics.count.size,
         "frequent": _frequent(feature, training),
     }
