@@ -17,7 +17,7 @@ from apache_beam.transforms.core import RestrictionProvider
 from loaders.buffers import Buffers
 from pipelines.analyze.custom import trace_configured
 from pipelines.beam import forms
-from pipelines.beam.coder import Batch
+from pipelines.beam.rows import Batch
 from pipelines.config.feature import Feature
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import ConfigError

@@ -18,10 +18,10 @@ from pipelines.analyze.accumulate import accumulate
 from pipelines.analyze.fit import Known
 from pipelines.analyze.function_constants import Arrays, add_constants, read_constants
 from pipelines.analyze.rounds import Accumulated
-from pipelines.beam.coder import Batch
 from pipelines.beam.learned import Learned
 from pipelines.beam.places import are_training, hashes_of
 from pipelines.beam.read import ReadNpy
+from pipelines.beam.rows import Batch
 from pipelines.config.resolved import Custom, ResolvedConfig
 from pipelines.errors import ConfigError, DataError
 from pipelines.plan.plan import Plan

@@ -16,11 +16,10 @@ import numpy as np
 from pipelines.analyze import fit, rounds
 from pipelines.analyze.accumulate import accumulate
 from pipelines.analyze.rounds import Accumulated
-from pipelines.beam.coder import Batch
 from pipelines.beam.learned import Learned
 from pipelines.beam.places import by_key, by_source
 from pipelines.beam.read import ReadNpy
-from pipelines.beam.rows import ToBatches, features_of, joined, source_feature
+from pipelines.beam.rows import Batch, ToBatches, features_of, joined, source_feature
 from pipelines.config.feature import Feature
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.config.splits import BlockSplits, StratifiedSplits

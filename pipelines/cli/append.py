@@ -8,7 +8,7 @@ import time
 from rich.console import Console
 
 from pipelines.cli.build import show_built
-from pipelines.cli.common import given, write_report
+from pipelines.cli.common import given, running, write_report
 from pipelines.cli.terminal import long_work
 from pipelines.interface import tables
 from pipelines.interface.build import Built, append, refit
@@ -18,10 +18,9 @@ from pipelines.results import print_blocks
 def run(options: argparse.Namespace, console: Console) -> int:
     """Adds new files to a data set, or builds it anew with them."""
     begun = time.monotonic()
-    how = {"workers": options.workers, "progress": console, "beam_options": options.beam_options}
-    how |= {"sync": options.sync, "trust": options.trust} | given(options, "on_error", "max_bad_files")
+    how = {"sync": options.sync, "trust": options.trust} | given(options, "on_error", "max_bad_files")
     with long_work(options, console):
-        done = (refit if options.refit else append)(options.source, options.output, **how)
+        done = (refit if options.refit else append)(options.source, options.output, **how, **running(options, console))
     if done is None:
         console.print(f"{options.output} has all of {options.source} already; nothing was added", highlight=False)
     elif isinstance(done, Built):

@@ -28,6 +28,11 @@ def given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
+def running(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Who does the work of a command that Beam may run, and where its progress is shown."""
+    return {"workers": options.workers, "progress": console, "beam_options": options.beam_options}
+
+
 def has_begun(output: str) -> bool:
     """Whether there is something in an output with which the same command would go on."""
     return bool(output) and files.exists(Output(files.absolute(output)).state)

@@ -6,7 +6,7 @@ import argparse
 
 from rich.console import Console
 
-from pipelines.cli.common import show
+from pipelines.cli.common import running, show
 from pipelines.cli.terminal import long_work
 from pipelines.interface.export import export
 
@@ -14,12 +14,5 @@ from pipelines.interface.export import export
 def run(options: argparse.Namespace, console: Console) -> int:
     """Exports a data set."""
     with long_work(options, console):
-        done = export(
-            options.path,
-            options.output,
-            to=options.to,
-            workers=options.workers,
-            progress=console,
-            beam_options=options.beam_options,
-        )
+        done = export(options.path, options.output, to=options.to, **running(options, console))
     return show(options, console, done)

@@ -7,7 +7,7 @@ import dataclasses
 
 from rich.console import Console
 
-from pipelines.cli.common import given, settings_of, show
+from pipelines.cli.common import given, running, settings_of, show
 from pipelines.cli.terminal import long_work
 from pipelines.interface.validate import validate
 from pipelines.maintain.validate import Thresholds
@@ -24,8 +24,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
             against=options.against or None,
             thresholds=thresholds,
             settings=settings_of(options),
-            workers=options.workers,
-            progress=console,
-            beam_options=options.beam_options,
+            **running(options, console),
         )
     return show(options, console, found, failed=bool(found.problems))
