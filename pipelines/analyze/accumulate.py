@@ -137,7 +137,6 @@ def _shared(need: Need, asked: Asked, features: Mapping[str, Analyzed], found: A
 
 
 def _accumulate_asked(need: Need, asked: Asked, known: Known, columns: Columns) -> Any:
-    """What some rows add to an analyzer of a user's function."""
     one = Pass(asked.subjects, need.number)
     states = known[asked.name].pending if need.number else one.start()
     direct = asked.direct[need.number]

@@ -235,7 +235,6 @@ def _where(error: Exception, paths: Sequence[pathlib.Path], place: str) -> str:
 
 
 def _why(error: Exception, features: Sequence[ResolvedFeature]) -> str:
-    """What an error says, and which features there are."""
     taken = [f"{f.name} ({f.taken_kind} {list(f.value_shape)})" for f in features if f.takes_part]
     there = ", ".join(taken[:SHOWN_FEATURES]) + (", …" if taken[SHOWN_FEATURES:] else "")
     if not isinstance(error, KeyError) or not error.args or not isinstance(error.args[0], str):

@@ -115,7 +115,6 @@ def _transform(
 
 
 def _apply(feature: ResolvedFeature, x: tf.Tensor, absent: tf.Tensor | None, constants: Sequence[Tensors]) -> tf.Tensor:
-    """The steps of a feature, one after the other."""
     steps = list(zip(feature.steps, constants, strict=True))
     same = feature.spec.dtype == feature.source_dtype and not feature.normalize
     fills = feature.impute is not None and feature.impute.fills

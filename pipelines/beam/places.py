@@ -53,7 +53,6 @@ def are_training(plan: Plan, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.b
 
 
 def _spans(plan: Plan, numbers: npt.NDArray[np.int64]) -> list[Span]:
-    """Runs of consecutive rows."""
     if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
         raise DataError(f"rows: expected the keys that ReadNpy gave, int64; found {numbers.dtype}")
     if len(wrong := numbers[(numbers < 0) | (numbers >= plan.table.rows)]):

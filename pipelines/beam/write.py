@@ -317,7 +317,6 @@ def _same(columns: Columns) -> Columns:
 
 
 def _digest(columns: Columns, rows: Any, split: Any) -> str:
-    """A digest of rows in their order, some at a time."""
     digest = hashlib.blake2b(digest_size=16)
     for start in range(0, len(rows), DIGESTED_ROWS):
         some = rows[start : start + DIGESTED_ROWS]

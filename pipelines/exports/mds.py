@@ -112,7 +112,6 @@ def _rows(features: Sequence[FeatureSpec], columns: Columns) -> Iterator[bytes]:
 
 
 def _cells(spec: FeatureSpec, column: npt.NDArray[Any]) -> Iterable[bytes]:
-    """The bytes of each row's value."""
     if spec.ragged:
         return (_with_shape((len(value) // spec.step_bytes, *_shape(spec)), value) for value in column)
     if spec.dtype == "string":

@@ -72,8 +72,8 @@ def _of_feature(feature: ResolvedFeature) -> list[str]:
     raw, missing = f"inputs[{feature.name!r}]", _missing(feature)
     lines = [f"x = {raw}"]
     if feature.indicator:
-        call = f"npa.missing_indicator(x{_keyword('missing', missing)})"
-        lines.append(f"outputs[{feature.name + INDICATOR_SUFFIX!r}] = {call}")
+        said = "" if missing is None else f", missing={missing}"
+        lines.append(f"outputs[{feature.name + INDICATOR_SUFFIX!r}] = npa.missing_indicator(x{said})")
     if missing is not None and not _says_missing(feature):
         if feature.steps or feature.source_dtype.startswith("float"):
             lines.append(f"absent = npa.missing_indicator(x, missing={missing}) == 1")
@@ -108,7 +108,7 @@ def _call(feature: ResolvedFeature, step: Step, missing: str | None) -> str:
     if step.key not in (FILLS if step is feature.impute else (*MAPPERS, *WRITTEN)):
         raise ConfigError(f"{feature.name}: expected steps that pipelines.analyzers has; found {step.key}")
     wide = "" if step.key in INTEGERS else ", dtype=tf.float64"
-    said = _keyword("missing", missing)
+    said = "" if missing is None else f", missing={missing}"
     by = "" if feature.by is None or step.key not in WITH_GROUPS else f", by=inputs[{feature.by!r}]"
     over = "" if step.key in WITHOUT_OVER or feature.over == "element" else f", over={feature.over!r}"
     if step is feature.impute:
@@ -125,7 +125,6 @@ def _call(feature: ResolvedFeature, step: Step, missing: str | None) -> str:
 
 
 def _arguments(step: Step) -> str:
-    """The options of a step, as its analyzer takes them."""
     options = step.model_dump()
     if step.key == "vocabulary":
         return "".join(f", {name}={value!r}" for name, value in options.items() if value is not None)
@@ -133,10 +132,6 @@ def _arguments(step: Step) -> str:
     if step.key in ("minmax", "clip"):
         values = values[0]
     return "".join(f", {value!r}" for value in values)
-
-
-def _keyword(name: str, text: str | None) -> str:
-    return "" if text is None else f", {name}={text}"
 
 
 def _cast(feature: ResolvedFeature) -> str:

@@ -93,7 +93,6 @@ def _features(plan: Plan, chosen: Mapping[str, Mapping[str, Any]]) -> Iterator[s
 
 
 def _said(values: Mapping[str, Any], about: Mapping[str, str]) -> Iterator[str]:
-    """A line for each key and its value, with what the key is about."""
     for key, value in values.items():
         yield f"{key}: {_value(value)}" + (f"  # {about[key]}" if key in about else "")
 

@@ -88,20 +88,20 @@ def following_rows(console: Console, stage: str, *roots: str) -> Iterator[None]:
 def _libraries_unheard() -> Iterator[None]:
     """Takes back what packages imported inside the context say in the environment; hides TensorFlow's information."""
     before, logger = {name: os.environ.get(name) for name in SET_BY_IMPORTS}, logging.getLogger("tensorflow")
-    logger.addFilter(_is_warning)
+
+    def is_warning(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING
+
+    logger.addFilter(is_warning)
     try:
         yield
     finally:
-        logger.removeFilter(_is_warning)
+        logger.removeFilter(is_warning)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _is_warning(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.WARNING
 
 
 @contextmanager

@@ -116,7 +116,8 @@ def diff(first: Path, second: Path, *, storage_options: StorageOptions | None = 
     roots = os.fspath(first), os.fspath(second)
     manifests = read_manifest(roots[0]), read_manifest(roots[1])
     specs = tuple({spec.name: spec for spec in manifest.features} for manifest in manifests)
-    alike = tuple(name for name, spec in specs[0].items() if name in specs[1] and _stored_alike(spec, specs[1][name]))
+    stored = [{name: [getattr(spec, field) for field in EXACT] for name, spec in own.items()} for own in specs]
+    alike = tuple(name for name, found in stored[0].items() if stored[1].get(name) == found)
     rows = [_rows(manifest) for manifest in manifests]
     names = dict.fromkeys([*manifests[0].splits, *manifests[1].splits])
     shared = only = None
@@ -136,10 +137,6 @@ def diff(first: Path, second: Path, *, storage_options: StorageOptions | None = 
 
 def _rows(manifest: Manifest) -> dict[str, int]:
     return {name: manifest.rows(name) for name in manifest.splits}
-
-
-def _stored_alike(first: FeatureSpec, second: FeatureSpec) -> bool:
-    return all(getattr(first, field) == getattr(second, field) for field in EXACT)
 
 
 def _compare_features(first: Mapping[str, FeatureSpec], second: Mapping[str, FeatureSpec]) -> Iterator[Difference]:

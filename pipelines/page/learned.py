@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,10 @@ import numpy.typing as npt
 
 from loaders.format.manifest import Manifest, ManifestError, Shard
 from loaders.format.names import FITTED, TRANSFORM_MOMENTS
-from loaders.format.spec import FeatureSpec
 from loaders.reading.columns import LENGTH_SUFFIX
 from loaders.transform.forward import Forward, of_data_set
 from pipelines.output.directory import read_listed
-from pipelines.reading.batches import Columns, Ragged, with_values
+from pipelines.reading.batches import Columns, Ragged, take, with_values
 from pipelines.reading.stored import read_shard, to_ragged
 from pipelines.statistics.summary import Statistics
 from pipelines.storage.archive import load_arrays
@@ -45,17 +44,14 @@ def sample_shards(root: str, manifest: Manifest, split: str, *, rows: int = ROWS
     chosen = [shards[number] for number in sorted({place * len(shards) // SHARDS for place in range(SHARDS)})]
     each = -(-wanted // len(chosen))
     pieces = [_first_rows(root, manifest, shard, min(each, shard.rows)) for shard in chosen]
-    return {spec.name: _joined(spec, [piece[spec.name] for piece in pieces])[:wanted] for spec in manifest.features}
+    found = {spec.name: np.concatenate([piece[spec.name] for piece in pieces]) for spec in manifest.features}
+    ragged = {spec.name: to_ragged(spec, found[spec.name]) for spec in manifest.features if spec.ragged}
+    return take({**found, **ragged}, slice(wanted))
 
 
 def _first_rows(root: str, manifest: Manifest, shard: Shard, rows: int) -> Columns:
     pieces = list(read_shard(root, manifest, shard, rows=rows))
     return {name: np.concatenate([piece[name] for piece in pieces])[:rows] for name in pieces[0]}
-
-
-def _joined(spec: FeatureSpec, pieces: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any] | Ragged:
-    joined = np.concatenate(pieces)
-    return to_ragged(spec, joined) if spec.ragged else joined
 
 
 def transformed(root: str, manifest: Manifest, stored: Mapping[str, Columns]) -> dict[str, Columns]:

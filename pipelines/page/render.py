@@ -148,7 +148,6 @@ def _pooled(statistics: Statistics | None) -> dict[str, float] | None:
 
 
 def _card(facts: Facts, feature: Feature) -> dict[str, Any]:
-    """What is shown of one feature."""
     spec, training = feature.spec, facts.training
     statistics = findings.statistics_of(feature, training)
     figures, quantiles = [], []
@@ -383,7 +382,6 @@ def _curve_cell(name: str, row: Any, number: int) -> dict[str, str]:
 
 
 def _number(value: Any, unit: str = "") -> str:
-    """A number; of a time what it means."""
     return "-" if value is None else shapes.as_time(value, unit) or shapes.as_number(value, digits=5)
 
 

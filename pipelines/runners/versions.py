@@ -16,13 +16,10 @@ PACKAGES = ("apache-beam", "numpy", "tensorflow", "tensorflow-transform")
 
 
 @functools.cache
-def _of_packages() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
-def versions() -> dict[str, str]:
+def versions() -> Mapping[str, str]:
     """The versions that decide what is written: of npyflow, Python, and the packages that do the work."""
-    return {"npyflow": VERSION, "python": platform.python_version(), **_of_packages()}
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"npyflow": VERSION, "python": platform.python_version(), **packages}
 
 
 def stamp(data: bytes) -> bytes:

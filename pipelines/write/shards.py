@@ -214,7 +214,6 @@ def _frames(
 
 
 def _encode(plan: Plan, columns: Columns, *, rows: int) -> Frames:
-    """Rows as records of `rows` rows each."""
     size = plan.rows_per_record
     if is_variable(plan.specs):
         return encode_variable_records(plan.specs, columns, rows=rows, rows_per_record=size)
