@@ -14,7 +14,7 @@ import numpy.typing as npt
 from loaders.format import names
 from loaders.format.manifest import Manifest, ManifestError
 from loaders.format.spec import FeatureSpec
-from loaders.format.steps import STEPS, TAKEN_AS_THEY_ARE, representable
+from loaders.format.step_formulas import FORMULAS, representable
 from loaders.reading.columns import LENGTH_SUFFIX, MASK
 from loaders.storage.files import read_arrays, read_manifest
 from loaders.transform.inverse import steps_of
@@ -65,14 +65,14 @@ class Forward:
         self._learned: dict[tuple[str, str], dict[str, npt.NDArray[Any]]] = collections.defaultdict(dict)
         for key, array in fitted.items():
             *feature, place, constant = key.split("/")
-            own = self._learned["/".join(feature), place]
-            own[constant] = array
-            if constant == "vocabulary":
-                own["order"] = np.argsort(array, kind="stable")
+            self._learned["/".join(feature), place][constant] = array
         for name, feature in self._config.items():
-            for _, method, _ in _steps(feature):
-                if method not in STEPS:
-                    raise ManifestError(f"feature {name}: expected one of the steps {', '.join(STEPS)}; found {method}")
+            for place, method, _ in _steps(feature):
+                if method not in FORMULAS:
+                    known = ", ".join(FORMULAS)
+                    raise ManifestError(f"feature {name}: expected one of the steps {known}; found {method}")
+                if (name, place) in self._learned:
+                    self._learned[name, place] |= FORMULAS[method].prepare(self._learned[name, place])
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -170,8 +170,8 @@ class Forward:
         if absent is not None:
             x, steps = self._marked(name, x, absent, steps, batch, ops)
         for place, method, said in steps:
-            x = x if method in TAKEN_AS_THEY_ARE else ops.float64(x)
-            x = STEPS[method](x, self._constants(name, place, batch, ops), said, ops)
+            x = ops.float64(x) if "float64" in FORMULAS[method].inputs else x
+            x = FORMULAS[method].forward(x, self._constants(name, place, batch, ops), said, ops)
         x = ops.reshape(x, (*rows, *x.shape[1:])) if rows else x
         return self._leave(x, spec, batch, name, ops)
 

@@ -1,15 +1,10 @@
-"""The inverse of the transform: from transformed values back to raw ones, in NumPy and in TensorFlow.
-
-`INVERSES` has the inverse of each step by the name that the step has in the configuration, which the manifest holds. A
-step without one has no inverse.
-"""
+"""The inverse of the transform: from transformed values back to raw ones, in NumPy and in TensorFlow."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +12,7 @@ import numpy.typing as npt
 
 from loaders.format import names
 from loaders.format.manifest import ManifestError
-from loaders.format.steps import EDGE
+from loaders.format.step_formulas import FORMULAS
 from loaders.storage.files import read_arrays, read_manifest
 from loaders.transform.ops import ArrayOps, TensorFlowOps, framework, ops_of
 
@@ -54,18 +49,19 @@ class Inverse:
             ManifestError: If the data set lacks a constant.
             ValueError: If there is no such feature, a step has no inverse, or groups are missing or not known.
         """
-        steps, places = self._steps(name)
-        for number, (method, _) in enumerate(steps):
-            if method not in INVERSES:
+        inverses = []
+        for number, ((method, said), place) in enumerate(zip(*self._steps(name), strict=True)):
+            formula = FORMULAS.get(method)
+            if formula is None or formula.inverse is None:
                 raise ValueError(f"feature {name}: expected steps that have an inverse; found {method} (step {number})")
+            inverses.append((formula.inverse, said, place))
         if hasattr(values, "with_flat_values"):  # a tf.RaggedTensor, of which each step is inverted by itself
             return values.with_flat_values(self(name, values.flat_values, keys))
         ops = TensorFlowOps() if framework(values) == "tensorflow" else ops_of(values)
         with ops.precise():
             values = ops.float64(values)
-            for number, (method, argument) in reversed(list(enumerate(steps))):
-                constants = self._constants(name, places[number], keys, values, ops)
-                values = INVERSES[method](values, constants, argument)
+            for inverted, said, place in reversed(inverses):
+                values = inverted(values, self._constants(name, place, keys, values, ops), said, ops)
             return ops.leave(values, np.float64)
 
     def _steps(self, name: str) -> tuple[list[tuple[str, Any]], list[str]]:
@@ -100,25 +96,24 @@ class Inverse:
 
 
 class Constants:
-    """The constants of a step, as they broadcast against [batch, *shape]; the first axis is 1 long, or the batch.
-
-    Attributes:
-        ops: What the inverse is made of: `ops.xp` is NumPy, or what TensorFlow has of its functions.
-    """
+    """The constants of a step, as they broadcast against [batch, *shape]; the first axis is 1 long, or the batch."""
 
     def __init__(self, prefix: str, found: Mapping[str, Any], values: Any, ops: ArrayOps) -> None:
         """Holds the constants of a step by their names, for values of one rank."""
-        self.ops = ops
+        self._ops = ops
         self._prefix = prefix
         self._found = found
         self._rank = len(values.shape)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.get(name)
 
     def get(self, name: str, *, before: int = 0) -> Any:
         """A constant, with `before` more axes between the batch and those of the statistic."""
         array = self.raw(name)
         shape = tuple(array.shape)[1:]
         missing = self._rank - 1 + before - len(shape)
-        return self.ops.reshape(array, [-1, *shape[:before], *[1] * missing, *shape[before:]]) if missing else array
+        return self._ops.reshape(array, [-1, *shape[:before], *[1] * missing, *shape[before:]]) if missing else array
 
     def raw(self, name: str) -> Any:
         """A constant in the shape that it has, after the batch.
@@ -155,53 +150,3 @@ def steps_of(normalize: Any) -> list[tuple[str, Any]]:
         return []
     steps = normalize if isinstance(normalize, list) else [normalize]
     return [(step, None) if isinstance(step, str) else next(iter(step.items())) for step in steps]
-
-
-def _affine(y: Any, constants: Constants, _: Any) -> Any:
-    return y * constants.get("divisor") + constants.get("shift")
-
-
-def _minmax(y: Any, constants: Constants, argument: Any) -> Any:
-    low, high = argument or (0.0, 1.0)
-    return _affine((y - low) / (high - low), constants, None)
-
-
-def _quantile(y: Any, constants: Constants, argument: Any) -> Any:
-    """Linear between quantiles. Source: scikit-learn's `QuantileTransformer.inverse_transform`."""
-    ops, xp = constants.ops, constants.ops.xp
-    if argument == "normal":
-        y = 0.5 * ops.erfc(-y / math.sqrt(2.0))
-        y = xp.where(y < EDGE, 0.0 * y, y)
-        y = xp.where(y > 1.0 - EDGE, 0.0 * y + 1.0, y)
-    quantiles = constants.get("quantiles", before=1)
-    count, shape = quantiles.shape[1], tuple(quantiles.shape[2:])
-    size = math.prod(shape)
-    place = xp.where(y == y, xp.clip(y, 0.0, 1.0), y) * (count - 1)  # clipping may lose NaN
-    below = xp.clip(xp.floor(xp.where(place == place, place, 0.0)), 0.0, max(count - 2.0, 0.0))
-    part = place - below
-    # The quantiles of one statistic stand `size` apart, and those of one row of the batch `count * size`.
-    first = xp.reshape(ops.rows(quantiles) * (count * size), [-1, *[1] * len(shape)])
-    at = first + ops.int64(below) * size + ops.int64(np.arange(size).reshape(shape))
-    flat = xp.reshape(quantiles, [-1])
-    above = at + size if count > 1 else at
-    return (1.0 - part) * ops.take_flat(flat, at) + part * ops.take_flat(flat, above)
-
-
-def _projection(y: Any, constants: Constants, _: Any) -> Any:
-    return constants.ops.project(y * constants.get("scale"), constants.raw("components")) + constants.get("mean")
-
-
-INVERSES: dict[str, Callable[[Any, Constants, Any], Any]] = {
-    "zscore": _affine,
-    "robust": _affine,
-    "minmax": _minmax,
-    "maxabs": lambda y, constants, argument: y * constants.get("divisor"),
-    "scale": lambda y, constants, argument: y / argument,
-    "log1p": lambda y, constants, argument: constants.ops.xp.expm1(y),
-    "clip": lambda y, constants, argument: y,
-    "quantile": _quantile,
-    "pca": _projection,
-    "whiten": _projection,
-}
-"""Name of a step → its inverse: a function of float64 values [batch, *shape], what the step has learned, and what the
-configuration says of it (None where it says its name alone)."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders.format import steps
+from loaders.format import step_formulas
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.lazy import tf
 from pipelines.reading.batches import Columns, masked_values, values_of
@@ -51,7 +51,7 @@ def _absent(feature: ResolvedFeature, values: npt.NDArray[Any], columns: Columns
 
 def representable(feature: ResolvedFeature) -> tuple[float, ...]:
     """The declared values as the dtype of the sources has them, without those that it has not."""
-    return steps.representable(feature.missing, np.dtype(feature.source_dtype))
+    return step_formulas.representable(feature.missing, np.dtype(feature.source_dtype))
 
 
 def missing_in_graph(feature: ResolvedFeature, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor | None:

@@ -1,6 +1,6 @@
 """Operations for the exported graph whose result for a row does not depend on the other rows of the batch.
 
-The module is what `loaders.format.steps` calls `ops`, as `loaders.transform.ops.ArrayOps` is outside of a graph.
+The module is what `step_formulas` calls `ops`, as `loaders.transform.ops.ArrayOps` is outside of a graph.
 """
 
 from __future__ import annotations

@@ -8,15 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders.format.steps import fill
-from pipelines.lazy import tf
 from pipelines.statistics.covariance import Covariance, nearest_psd
 from pipelines.statistics.estimators import Estimator
 from pipelines.statistics.frequencies import MOST_DISTINCT, Frequencies, most_frequent
 from pipelines.statistics.summary import statistics_shape
-from pipelines.steps import graph_ops
 from pipelines.steps.options import Number
-from pipelines.steps.step import Arrays, Constants, MomentStep, Shape, Step, Tensors, Value, not_zero
+from pipelines.steps.step import Arrays, Constants, MomentStep, Shape, Step, Value, not_zero
 
 MAX_REGRESSION_WIDTH = 1024
 RIDGE = 1e-9
@@ -39,9 +36,6 @@ class Fill(Step):
 
     def fit(self, result: Arrays, value: Value) -> Constants:
         return {"fill": value.broadcast(self.fill(result))}
-
-    def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
-        return fill(x, constants, self.said, graph_ops)
 
     def output(self, value: Value) -> Value:
         # Integers remain what they are where what it fills in is one of them.

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pydantic
 from pydantic import ConfigDict
 
-from loaders.format.steps import STEPS, TAKEN_AS_THEY_ARE, TINY
+from loaders.format.step_formulas import FORMULAS, TINY
 from pipelines.lazy import tf
 from pipelines.statistics.estimators import Estimator
 from pipelines.statistics.quantiles import Quantiles
@@ -102,7 +102,7 @@ class Step(pydantic.BaseModel):
     @property
     def inputs(self) -> frozenset[str]:
         """The dtypes that it takes; `float64` is any real number."""
-        return TAKEN_AS_THEY_ARE.get(self.key, frozenset({"float64"}))
+        return FORMULAS[self.key].inputs
 
     def takes(self, dtype: str) -> bool:
         """Whether it takes values of a dtype."""
@@ -144,11 +144,11 @@ class Step(pydantic.BaseModel):
 
     def cast(self, x: tf.Tensor) -> tf.Tensor:
         """Values as it takes them: integers as they are where it takes those, other numbers as float64."""
-        return x if self.key in TAKEN_AS_THEY_ARE else tf.cast(x, tf.float64)
+        return tf.cast(x, tf.float64) if "float64" in self.inputs else x
 
     def apply(self, x: tf.Tensor, constants: Tensors) -> tf.Tensor:
         """The graph, for `[batch, *shape]`, as `cast` gives them."""
-        return STEPS[self.key](x, constants, self.said, graph_ops)
+        return FORMULAS[self.key].forward(x, constants, self.said, graph_ops)
 
     def outside(self, x: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Which values are not of its `domain`; the graph makes infinities of them."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import loaders
-from loaders.transform.inverse import INVERSES
+from loaders.format.step_formulas import FORMULAS, Formula
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError
 from pipelines.maintain.verify import verify
@@ -42,23 +42,25 @@ class Root(Step):
     def fit(self, result, value):
         return {"divisor": value.broadcast(result["quantiles"][0])}
 
-    def apply(self, x, constants):
-        import tensorflow as tf
-
-        root = tf.math.pow(x / constants["divisor"], tf.constant(self.exponent, tf.float64)) * self.factor
-        return tf.where(x < 0, tf.constant(np.inf, tf.float64), root)
-
     def outside(self, x):
         return x < 0
+
+
+def root(x, constants, said, ops):
+    divided = ops.sqrt(x / constants["divisor"]) * ops.literal((said or {}).get("factor", 1.0), x)
+    return ops.where(x < 0, ops.constant(np.inf, x), divided)
+
+
+def square(y, constants, said, ops):
+    return (y / (said or {}).get("factor", 1.0)) ** 2 * constants["divisor"]
 
 
 @pytest.fixture
 def added(monkeypatch):
     monkeypatch.setitem(IMPUTE, "middle", Middle)
     monkeypatch.setitem(NORMALIZE, "root", Root)
-    monkeypatch.setitem(
-        INVERSES, "root", lambda y, constants, said: (y / said["factor"]) ** 2 * constants.get("divisor")
-    )
+    monkeypatch.setitem(FORMULAS, "middle", FORMULAS["mean"])
+    monkeypatch.setitem(FORMULAS, "root", Formula(root, square))
 
 
 def values():

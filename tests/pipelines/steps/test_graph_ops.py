@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loaders.format.steps import by_statistic, sum_last
+from loaders.format.step_formulas import by_statistic, sum_last
 from pipelines.steps import graph_ops
 
 

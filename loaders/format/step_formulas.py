@@ -1,4 +1,4 @@
-"""What each step makes of values, said once: for TensorFlow's graph, NumPy, PyTorch and JAX.
+"""What each step makes of values, and the way back, said once: for TensorFlow's graph, NumPy, PyTorch and JAX.
 
 A function takes the values, float64 of shape [batch, *shape], or integers and strings where a step takes those; the
 constants that were learned, as they broadcast against the values; what the configuration says of the step, or None for
@@ -7,6 +7,7 @@ its name alone; and the operations, `loaders.transform.ops.ArrayOps` or those of
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -23,6 +24,25 @@ TINY = np.finfo(np.float64).tiny
 """The least number that TensorFlow does not take for 0."""
 
 Constants = Mapping[str, Any]
+Function = Callable[[Any, Any, Any, Any], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Formula:
+    """What a step makes of values.
+
+    Attributes:
+        forward: From values to transformed ones.
+        inverse: From transformed values, float64, to raw ones, of `loaders.transform.inverse.Constants`; None where
+            there is no way back.
+        inputs: What it takes as it is; `float64` is any real number, as float64.
+        prepare: What is added, once, to constants that arrays are transformed by.
+    """
+
+    forward: Function
+    inverse: Function | None = None
+    inputs: frozenset[str] = frozenset({"float64"})
+    prepare: Callable[[Constants], Constants] = lambda constants: {}
 
 
 def fill(x: Any, constants: Constants, _: Any, ops: Any) -> Any:
@@ -54,6 +74,11 @@ def standardize(x: Any, constants: Constants, _: Any, ops: Any) -> Any:
     return (x - constants["shift"]) / constants["divisor"]
 
 
+def unstandardize(y: Any, constants: Constants, _: Any, __: Any) -> Any:
+    """Times the divisor, and the shift."""
+    return y * constants["divisor"] + constants["shift"]
+
+
 def minmax(x: Any, constants: Constants, said: Any, ops: Any) -> Any:
     """From the range of the training values to another."""
     unit = standardize(x, constants, None, ops)
@@ -61,6 +86,12 @@ def minmax(x: Any, constants: Constants, said: Any, ops: Any) -> Any:
     if (low, high) == (0.0, 1.0):
         return unit
     return unit * ops.literal(high - low, x) + ops.literal(low, x)
+
+
+def unminmax(y: Any, constants: Constants, said: Any, ops: Any) -> Any:
+    """From the other range to that of the training values."""
+    low, high = said or (0.0, 1.0)
+    return unstandardize((y - low) / (high - low), constants, None, ops)
 
 
 def maxabs(x: Any, constants: Constants, _: Any, ops: Any) -> Any:
@@ -117,6 +148,26 @@ def quantile(x: Any, constants: Constants, to: str, ops: Any) -> Any:
     return back(ops.where(ops.isnan(columns), columns, places))
 
 
+def unquantile(y: Any, constants: Any, to: str, ops: Any) -> Any:
+    """Linear between quantiles. Source: scikit-learn's `QuantileTransformer.inverse_transform`."""
+    if to == "normal":
+        y = 0.5 * ops.erfc(-y / math.sqrt(2.0))
+        y = ops.where(y < EDGE, 0.0 * y, y)
+        y = ops.where(y > 1.0 - EDGE, 0.0 * y + 1.0, y)
+    quantiles = constants.get("quantiles", before=1)
+    count, shape = quantiles.shape[1], tuple(quantiles.shape[2:])
+    size = math.prod(shape)
+    place = ops.where(y == y, ops.clip(y, 0.0, 1.0), y) * (count - 1)  # clipping may lose NaN
+    below = ops.clip(ops.floor(ops.where(place == place, place, 0.0)), 0.0, max(count - 2.0, 0.0))
+    part = place - below
+    # The quantiles of one statistic stand `size` apart, and those of one row of the batch `count * size`.
+    first = ops.reshape(ops.rows(quantiles) * (count * size), [-1, *[1] * len(shape)])
+    at = first + ops.int64(below) * size + ops.int64(np.arange(size).reshape(shape))
+    flat = ops.reshape(quantiles, [-1])
+    above = at + size if count > 1 else at
+    return (1.0 - part) * ops.take_flat(flat, at) + part * ops.take_flat(flat, above)
+
+
 def buckets(x: Any, constants: Constants, _: Any, ops: Any) -> Any:
     """The number of the bucket, from 0."""
     columns, knots, back = by_statistic(x, constants["boundaries"], ops)
@@ -136,6 +187,11 @@ def pca(x: Any, constants: Constants, _: Any, ops: Any) -> Any:
     return found / constants["scale"]
 
 
+def unpca(y: Any, constants: Any, _: Any, ops: Any) -> Any:
+    """The vectors that have such components, and nothing beside them."""
+    return ops.project(y * constants["scale"], constants.raw("components")) + constants["mean"]
+
+
 def vocabulary(x: Any, constants: Constants, said: Any, ops: Any) -> Any:
     """The rank among the training values, and for others the number of a bucket after them, or -1."""
     oov_buckets = (said or {}).get("oov_buckets", 1)
@@ -143,34 +199,36 @@ def vocabulary(x: Any, constants: Constants, said: Any, ops: Any) -> Any:
     return ops.where(known, ids, ops.unknown_rank(x, constants, oov_buckets))
 
 
+def in_order(constants: Constants) -> Constants:
+    """Where the words of a vocabulary stand in ascending order."""
+    return {"order": np.argsort(constants["vocabulary"], kind="stable")}
+
+
 def one_hot(x: Any, _: Constants, classes: int, ops: Any) -> Any:
     """1 at the number of a class and 0 elsewhere."""
     return ops.one_hot(x, classes)
 
 
-STEPS: dict[str, Callable[[Any, Constants, Any, Any], Any]] = {
-    **dict.fromkeys(("mean", "median", "most_frequent", "min", "max", "zero", "constant"), fill),
-    "regression": regression,
-    "zscore": standardize,
-    "robust": standardize,
-    "minmax": minmax,
-    "maxabs": maxabs,
-    "scale": scale,
-    "log1p": log1p,
-    "row": row,
-    "clip": clip,
-    "quantile": quantile,
-    "gaussian": gaussian,
-    "buckets": buckets,
-    "pca": pca,
-    "whiten": pca,
-    "vocabulary": vocabulary,
-    "one_hot": one_hot,
+FORMULAS: dict[str, Formula] = {
+    **dict.fromkeys(("mean", "median", "most_frequent", "min", "max", "zero", "constant"), Formula(fill)),
+    "regression": Formula(regression),
+    "zscore": Formula(standardize, unstandardize),
+    "robust": Formula(standardize, unstandardize),
+    "minmax": Formula(minmax, unminmax),
+    "maxabs": Formula(maxabs, lambda y, constants, _, __: y * constants["divisor"]),
+    "scale": Formula(scale, lambda y, _, factor, __: y / factor),
+    "log1p": Formula(log1p, lambda y, _, __, ops: ops.expm1(y)),
+    "row": Formula(row),
+    "clip": Formula(clip, lambda y, _, __, ___: y),
+    "quantile": Formula(quantile, unquantile),
+    "gaussian": Formula(gaussian),
+    "buckets": Formula(buckets),
+    "pca": Formula(pca, unpca),
+    "whiten": Formula(pca, unpca),
+    "vocabulary": Formula(vocabulary, inputs=frozenset({"int64", "string"}), prepare=in_order),
+    "one_hot": Formula(one_hot, inputs=frozenset({"int64"})),
 }
-"""Name of a step in the configuration → what it makes of values."""
-
-TAKEN_AS_THEY_ARE = {"vocabulary": frozenset({"int64", "string"}), "one_hot": frozenset({"int64"})}
-"""What steps take as it is; others take every real number as float64."""
+"""Name of a step in the configuration, which the manifest holds → what it makes of values."""
 
 
 def flat_rows(x: Any, ops: Any) -> Any:
