@@ -27,6 +27,7 @@ from pipelines.analyzers.mappers import (
     clip,
     impute,
     missing_indicator,
+    normalize,
     pca,
     quantile_transform,
     scale_by_max_abs,
@@ -41,7 +42,7 @@ from pipelines.analyzers.mappers import (
 
 __all__ = [
     "Moments", "bucketize", "clip", "covariance", "frequencies", "impute", "max", "mean", "median", "min",
-    "missing_indicator", "moments", "most_frequent", "pca", "quantile_transform", "quantiles", "scale_by_max_abs",
-    "scale_robust", "scale_rows", "scale_to_gaussian", "scale_to_min_max", "scale_to_z_score", "std", "var",
-    "vocabulary", "whiten",
+    "missing_indicator", "moments", "most_frequent", "normalize", "pca", "quantile_transform", "quantiles",
+    "scale_by_max_abs", "scale_robust", "scale_rows", "scale_to_gaussian", "scale_to_min_max", "scale_to_z_score",
+    "std", "var", "vocabulary", "whiten",
 ]  # fmt: skip

@@ -36,11 +36,10 @@ def mapped(
     by: tf.Tensor | None = None,
     missing: Missing = None,
     dtype: tf.DType | None = None,
-    absent: int | None = None,
 ) -> Any:
-    """What a step makes of tensors, after it has learned from all rows; `name` is that of the function.
+    """What a step makes of tensors, after it has learned from all rows; integers are int64, and -1 for what is missing.
 
-    A missing value becomes `absent`, where the step's graph makes nothing of it.
+    `name` is that of the function, and `dtype` that of results that are no integers.
     """
     labels, tensors, back = flatten(x, name)
     keys = keys_of_groups(by)
@@ -56,10 +55,12 @@ def mapped(
         subjects = [subject_of(label, step, value, keys) for label, value in zip(labels, values, strict=True)]
         constants_of = learn(subjects, [found for found, _ in marked], keys, name=name)
     results = []
-    for number, (tensor, (found, gone), constants) in enumerate(zip(tensors, marked, constants_of, strict=True)):
-        result = tf.cast(step.apply(step.cast(found), constants), output_dtype(tensor, dtype))
-        if absent is not None and gone is not None:
-            result = tf.where(gone, tf.constant(absent, result.dtype), result)
+    pairs = zip(tensors, marked, values, constants_of, strict=True)
+    for number, (tensor, (found, gone), value, constants) in enumerate(pairs):
+        integers = step.output(value).dtype == "int64"
+        result = tf.cast(step.apply(step.cast(found), constants), tf.int64 if integers else output_dtype(tensor, dtype))
+        if integers and gone is not None:
+            result = tf.where(gone, tf.constant(-1, result.dtype), result)
         results.append(note_step(step, tensor, result, tensor=number if learns else None))
     return back(results)
 

@@ -17,7 +17,8 @@ from pipelines.analyzers.tensors import Missing, Tensors, flatten, keys_of_group
 from pipelines.statistics.summary import Over
 from pipelines.steps import projection, ranking, scaling
 from pipelines.steps.encoding import Vocabulary
-from pipelines.steps.methods import IMPUTE
+from pipelines.steps.imputation import Constant
+from pipelines.steps.methods import IMPUTE, NORMALIZE, parse_step
 from pipelines.steps.options import read_step
 from pipelines.steps.step import Step
 
@@ -194,7 +195,7 @@ def bucketize(x: Tensors, buckets: int | Sequence[float], *, over: Over = "eleme
         DataError: As `scale_to_z_score`.
     """
     step = read_step(ranking.Buckets, buckets if isinstance(buckets, int) else list(buckets))
-    return mapped("bucketize", x, step, over=over, missing=missing, dtype=tf.int64, absent=-1)
+    return mapped("bucketize", x, step, over=over, missing=missing)
 
 
 def pca(x: Tensors, components: int, *, dtype: tf.DType | None = None) -> Any:
@@ -286,6 +287,22 @@ def scale_rows(
     return mapped("scale_rows", x, read_step(scaling.Row, by), over="element", missing=missing, dtype=dtype)
 
 
+def normalize(
+    x: Tensors,
+    step: str | Mapping[str, Any],
+    *,
+    over: Over = "element",
+    by: tf.Tensor | None = None,
+    missing: Missing = None,
+    dtype: tf.DType | None = None,
+) -> Any:
+    """Any one step for numbers, as a configuration says it: `"zscore"`, `{"scale": 0.5}`.
+
+    Other arguments, results and errors are as in `scale_to_z_score`; integers are int64, and -1 for what is missing.
+    """
+    return mapped("normalize", x, parse_step(step, NORMALIZE), over=over, by=by, missing=missing, dtype=dtype)
+
+
 def missing_indicator(x: Tensors, *, missing: Missing = None) -> Any:
     """1 where a value is missing and 0 elsewhere, int64 `[batch, *shape]`; nothing is learned.
 
@@ -305,7 +322,7 @@ def missing_indicator(x: Tensors, *, missing: Missing = None) -> Any:
 
 def impute(
     x: Tensors,
-    method: str | float = "mean",
+    method: str | float | Mapping[str, Any] = "mean",
     *,
     over: Over = "element",
     by: tf.Tensor | None = None,
@@ -320,8 +337,8 @@ def impute(
     Args:
         x: Numbers `[batch, *shape]`; a mapping or a sequence of tensors is one analyzer. NaN is missing.
         method: `mean`, `median`, `most_frequent`, `min`, `max`, `zero`, `regression` (the conditional mean of a
-            Gaussian, given the row's present elements), or a number. Exact, as `moments`, `quantiles` and
-            `most_frequent`; the median takes the phases of `quantiles`, others one, a number none.
+            Gaussian, given the row's present elements), a number, or what a configuration says. Exact, as `moments`,
+            `quantiles` and `most_frequent`; the median takes the phases of `quantiles`, others one, a number none.
         over: As in `scale_to_z_score`. Not for `regression`, which takes a row's elements together.
         by: As in `scale_to_z_score`, for `mean`, `min` and `max`.
         missing: As in `scale_to_z_score`.
@@ -339,15 +356,14 @@ def impute(
     keys = keys_of_groups(by)
     marked = mark_all(labels, tensors, missing)
     values = [value_of(found, over) for found, _ in marked]
-    learns = isinstance(method, str) and method != "zero"
+    learns = step.number is None
     if learns:
         subjects = [
             subject_of(label, step, value, keys, complete=True) for label, value in zip(labels, values, strict=True)
         ]
         known = learn(subjects, [found for found, _ in marked], keys, name="impute")
     else:
-        fill = 0.0 if method == "zero" else float(method)
-        known = [{"fill": tf.constant(fill, tf.float64)} for _ in tensors]
+        known = [{"fill": tf.constant(step.number, tf.float64)} for _ in tensors]
     results = []
     for number, (tensor, (found, absent), constants) in enumerate(zip(tensors, marked, known, strict=True)):
         result = _filled(step, tensor, found, absent, constants, dtype)
@@ -355,13 +371,11 @@ def impute(
     return back(results)
 
 
-def _imputation(method: str | float) -> Step:
-    if not isinstance(method, str):
-        return read_step(IMPUTE["constant"], float(method))
-    if method not in IMPUTE or method == "constant":
-        known = ", ".join(name for name in IMPUTE if name != "constant")
-        raise ValueError(f"impute: expected {known} or a number; found {method!r}")
-    return read_step(IMPUTE[method])
+def _imputation(method: str | float | Mapping[str, Any]) -> Step:
+    known = [name for name, step in IMPUTE.items() if step is not Constant]
+    if isinstance(method, str) and method not in known:
+        raise ValueError(f"impute: expected {', '.join(known)} or a number; found {method!r}")
+    return parse_step(method if isinstance(method, str | Mapping) else {Constant.key: float(method)}, IMPUTE)
 
 
 def _filled(

@@ -6,8 +6,7 @@ import math
 
 from loaders.format.names import INDICATOR_SUFFIX
 from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
-from pipelines.errors import ConfigError
-from pipelines.steps.step import Step
+from pipelines.steps.step import MomentStep, Step
 
 HEAD = '''"""What the configuration does to each row, as a preprocessing_fn of tf.transform."""
 
@@ -21,44 +20,12 @@ def preprocess(inputs):
     outputs = {}
 '''
 
-MAPPERS = {
-    "zscore": "scale_to_z_score",
-    "minmax": "scale_to_min_max",
-    "maxabs": "scale_by_max_abs",
-    "robust": "scale_robust",
-    "clip": "clip",
-    "quantile": "quantile_transform",
-    "gaussian": "scale_to_gaussian",
-    "row": "scale_rows",
-    "buckets": "bucketize",
-    "pca": "pca",
-    "whiten": "whiten",
-    "vocabulary": "vocabulary",
-}
-"""The analyzers by the names of the steps that they are."""
-
-FILLS = ("constant", "mean", "median", "most_frequent", "min", "max", "zero", "regression")
-"""The imputations that `pipelines.analyzers.impute` takes."""
-
-WRITTEN = ("log1p", "scale", "one_hot")
-"""Steps that learn nothing, and are written as TensorFlow's own functions."""
-
-WITHOUT_OVER = ("row", "pca", "whiten", "vocabulary")
-"""Steps that no statistic of theirs is shared by."""
-
-WITH_GROUPS = ("mean", "min", "max", "zscore", "minmax", "maxabs")
-"""Steps that groups of rows may have statistics of their own for."""
-
-INTEGERS = ("buckets", "vocabulary")
-"""Steps that give int64, whatever is asked for."""
-
 
 def as_function(config: ResolvedConfig) -> str:
     """The program of a function that does what a configuration says, in phases of tf.transform.
 
     Values are float64 between the steps, as in a build. Only what moments tell after an imputation differs, in the last
-    digits: a build computes it in closed form, and the function of the imputed rows. A ConfigError where a step has no
-    analyzer.
+    digits: a build computes it in closed form, and the function of the imputed rows.
     """
     parts = ["".join(f"    {line}\n" for line in _of_feature(feature)) for feature in config.features]
     return "\n".join([HEAD, *parts]) + "    return outputs\n"
@@ -72,21 +39,17 @@ def _of_feature(feature: ResolvedFeature) -> list[str]:
     raw, missing = f"inputs[{feature.name!r}]", _missing(feature)
     lines = [f"x = {raw}"]
     if feature.indicator:
-        said = "" if missing is None else f", missing={missing}"
-        lines.append(f"outputs[{feature.name + INDICATOR_SUFFIX!r}] = npa.missing_indicator(x{said})")
-    if missing is not None and not _says_missing(feature):
+        told = "" if missing is None else f", missing={missing}"
+        lines.append(f"outputs[{feature.name + INDICATOR_SUFFIX!r}] = npa.missing_indicator(x{told})")
+    if missing is not None and (not feature.steps or feature.steps[0].expression):  # no analyzer that can be told
         if feature.steps or feature.source_dtype.startswith("float"):
             lines.append(f"absent = npa.missing_indicator(x, missing={missing}) == 1")
             lines.append('x = tf.where(absent, tf.constant(float("nan"), tf.float64), tf.cast(x, tf.float64))')
         missing = None
-    for number, step in enumerate(feature.steps):
-        lines.append(f"x = {_call(feature, step, None if number else missing)}")
+    for step, gives in zip(feature.steps, feature.values[1:], strict=True):
+        lines.append(f"x = {step.expression or _call(feature, step, missing, wide=gives.dtype == 'float64')}")
+        missing = None
     return [*lines, f"outputs[{feature.name!r}] = {_cast(feature)}"]
-
-
-def _says_missing(feature: ResolvedFeature) -> bool:
-    """Whether the first step is an analyzer, which can be told what is missing."""
-    return bool(feature.steps) and (feature.impute is not None or feature.steps[0].key in MAPPERS)
 
 
 def _missing(feature: ResolvedFeature) -> str | None:
@@ -103,35 +66,18 @@ def _number(value: float) -> str:
     return repr(value) if math.isfinite(value) else f"float({str(value)!r})"
 
 
-def _call(feature: ResolvedFeature, step: Step, missing: str | None) -> str:
-    """What a step makes of `x`."""
-    if step.key not in (FILLS if step is feature.impute else (*MAPPERS, *WRITTEN)):
-        raise ConfigError(f"{feature.name}: expected steps that pipelines.analyzers has; found {step.key}")
-    wide = "" if step.key in INTEGERS else ", dtype=tf.float64"
-    said = "" if missing is None else f", missing={missing}"
-    by = "" if feature.by is None or step.key not in WITH_GROUPS else f", by=inputs[{feature.by!r}]"
-    over = "" if step.key in WITHOUT_OVER or feature.over == "element" else f", over={feature.over!r}"
-    if step is feature.impute:
-        method = step.model_dump().get("constant", step.key)
-        shared = "" if step.key == "regression" else over
-        return f"npa.impute(x, {method!r}{shared}{by}{said}{'' if feature.fills_integers else wide})"
-    if step.key == "log1p":
-        return "tf.math.log1p(tf.cast(x, tf.float64))"
-    if step.key == "scale":
-        return f"tf.cast(x, tf.float64) * {step.model_dump()['scale']!r}"
-    if step.key == "one_hot":
-        return f"tf.one_hot(tf.cast(x, tf.int64), {step.model_dump()['classes']!r}, dtype=tf.float64)"
-    return f"npa.{MAPPERS[step.key]}(x{_arguments(step)}{over}{by}{said}{wide})"
-
-
-def _arguments(step: Step) -> str:
-    options = step.model_dump()
-    if step.key == "vocabulary":
-        return "".join(f", {name}={value!r}" for name, value in options.items() if value is not None)
-    values = [list(value) if isinstance(value, tuple) else value for value in options.values()]
-    if step.key in ("minmax", "clip"):
-        values = values[0]
-    return "".join(f", {value!r}" for value in values)
+def _call(feature: ResolvedFeature, step: Step, missing: str | None, *, wide: bool) -> str:
+    """The call of the analyzer that a step is, for float64 where it gives no integers (`wide`)."""
+    name = step.analyzer or ("impute" if step is feature.impute else "normalize")
+    groups = feature.by is not None and isinstance(step, MomentStep) and step.number is None
+    said = {
+        "over": repr(feature.over) if step.takes_over and feature.over != "element" else None,
+        "by": f"inputs[{feature.by!r}]" if groups else None,
+        "missing": missing,
+        "dtype": "tf.float64" if wide else None,
+    }
+    named = [f"{key}={text}" for key, text in said.items() if text is not None]
+    return f"npa.{name}({', '.join(['x', *step.arguments, *named])})"
 
 
 def _cast(feature: ResolvedFeature) -> str:

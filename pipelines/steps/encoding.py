@@ -24,11 +24,17 @@ class Vocabulary(Step):
     """
 
     key = "vocabulary"
+    analyzer = "vocabulary"
+    takes_over = False
     constants = ("keys", "ids")
     integers = frozenset(constants)
     size: Count | None = None
     min_count: Count = 1
     oov_buckets: Annotated[Integer, Field(ge=0)] = 1
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return tuple(f"{name}={value!r}" for name, value in self.model_dump(exclude_none=True).items())
 
     def output(self, value: Value) -> Value:
         return dataclasses.replace(value, dtype="int64")
@@ -63,6 +69,10 @@ class OneHot(Step):
 
     key = "one_hot"
     classes: Count
+
+    @property
+    def expression(self) -> str:
+        return f"tf.one_hot(tf.cast(x, tf.int64), {self.classes!r}, dtype=tf.float64)"
 
     def output(self, value: Value) -> Value:
         return dataclasses.replace(value, dtype="float64", shape=(*value.shape, self.classes))

@@ -56,7 +56,6 @@ class Zero(Fill, MomentStep):
 
     @property
     def number(self) -> float:
-        """What is filled in."""
         return 0.0
 
     def fill(self, result: Arrays) -> npt.NDArray[Any]:
@@ -74,8 +73,11 @@ class Constant(Zero):
     constant: Number
 
     @property
+    def arguments(self) -> tuple[str, ...]:
+        return (repr(self.constant),)
+
+    @property
     def number(self) -> float:
-        """What the user said."""
         return self.constant
 
 
@@ -137,6 +139,7 @@ class Regression(Step):
 
     key = "regression"
     takes_ragged = False
+    takes_over = False
     constants = ("mean", "divisor", "correlation")
 
     def output(self, value: Value) -> Value:

@@ -56,7 +56,7 @@ def parse_impute(value: object) -> Step | Literal["none", "forbid"] | None:
     """
     if value is None or value in ("none", "forbid"):
         return value
-    return _parse(value, IMPUTE, less=", forbid")
+    return parse_step(value, IMPUTE, less=", forbid")
 
 
 def parse_normalize(value: object) -> tuple[Step, ...] | None:
@@ -68,7 +68,7 @@ def parse_normalize(value: object) -> tuple[Step, ...] | None:
     if value is None:
         return None
     steps = value if isinstance(value, list | tuple) else [] if value == "none" else [value]
-    return tuple(_parse(step, NORMALIZE, more=", or a list of these") for step in steps)
+    return tuple(parse_step(step, NORMALIZE, more=", or a list of these") for step in steps)
 
 
 def dump_impute(step: Step | None) -> Any:
@@ -82,7 +82,12 @@ def dump_normalize(steps: tuple[Step, ...]) -> Any:
     return "none" if not dumped else dumped[0] if len(dumped) == 1 else dumped
 
 
-def _parse(value: object, known: Mapping[str, type[Step]], *, less: str = "", more: str = "") -> Step:
+def parse_step(value: object, known: Mapping[str, type[Step]], *, less: str = "", more: str = "") -> Step:
+    """Reads one step of those that are known; `less` and `more` are what else may stand there.
+
+    Raises:
+        ValueError: If it names none, or one with a value that is not allowed.
+    """
     if isinstance(value, Step):
         return value
     name, *given = next(iter(value.items())) if isinstance(value, Mapping) and len(value) == 1 else (value,)

@@ -19,6 +19,8 @@ class Pca(Step):
     """The first principal components of the last axis; where rows have several axes, every vector along it counts."""
 
     key = "pca"
+    analyzer = "pca"
+    takes_over = False
     constants = ("mean", "components", "scale")
     components: Count
 
@@ -62,6 +64,7 @@ class Whiten(Pca):
     """Principal components of variance 1 (with n - 1 in its divisor, as scikit-learn has it)."""
 
     key = "whiten"
+    analyzer = "whiten"
 
     def _scale(self, variances: Any) -> Any:
         return not_zero(np.sqrt(np.maximum(variances, 0.0)))

@@ -25,6 +25,7 @@ class Robust(Step):
     """Median 0 and interquartile range 1; a range of 0 counts as 1."""
 
     key = "robust"
+    analyzer = "scale_robust"
     constants = ("shift", "divisor")
 
     def estimator(self, value: Value) -> Estimator:
@@ -45,8 +46,13 @@ class Clip(Step):
     """Moves what lies outside two quantiles to them."""
 
     key = "clip"
+    analyzer = "clip"
     constants = ("low", "high")
     quantiles: Annotated[tuple[Number, ...], AfterValidator(_probabilities)]
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return tuple(map(repr, self.quantiles))
 
     def estimator(self, value: Value) -> Estimator:
         return value.quantiles(*self.quantiles)
@@ -64,6 +70,7 @@ class Quantile(Step):
     """
 
     key = "quantile"
+    analyzer = "quantile_transform"
     constants = ("quantiles",)
     to: Literal["uniform", "normal"]
 
@@ -92,6 +99,7 @@ class Buckets(Step):
     """The number of the bucket, from 0: of equally frequent buckets, or between boundaries that the user gives."""
 
     key = "buckets"
+    analyzer = "bucketize"
     constants = ("boundaries",)
     buckets: Annotated[Integer | tuple[Number, ...], AfterValidator(_boundaries)]
 
@@ -127,6 +135,7 @@ class Gaussian(Step):
     """
 
     key = "gaussian"
+    analyzer = "scale_to_gaussian"
     constants = ("shift", "divisor", "left", "right")
 
     def estimator(self, value: Value) -> Estimator:

@@ -16,6 +16,7 @@ class ZScore(MomentStep):
     """Mean 0 and deviation 1; a constant becomes 0."""
 
     key = "zscore"
+    analyzer = "scale_to_z_score"
     constants = ("shift", "divisor")
 
     def fit(self, result: Arrays, value: Value) -> Constants:
@@ -32,8 +33,13 @@ class MinMax(MomentStep):
     """From `low` (the least training value) to `high` (the greatest); a constant becomes `low`."""
 
     key = "minmax"
+    analyzer = "scale_to_min_max"
     constants = ("shift", "divisor")
     range: Annotated[tuple[Number, ...], AfterValidator(_ascending)] = (0.0, 1.0)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return tuple(map(repr, self.range))
 
     def fit(self, result: Arrays, value: Value) -> Constants:
         with np.errstate(over="ignore"):  # a range that is not finite is refused
@@ -45,6 +51,7 @@ class MaxAbs(MomentStep):
     """Divides by the greatest absolute training value."""
 
     key = "maxabs"
+    analyzer = "scale_by_max_abs"
     constants = ("divisor",)
 
     def fit(self, result: Arrays, value: Value) -> Constants:
@@ -64,12 +71,20 @@ class Scale(Step):
     bounded = False
     scale: Annotated[Number, AfterValidator(_not_zero)]
 
+    @property
+    def expression(self) -> str:
+        return f"tf.cast(x, tf.float64) * {self.scale!r}"
+
 
 class Log1p(Step):
     """The logarithm of 1 + x, for values above -1; others become -inf, which is no value that a feature may have."""
 
     key = "log1p"
     domain = "values above -1"
+
+    @property
+    def expression(self) -> str:
+        return "tf.math.log1p(tf.cast(x, tf.float64))"
 
     def outside(self, x: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         return np.asarray(x <= -1)
@@ -83,6 +98,8 @@ class Row(Step):
     """
 
     key = "row"
+    analyzer = "scale_rows"
+    takes_over = False
     takes_ragged = False
     by: Literal["l2", "mean", "zscore"]
 

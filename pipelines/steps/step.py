@@ -78,6 +78,12 @@ class Step(pydantic.BaseModel):
     takes_ragged: ClassVar[bool] = True
     """Whether it takes rows that have lengths of their own, of which it sees each step along them as a row."""
 
+    analyzer: ClassVar[str | None] = None
+    """The function of `pipelines.analyzers` that is this step; None where `impute` or `normalize` is told its name."""
+
+    takes_over: ClassVar[bool] = True
+    """Whether that function takes `over`."""
+
     fills: ClassVar[bool] = False
     """Whether all it does is to put its constant `fill` where a value is missing."""
 
@@ -98,6 +104,23 @@ class Step(pydantic.BaseModel):
         if not said:
             return None
         return next(iter(said.values())) if len(type(self).model_fields) == 1 else said
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What its analyzer takes after the values, as Python."""
+        return (
+            (repr(self.dump()),) if self.analyzer is None else tuple(map(repr, self.model_dump(mode="json").values()))
+        )
+
+    @property
+    def expression(self) -> str | None:
+        """What it makes of `x`, in TensorFlow's own functions; None where it takes more than one of them."""
+        return None
+
+    @property
+    def number(self) -> float | None:
+        """What it fills in, whatever the rows are; None where it is no such step."""
+        return None
 
     @property
     def inputs(self) -> frozenset[str]:

@@ -39,6 +39,7 @@ def complete(x):
         (lambda x: npa.scale_to_min_max(x, -1, 2), preprocessing.MinMaxScaler((-1, 2))),
         (npa.scale_by_max_abs, preprocessing.MaxAbsScaler()),
         (npa.scale_robust, preprocessing.RobustScaler()),
+        (lambda x: npa.normalize(x, {"minmax": [-1, 2]}), preprocessing.MinMaxScaler((-1, 2))),
     ],
 )
 @settings(max_examples=40)
@@ -206,6 +207,16 @@ def test_what_is_given_is_float32_unless_it_was_float64_or_is_said():
         assert npa.scale_to_z_score(tf.constant([1, 2])).dtype == tf.float32
 
 
+def test_any_step_is_said_as_in_a_configuration():
+    x = tf.constant([1.0, 2.0, math.nan])
+    with analyzing():
+        assert npa.normalize(x, {"buckets": [2]}, missing=1).numpy().tolist() == [-1, 1, -1]
+        assert npa.normalize(x, {"scale": 0.5}, dtype=tf.float64).numpy().tolist()[:2] == [0.5, 1]
+        grouped = npa.normalize(x, "maxabs", by=tf.constant([0, 1, 1]))
+        assert grouped.numpy().tolist()[:2] == [1, 1]
+        assert npa.impute(x, {"constant": 3}).numpy().tolist() == [1, 2, 3]
+
+
 def test_columns_without_a_value_are_nan_when_scaled_and_an_error_when_filled():
     x = tf.constant([[1.0, math.nan], [2.0, math.nan]])
     with analyzing():
@@ -229,6 +240,7 @@ def test_what_overflows_or_is_infinite_is_an_error(x):
         (lambda x: npa.impute(x, "median", by=tf.constant([1, 2, 3])), "expected no `by`.*not for median"),
         (lambda x: npa.pca(x, 9), r"pca \(.*test_mappers\.py, line \d+\): pca: expected a last axis of 9"),
         (lambda x: npa.clip(x, 0.9, 0.1), "expected two probabilities"),
+        (lambda x: npa.normalize(x, "robst"), "expected none, zscore, .*; found 'robst'.*robust"),
         (lambda x: npa.bucketize(x, 1), "expected 2 to 1000 buckets"),
         (lambda x: npa.vocabulary(x), "vocabulary: expected integers or strings; found"),
     ],

@@ -5,13 +5,10 @@ import pytest
 
 import loaders
 import pipelines
-from pipelines.analyzers import mappers
+from pipelines import analyzers
 from pipelines.errors import ConfigError
-from pipelines.interface import as_function
 from pipelines.interface.inspect import Inspection
-from pipelines.steps.imputation import Mean
-from pipelines.steps.methods import IMPUTE, NORMALIZE
-from pipelines.steps.scaling import Log1p
+from pipelines.steps.methods import NORMALIZE
 from tests.support.arrays import write_files
 from tests.support.builds import build
 
@@ -70,10 +67,10 @@ def test_a_build_with_the_printed_function_is_that_of_the_configuration(tmp_path
         np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-def test_every_step_has_an_analyzer_or_a_line():
-    assert {*as_function.MAPPERS, *as_function.WRITTEN} == set(NORMALIZE)
-    assert set(as_function.FILLS) == set(IMPUTE)
-    assert all(callable(getattr(mappers, name)) for name in as_function.MAPPERS.values())
+def test_what_steps_say_are_their_analyzers_is_there():
+    named = {step.analyzer for step in NORMALIZE.values()} - {None}
+    assert "scale_to_z_score" in named
+    assert named <= set(analyzers.__all__)
 
 
 def test_there_is_none_of_a_data_set_or_of_a_function(tmp_path):
@@ -81,19 +78,3 @@ def test_there_is_none_of_a_data_set_or_of_a_function(tmp_path):
     with pytest.raises(ConfigError, match="expected sources"):
         Inspection(root="there").as_function()
     assert "npa.impute(x, 'mean', dtype=tf.float64)" in pipelines.inspect(source).as_function()
-
-
-@pytest.mark.parametrize("said", [{"impute": "middle"}, {"impute": "mean", "normalize": "root"}])
-def test_a_step_without_an_analyzer_is_named(tmp_path, monkeypatch, said):
-    class Middle(Mean):
-        key = "middle"
-
-    class Root(Log1p):
-        key = "root"
-
-    monkeypatch.setitem(IMPUTE, "middle", Middle)
-    monkeypatch.setitem(NORMALIZE, "root", Root)
-    np.save(tmp_path / "x.npy", np.ones((4, 2)))
-    found = pipelines.inspect(tmp_path, {"features": {"x": said}})
-    with pytest.raises(ConfigError, match=r"x: expected steps that pipelines\.analyzers has; found (middle|root)"):
-        found.as_function()
