@@ -16,14 +16,16 @@ from pipelines.output.directory import read_listed
 from pipelines.reading.batches import Columns, Ragged, take, with_values
 from pipelines.reading.stored import read_shard, to_ragged
 from pipelines.statistics.summary import Statistics
+from pipelines.steps.methods import parse_impute, parse_normalize
+from pipelines.steps.step import Step
 from pipelines.storage.archive import load_arrays
 
 ROWS = 2048
 BYTES = 4 * 2**20
 SHARDS = 8
 
-REGRESSION_ELEMENTS = 64
-"""Elements of a row up to which a regression of the sample costs next to nothing: it solves a system for each row."""
+CUBIC_ELEMENTS = 64
+"""Elements of a row up to which a step that solves a system for each row of the sample costs next to nothing."""
 
 F64 = npt.NDArray[np.float64]
 Fitted = Mapping[str, npt.NDArray[Any]]
@@ -82,7 +84,7 @@ def _changes(manifest: Manifest, name: str, held: set[str]) -> bool:
     if said.get("store") != "raw" or is_untouched(said):
         return False
     elements = next((spec.row_elements for spec in manifest.features if spec.name == name), 0)
-    return said.get("impute") != "regression" or elements <= REGRESSION_ELEMENTS
+    return elements <= CUBIC_ELEMENTS or not any(step.cubic for step in _steps(said).values())
 
 
 def is_untouched(said: Mapping[str, Any]) -> bool:
@@ -123,21 +125,18 @@ def exact_quantiles(name: str, said: Mapping[str, Any], constants: Fitted, stati
     """
     if said.get("by") is not None:
         return {}
-    found: dict[float, npt.NDArray[Any] | None] = {}
-    if said.get("impute") == "median":
-        found[50.0] = constants.get(f"{name}/impute/fill")
-    steps = said.get("normalize")
-    first = steps[0] if isinstance(steps, list) and steps else steps
-    method, how = next(iter(first.items())) if isinstance(first, Mapping) else (first, None)
-    if not statistics.missing.any():
-        if method == "robust":
-            found[50.0] = constants.get(f"{name}/0/shift")
-        if method == "clip" and how is not None:
-            for share, constant in zip(how, ("low", "high"), strict=True):
-                found[round(100 * share, 9)] = constants.get(f"{name}/0/{constant}")
-        boundaries = constants.get(f"{name}/0/boundaries")
-        if method == "buckets" and isinstance(how, int) and boundaries is not None:
-            found |= {round(100 * (n + 1) / how, 9): own for n, own in enumerate(boundaries)}
+    steps, found = _steps(said), dict[float, npt.NDArray[Any]]()
+    for place in ("impute",) if statistics.missing.any() else ("impute", "0"):
+        step, start = steps.get(place), f"{name}/{place}/"
+        own = {key.removeprefix(start): array for key, array in constants.items() if key.startswith(start)}
+        if step is not None and own:
+            found |= step.exact_quantiles(own)
     shape = statistics.count.shape
-    known = {at: values for at, values in sorted(found.items()) if values is not None}
-    return {at: values.reshape(shape) for at, values in known.items() if values.size == statistics.count.size}
+    return {at: values.reshape(shape) for at, values in sorted(found.items()) if values.size == statistics.count.size}
+
+
+def _steps(said: Mapping[str, Any]) -> dict[str, Step]:
+    """The steps that a configuration says, by the place of their constants."""
+    normalize = {str(number): step for number, step in enumerate(parse_normalize(said.get("normalize")) or ())}
+    steps = {"impute": parse_impute(said.get("impute")), **normalize}
+    return {place: step for place, step in steps.items() if isinstance(step, Step)}

@@ -110,6 +110,9 @@ class Median(Fill):
     def fill(self, result: Arrays) -> npt.NDArray[Any]:
         return np.asarray(result["quantiles"][0])
 
+    def exact_quantiles(self, constants: Arrays) -> dict[float, npt.NDArray[Any]]:
+        return {50.0: constants["fill"]}
+
 
 class MostFrequent(FillOfValues):
     """The most frequent of the present training values; among equals the least."""
@@ -140,6 +143,7 @@ class Regression(Step):
     key = "regression"
     takes_ragged = False
     takes_over = False
+    cubic = True
     constants = ("mean", "divisor", "correlation")
 
     def output(self, value: Value) -> Value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,9 @@ class Robust(Step):
         lower, middle, upper = result["quantiles"]
         return {"shift": value.broadcast(middle), "divisor": value.broadcast(not_zero(upper - lower))}
 
+    def exact_quantiles(self, constants: Arrays) -> dict[float, npt.NDArray[Any]]:
+        return {50.0: constants["shift"]}
+
 
 def _probabilities(pair: tuple[float, ...]) -> tuple[float, ...]:
     if len(pair) != 2 or not 0 <= pair[0] < pair[1] <= 1:
@@ -60,6 +63,9 @@ class Clip(Step):
     def fit(self, result: Arrays, value: Value) -> Constants:
         low, high = result["quantiles"]
         return {"low": value.broadcast(low), "high": value.broadcast(high)}
+
+    def exact_quantiles(self, constants: Arrays) -> dict[float, npt.NDArray[Any]]:
+        return {round(100 * at, 9): constants[name] for at, name in zip(self.quantiles, self.constants, strict=True)}
 
 
 class Quantile(Step):
@@ -124,6 +130,11 @@ class Buckets(Step):
             return {"boundaries": value.broadcast(np.maximum.accumulate(result["quantiles"], axis=0))}
         given = np.array(self.buckets, np.float64).reshape(-1, *[1] * len(value.shape))
         return {"boundaries": np.broadcast_to(given, (self._count, *value.constant_shape))}
+
+    def exact_quantiles(self, constants: Arrays) -> dict[float, npt.NDArray[Any]]:
+        if not isinstance(self.buckets, int):
+            return {}
+        return {round(100 * n / self.buckets, 9): own for n, own in enumerate(constants["boundaries"], 1)}
 
 
 class Gaussian(Step):

@@ -84,6 +84,9 @@ class Step(pydantic.BaseModel):
     takes_over: ClassVar[bool] = True
     """Whether that function takes `over`."""
 
+    cubic: ClassVar[bool] = False
+    """Whether what it costs a row grows with the cube of the row's elements."""
+
     fills: ClassVar[bool] = False
     """Whether all it does is to put its constant `fill` where a value is missing."""
 
@@ -163,6 +166,10 @@ class Step(pydantic.BaseModel):
         Raises:
             ValueError: If the training rows do not fit the step.
         """
+        return {}
+
+    def exact_quantiles(self, constants: Arrays) -> dict[float, npt.NDArray[Any]]:
+        """The quantiles of what it takes that are among its constants, by per cent of the values."""
         return {}
 
     def cast(self, x: tf.Tensor) -> tf.Tensor:
