@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import loaders
-from loaders.format.step_formulas import FORMULAS, Formula
+import pipelines
+from loaders.format.step_formulas import FORMULAS, Formula, fill
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError
 from pipelines.maintain.verify import verify
@@ -14,6 +16,7 @@ from pipelines.steps.options import Number
 from pipelines.steps.step import MomentStep, Step
 from tests.support.arrays import write_files
 from tests.support.builds import build
+from tests.support.eagerly import analyzing
 from tests.support.fitting import transform
 
 
@@ -27,14 +30,14 @@ class Middle(Fill, MomentStep):
 
 
 class Root(Step):
-    """A root of values from 0 on, as many times as great as their median."""
+    """The square root of values from 0 on, divided by their median, times a factor and more by an offset."""
 
     key = "root"
     constants = ("divisor",)
     domain = "values from 0 on"
     bounded = False
-    exponent: Number = 0.5
     factor: Number = 1.0
+    offset: Number = 0.0
 
     def estimator(self, value):
         return value.quantiles(0.5)
@@ -47,20 +50,28 @@ class Root(Step):
 
 
 def root(x, constants, said, ops):
-    divided = ops.sqrt(x / constants["divisor"]) * ops.literal((said or {}).get("factor", 1.0), x)
-    return ops.where(x < 0, ops.constant(np.inf, x), divided)
+    factor, offset = (ops.literal(value, x) for value in options(said))
+    return ops.where(x < 0, ops.constant(np.inf, x), factor * ops.sqrt(x / constants["divisor"]) + offset)
 
 
 def square(y, constants, said, ops):
-    return (y / (said or {}).get("factor", 1.0)) ** 2 * constants["divisor"]
+    factor, offset = options(said)
+    return ((y - offset) / factor) ** 2 * constants["divisor"]
+
+
+def options(said):
+    return ({"factor": 1.0, "offset": 0.0} | (said or {})).values()
+
+
+ENTRIES = {"middle": Formula(fill), "root": Formula(root, square)}
 
 
 @pytest.fixture
 def added(monkeypatch):
     monkeypatch.setitem(IMPUTE, "middle", Middle)
     monkeypatch.setitem(NORMALIZE, "root", Root)
-    monkeypatch.setitem(FORMULAS, "middle", FORMULAS["mean"])
-    monkeypatch.setitem(FORMULAS, "root", Formula(root, square))
+    for key, formula in ENTRIES.items():
+        monkeypatch.setitem(FORMULAS, key, formula)
 
 
 def values():
@@ -94,12 +105,28 @@ def test_a_data_set_is_built_verified_and_inverted(added, tmp_path):
     np.testing.assert_allclose(np.sort(rows, axis=0), np.sort(expected(x), axis=0), rtol=1e-14)
     raw = loaders.inverse(tmp_path / "out")("x", expected(x))
     np.testing.assert_allclose(raw[~np.isnan(x)], x[~np.isnan(x)], rtol=1e-6)
+    for transform_rows in (loaders.forward(tmp_path / "out"), loaders.TransformLayer.from_data_set(tmp_path / "out")):
+        np.testing.assert_allclose(np.asarray(transform_rows({"x": x})["x"]), expected(x), rtol=1e-14)
+
+
+def test_they_are_printed_as_a_function(added, tmp_path):
+    x = values()
+    text = pipelines.inspect(write_files(tmp_path, {"x.npy": x}), {"features": {"x": SAID}}).as_function()
+    assert "npa.impute(x, 'middle', dtype=tf.float64)" in text
+    assert "npa.normalize(x, {'root': {'factor': 2.0}}, dtype=tf.float64)" in text
+    exec(text, found := {})
+    with analyzing(cuts=(50,)):
+        np.testing.assert_allclose(found["preprocess"]({"x": tf.constant(x)})["x"], expected(x), rtol=1e-6)
+
+
+def test_every_step_has_a_formula_and_every_formula_a_step():
+    assert {*IMPUTE, *NORMALIZE} == FORMULAS.keys()
 
 
 def test_what_is_wrong_with_them_is_said(added):
     with pytest.raises(ConfigError, match=r"expected none, zscore, .*one_hot: AN INTEGER.*, root, or a list of these"):
         parse_config({"features": {"x": {"normalize": "rot"}}})
-    with pytest.raises(ConfigError, match=r"root\.exponent: expected a number; found \[1\]"):
-        parse_config({"features": {"x": {"normalize": {"root": {"exponent": [1]}}}}})
+    with pytest.raises(ConfigError, match=r"root\.offset: expected a number; found \[1\]"):
+        parse_config({"features": {"x": {"normalize": {"root": {"offset": [1]}}}}})
     with pytest.raises(Exception, match="feature x: expected values from 0 on for root; found -1"):
         transform({"x": -np.ones((3, 1))}, {"x": SAID})
