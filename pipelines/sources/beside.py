@@ -23,46 +23,43 @@ from pipelines.storage.directories import FileInfo
 _NO_TABLE = FormatError(expected="a table", found="none")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Joined:
-    """Tables that were found beside arrays.
+Tables = Mapping[str, TableColumns]
+"""Tables by their paths, each with the columns of its kind."""
 
-    Attributes:
-        why: For each column, what it was recognised by.
-        tables: The tables by their paths, each with the columns of its kind.
+
+def check_tables(tables: Tables, headers: Mapping[str, FileHeaders], others: Iterable[Problem]) -> list[Problem]:
+    """What is wrong where tables were joined: with their columns, or else what has been found; and what leaves one out.
+
+    Tables of one kind have the same columns: none is passed over, or taken for another.
     """
-
-    config: DatasetConfig
-    why: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    tables: Mapping[str, TableColumns] = dataclasses.field(default_factory=dict)
-
-    def explain(self, problem: Problem) -> Problem:
-        """What is wrong, and for a table that nobody has named, what leaves it out."""
-        if problem.path not in self.tables:
-            return problem
-        return dataclasses.replace(problem, expected=f"{problem.expected} (or row_axes: 1, if it is no source)")
-
-    def check_columns(self, headers: Mapping[str, FileHeaders]) -> list[Problem]:
-        """Tables of one kind have the same columns: none is passed over, or taken for another."""
-        problems = []
-        for path, columns in self.tables.items():
-            found = [member.name for member in headers[path] if member.name]
-            if found and set(found) != set(columns):
-                expected = f"columns {', '.join(columns)}, as in other tables"
-                problems.append(Problem(path=path, expected=expected, found=", ".join(found)))
-        return problems
+    problems = []
+    for path, columns in tables.items():
+        found = [member.name for member in headers[path] if member.name]
+        if found and set(found) != set(columns):
+            expected = f"columns {', '.join(columns)}, as in other tables"
+            problems.append(Problem(path=path, expected=expected, found=", ".join(found)))
+    advice = "(or row_axes: 1, if it is no source)"
+    return [
+        dataclasses.replace(problem, expected=f"{problem.expected} {advice}") if problem.path in tables else problem
+        for problem in problems or others
+    ]
 
 
-def join_tables(root: str, listing: Mapping[str, FileInfo], config: DatasetConfig) -> Joined:
+def join_tables(
+    root: str, listing: Mapping[str, FileInfo], config: DatasetConfig
+) -> tuple[DatasetConfig, dict[str, str], Tables]:
     """Finds tables that lie beside or above arrays, where neither the table nor the user says whose rows they have.
 
     A table that cannot be read is a feature of its own name, of which its header says what is wrong. With `row_axes` in
     the configuration nothing is recognised.
+
+    Returns:
+        The configuration that says so, for each column what it was recognised by, and the tables.
     """
     said = [pattern for feature in config.features.values() for pattern in feature.files or ()]
     unsaid = [path for path in filter(is_table, listing) if not matches_any(said, path)]
     if not unsaid or "row_axes" in config.model_fields_set:
-        return Joined(config=config)
+        return config, {}, {}
     arrays = [path for path in listing if is_container(path)]
     parts = {entry.part for entry in arrange(listing, config)[0]}
     patterns: dict[str, list[Entry]] = collections.defaultdict(list)
@@ -81,7 +78,7 @@ def join_tables(root: str, listing: Mapping[str, FileInfo], config: DatasetConfi
             own = features.get(name, FeatureConfig())
             features[name] = own.model_copy(update={"files": (*(own.files or ()), pattern)})
             why[name] = f"a column of {pattern}, whose rows are those of the arrays beside it"
-    return Joined(config=config.model_copy(update={"features": features}), why=why, tables=tables)
+    return config.model_copy(update={"features": features}), why, tables
 
 
 def _pairs(part: str, parts: Set[str]) -> bool:

@@ -167,12 +167,8 @@ def _claim(path: str, feature: str, pattern: str) -> Entry | None:
 
 
 def check_names(places: Sequence[tuple[str, Entry]], config: DatasetConfig) -> list[Problem]:
-    """Checks that each feature of a part has one array, and each that the user names at least one."""
-    return _missing({feature for feature, _ in places}, config) + _doubles(places)
-
-
-def _missing(names: set[str], config: DatasetConfig) -> list[Problem]:
-    """Features that the configuration names and no file does, and features that both files and the user make."""
+    """Checks that each feature of a part has one array, and each that the user names at least one, or is made."""
+    names = {feature for feature, _ in places}
     problems = []
     for feature, said in config.features.items():
         if said.source is not None and feature in names:
@@ -182,7 +178,7 @@ def _missing(names: set[str], config: DatasetConfig) -> list[Problem]:
             expected = "files of this feature, which the configuration names"
             found = f"features {', '.join(sorted(names))}" if names else "no feature"
             problems.append(Problem(path="", feature=feature, expected=expected, found=found))
-    return problems
+    return problems + _doubles(places)
 
 
 def _doubles(places: Iterable[tuple[str, Entry]]) -> list[Problem]:

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from pipelines.config.schema import ConstantSource, DatasetConfig, FeatureConfig
 from pipelines.errors import Problem, SourceError
 from pipelines.runners.quiet import without_collector
 from pipelines.sources.arrays import Arrays
-from pipelines.sources.beside import join_tables
+from pipelines.sources.beside import check_tables, join_tables
 from pipelines.sources.checks import (
     Located,
     check_class_tree,
@@ -165,11 +165,17 @@ def scan(
             wrong of their own are left out with the other files of their part, up to `max_bad_files`.
     """
     with without_collector():  # whose passes are a third of a scan
-        if isinstance(source, Arrays):
+        if isinstance(source, Arrays):  # of which the user has given each a name
             arrays = _Files(root=source.root, listing=source.listing, read_headers=source.read_headers)
-            return _scan(arrays, config, source.describe, named=True)
-        found = _Files(root=source, listing=list_sources(source, config, only=only), read_headers=read_headers)
-        return _scan(found, config, lambda path: files.locate(source, path) if path else source, named=False)
+            found, describe = arrays.align(config), source.describe
+        else:
+            listing, root = list_sources(source, config, only=only), source
+            found = _Files(root=root, listing=listing, read_headers=read_headers).recognise(config)
+            describe = lambda path: files.locate(root, path) if path else root  # noqa: E731
+        if found.problems:
+            raise SourceError(dataclasses.replace(problem, path=describe(problem.path)) for problem in found.problems)
+        left_out = [dataclasses.replace(problem, path=describe(problem.path)) for problem in found.skipped]
+        return _table(found, skipped=left_out)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -191,9 +197,8 @@ class _Files:
         places, dealt, unpaired, why = share(self.root, entries, arrays, self.listing)
         skipped: list[Problem] = []
         if config.on_error == "skip":
-            skipped, faults = faults, _too_many(faults, config.max_bad_files)
-            places, dealt = _without(skipped, places, dealt)
-            faults += _lost(skipped, entries, dealt)
+            skipped = faults
+            places, dealt, faults = _leave_out(skipped, config.max_bad_files, entries, places, dealt)
         problems += faults + split_problems + unpaired
         problems += _check_together(places, self.headers, dealt, config)
         if any(said.source == "directory" for said in config.features.values()):
@@ -225,11 +230,10 @@ class _Files:
 
     def recognise(self, config: DatasetConfig) -> Found:
         """The same, where the user has not said how files are read: the first way in which they fit together."""
-        joined = join_tables(self.root, self.listing, config)
-        found = self._recognise(joined.config)
-        problems = joined.check_columns(self.headers) or found.problems
-        problems = [joined.explain(problem) for problem in problems]
-        return dataclasses.replace(found, problems=problems, why={**joined.why, **found.why})
+        config, why, tables = join_tables(self.root, self.listing, config)
+        found = self._recognise(config)
+        problems = check_tables(tables, self.headers, found.problems)
+        return dataclasses.replace(found, problems=problems, why={**why, **found.why})
 
     def _recognise(self, config: DatasetConfig) -> Found:
         wrong = first = self.align(config)
@@ -246,40 +250,23 @@ class _Files:
         return wrong
 
 
-def _scan(files_found: _Files, config: DatasetConfig, describe: Callable[[str], str], *, named: bool) -> SourceTable:
-    """The table of some files; `named` if the user has given the name of the feature of each."""
-    found = files_found.align(config) if named else files_found.recognise(config)
-    if found.problems:
-        raise SourceError(dataclasses.replace(problem, path=describe(problem.path)) for problem in found.problems)
-    left_out = [dataclasses.replace(problem, path=describe(problem.path)) for problem in found.skipped]
-    return _table(found, skipped=left_out)
+def _leave_out(
+    faults: Sequence[Problem], limit: int, entries: Iterable[Entry], places: Sequence[Entry], dealt: Iterable[Located]
+) -> tuple[list[Entry], list[Located], list[Problem]]:
+    """Without the parts in which a file is bad: the places and the arrays that were dealt out, and what is wrong still.
 
-
-def _too_many(faults: Sequence[Problem], limit: int) -> list[Problem]:
-    """What is wrong where more files are bad than may be: that, and all of their faults."""
-    bad = len({fault.path for fault in faults})
-    if bad <= limit:
-        return []
-    return [Problem(path="", expected=f"at most {limit} bad files (max_bad_files)", found=f"{bad}"), *faults]
-
-
-def _without(
-    faults: Iterable[Problem], entries: Iterable[Entry], arrays: Iterable[Located]
-) -> tuple[list[Entry], list[Located]]:
-    """Files and arrays of the parts in which no file is bad."""
+    That is where more files are bad than may be, and where without one of the `entries` a feature has none.
+    """
     bad = {fault.path for fault in faults}
-    parts = {entry.part for entry in entries if entry.path in bad}
-    return (
-        [entry for entry in entries if entry.part not in parts],
-        [array for array in arrays if array.entry.part not in parts],
-    )
-
-
-def _lost(skipped: Iterable[Problem], entries: Iterable[Entry], arrays: Iterable[Located]) -> list[Problem]:
-    """What is wrong with files without which a feature has none: they are not left out."""
+    parts = {entry.part for entry in places if entry.path in bad}
+    arrays = [array for array in dealt if array.entry.part not in parts]
     left = {array.entry.feature for array in arrays}
     lost = {entry.path for entry in entries if entry.feature and entry.feature not in left} if left else set()
-    return [problem for problem in skipped if problem.path in lost]
+    wrong = [fault for fault in faults if fault.path in lost]
+    if len(bad) > limit:
+        said = Problem(path="", expected=f"at most {limit} bad files (max_bad_files)", found=f"{len(bad)}")
+        wrong = [said, *faults, *wrong]
+    return [entry for entry in places if entry.part not in parts], arrays, wrong
 
 
 def _check_together(
