@@ -108,8 +108,13 @@ def _learn_pass(
     if noted is not None and noted.fed:
         return tf.compat.v1.placeholder(dtype, [None])
     inputs = inputs if before is None else [*inputs, tf.identity(before)]
-    number = None if noted is None else noted.number
-    (found,) = tft.experimental.ptransform_analyzer(inputs, analyzer(one, number), [dtype], [[None]], name=name)
+    stages = tft.experimental.CacheablePTransformAnalyzer(
+        make_accumulators_ptransform=Stage("accumulate", one),
+        merge_accumulators_ptransform=Stage("merge", one),
+        extract_output_ptransform=Stage("extract", one, None if noted is None else noted.number),
+        cache_coder=CacheCoder(),
+    )
+    (found,) = tft.experimental.ptransform_analyzer(inputs, stages, [dtype], [[None]], name=name)
     return found
 
 
@@ -123,16 +128,6 @@ class CacheCoder(tft.experimental.PTransformAnalyzerCacheCoder):  # type: ignore
     def decode_cache(self, encoded_accumulator: bytes) -> Any:
         """The accumulator of some bytes."""
         return load_statistics(encoded_accumulator)
-
-
-def analyzer(one: Pass, noted: int | None = None) -> tft.experimental.CacheablePTransformAnalyzer:
-    """One pass, in the stages that tf.transform wants of an analyzer whose accumulators may be cached."""
-    return tft.experimental.CacheablePTransformAnalyzer(
-        make_accumulators_ptransform=Stage("accumulate", one),
-        merge_accumulators_ptransform=Stage("merge", one),
-        extract_output_ptransform=Stage("extract", one, noted),
-        cache_coder=CacheCoder(),
-    )
 
 
 class Stage(beam.PTransform):  # type: ignore[misc]

@@ -84,7 +84,11 @@ class Rule(pydantic.BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     KEY: ClassVar[str]
-    """The key under which the feature is named."""
+    """The key under which the feature is named: the first of a rule."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        cls.KEY = next(iter(cls.model_fields))
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -112,16 +116,12 @@ class GroupSplits(Rule):
         fractions: The fraction of groups of each split.
     """
 
-    KEY: ClassVar[str] = "group"
-
     group: str
     fractions: Fractions
 
 
 class StratifiedSplits(Rule):
     """Every class has the same fractions."""
-
-    KEY: ClassVar[str] = "stratify"
 
     stratify: str
     fractions: Fractions
@@ -133,8 +133,6 @@ class ColumnSplits(Rule):
     Attributes:
         names: The splits that the numbers 0, 1, … stand for.
     """
-
-    KEY: ClassVar[str] = "column"
 
     column: str
     names: Annotated[tuple[SplitName, ...], Field(min_length=1), AfterValidator(_check_unique)]
@@ -151,8 +149,6 @@ class TimeSplits(Rule):
     Attributes:
         until: Each split's threshold, ascending: a number, or a date in ISO 8601 for a feature of dates.
     """
-
-    KEY: ClassVar[str] = "time"
 
     time: str
     until: Annotated[dict[SplitName, Threshold], Field(min_length=1)]
@@ -185,8 +181,6 @@ class BlockSplits(Rule):
         size: How many rows a block has along each axis that counts rows.
         fractions: The fraction of the blocks of each split.
     """
-
-    KEY: ClassVar[str] = "blocks"
 
     blocks: str
     size: Annotated[tuple[Annotated[int, Field(ge=1, strict=True)], ...], Field(min_length=1, max_length=2)]

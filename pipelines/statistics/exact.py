@@ -8,6 +8,7 @@ few passes over the data.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -112,16 +113,11 @@ def zeros(shape: tuple[int, ...]) -> ExactSum:
 
 def concatenate(sums: Sequence[ExactSum]) -> ExactSum:
     """Arrays of numbers, one after the other along the first axis."""
-    ends = np.cumsum([own.shape[0] for own in sums])
-    starts = [int(end) - own.shape[0] for end, own in zip(ends, sums, strict=True)]
-    first, last = min(own.first for own in sums), max(map(_end, sums))
-    digits = np.zeros((last - first, int(ends[-1]), *sums[0].shape[1:]), dtype=np.int64)
-    for start, own in zip(starts, sums, strict=True):
-        digits[own.first - first : _end(own) - first, start : start + own.shape[0]] = own.digits
-    return normalized(digits, first)
+    ends = list(itertools.accumulate(own.shape[0] for own in sums))
+    return added_at([(own, slice(end - own.shape[0], end)) for own, end in zip(sums, ends, strict=True)], ends[-1])
 
 
-def added_at(sums: Sequence[tuple[ExactSum, I64]], size: int) -> ExactSum:
+def added_at(sums: Sequence[tuple[ExactSum, I64 | slice]], size: int) -> ExactSum:
     """Arrays of numbers added up in one of `size` along the first axis, each at the places given, which differ."""
     first = min(own.first for own, _ in sums)
     shape = (max(_end(own) for own, _ in sums) - first, size, *sums[0][0].shape[1:])
