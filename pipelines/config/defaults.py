@@ -94,8 +94,7 @@ def resolve_feature(feature: Feature, config: DatasetConfig, *, class_names: tup
 def without_defaults(config: DatasetConfig, names: Sequence[str]) -> DatasetConfig:
     """A configuration in which a feature has steps only if the user has said some: the function makes the others.
 
-    Raises:
-        ConfigError: If a feature is to be stored raw, as a loader would have to run the function.
+    A feature that is to be stored raw is a ConfigError, as a loader would have to run the function.
     """
     features = {}
     for name in names:

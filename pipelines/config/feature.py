@@ -57,11 +57,6 @@ class Feature:
         return tuple(size for size in self.shape if size is not None)
 
     @property
-    def row_stride(self) -> int:
-        """How many places of an array there are for each row."""
-        return 1 if self.window is None else math.prod(self.window.strides)
-
-    @property
     def row_bytes(self) -> float:
         """The bytes of one row in its file, on average."""
         if self.average_bytes is not None:

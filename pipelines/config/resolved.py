@@ -15,7 +15,7 @@ from pipelines.config.splits import Rule
 from pipelines.config.window import Cut
 from pipelines.errors import ConfigError
 from pipelines.statistics.passes import Subject
-from pipelines.statistics.summary import Over, statistics_shape
+from pipelines.statistics.summary import Over
 from pipelines.steps.methods import dump_impute, dump_normalize
 from pipelines.steps.step import Step, Value
 
@@ -169,11 +169,6 @@ class ResolvedFeature:
         """Whether something is learned of it from the training rows."""
         return self.described or self.transformed or self.counts_classes or self.sampled
 
-    @property
-    def statistics_shape(self) -> tuple[int, ...]:
-        """The shape of each statistic."""
-        return statistics_shape(self.over, self.value_shape)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Traced:
@@ -247,7 +242,7 @@ class ResolvedConfig:
     Attributes:
         splits: `directory`, the fraction of rows of each split, or a rule that reads a feature.
         training: The split whose rows are analysed, where its name does not say so.
-        filter: Which rows are kept, as `filter.parse_filter` reads it; or None for all.
+        filter: Which rows are kept, as `where.parse_filter` reads it; or None for all.
         shard_bytes: About how many bytes the largest split's shards hold.
         custom: The user's own function, which makes all that is not declared, or None.
         why: Why the splits are what they are, and which is learned from, in words.
@@ -266,11 +261,7 @@ class ResolvedConfig:
     why: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        """Checks what features say of one another.
-
-        Raises:
-            ConfigError: If a mask or a group is no feature or does not fit, or two features have one name.
-        """
+        """A ConfigError if a mask or a group is no feature or does not fit, or two features have one name."""
         _check_references(self.features)
 
     @property

@@ -1,4 +1,4 @@
-"""Which rows go to which split, as a user says it: fractions, groups, classes, a column, a time."""
+"""Which rows there are and which split each goes to, as a user says it: by fractions, groups, a column, a time."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator,
 
 from loaders.format.names import RESERVED
 from loaders.format.spec import FeatureSpec
+from loaders.order.where import expected_of_filter, parse_filter
 from pipelines.errors import ConfigError
 from pipelines.steps.options import Number, read_number
 
@@ -22,11 +23,7 @@ _DATE = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d+)?)?)?)?)?)?")
 
 
 def check_split_name(name: str) -> str:
-    """A name that can be a split's, which is the name of a directory in the output.
-
-    Raises:
-        ValueError: If it cannot.
-    """
+    """A name, if it can be a split's, which is the name of a directory in the output; else a ValueError."""
     if not name or set(name) & set("/\\") or name.startswith((".", "_")):
         raise ValueError(f"a split's name is a directory's name that begins with neither . nor _; found {name!r}")
     if len(name.encode()) > 100:
@@ -225,18 +222,11 @@ Splits = Annotated[
 
 
 def check_rule(rule: Rule, features: Mapping[str, FeatureSpec]) -> None:
-    """Checks that a rule fits the features as the sources hold them.
-
-    Raises:
-        ConfigError: If it does not.
-    """
+    """Checks that a rule fits the features as the sources hold them; a ConfigError if it does not."""
     key = f"splits.{rule.KEY}"
-    if isinstance(rule, BlockSplits):
-        _feature(key, rule.feature, features)
-        return
     if not isinstance(rule, ColumnSplits | TimeSplits):
         spec = _feature(key, rule.feature, features)
-        if spec.ragged:
+        if spec.ragged and not isinstance(rule, BlockSplits):
             raise ConfigError(f"{key}: expected rows of one shape; found {spec.name}, whose rows differ in length")
         return
     spec = single_valued(key, rule.feature, features)
@@ -299,3 +289,20 @@ def _ticks(key: str, text: str, unit: str) -> int:
     if abs(years[0] - years[1]) > 1:
         raise ConfigError(f"{key}: expected a date that {unit} can hold; found {text}")
     return int(date.astype(np.int64)) + bool(date.astype(exact.dtype) < exact)
+
+
+def _filter(text: str) -> str:
+    parse_filter(text)
+    return text
+
+
+Filter = Annotated[str, AfterValidator(_filter)]
+"""Which rows are kept; `loaders.order.where` has its grammar, which loaders share."""
+
+
+def check_filter(text: str, features: Mapping[str, FeatureSpec]) -> None:
+    """Checks that a filter fits the features as the sources hold them; a ConfigError if it does not."""
+    row_filter = parse_filter(text)
+    spec = single_valued("filter", row_filter.feature, features)
+    if expected := expected_of_filter(row_filter, spec):
+        raise ConfigError(f"filter: expected {expected}; found {text!r}")

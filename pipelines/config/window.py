@@ -45,11 +45,6 @@ class Cut(pydantic.BaseModel):
         return self.sizes
 
     @property
-    def overlaps(self) -> bool:
-        """Whether two rows may hold the same values of the array."""
-        return any(size > stride for size, stride in zip(self.sizes, self.strides, strict=True))
-
-    @property
     def before(self) -> tuple[int, ...]:
         """How far the box reaches before its place: nowhere without a padding, else the place is in the middle."""
         return tuple(0 if self.pad == "none" else (size - 1) // 2 for size in self.sizes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from typing import Any
 
 from loaders.format.frames import record_layout
@@ -165,7 +166,8 @@ def _forecast_note(config: ResolvedConfig) -> str:
 def describe_overlap(config: ResolvedConfig) -> str:
     """That rows of two splits share values of an array, and how they would not; or ""."""
     splits, cuts = config.splits, {f.name: f.window for f in config.features if f.window is not None}
-    wide = next((name for name, cut in cuts.items() if cut.overlaps), None)
+    # Of these two rows may hold the same values.
+    wide = next((name for name, cut in cuts.items() if any(map(operator.gt, cut.sizes, cut.strides))), None)
     apart = isinstance(splits, str | BlockSplits) or (
         isinstance(splits, Rule) and not isinstance(splits, StratifiedSplits) and splits.feature in cuts
     )

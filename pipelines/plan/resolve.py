@@ -7,10 +7,9 @@ import math
 from collections.abc import Iterable, Mapping
 
 from pipelines.config.defaults import resolve_feature, without_defaults
-from pipelines.config.filter import check_filter
 from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature, declared
 from pipelines.config.schema import DEFAULT_SPLITS, SPLIT_DIRECTORIES, DatasetConfig
-from pipelines.config.splits import BlockSplits, Rule, check_rule
+from pipelines.config.splits import BlockSplits, Rule, check_filter, check_rule
 from pipelines.errors import ConfigError
 from pipelines.sources.provenance import raw_specs
 from pipelines.sources.table import SourceTable

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines.config.filter import check_filter
 from pipelines.config.schema import parse_config
+from pipelines.config.splits import check_filter
 from pipelines.errors import ConfigError
 from tests.support.specs import FEATURES
 
