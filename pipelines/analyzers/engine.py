@@ -33,26 +33,21 @@ _constants: ContextVar[str | None] = ContextVar("constants", default=None)
 
 
 @contextlib.contextmanager
-def errors_recorded(directory: str) -> Iterator[None]:
-    """Analyzers that are wired inside the context record the errors of their workers, as a build's own functions do."""
-    token = _errors.set(directory)
+def _wired_with(variable: ContextVar[str | None], directory: str) -> Iterator[None]:
+    token = variable.set(directory)
     try:
         yield
     finally:
-        _errors.reset(token)
+        variable.reset(token)
 
 
-@contextlib.contextmanager
-def constants_kept(directory: str) -> Iterator[None]:
-    """Analyzers that are noted (`calls.noted`) and wired inside the context put what they have learned into files.
+errors_recorded = functools.partial(_wired_with, _errors)
+"""Analyzers that are wired inside the context of a directory record the errors of their workers there, as a build's own
+functions do."""
 
-    The file of the analyzer with the number 2 is `2.npz`, with arrays `<number of the tensor>/<constant>`.
-    """
-    token = _constants.set(directory)
-    try:
-        yield
-    finally:
-        _constants.reset(token)
+constants_kept = functools.partial(_wired_with, _constants)
+"""Analyzers that are noted (`calls.noted`) and wired inside the context of a directory put what they have learned into
+files there: that of the analyzer with the number 2 is `2.npz`, with arrays `<number of the tensor>/<constant>`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,12 +64,27 @@ def _caller() -> str:
 def mark_all(
     labels: Sequence[str], tensors: Sequence[tf.Tensor], missing: Missing
 ) -> list[tuple[tf.Tensor, tf.Tensor | None]]:
-    """What `mark` says of each tensor; a ValueError has the tensor's label."""
-    found = []
+    """Tensors of numbers, `[batch, *shape]`, with NaN for each that is missing.
+
+    Returns:
+        For each a float tensor, or integers of which none is missing; and where values are missing, or None where none
+        can be.
+
+    Raises:
+        ValueError: If `missing` is a tensor of another dtype or shape than one of them.
+    """
+    marked = []
     for label, tensor in zip(labels, tensors, strict=True):
         with labelled(label):
-            found.append(mark(tensor, missing))
-    return found
+            x = numbers(tensor)
+            absent = tf.math.is_nan(x) if x.dtype.is_floating else None
+            if missing is not None:
+                found = _declared(x, missing)
+                absent = found if absent is None else absent | found
+                x = x if x.dtype.is_floating else tf.cast(x, tf.float64)
+                x = tf.where(absent, tf.constant(float("nan"), x.dtype), x)
+        marked.append((x, absent))
+    return marked
 
 
 @contextlib.contextmanager
@@ -79,25 +94,6 @@ def labelled(label: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from error
-
-
-def mark(x: tf.Tensor, missing: Missing) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """Numbers, `[batch, *shape]`, with NaN for each that is missing.
-
-    Returns:
-        A float tensor, or integers of which none is missing; and where values are missing, or None where none can be.
-
-    Raises:
-        ValueError: If `missing` is a tensor of another dtype or shape.
-    """
-    x = numbers(x)
-    absent = tf.math.is_nan(x) if x.dtype.is_floating else None
-    if missing is not None:
-        found = _declared(x, missing)
-        absent = found if absent is None else absent | found
-        x = x if x.dtype.is_floating else tf.cast(x, tf.float64)
-        x = tf.where(absent, tf.constant(float("nan"), x.dtype), x)
-    return x, absent
 
 
 def _declared(x: tf.Tensor, missing: Missing) -> tf.Tensor:

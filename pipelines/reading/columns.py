@@ -202,8 +202,7 @@ def locate_row(table: SourceTable, feature: str, spans: Sequence[Span], row: int
 def encode_text(array: Array) -> Array:
     """Encodes text, of dtype `U`, in UTF-8, of dtype `S` and the same shape.
 
-    Raises:
-        UnicodeEncodeError: If a value is no text: half of a surrogate pair, or no code point.
+    Half of a surrogate pair, or no code point, is a UnicodeEncodeError.
     """
     if not array.size:
         return np.empty(array.shape, "S1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -32,17 +31,10 @@ def read_shard(
     """
     read = _parsed if is_variable(manifest.features) else _frames
     specs = [spec for spec in manifest.features if features is None or spec.name in features]
-    with _opened(root, shard) as file:
-        yield from read(file, manifest, shard, specs, shard.rows if rows is None else min(rows, shard.rows))
-
-
-@contextlib.contextmanager
-def _opened(root: str, shard: Shard) -> Iterator[BinaryIO]:
-    """Opens a shard; while its records are read, names it where one is wrong."""
     path = files.join(root, shard.file)
     try:
         with files.open_input(path) as file:
-            yield file
+            yield from read(file, manifest, shard, specs, shard.rows if rows is None else min(rows, shard.rows))
     except RecordError as error:
         expected = f"in record {error.record} {error.expected}"
         raise DataError(str(Problem(path=path, expected=expected, found=error.found))) from error

@@ -77,8 +77,7 @@ class Arrays:
     def named_by_content(self) -> Arrays:
         """The same arrays as a part of their own, whose name is made of their content: what is appended twice is known.
 
-        Returns:
-            The arrays in a directory of this name below those of splits.
+        It is the name of a directory below those of splits.
         """
         digest = hashlib.blake2b(digest_size=8)
         for file in self.files:
@@ -120,11 +119,7 @@ class Arrays:
         return f"array {names[path]!r}" if path in names else "the arrays"
 
     def write(self) -> None:
-        """Makes the directory, in place of any that is there: writes what is in memory, links what is mapped.
-
-        Raises:
-            OSError: If a file cannot be written.
-        """
+        """Makes the directory, in place of any that is there: writes what is in memory, links what is mapped."""
         directories.remove_tree(self.root)  # first of all: what is opened for writing must be no link to a user's file
         for file in self.files:
             path, seconds = files.join(self.root, file.info.path), file.info.modified

@@ -95,10 +95,9 @@ def place(path: str) -> Entry | None:
 
 
 def match_pattern(pattern: str, path: str) -> str | None:
-    """Matches a path with a pattern in which `*` and `?` stay within a name, and `**` crosses directories.
+    """What the wildcards of a pattern match in a path, joined by `/`, or None if it does not match.
 
-    Returns:
-        What the wildcards matched, joined by `/`, or None if the path does not match.
+    `*` and `?` stay within a name, and `**` crosses directories.
     """
     match = _compile(pattern.removeprefix("./")).fullmatch(path)
     return None if match is None else "/".join(group for group in match.groups() if group)

@@ -161,10 +161,9 @@ class Named:
 
 
 def match_names(root: str, table: FileInfo, paths: Sequence[str]) -> Named | None:
-    """The column of a table that names files: with or without directories, and whatever their suffix.
+    """The column of a table that names most of some files, each once, and at most as many others; or None.
 
-    Returns:
-        The column that names most of some files, each once, and at most as many others; None if there is none.
+    They are named with or without directories, and whatever their suffix.
     """
     ways = _ways(table.path.rpartition("/")[0], paths)
     best: Named | None = None

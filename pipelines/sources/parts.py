@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,10 +44,6 @@ class Source:
     chunk: int = 1
     start: int = 0
     checksum: Any = None
-
-    def chunk_rows(self, row_axes: int) -> int:
-        """How many rows are stored together, where so many leading axes count rows."""
-        return 1 if row_axes == 0 or self.chunk == 1 else max(1, self.chunk * math.prod(self.shape[1:row_axes]))
 
     def to_json(self) -> dict[str, Any]:
         """The attributes by their names; `dataclasses.asdict` copies each, which takes ten times as long.

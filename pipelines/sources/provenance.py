@@ -61,11 +61,7 @@ class Provenance:
 
     @classmethod
     def loads(cls, text: str | bytes, *, path: str) -> Provenance:
-        """Reads what `dumps` wrote.
-
-        Raises:
-            ManifestError: If it is something else.
-        """
+        """Reads what `dumps` wrote; a ManifestError if it is something else."""
         try:
             value = json.loads(text)
             return cls(

@@ -79,13 +79,13 @@ class SourceTable:
     def part_chunk_rows(self) -> npt.NDArray[np.int64]:
         """How many rows of each part its containers store together: in the source of which most are."""
         axes = {feature.name: feature.row_axes for feature in self.features}
-        apart = {feature.name: feature.row_stride for feature in self.features}
+        apart = {f.name: 1 if f.window is None else math.prod(f.window.strides) for f in self.features}
         found = np.ones(len(self.parts), np.int64)
         for number, part in enumerate(self.parts):
-            if any(source.chunk > 1 for source in part.sources.values()):  # of a million files none may have chunks
-                found[number] = max(
-                    max(1, source.chunk_rows(axes[name]) // apart[name]) for name, source in part.sources.items()
-                )
+            for name, source in part.sources.items():
+                if source.chunk > 1 and axes[name]:
+                    rows = source.chunk * math.prod(source.shape[1 : axes[name]]) // apart[name]
+                    found[number] = max(found[number], rows)
         return found
 
     @property

@@ -68,11 +68,7 @@ def write_headers(chunk: tuple[str, Chunk], root: str, options: Mapping[str, Any
 
 
 def _unsign(signed: bytes, key: bytes, path: str) -> bytes:
-    """What a worker of this job has written.
-
-    Raises:
-        WorkerError: If somebody else has, or it is not whole.
-    """
+    """What a worker of this job has written; a WorkerError if somebody else has, or it is not whole."""
     size = len(key)
     if not hmac.compare_digest(signed[:size], hmac.digest(key, signed[size:], "sha256")):
         raise WorkerError(f"{path}: expected headers with the signature of this job; found others")

@@ -269,10 +269,6 @@ class Scaling:
             return Scaling(0, None)
         return Scaling(0, np.maximum(tops, -1000))
 
-    def tiled(self, times: int) -> Scaling:
-        """The scaling of `times` copies of the columns, side by side."""
-        return self if self.exponents is None else Scaling(self.top, np.tile(self.exponents, times))
-
 
 def add_floats(
     total: Adder, squares: Adder, values: F64, scaling: Scaling, *, single: bool, starts: I64 | None = None

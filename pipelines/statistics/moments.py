@@ -204,7 +204,7 @@ def _float_sums(block: npt.NDArray[Any], low: F64, high: F64, fold: int) -> tupl
         low, high = (np.asarray(f(present, axis=0), dtype=np.float64) for f in (np.min, np.max))
     low, high = np.nan_to_num(low), np.nan_to_num(high)
     scaling, single = Scaling.of(low, high), block.dtype.itemsize <= 4
-    tiled = scaling.tiled(fold)
+    tiled = scaling if scaling.exponents is None else Scaling(scaling.top, np.tile(scaling.exponents, fold))
     width = block.shape[1]
     total, squares, count = Adder((width,)), Adder((width,)), np.zeros(width, dtype=np.int64)
     apart: list[F64] = []

@@ -36,11 +36,7 @@ class Subject:
     grouped: bool = False
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Calls a function of the subject, whose errors get its label.
-
-        Raises:
-            DataError: If the function raises a ValueError.
-        """
+        """Calls a function of the subject; a ValueError of it becomes a DataError with the label."""
         try:
             return function(*arguments)
         except ValueError as error:
@@ -112,11 +108,7 @@ class Pass:
         )
 
     def result(self, states: Sequence[Any]) -> dict[str, npt.NDArray[Any]]:
-        """The constants of all subjects after the last pass, `<number of the subject>/<constant>`, in their order.
-
-        Raises:
-            DataError: If nothing can be learned from the rows.
-        """
+        """The constants of all subjects after the last pass, `<number of the subject>/<constant>`, in their order."""
         constants: dict[str, npt.NDArray[Any]] = {}
         for place, (subject, state) in enumerate(zip(self.subjects, states, strict=True)):
             found = subject.call(lambda own, last: own.finish(own.estimator.result(last)), subject, state)

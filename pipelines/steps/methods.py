@@ -51,8 +51,7 @@ NORMALIZE: dict[str, type[Step]] = {
 def parse_impute(value: object) -> Step | Literal["none", "forbid"] | None:
     """Reads what a configuration says of imputation; None says nothing, and `forbid` that no value may be missing.
 
-    Raises:
-        ValueError: If it names no method, or a method with a value that is not allowed.
+    What names no method, or one with a value that is not allowed, is a ValueError.
     """
     if value is None or value in ("none", "forbid"):
         return value
@@ -60,11 +59,7 @@ def parse_impute(value: object) -> Step | Literal["none", "forbid"] | None:
 
 
 def parse_normalize(value: object) -> tuple[Step, ...] | None:
-    """Reads one step, or a list of steps; no step is `none`, and None says nothing.
-
-    Raises:
-        ValueError: If it names no step, or a step with a value that is not allowed.
-    """
+    """Reads one step, or a list of steps; no step is `none`, and None says nothing. Errors as in `parse_impute`."""
     if value is None:
         return None
     steps = value if isinstance(value, list | tuple) else [] if value == "none" else [value]

@@ -31,14 +31,9 @@ Count = Annotated[int, Field(strict=True, ge=1)]
 
 
 def read_step(step: type[Step], *given: object) -> Step:
-    """Makes a step of what a configuration gives for it.
+    """Makes a step of what a configuration gives: nothing, or a mapping of several options, or its one option.
 
-    Args:
-        step: The step.
-        given: Nothing, or one value: of several options a mapping, of one option the option itself.
-
-    Raises:
-        ValueError: If the value does not fit, or there should be one, or none.
+    A value that does not fit is a ValueError, and so is none where there should be one.
     """
     options = step.model_fields
     if not given:

@@ -25,11 +25,7 @@ def suffix_of(path: str) -> str:
 
 
 def format_of(path: str) -> Format:
-    """The format of a container.
-
-    Raises:
-        KeyError: If it has none.
-    """
+    """The format of a container; a KeyError if it has none."""
     suffix = suffix_of(path).lower()
     return FORMATS.get(suffix) or TABLES[suffix]
 

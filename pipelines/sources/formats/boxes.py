@@ -25,10 +25,9 @@ stay at hand until all their values are copied. Twice as fast as without (1,311 
 
 
 def of_range(shape: tuple[int, ...], start: int, stop: int) -> list[Box]:
-    """Cuts a range of flat indices, in C order, into boxes; `shape` has at least one axis.
+    """Cuts a range of flat indices, in C order, into at most `2 * len(shape) - 1` boxes; there is at least one axis.
 
-    Returns:
-        At most `2 * len(shape) - 1` boxes; their elements, each box in C order, are the range in order.
+    Their elements, each box in C order, are the range in order.
     """
     if start >= stop:
         return []

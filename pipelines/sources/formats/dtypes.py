@@ -32,18 +32,14 @@ class Leaf:
 
 
 @functools.lru_cache(maxsize=1024)
-def leaves(dtype: np.dtype[Any]) -> tuple[Leaf, ...]:
+def leaves(dtype: np.dtype[Any], path: tuple[str, ...] = (), shape: tuple[int, ...] = ()) -> tuple[Leaf, ...]:
     """The columns of an array, in the order of the dtype; fields of fields are columns too."""
-    return tuple(_leaves(dtype, (), ()))
-
-
-def _leaves(dtype: np.dtype[Any], path: tuple[str, ...], shape: tuple[int, ...]) -> list[Leaf]:
     if dtype.subdtype is not None:
         base, axes = dtype.subdtype
-        return _leaves(base, path, shape + axes)
+        return leaves(base, path, shape + axes)
     if dtype.names is None:
-        return [Leaf(name=".".join(path), path=path, dtype=dtype, shape=shape)]
-    return [leaf for name in dtype.names for leaf in _leaves(dtype[name], (*path, name), shape)]
+        return (Leaf(name=".".join(path), path=path, dtype=dtype, shape=shape),)
+    return tuple(leaf for name in dtype.names for leaf in leaves(dtype[name], (*path, name), shape))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -64,11 +60,7 @@ def as_integer(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def check_dtype(dtype: np.dtype[Any], described: str) -> None:
-    """Checks that values of a dtype, which may be structured, can be read.
-
-    Raises:
-        FormatError: If it, or a field of it, is not one of `ALLOWED`, or two fields have one name.
-    """
+    """A FormatError if a dtype, or a field of it, is not one of `ALLOWED`, or two fields have one name."""
     if dtype.hasobject:
         raise FormatError(expected="a dtype without objects", found="object (it would have to be unpickled)")
     if dtype.subdtype is not None:

@@ -70,7 +70,11 @@ def read_header(file: BinaryIO, *, size: int) -> Header:
     text, offset = _read_text(file)
     dtype, shape, fortran = _interpret(text)
     header = Header(dtype=dtype, shape=shape, fortran=fortran, locator=offset)
-    _check_size(header, size)
+    expected = offset + header.nbytes
+    if size != expected:
+        what = f"{expected} bytes: {offset} of header and {dtype.name} values of shape {shape}"
+        fault = "truncated" if size < expected else f"{size - expected} trailing bytes"
+        raise FormatError(expected=what, found=f"{size} bytes ({fault})")
     return header
 
 
@@ -177,12 +181,3 @@ def _shape(value: object) -> tuple[int, ...]:
         expected = f"a shape that is a tuple of at most {MAX_AXES} lengths, each from 0 to 2**63 - 1"
         raise FormatError(expected=expected, found=_show(value))
     return lengths
-
-
-def _check_size(header: Header, size: int) -> None:
-    expected = header.locator + header.nbytes
-    if size == expected:
-        return
-    what = f"{expected} bytes: {header.locator} of header and {header.dtype.name} values of shape {header.shape}"
-    fault = "truncated" if size < expected else f"{size - expected} trailing bytes"
-    raise FormatError(expected=what, found=f"{size} bytes ({fault})")

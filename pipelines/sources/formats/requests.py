@@ -93,11 +93,7 @@ class Remote:
 
 
 def join_requests(remote: Remote, asked: Iterable[Iterable[Request]]) -> Iterator[Piece]:
-    """Puts together what is asked of a remote file: each of `asked` is in the order of the file.
-
-    Yields:
-        What one request to the file reads, in the order of the file.
-    """
+    """What single requests to a remote file read, of all that is asked; both are in the order of the file."""
     # Merged as they come: a wide array that is read in many ranges has millions.
     for group in _groups(heapq.merge(*asked, key=lambda request: request.offset)):
         yield functools.partial(_read_group, remote, group)
@@ -132,9 +128,7 @@ def _groups(requests: Iterable[Request]) -> Iterator[list[Request]]:
 def read_into(file: Reader, target: npt.NDArray[np.uint8], source: Source) -> None:
     """Fills `target` from where the file stands; a compressed member gives fewer bytes at a time.
 
-    Raises:
-        DataError: If the file ends before.
-        OSError: If it cannot be read.
+    A file that ends before is a DataError.
     """
     view = target.data
     while view.nbytes:

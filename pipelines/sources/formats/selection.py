@@ -81,10 +81,9 @@ class Selection:
             column.put(done, lengths, inner, elements)
 
     def copy_from(self, array: Any) -> None:
-        """Copies what is wanted from an array that is cut by slices, as NumPy's and those of most libraries are.
+        """Copies what is wanted from a whole array that is cut by slices, as NumPy's and those of most libraries are.
 
-        Args:
-            array: The whole array; without the axis that `shape` has before those of an array that is one row.
+        An array that is one row comes without the axis that `shape` has before its own.
         """
         for done, box in self.boxes():
             elements = np.asarray(array[box[len(box) - len(array.shape) :]])

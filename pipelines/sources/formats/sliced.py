@@ -32,11 +32,7 @@ def member(name: str, array: Any, chunks: tuple[int, ...] | None) -> Member:
 
 
 def copy(array: Any, path: str, selection: Selection) -> None:
-    """Copies the rows of a selection out of a library's array.
-
-    Raises:
-        DataError: If the array's dtype or shape is not the one that it had when the sources were checked.
-    """
+    """Copies the rows of a selection out of a library's array; a DataError if its dtype or shape has changed."""
     dtype, shape = as_integer(np.dtype(array.dtype)), tuple(array.shape)
     if dtype != selection.dtype or selection.shape not in (shape, (1, *shape)):
         source = selection.source

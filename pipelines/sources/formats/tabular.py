@@ -33,7 +33,12 @@ class Tabular(Format):
             columns = read_table(path, size, os.stat(path).st_mtime)
         else:  # of which nobody knows here whether it has changed since it was remembered
             columns = read_table.__wrapped__(path, size, 0.0)
-        return [_member(name, column) for name, column in columns.items()]
+        return [
+            Member(name=name, error=column)
+            if isinstance(column, FormatError)
+            else Member(name=name, header=Header(dtype=column.dtype, shape=column.shape))
+            for name, column in columns.items()
+        ]
 
     def read(self, path: str, selections: Sequence[Selection]) -> None:
         source = selections[0].source
@@ -57,8 +62,9 @@ def read_table(path: str, size: int, modified: float) -> TableColumns:
     data = files.read_bytes(path)
     if len(data) != size:
         raise FormatError(expected=f"{size} bytes, as when it was listed", found=f"{len(data)} bytes")
+    reader = csv.read_csv if path.lower().endswith(".csv") else parquet.read_table
     try:
-        table = _parse(data, path)
+        table = reader(io.BytesIO(data))
     except (pa.ArrowException, UnicodeDecodeError) as error:
         kind = "a CSV file with a line of names" if path.endswith(".csv") else "a Parquet file"
         raise FormatError(expected=kind, found=" ".join(str(error).split())) from None
@@ -69,12 +75,6 @@ def read_table(path: str, size: int, modified: float) -> TableColumns:
     if not columns:
         raise FormatError(expected="columns with names", found="none")
     return columns
-
-
-def _parse(data: bytes, path: str) -> Any:
-    if path.lower().endswith(".csv"):
-        return csv.read_csv(io.BytesIO(data))
-    return parquet.read_table(io.BytesIO(data))
 
 
 def _array(column: Any) -> npt.NDArray[Any] | FormatError:
@@ -92,9 +92,3 @@ def _array(column: Any) -> npt.NDArray[Any] | FormatError:
     if types.is_boolean(kind):
         return np.asarray(column.to_numpy(), np.bool_)
     return FormatError(expected="a column of bool, numbers, text or times", found=f"one of {kind}")
-
-
-def _member(name: str, column: npt.NDArray[Any] | FormatError) -> Member:
-    if isinstance(column, FormatError):
-        return Member(name=name, error=column)
-    return Member(name=name, header=Header(dtype=column.dtype, shape=column.shape))
