@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import collections
-import copy
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Unpack
 
 import numpy as np
@@ -17,7 +16,8 @@ except ImportError as error:
 
 from loaders import numpy
 from loaders.options import Keywords, Options, check_bool, shows
-from loaders.order.epoch import ShardOptions
+from loaders.order.epoch import Position, ShardOptions
+from loaders.order.position import IterationSpan
 
 __all__ = ["Loader", "ShardOptions"]
 
@@ -29,7 +29,7 @@ MOST_AXES = 8
 
 
 @shows(Options)
-class Loader:
+class Loader(numpy.Loader):
     """Yields batches of `jax.Array`; the copy of the next one begins before one is yielded.
 
     Unless `jax_enable_x64` is set, JAX has no numbers of 64 bits. Integers then come in 32 bits if they fit; one that
@@ -61,66 +61,40 @@ class Loader:
         **options: Unpack[Keywords],
     ) -> None:
         check_bool("narrow", narrow)
-        self._loader = numpy.Loader(root, split, **options)
+        super().__init__(root, split, **options)
         self._sharding, self._narrow = sharding, narrow
-        self._state = self._loader.state_dict()
         # What a function makes of a feature is known when its first batch comes.
-        self._features = () if options.get("augment") else self._loader.features
-        for feature in self._features:
+        self._known = () if options.get("augment") else self.features
+        for feature in self._known:
             if not feature.variable:
                 self._check_width(feature.name, feature.numpy_dtype)
-        self._check_sharding()
-        self._iteration: object = None
-        self._over = False
+        self._moved()
 
-    def __len__(self) -> int:
-        """How many batches one iteration has.
+    def _run(
+        self, span: IterationSpan, iteration: object, batches: Iterator[tuple[Position, Any]]
+    ) -> Iterator[tuple[dict[str, Any], Any]]:
+        return super()._run(span, iteration, self._on_devices(batches))
 
-        Raises:
-            TypeError: If it has no end.
-        """
-        return len(self._loader)
+    def _on_devices(self, batches: Iterator[tuple[Position, Any]]) -> Iterator[tuple[Position, Any]]:
+        buffered: collections.deque[tuple[Position, Any]] = collections.deque()
+        for after, batch in batches:
+            buffered.append((after, self._put(batch)))
+            if len(buffered) == BUFFERED:
+                yield buffered.popleft()
+        yield from buffered
 
-    @property
-    def epoch(self) -> int:
-        """How many epochs are over: the number of the one that goes on, or that is next."""
-        return self._loader.epoch if self._over else int(self._state["epoch"])
-
-    def __iter__(self) -> Iterator[Any]:
-        self._iteration = iteration = object()
-        batches, self._over = self._loader.iterate(), False
-        self._state = self._loader.state_dict()
-        return self._run(iteration, batches)
-
-    def _run(self, iteration: object, batches: Iterator[tuple[dict[str, Any], Any]]) -> Iterator[Any]:
-        buffered: collections.deque[tuple[dict[str, Any], Any]] = collections.deque()
-        more = True
-        while more or buffered:
-            while more and len(buffered) < BUFFERED:
-                state, batch = next(batches, (None, None))
-                more = state is not None
-                if state is not None:
-                    buffered.append((state, self._put(batch)))
-            if buffered:
-                state, batch = buffered.popleft()
-                if iteration is self._iteration:
-                    self._state = state
-                yield batch
-        if iteration is self._iteration:
-            self._state, self._over = self._loader.state_dict(), self._loader.epochs is not None
-
-    def _check_sharding(self) -> None:
+    def _moved(self) -> None:
         """Checks that every batch from where the loader is to the end of an epoch can be cut."""
         if not isinstance(self._sharding, jax.sharding.Sharding):
             return
-        deal, joined = self._loader.deal, not self._sharding.is_fully_addressable
-        left = max(0, deal.rows - self._state["rows"] * deal.streams)
+        deal, joined = self.deal, not self._sharding.is_fully_addressable
+        left = max(0, deal.rows - self._cursor.position.rows * deal.streams)
         sizes = [left % deal.batch_size, deal.rows % deal.batch_size] if deal.remainder == "keep" else []
         parts = self._sharding.num_devices  # an axis of so many can be cut, whatever the sharding
         for rows in [deal.batch_size, *filter(None, sizes)]:
-            for name, axes in [(f.name, [parts if n is None else n for n in f.shape]) for f in self._features]:
+            for name, axes in [(f.name, [parts if n is None else n for n in f.shape]) for f in self._known]:
                 self._check_cut(name, (rows if joined else rows // deal.shard.count, *axes))
-            if not self._features:
+            if not self._known:
                 self._check_cut("batch", (rows if joined else rows // deal.shard.count, *[parts] * MOST_AXES))
 
     def _check_cut(self, name: str, shape: tuple[int, ...]) -> None:
@@ -161,27 +135,3 @@ class Loader:
         if isinstance(self._sharding, jax.sharding.Sharding) and not self._sharding.is_fully_addressable:
             return jax.make_array_from_process_local_data(self._sharding, batch)
         return jax.device_put(batch, self._sharding)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Which rows are consumed: those of all batches that the last iterator has yielded, not what is copied ahead.
-
-        Returns:
-            The state of `loaders.numpy.Loader`, which either loads.
-        """
-        return self._state
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Lets the next iteration go on with the batch after the state.
-
-        Raises:
-            StateError: If it is of another data set or order; it is a `ValueError`.
-        """
-        self._loader.load_state_dict(state)
-        self._state, self._iteration, self._over = self._loader.state_dict(), None, False
-        self._check_sharding()
-
-    def __getstate__(self) -> dict[str, Any]:
-        loader = copy.copy(self._loader)
-        if not self._over:
-            loader.load_state_dict(self._state)
-        return self.__dict__ | {"_loader": loader, "_iteration": None}
