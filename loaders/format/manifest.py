@@ -7,7 +7,7 @@ import functools
 import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import google_crc32c
 import msgspec
@@ -121,22 +121,23 @@ class Manifest:
         ValueError: If the records' size or index does not fit the features and the rows.
     """
 
+    # In the order of the file. What has a value here was added by a later version.
     features: tuple[FeatureSpec, ...]
+    rows_per_record: Positive
+    record_bytes: Positive | None
+    chunk_records: Positive | None = None
     splits: Mapping[str, tuple[Shard, ...]]
     files: tuple[File, ...]
-    rows_per_record: int
-    record_bytes: int | None
     seed: int
     source_fingerprint: str
     transform: str | None
-    config: Mapping[str, Any]
-    versions: Mapping[str, str]
-    chunk_records: int | None = None
     transformed: tuple[FeatureSpec, ...] | None = None
-    dropped: int = 0
+    dropped: Count = 0
     skipped: tuple[Mapping[str, Any], ...] = ()
     sources: tuple[FeatureSpec, ...] = ()
     transform_from: str | None = None
+    config: Mapping[str, Any]
+    versions: Mapping[str, str]
 
     def __post_init__(self) -> None:
         variable = [feature.name for feature in self.features if feature.variable]
@@ -231,30 +232,13 @@ class Manifest:
 
     def dumps(self) -> str:
         """The text of `manifest.json`."""
-        value = {
-            "format": "npyflow",
-            "format_version": FORMAT_VERSION,
-            "features": msgspec.to_builtins(self.features),
-            "rows_per_record": self.rows_per_record,
-            "record_bytes": self.record_bytes,
-            "chunk_records": self.chunk_records,
-            "splits": {
-                name: {"rows": self.rows(name), "shards": [shard.to_json() for shard in shards]}
-                for name, shards in self.splits.items()
-            },
-            "files": msgspec.to_builtins(self.files),
-            "seed": self.seed,
-            "source_fingerprint": self.source_fingerprint,
-            "transform": self.transform,
-            "transformed": msgspec.to_builtins(self.transformed),
-            "dropped": self.dropped,
-            "skipped": [dict(problem) for problem in self.skipped],
-            "sources": msgspec.to_builtins(self.sources),
-            "transform_from": self.transform_from,
-            "config": self.config,
-            "versions": self.versions,
+        value: dict[str, Any] = {"format": "npyflow", "format_version": FORMAT_VERSION}
+        value |= {field.name: getattr(self, field.name) for field in _FIELDS}
+        value["splits"] = {
+            name: {"rows": self.rows(name), "shards": [shard.to_json() for shard in shards]}
+            for name, shards in self.splits.items()
         }
-        return seal.add(json.dumps(value, indent=1, ensure_ascii=False))
+        return seal.add(json.dumps(value, indent=1, ensure_ascii=False, default=msgspec.to_builtins))
 
     @classmethod
     def loads(cls, text: str | bytes, *, path: str = names.MANIFEST) -> Manifest:
@@ -286,7 +270,7 @@ class Manifest:
         if head.format_version >= SEALED_SINCE and (found := seal.broken(data)):
             raise ManifestError(f"{path}: {found}")
         try:
-            return msgspec.json.decode(data, type=_Document).manifest()
+            return _manifest(msgspec.json.decode(data, type=_Document))
         except (ValueError, RecursionError) as error:
             raise ManifestError(f"{path}: a field is missing or wrong: {error}") from error
 
@@ -301,45 +285,44 @@ class _Split(msgspec.Struct, forbid_unknown_fields=True):
     shards: tuple[Shard, ...]
 
 
-class _Document(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What stands in the file. What has a value here was added by a later version."""
+_HINTS = get_type_hints(Manifest, include_extras=True) | {
+    "splits": dict[str, _Split],
+    "transform": Literal["transform", "_build/publish/transform"] | None,
+}
+_FIELDS = dataclasses.fields(Manifest)
 
-    format: str
-    format_version: int
-    features: tuple[FeatureSpec, ...]
-    rows_per_record: Positive
-    record_bytes: Positive | None
-    chunk_records: Positive | None = None
-    splits: dict[str, _Split]
-    files: tuple[File, ...]
-    seed: int
-    source_fingerprint: str
-    transform: Literal["transform", "_build/publish/transform"] | None
-    transformed: tuple[FeatureSpec, ...] | None = None
-    dropped: Count = 0
-    skipped: tuple[dict[str, Any], ...] = ()
-    sources: tuple[FeatureSpec, ...] = ()
-    transform_from: str | None = None
-    config: dict[str, Any]
-    versions: dict[str, str]
-    sha256: str = ""
-
-    def manifest(self) -> Manifest:
-        """The manifest, if its parts agree.
-
-        Raises:
-            ValueError: If they do not.
-        """
-        for name, split in self.splits.items():
-            _check_split(name, split)
-        _check_files([file.file for file in self.files])
-        fields = {name: getattr(self, name) for name in _SAME_FIELDS}
-        found = Manifest(splits={name: split.shards for name, split in self.splits.items()}, **fields)
-        _check_sizes(found)
-        return found
+_Document = msgspec.defstruct(
+    "_Document",
+    [
+        ("format", str),
+        ("format_version", int),
+        *(
+            (field.name, _HINTS[field.name])
+            if field.default is dataclasses.MISSING
+            else (field.name, _HINTS[field.name], field.default)
+            for field in _FIELDS
+        ),
+        ("sha256", str, ""),
+    ],
+    kw_only=True,
+    forbid_unknown_fields=True,
+)
+"""What stands in the file."""
 
 
-_SAME_FIELDS = tuple(field.name for field in dataclasses.fields(Manifest) if field.name != "splits")
+def _manifest(document: Any) -> Manifest:
+    """The manifest that a document holds, if its parts agree.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    for name, split in document.splits.items():
+        _check_split(name, split)
+    _check_files([file.file for file in document.files])
+    fields = {field.name: getattr(document, field.name) for field in _FIELDS}
+    found = Manifest(**fields | {"splits": {name: split.shards for name, split in document.splits.items()}})
+    _check_sizes(found)
+    return found
 
 
 def _check_split(name: str, split: _Split) -> None:
