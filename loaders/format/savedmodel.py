@@ -11,8 +11,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import google_crc32c
-
 from loaders.format.manifest import Manifest, ManifestError
 
 MODEL = "transform_fn"
@@ -90,12 +88,8 @@ def read_model(manifest: Manifest, read: Callable[[str], bytes], *, root: str, t
     found = {}
     for file in manifest.files:
         if file.file.startswith(above):
-            content = read(file.file)
-            expected = f"{file.bytes} bytes with CRC-32C {file.crc32c}"
-            checksum = f"{len(content)} bytes with CRC-32C {google_crc32c.value(content):08x}"
-            if checksum != expected:
-                raise ManifestError(f"{root}/{file.file}: expected {expected}; found {checksum}")
-            found[file.file.removeprefix(above)] = content
+            content = found[file.file.removeprefix(above)] = read(file.file)
+            manifest.check_file(file.file, content, f"{root}/{file.file}")
     if GRAPHS not in found:
         raise ManifestError(f"{root}: expected a manifest that lists {above}{GRAPHS}; found none")
     if not trust and (others := find_other(found[GRAPHS])):
