@@ -33,10 +33,7 @@ def leaf_type(kind: pa.DataType) -> pa.DataType:
 def to_lists(values: pa.Array, kind: pa.DataType, lengths: npt.NDArray[np.int64] | None = None) -> pa.Array:
     """Values, one after the other in C order, as rows of a type that `list_type` gave; nothing is copied.
 
-    Args:
-        values: The values.
-        kind: The type of a row.
-        lengths: Of rows that vary, the lengths of their first axis, `[rows]`.
+    Rows that vary come with the lengths of their first axis, `[rows]`.
     """
     kinds = [kind] if lengths is None else [kind.value_type]
     while pa.types.is_fixed_size_list(kinds[-1]):
@@ -89,24 +86,14 @@ def _parts(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def stream(features: Sequence[FeatureSpec], batches: Iterable[Mapping[str, npt.NDArray[Any]]]) -> pa.RecordBatchReader:
-    """Batches of columns as record batches, each made when it is asked for.
-
-    Args:
-        features: The features.
-        batches: Their columns, as `to_array` takes them.
-    """
+    """Batches of columns, as `to_array` takes them, as record batches, each made when it is asked for."""
     found = schema(features)
     arrays = ([to_array(batch[feature.name], feature) for feature in features] for batch in batches)
     return pa.RecordBatchReader.from_batches(found, (pa.RecordBatch.from_arrays(each, schema=found) for each in arrays))
 
 
 def to_array(column: npt.NDArray[Any], feature: FeatureSpec) -> pa.Array:
-    """A column as its field in `schema` has it.
-
-    Args:
-        column: `[rows, *shape]`; of ragged rows, the bytes of each, `[rows]`.
-        feature: The feature.
-    """
+    """A column, `[rows, *shape]`, or of ragged rows the bytes of each, `[rows]`, as its field in `schema` has it."""
     kind, lengths = _row_type(feature), None
     if feature.ragged:
         lengths = np.array([len(row) for row in column], np.int64) // feature.step_bytes

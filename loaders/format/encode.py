@@ -12,19 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders.format import checksum, wire
-from loaders.format.frames import FOOTER_BYTES, HEADER_BYTES, RecordLayout, frame
+from loaders.format import wire
+from loaders.format.frames import FOOTER_BYTES, HEADER_BYTES, RecordLayout, crc32c, frame, masked
 from loaders.format.spec import Encoding, FeatureSpec
 
 U8 = npt.NDArray[np.uint8]
 
 
 def encode_records(layout: RecordLayout, columns: Mapping[str, npt.NDArray[Any]]) -> U8:
-    """Encodes rows as frames.
-
-    Args:
-        layout: The layout of each record.
-        columns: `[records * layout.rows, *shape]` for each feature, in its `numpy_dtype`.
+    """Encodes rows, `[records * layout.rows, *shape]` for each feature in its `numpy_dtype`, as frames of a layout.
 
     Returns:
         uint8 `[records, layout.frame_bytes]`, the frames one after another as they stand in the file.
@@ -36,7 +32,7 @@ def encode_records(layout: RecordLayout, columns: Mapping[str, npt.NDArray[Any]]
     for spec, (offset, size) in zip(layout.features, layout.values, strict=True):
         encoding = spec.encoding(layout.rows_per_record)
         frames[:, offset : offset + size] = _value_bytes(columns[spec.name], encoding).reshape(records, size)
-    crcs = checksum.masked(checksum.crc32c(frames[:, HEADER_BYTES:-FOOTER_BYTES]))
+    crcs = masked(crc32c(frames[:, HEADER_BYTES:-FOOTER_BYTES]))
     frames[:, -FOOTER_BYTES:] = crcs.astype("<u4")[:, np.newaxis].view(np.uint8)
     return frames
 
@@ -47,14 +43,7 @@ def _value_bytes(values: npt.NDArray[Any], encoding: Encoding) -> U8:
 
 
 def padded_varints(values: npt.NDArray[np.int64]) -> U8:
-    """Protobuf varints of ten bytes each, the longest there are, whatever the value.
-
-    Args:
-        values: int64 `[n]`.
-
-    Returns:
-        uint8 `[n, 10]`.
-    """
+    """Protobuf varints of ten bytes each, the longest there are, whatever the value: int64 `[n]` to uint8 `[n, 10]`."""
     shifts = np.arange(wire.VARINT64_BYTES, dtype=np.uint64) * np.uint64(7)
     groups = ((values.view(np.uint64)[:, None] >> shifts) & np.uint64(0x7F)).astype(np.uint8)
     groups[:, :-1] |= 0x80
@@ -136,12 +125,8 @@ def _strings(spec: FeatureSpec, column: Any) -> tuple[U8, npt.NDArray[np.int64]]
 def delimit(data: U8, lengths: npt.NDArray[np.int64]) -> tuple[U8, npt.NDArray[np.int64]]:
     """Strings as the fields of a `bytes_list`: each with its tag and its length before it.
 
-    Args:
-        data: The bytes of all strings, one after the other.
-        lengths: The length of each.
-
-    Returns:
-        The bytes of all fields, and where each ends.
+    They come as the bytes of all, one after the other, and the length of each; what is returned are the bytes of all
+    fields, and where each ends.
     """
     digits = np.ones_like(lengths)
     for bits in range(7, 63, 7):

@@ -1,4 +1,4 @@
-"""TFRecord frames of `tf.train.Example` records: where everything stands in them."""
+"""TFRecord frames of `tf.train.Example` records: where everything stands in them, and their checksums."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import functools
 from collections.abc import Sequence
 
 import google_crc32c
+import numpy as np
+import numpy.typing as npt
 
 from loaders.format import wire
 from loaders.format.spec import Encoding, FeatureSpec
+
+U8 = npt.NDArray[np.uint8]
+U32 = npt.NDArray[np.uint32]
 
 HEADER_BYTES = 12  # the data's length, 8 bytes, and its masked CRC, 4 bytes
 FOOTER_BYTES = 4  # the data's masked CRC
@@ -19,6 +24,17 @@ def masked_crc32c(data: bytes) -> int:
     """The masked CRC-32C that TFRecord frames carry: `((crc >> 15) | (crc << 17)) + 0xa282ead8`, in 32 bits."""
     crc: int = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def masked(crc: U32) -> U32:
+    """Checksums as TFRecord frames hold them: `((crc >> 15) | (crc << 17)) + 0xa282ead8` in 32 bits."""
+    return ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(0xA282EAD8)
+
+
+def crc32c(rows: U8) -> U32:
+    """The CRC-32C of each row: uint8 of shape [rows, bytes], 4 at least and together; to uint32 of shape [rows]."""
+    # Each is a view: to copy them would take longer than the checksums.
+    return np.fromiter(map(google_crc32c.value, rows), np.uint32, len(rows))
 
 
 def frame(data: bytes) -> bytes:
@@ -71,13 +87,7 @@ def element_bytes(spec: FeatureSpec, encoding: Encoding) -> int:
 
 @functools.lru_cache(maxsize=64)
 def record_layout(features: tuple[FeatureSpec, ...], *, rows: int, rows_per_record: int) -> RecordLayout:
-    """The layout of a record.
-
-    Args:
-        features: The features, sorted by name; none may be variable.
-        rows: How many rows the record holds, at least 1.
-        rows_per_record: How many a full record holds.
-    """
+    """The layout of a record of `rows` rows, at least 1, of features sorted by name, none of which is variable."""
     entries: list[bytes | int] = []
     for spec in features:
         encoding = spec.encoding(rows_per_record)
@@ -98,13 +108,7 @@ def record_layout(features: tuple[FeatureSpec, ...], *, rows: int, rows_per_reco
 
 
 def record_bytes(features: Sequence[FeatureSpec], rows_per_record: int, *, rows: int | None = None) -> int:
-    """The size of a record in its file, framing included: what `record_layout` finds, without the layout.
-
-    Args:
-        features: The features; none may be variable.
-        rows_per_record: How many rows a full record holds.
-        rows: How many this one holds, if it is not a full one.
-    """
+    """The size in its file of a full record, or of one of `rows` rows: what `record_layout` finds, without a layout."""
     count, entries = rows_per_record if rows is None else rows, 0
     for spec in features:
         values = count * spec.row_elements * element_bytes(spec, spec.encoding(rows_per_record))

@@ -12,8 +12,7 @@ import struct
 import numpy as np
 import numpy.typing as npt
 
-from loaders.format.checksum import masked
-from loaders.format.frames import FOOTER_BYTES, HEADER_BYTES
+from loaders.format.frames import FOOTER_BYTES, HEADER_BYTES, masked
 
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
@@ -27,14 +26,9 @@ DIGIT_BITS = 4
 
 
 def file_crc32c(content: U8, starts: I64) -> int | None:
-    """The CRC-32C of a file as the checksums in its frames say.
+    """The CRC-32C of a file as the checksums in its frames, one at least, say, of which it reads the ends.
 
-    Args:
-        content: The file, of which the first and last bytes of each frame are read.
-        starts: Where each frame begins, int64 of shape [frames], at least one.
-
-    Returns:
-        The checksum, which is that of the file unless data is damaged; None where a frame's header is.
+    It is that of the file unless data is damaged; None where a frame's header is.
     """
     ends = np.append(starts[1:], len(content))
     headers = content[starts[:, None] + np.arange(HEADER_BYTES)]

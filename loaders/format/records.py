@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders.format import checksum, wire
-from loaders.format.frames import FOOTER_BYTES, HEADER_BYTES, RecordLayout, element_bytes, masked_crc32c
+from loaders.format import wire
+from loaders.format.frames import FOOTER_BYTES, HEADER_BYTES, RecordLayout, crc32c, element_bytes, masked, masked_crc32c
 from loaders.format.spec import Encoding, FeatureSpec
 
 U8 = npt.NDArray[np.uint8]
@@ -42,12 +42,7 @@ class RecordError(Exception):
 
 
 def check_frames(frames: U8, layout: RecordLayout, *, first: int = 0) -> None:
-    """Compares frames with their layout and their checksums.
-
-    Args:
-        frames: uint8 of shape [records, layout.frame_bytes].
-        layout: Their layout.
-        first: The number of the first frame.
+    """Compares frames, uint8 of shape [records, layout.frame_bytes], with their layout and their checksums.
 
     Raises:
         RecordError: If a frame is another one, is damaged, or holds what is no value; its `record` is the number of the
@@ -57,7 +52,7 @@ def check_frames(frames: U8, layout: RecordLayout, *, first: int = 0) -> None:
     wrong = (frames[:, places] != fixed).any(axis=1)
     # Those before the first of another layout are compared first, so that the first that is wrong is named.
     count = int(wrong.argmax()) if wrong.any() else len(frames)
-    crcs = checksum.masked(checksum.crc32c(frames[:count, HEADER_BYTES:-FOOTER_BYTES]))
+    crcs = masked(crc32c(frames[:count, HEADER_BYTES:-FOOTER_BYTES]))
     stored = np.ascontiguousarray(frames[:count, -FOOTER_BYTES:]).view("<u4")[:, 0]
     damaged = crcs != stored
     record = int(damaged.argmax()) if damaged.any() else count
@@ -106,12 +101,7 @@ def _strange(encoded: U8, encoding: Encoding) -> npt.NDArray[np.bool_]:
 
 
 def values(frames: U8, layout: RecordLayout, spec: FeatureSpec) -> U8:
-    """The values of a feature in frames, as they are encoded: a view.
-
-    Args:
-        frames: uint8 of shape [records, layout.frame_bytes].
-        layout: Their layout.
-        spec: The feature.
+    """The values of a feature in frames, uint8 of shape [records, layout.frame_bytes], as they are encoded: a view.
 
     Returns:
         uint8 of shape [records, layout.rows, bytes of a row].
@@ -142,14 +132,7 @@ def as_bytes(rows: npt.NDArray[Any], spec: FeatureSpec) -> U8:
 
 
 def varints(encoded: U8) -> npt.NDArray[np.int64]:
-    """Protobuf varints of ten bytes each as numbers.
-
-    Args:
-        encoded: C-contiguous uint8 of n * 10 elements, any shape.
-
-    Returns:
-        int64 of shape [n].
-    """
+    """Protobuf varints of ten bytes each, C-contiguous uint8 of n * 10 elements, as numbers: int64 of shape [n]."""
     groups = encoded.reshape(-1, wire.VARINT64_BYTES).astype(np.uint64) & np.uint64(0x7F)
     shifts = np.arange(wire.VARINT64_BYTES, dtype=np.uint64) * np.uint64(7)
     numbers: npt.NDArray[np.uint64] = np.bitwise_or.reduce(groups << shifts, axis=1)
@@ -157,12 +140,9 @@ def varints(encoded: U8) -> npt.NDArray[np.int64]:
 
 
 def frame_at(content: U8, at: int, *, check: bool) -> tuple[bytes, int]:
-    """The data of the frame that begins at a byte, and where the frame ends.
+    """The data of the frame that begins at a byte of a shard, and where the frame ends.
 
-    Args:
-        content: The bytes of a shard.
-        at: Where the frame begins.
-        check: Whether to compare the data with its checksum, and to return it; otherwise it is empty.
+    Unless the data is to be compared with its checksum, it is empty.
 
     Raises:
         RecordError: If there is no frame, or it is damaged.
@@ -196,17 +176,9 @@ def check_data(data: bytes, footer: bytes) -> None:
 def parse(
     data: bytes, features: Sequence[FeatureSpec], *, names: frozenset[str], rows: int, rows_per_record: int
 ) -> Columns:
-    """Parses a record by the wire format.
+    """The columns of some names in a record of `rows` rows, a serialized `tf.train.Example`, by the wire format.
 
-    Args:
-        data: A serialized `tf.train.Example`.
-        features: All features of the data set, sorted by name.
-        names: Those to return.
-        rows: How many rows the record holds.
-        rows_per_record: How many a full record holds.
-
-    Returns:
-        The columns.
+    `features` are all of the data set, sorted by name. A full record holds `rows_per_record` rows.
 
     Raises:
         RecordError: If it does not hold just these features for so many rows.

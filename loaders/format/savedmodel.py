@@ -70,13 +70,9 @@ _IDENTIFIERS = frozenset(
 
 
 def read_model(manifest: Manifest, read: Callable[[str], bytes], *, root: str, trust: bool = False) -> dict[str, bytes]:
-    """Reads the SavedModel of a data set's transform.
+    """Reads the SavedModel of a data set's transform, which may have any operation where it is trusted.
 
-    Args:
-        manifest: That of the data set, which has a transform.
-        read: Reads a file by its path from the data set's root.
-        root: The data set, for messages.
-        trust: Whether the SavedModel may have any operation.
+    `read` reads a file by its path from the data set's root, which is for messages.
 
     Returns:
         The content of each file by its path from the SavedModel's directory.
@@ -112,10 +108,7 @@ def load_model(contents: Mapping[str, bytes]) -> Any:
 
 
 def find_other(graphs: bytes) -> list[str]:
-    """What the graphs of a SavedModel do beside computing; nothing where they only compute.
-
-    Args:
-        graphs: The content of its `saved_model.pb`.
+    """What the graphs of a SavedModel, its `saved_model.pb`, do beside computing; nothing where they only compute.
 
     Raises:
         ManifestError: If it is no SavedModel.

@@ -240,14 +240,7 @@ def sum_last(x: Any, ops: Any) -> Any:
     """The sum over the last axis, by halves.
 
     What reduces cuts the work by the shape of the whole batch, and another cut rounds differently. Sums of whole slices
-    do not depend on it.
-
-    Args:
-        x: `[..., n]`, n at least 1 and known.
-        ops: The operations.
-
-    Returns:
-        `[..., 1]`.
+    do not depend on it. Of `[..., n]`, n known and at least 1, it makes `[..., 1]`.
     """
     size = x.shape[-1]
     while size > 1:
@@ -292,16 +285,10 @@ def _middles(knots: Any, ops: Any) -> Any:
 
 
 def _interpolate(x: Any, knots: Any, below: Any, ops: Any) -> Any:
-    """The place of values on the line through (knot i, i / (n - 1)); a single knot has the place 0.
+    """The place in [0, 1] of values `[statistics, values]` on the line through (knot i, i / (n - 1)).
 
-    Args:
-        x: `[statistics, values]`.
-        knots: `[statistics, n]`, ascending.
-        below: How many knots are below each value, int64 `[statistics, values]`; those that equal it may count.
-        ops: The operations.
-
-    Returns:
-        `[statistics, values]` in [0, 1].
+    A single knot has the place 0. Knots, `[statistics, n]`, ascend. `below` says how many are below each value; those
+    that equal it may count.
     """
     intervals = ops.length(knots) - 1
     lower = ops.clip(below - 1, 0, ops.maximum(intervals - 1, 0))

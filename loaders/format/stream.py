@@ -59,11 +59,11 @@ def read_variable(
     """Reads a shard whose records differ in size from its beginning to its last row, record by record.
 
     Args:
-        read: Reads so many of the shard's next bytes, fewer only at its end.
-        features: All features of the data set, sorted by name.
-        names: Those to return.
+        read: As in `read_frames`.
+        features: As in `read_frames`.
+        names: The features to return.
         shard: What the manifest says of it.
-        rows_per_record: How many rows a full record holds.
+        rows_per_record: As in `read_frames`.
 
     Yields:
         The byte at which the record begins, and its columns.
