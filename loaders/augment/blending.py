@@ -126,13 +126,7 @@ class CutMix(_RowBlend):
 
 
 def _inside(centre: npt.NDArray[np.float64], side: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.bool_]:
-    """Which places of an axis are in an interval: bool of shape [rows, size].
-
-    Args:
-        centre: The middle of each row's, as a share of the axis.
-        side: Its length, as a share of the axis.
-        size: The length of the axis.
-    """
+    """Which places of an axis of some size are in each row's interval, in shares of the axis: bool [rows, size]."""
     middle, half = np.floor(centre * size), np.floor(side * size) / 2
     places = np.arange(size)
     low, high = np.ceil(middle - half), np.ceil(middle + half)

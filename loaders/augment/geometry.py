@@ -22,7 +22,6 @@ class _Flip(FeatureAugmentation):
         need_share(self, "probability")
 
     def change(self, values: Array, rng: Random) -> Array:
-        """See the class."""
         need_images(self, values)
         flipped = rng.uniform("flip") < self.probability
         values[flipped] = values[flipped][self.mirrored]
@@ -76,7 +75,6 @@ class RandomCrop(FeatureAugmentation):
             )
 
     def change(self, values: Array, rng: Random) -> Array:
-        """See the class."""
         need_images(self, values)
         need(self, values.dtype != object, "numbers", values)
         pad, (height, width) = self.padding, self.size

@@ -33,7 +33,6 @@ class Brightness(FeatureAugmentation):
     delta: float
 
     def change(self, values: Array, rng: Random) -> Array:
-        """See the class."""
         floats = to_floats(self, values)
         return restore_dtype(floats + per_row((2 * rng.uniform("delta") - 1) * self.delta, floats), values.dtype)
 
@@ -59,7 +58,6 @@ class Contrast(FeatureAugmentation):
             raise ValueError(f"Contrast: expected 0 <= low <= high; found {self.low!r} and {self.high!r}")
 
     def change(self, values: Array, rng: Random) -> Array:
-        """See the class."""
         need_images(self, values)
         floats = to_floats(self, values)
         mean = floats.mean(axis=(1, 2), dtype=np.float64, keepdims=True).astype(floats.dtype)
@@ -85,7 +83,6 @@ class Noise(FeatureAugmentation):
             raise ValueError(f"Noise: deviation is at least 0; found {self.deviation!r}")
 
     def change(self, values: Array, rng: Random) -> Array:
-        """See the class."""
         floats = to_floats(self, values)
         noise = rng.normal("noise", *values.shape[1:])
         noise *= np.float32(self.deviation)
@@ -111,7 +108,6 @@ class BandDropout(FeatureAugmentation):
         need_share(self, "probability")
 
     def change(self, values: Array, rng: Random) -> Array:
-        """See the class."""
         need(self, values.ndim >= 2 and values.dtype != object, "numbers of shape [rows, ..., bands]", values)
         bands = values.shape[-1]
         dropped = rng.uniform("bands", bands) < self.probability

@@ -34,12 +34,7 @@ class Transform:
     """
 
     def __init__(self, root: str, manifest: Manifest, *, trust: bool = False) -> None:
-        """Loads the SavedModel.
-
-        Args:
-            root: Where the data set is.
-            manifest: What it holds.
-            trust: Whether the SavedModel may do more than compute.
+        """Loads the SavedModel, which may do more than compute where it is trusted.
 
         Raises:
             ManifestError: If the data set holds no feature as it is in the sources, or its SavedModel is not as the

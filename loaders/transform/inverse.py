@@ -18,15 +18,14 @@ from loaders.transform.ops import ArrayOps, TensorFlowOps, framework, ops_of
 
 
 class Inverse:
-    """Maps transformed values back to raw ones."""
+    """Maps transformed values back to raw ones: the inverse of the transform that a resolved configuration describes.
+
+    Args:
+        config: The resolved configuration of the data set.
+        fitted: The constants of the transform, by `<feature>/<step number>/<constant>`.
+    """
 
     def __init__(self, config: Mapping[str, Any], fitted: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Makes the inverse of the transform that a configuration describes.
-
-        Args:
-            config: The resolved configuration of the data set.
-            fitted: The constants of the transform, by `<feature>/<step number>/<constant>`.
-        """
         self._features: Mapping[str, Any] = config["features"]
         self._function: str | None = config.get("preprocessing_fn")
         described = fitted.get(names.OF_FUNCTION)

@@ -19,45 +19,27 @@ class KerasOps(ArrayOps):
     xp: Any = keras.ops
 
     def asarray(self, values: Any, dtype: Any = None) -> Any:
-        """A tensor."""
         if dtype is None:
             dtype = values.dtype
         return keras.ops.cast(keras.ops.convert_to_tensor(values), keras.backend.standardize_dtype(dtype))
 
-    def leave(self, values: Any, dtype: npt.DTypeLike) -> Any:
-        """Values in the dtype in which they leave."""
-        return self.asarray(values, np.dtype(dtype).name)
-
-    def float64(self, values: Any) -> Any:
-        """Values as float64."""
-        return self.asarray(values, "float64")
-
-    def int64(self, values: Any) -> Any:
-        """Values as int64."""
-        return self.asarray(values, "int64")
+    def cast(self, values: Any, dtype: str) -> Any:
+        return self.asarray(values, dtype)
 
     def shape(self, x: Any) -> tuple[Any, ...]:
         """The shape, of which the batch may be a tensor."""
         return tuple(keras.ops.shape(x))
 
-    def minimum(self, x: Any, length: int) -> Any:
-        """Places that are no greater than a length."""
-        return keras.ops.clip(x, 0, length)
-
     def maximum(self, x: Any, y: int) -> Any:
-        """The greater one of two lengths, or places that are no less than a number."""
         return max(x, y) if isinstance(x, int) else keras.ops.maximum(x, y)
 
     def transpose(self, x: Any, order: Sequence[int] | None = None) -> Any:
-        """The axes in another order; in reverse without one."""
         return keras.ops.transpose(x, order)
 
     def concat_last(self, parts: Sequence[Any]) -> Any:
-        """Arrays side by side along the last axis."""
         return keras.ops.concatenate(parts, axis=-1)
 
     def solve_positive(self, matrices: Any, values: Any) -> Any:
-        """Solves systems of equations."""
         return keras.ops.solve(matrices, values)
 
     def replace_rows(self, x: Any, chosen: Any, function: Callable[[Any], Any], together: int) -> Any:
@@ -65,11 +47,9 @@ class KerasOps(ArrayOps):
         return keras.ops.where(chosen[:, None], function(x), x)
 
     def ndtri(self, values: Any) -> Any:
-        """The quantiles of the standard normal distribution."""
         return math.sqrt(2.0) * keras.ops.erfinv(2.0 * values - 1.0)
 
     def rank(self, x: Any, constants: Mapping[str, Any]) -> tuple[Any, Any]:
-        """The ranks of integers in a vocabulary, int64, and whether it has them."""
         words, order = (np.asarray(constants[name], np.int64) for name in ("vocabulary", "order"))
         places, known = self._find(x, words[order])
         return keras.ops.take(self.int64(order), places), known

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras  # type: ignore[import-untyped]
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -77,8 +78,8 @@ class TransformLayer(keras.layers.Layer):  # type: ignore[misc]
         fitted = read_arrays(root, manifest, names.FITTED) or {}
         layer = cls(
             {name: manifest.config["features"][name] for name in made.inputs},
-            [_described(spec) for spec in made.features],
-            [_described(spec) for spec in sources],
+            list(map(dataclasses.asdict, made.features)),
+            list(map(dataclasses.asdict, sources)),
             **options,
         )
         layer._learn({key: array for key, array in fitted.items() if key.rsplit("/", 2)[0] in made.inputs})
@@ -113,14 +114,5 @@ class TransformLayer(keras.layers.Layer):  # type: ignore[misc]
 
     def _learn(self, fitted: Mapping[str, npt.NDArray[Any]]) -> None:
         self._fitted = dict(fitted)
-        features, sources = ([_spec(each) for each in specs] for specs in (self.features, self.sources))
+        features, sources = msgspec.convert([self.features, self.sources], list[list[FeatureSpec]])
         self._forward = Forward({"features": self.steps}, fitted, features=features, sources=sources)
-
-
-def _described(spec: FeatureSpec) -> dict[str, Any]:
-    return dataclasses.asdict(spec)
-
-
-def _spec(described: Mapping[str, Any]) -> FeatureSpec:
-    lists = {name: tuple(described[name]) for name in ("shape", "class_names")}
-    return FeatureSpec(**{**described, **lists})

@@ -63,17 +63,21 @@ class ArrayOps:
         """Values as a NumPy array, for what no framework but NumPy does: text, and choosing rows."""
         return np.asarray(values)
 
+    def cast(self, values: Any, dtype: str) -> Any:
+        """Values in the dtype of a name."""
+        return self.asarray(values, getattr(self.xp, dtype))
+
     def leave(self, values: Any, dtype: npt.DTypeLike) -> Any:
         """Values in the dtype in which they leave."""
-        return self.asarray(values, getattr(self.xp, np.dtype(dtype).name))
+        return self.cast(values, np.dtype(dtype).name)
 
     def float64(self, values: Any) -> Any:
         """Values as float64."""
-        return self.asarray(values, self.xp.float64)
+        return self.cast(values, "float64")
 
     def int64(self, values: Any) -> Any:
         """Values as int64."""
-        return self.asarray(values, self.xp.int64)
+        return self.cast(values, "int64")
 
     def cast_like(self, values: Any, like: Any) -> Any:
         """Values in the dtype of others."""
@@ -256,21 +260,17 @@ class TorchOps(ArrayOps):
         self.xp, self._device, self._special = xp, like.device, sys.modules["torch"].special
 
     def on_host(self, values: Any) -> npt.NDArray[Any]:
-        """Values as a NumPy array, copied from the device."""
         return np.asarray(values.cpu() if hasattr(values, "cpu") else values)
 
     def asarray(self, values: Any, dtype: Any = None) -> Any:
-        """A tensor on the device."""
         if isinstance(values, np.ndarray) and not values.flags.writeable:  # of which PyTorch warns
             values = values.copy()
         return self.xp.asarray(values, dtype=dtype, device=self._device)
 
     def erfc(self, values: Any) -> Any:
-        """The complementary error function."""
         return self._special.erfc(values)
 
     def ndtri(self, values: Any) -> Any:
-        """The quantiles of the standard normal distribution."""
         return self._special.ndtri(values)
 
 
@@ -284,22 +284,18 @@ class JaxOps(ArrayOps):
         self.xp, self._jax, self._wide = jax.numpy, jax, jax.config.jax_enable_x64
 
     def precise(self) -> contextlib.AbstractContextManager[Any]:
-        """A context in which there are numbers of 64 bits."""
         # Since JAX 0.8 it is no experiment.
         known = self._jax if hasattr(self._jax, "enable_x64") else self._jax.experimental
         return known.enable_x64(True)  # type: ignore[no-any-return]  # jax is optional, so mypy may not see it
 
     def leave(self, values: Any, dtype: npt.DTypeLike) -> Any:
-        """Values in the dtype in which they leave, of 32 bits where JAX is to have no others."""
         name = np.dtype(dtype).name
         return super().leave(values, name if self._wide else {"float64": "float32", "int64": "int32"}.get(name, name))
 
     def erfc(self, values: Any) -> Any:
-        """The complementary error function."""
         return self._jax.scipy.special.erfc(values)
 
     def ndtri(self, values: Any) -> Any:
-        """The quantiles of the standard normal distribution."""
         return self._jax.scipy.special.ndtri(values)
 
 
@@ -328,24 +324,13 @@ class TensorFlowOps(ArrayOps):
         self._tf = tf
         self.xp = tf.experimental.numpy
 
-    def float64(self, values: Any) -> Any:
-        """Values as float64."""
-        return self._tf.cast(values, self._tf.float64)
-
-    def int64(self, values: Any) -> Any:
-        """Values as int64."""
-        return self._tf.cast(values, self._tf.int64)
-
-    def leave(self, values: Any, dtype: npt.DTypeLike) -> Any:
-        """Values in the dtype in which they leave."""
+    def cast(self, values: Any, dtype: str) -> Any:
         return self._tf.cast(values, dtype)
 
     def take_flat(self, values: Any, places: Any) -> Any:
-        """Of `[n]` values those at some places, in the places' shape."""
         return self._tf.gather(values, places)
 
     def pick(self, array: npt.NDArray[Any], groups: npt.NDArray[Any], keys: Any, name: str) -> Any:
-        """As in NumPy."""
         tf = self._tf
         keys = tf.convert_to_tensor(keys)
         keys = tf.strings.to_hash_bucket_fast(keys, 2**63 - 1) if keys.dtype == tf.string else tf.cast(keys, tf.int64)
@@ -361,15 +346,12 @@ class TensorFlowOps(ArrayOps):
         return tf.gather(tf.constant(array, tf.float64), places)
 
     def rows(self, values: Any) -> Any:
-        """The numbers of the rows."""
         return self._tf.range(self._tf.shape(values, out_type=self._tf.int64)[0])
 
     def erfc(self, values: Any) -> Any:
-        """The complementary error function."""
         return self._tf.math.erfc(values)
 
     def project(self, values: Any, components: Any) -> Any:
-        """[batch, …, k] times [batch or 1, k, w]."""
         tf = self._tf
         shape = tf.shape(values)
         result = tf.matmul(tf.reshape(values, [shape[0], -1, values.shape[-1]]), components)
