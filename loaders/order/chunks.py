@@ -26,9 +26,8 @@ class Chunks:
         records: How many records a chunk holds; the last chunk of a shard may hold fewer.
         starts: The number of each shard's first chunk, and last the count of all: int64 of shape [shards + 1].
         record_bytes: The size of a full record; None where records differ in size.
-        begins: The byte of its file at which each chunk begins, and `ends`, at which it ends: int64 of shape [size].
-            Empty where records have one size.
-        ends: See `begins`.
+        begins, ends: The bytes of its file at which each chunk begins and ends: int64 of shape [size]. Empty where
+            records have one size.
     """
 
     rows: I64
@@ -46,11 +45,7 @@ class Chunks:
 
     @classmethod
     def of(cls, manifest: Manifest, split: str) -> Chunks:
-        """The chunks of a split.
-
-        Raises:
-            ManifestError: If there is no such split.
-        """
+        """The chunks of a split."""
         shards = manifest.shards(split)
         rows = np.array([shard.rows for shard in shards], dtype=np.int64)
         records = chunk_records(manifest)
@@ -68,14 +63,7 @@ class Chunks:
         )
 
     def locate(self, index: npt.NDArray[Any]) -> tuple[I64, I64, I64]:
-        """Where chunks lie.
-
-        Args:
-            index: Numbers of chunks, any shape.
-
-        Returns:
-            The shard, the first record in it, and the number of records: int64, each the shape of `index`.
-        """
+        """The shards of chunks, their first records in these, and how many they have: int64 of any one shape."""
         shard = np.searchsorted(self.starts, index, side="right") - 1
         first = (index - self.starts[shard]) * self.records
         in_shard = -(-self.rows[shard] // self.rows_per_record)
@@ -95,9 +83,6 @@ def window_rows(manifest: Manifest, split: str) -> int:
     """How many rows a window holds, whichever features are read.
 
     Where rows differ in size, a row counts as the mean number of bytes that the split's shards have for one.
-
-    Raises:
-        ManifestError: If there is no such split.
     """
     if manifest.record_bytes is not None:
         return max(1, WINDOW_BYTES // sum(feature.row_bytes for feature in manifest.features))

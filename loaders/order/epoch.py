@@ -88,12 +88,7 @@ class ShardOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Position:
-    """What has been consumed.
-
-    Attributes:
-        epoch: How many epochs before this one.
-        rows: How many rows of each stream in this one.
-    """
+    """What has been consumed: the epochs before this one, and so many rows of each stream in it."""
 
     epoch: int = 0
     rows: int = 0
@@ -150,11 +145,7 @@ class Deal:
         return stream * self.rows // self.streams, (stream + 1) * self.rows // self.streams
 
     def batches(self, consumed: int = 0) -> int:
-        """How many batches this host has left in an epoch.
-
-        Args:
-            consumed: How many rows of each stream are consumed.
-        """
+        """How many batches this host has left in an epoch of which so many rows of each stream are consumed."""
         # Streams differ in at most one row.
         if self.remainder == "drop":
             return max(0, (self.rows // self.streams - consumed) // self.stream_batch)
@@ -175,16 +166,7 @@ class Deal:
         return found.reshape(-1)
 
     def advance(self, position: Position, batches: int, *, end: int | None) -> Position | None:
-        """The position before a batch.
-
-        Args:
-            position: Where to count from.
-            batches: The number of the batch, from 0.
-            end: The epoch before which the batches end; None for no end.
-
-        Returns:
-            The position, or None if the batches end before.
-        """
+        """The position before a batch, by its number from 0 after a position; None if `end`, an epoch, comes before."""
         epoch, left = position.epoch, self.batches(position.rows)
         if batches < left and (end is None or epoch < end):
             return Position(epoch=epoch, rows=position.rows + batches * self.stream_batch)
@@ -210,9 +192,7 @@ class Runs:
     """Runs of rows, one after the other; none is empty.
 
     Attributes:
-        shard: As in `Run`, int64 of shape [runs].
-        start: As in `Run`, int64 of shape [runs].
-        stop: As in `Run`, int64 of shape [runs].
+        shard, start, stop: As in `Run`, int64 of shape [runs].
     """
 
     shard: I64
@@ -279,12 +259,9 @@ class RowSequence:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Window:
-    """Rows of a stream that are read together and put in order.
+    """Rows `start` up to `stop` of the epoch's sequence, which are read together and put in order.
 
-    Attributes:
-        start: Its first row, counted in the epoch's sequence.
-        stop: The row after its last.
-        places: Which row of the window comes at each place of the order: int64 of shape [stop - start].
+    `places` says which row of the window comes at each place of the order: int64 of shape [stop - start].
     """
 
     start: int
@@ -293,15 +270,9 @@ class Window:
 
 
 def window(deal: Deal, stream: int, number: int, *, rows: int, seed: int | None, epoch: int) -> Window:
-    """A window of a stream.
+    """Window `number` of a stream in an epoch, where one of a single stream has so many rows.
 
-    Args:
-        deal: How rows are dealt to streams.
-        stream: The number of the stream.
-        number: The number of the window in the stream.
-        rows: How many rows a window of one stream alone has.
-        seed: The seed of the order; None for rows as they are stored.
-        epoch: The number of the epoch.
+    The rows are as they are stored where `seed` is None.
     """
     size = max(1, rows // deal.streams)
     first, end = deal.bounds(stream)
@@ -314,15 +285,7 @@ def window(deal: Deal, stream: int, number: int, *, rows: int, seed: int | None,
 
 
 def permuted_rows(deal: Deal, stream: int, start: int, stop: int, *, seed: int, epoch: int) -> I64:
-    """Rows of a stream where every epoch is a permutation of all rows.
-
-    Args:
-        deal: How rows are dealt to streams.
-        stream: The number of the stream.
-        start: The first place in the stream.
-        stop: The place after the last one; the stream may end before.
-        seed: The seed of the order.
-        epoch: The number of the epoch.
+    """The rows at places of a stream where every epoch is a permutation of all rows; the stream may end before `stop`.
 
     Returns:
         The numbers of the rows in the view: int64 of shape [rows].

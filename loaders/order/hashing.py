@@ -33,11 +33,7 @@ def mix64(x: U64) -> U64:
     Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014, with the constants
     of Stafford's variant 13.
 
-    Args:
-        x: uint64, any shape.
-
-    Returns:
-        uint64, the shape of `x`.
+    What it takes and returns is uint64 of any shape.
     """
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -59,12 +55,7 @@ def derive(seed: int, *words: int) -> int:
 def derive_each(key: int | U64, words: U64) -> U64:
     """`derive(seed, *before, word)` for each of many last words, where `key` is `derive(seed, *before)`.
 
-    Args:
-        key: 64 bits; or uint64, one for each word.
-        words: uint64, any shape.
-
-    Returns:
-        uint64, the shape of `words`.
+    All are uint64, of any one shape; the key may be one for all.
     """
     return mix64((np.asarray(key, np.uint64) ^ words) + np.uint64(GAMMA))
 
@@ -85,12 +76,7 @@ def text_key(text: str) -> int:
 def stream(key: int | U64, index: npt.NDArray[Any]) -> U64:
     """The hashes `mix64(key + (index + 1) * GAMMA)`: output number `index` of splitmix64 seeded with `key`.
 
-    Args:
-        key: 64 bits, or a key for each index.
-        index: Non-negative integers, any shape.
-
-    Returns:
-        uint64, the shape of `index`.
+    The indexes are non-negative, of any shape, and each may have a key of its own.
     """
     steps = (index.astype(np.uint64) + np.uint64(1)) * np.uint64(GAMMA)
     return mix64(steps + np.asarray(key, dtype=np.uint64))
@@ -116,11 +102,7 @@ def argsort_hashes(hashes: U64) -> npt.NDArray[np.int64]:
     64-bit numbers with vector instructions, and index and hash need not be moved apart. Only where the upper bits of
     neighbours are equal, as they seldom are, do the whole hashes have to be compared.
 
-    Args:
-        hashes: uint64 of shape [n]. Any numbers will do, but where most share their upper bits nothing is gained.
-
-    Returns:
-        int64 of shape [n].
+    Any uint64 will do as hashes, but where most share their upper bits nothing is gained.
     """
     bits = np.uint64((len(hashes) - 1).bit_length())
     packed = (hashes >> bits << bits) | np.arange(len(hashes), dtype=np.uint64)
@@ -149,13 +131,8 @@ def permute(key: int, index: npt.NDArray[Any], size: int) -> npt.NDArray[np.int6
     the larger of the two says so. Source: Hoang, Morris and Rogaway, "An enciphering scheme based on a card shuffle",
     CRYPTO 2012. 32 rounds mix well and keep no secrets, which is all that is asked here.
 
-    Args:
-        key: 64 bits; each key is another permutation.
-        index: Integers in `[0, size)`, any shape.
-        size: At least 1, below 2**63.
-
-    Returns:
-        int64, the shape of `index`.
+    Each key of 64 bits is another permutation. The index, integers in `[0, size)` of any shape, becomes int64 of this
+    shape; the size is below 2**63.
     """
     return _swap_or_not(key, index, size, range(PERMUTE_ROUNDS))
 

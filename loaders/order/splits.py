@@ -53,25 +53,14 @@ class View:
         return int((self.ranges[:, 1] - self.ranges[:, 0]).sum())
 
     def stored(self, index: I64) -> I64:
-        """The numbers, over the shards as they are stored, of rows of the view.
-
-        Args:
-            index: Numbers of rows in the view, int64, any shape.
-
-        Returns:
-            int64, the shape of `index`.
-        """
+        """The numbers, over the shards as they are stored, of rows by their numbers in the view: int64, any shape."""
         starts, stops = self.ranges.T
         ends = np.cumsum(stops - starts)
         shifts = stops - ends
         return index + shifts[np.searchsorted(ends, index, side="right")] if index.size else index
 
     def only(self, chosen: npt.NDArray[np.bool_]) -> View:
-        """Some of the rows.
-
-        Args:
-            chosen: Which of them, at least one, bool of shape [rows].
-        """
+        """Those of the rows, at least one, that are chosen: bool of shape [rows]."""
         if chosen.all():
             return self
         rows = self.stored(np.flatnonzero(chosen))
@@ -237,15 +226,11 @@ class ViewChunks:
         return self.numbers[run] + index - self.starts[run] if index.size else index
 
     def runs(self, chunks: Chunks, numbers: I64) -> tuple[I64, I64, I64]:
-        """The rows of chunks that are of the view, as runs of consecutive ones.
-
-        Args:
-            chunks: The chunks of the split.
-            numbers: The numbers in the split of chunks of the view, int64 of shape [n].
+        """The rows of chunks that are of the view, by the chunks' numbers in the split: int64 of shape [n].
 
         Returns:
-            The shard of each run, its first row, and the row after its last one: int64 of shape [runs] each, those of
-            one chunk after those of the one before.
+            The shard of each run of consecutive rows, its first row, and the row after its last one: int64 of shape
+            [runs] each, those of one chunk after those of the one before.
         """
         shard, begin, end = chunk_rows(chunks, numbers)
         if not len(self.cut):
@@ -262,13 +247,9 @@ class ViewChunks:
 
     @classmethod
     def of(cls, chunks: Chunks, ranges: I64 | None = None) -> ViewChunks:
-        """The chunks of a view.
+        """The chunks of a view with these ranges, int64 of shape [ranges, 2]; of the whole split for None.
 
         In time proportional to the shards and the ranges, whatever the number of chunks.
-
-        Args:
-            chunks: The chunks of the split.
-            ranges: Those of the view, int64 of shape [ranges, 2]; None for the whole split.
         """
         shard_ends = np.cumsum(chunks.rows, dtype=np.int64)
         rows = int(shard_ends[-1]) if len(shard_ends) else 0
@@ -307,13 +288,9 @@ class ViewChunks:
 
 
 def _cut(chunks: Chunks, bounds: I64, edges: I64, shard_starts: I64) -> tuple[I64, I64, I64]:
-    """The chunks that a view has only in part: `cut`, `cut_starts` and `parts` of `ViewChunks`.
+    """The chunks that a view of some ranges has only in part: `cut`, `cut_starts` and `parts` of `ViewChunks`.
 
-    Args:
-        chunks: The chunks of the split.
-        bounds: The ranges of the view.
-        edges: The numbers of the chunks in which each begins and ends; of those between it has all.
-        shard_starts: The number of each shard's first row.
+    The edges are the numbers of the chunks in which each range begins and ends; of those between it has all.
     """
     shard, begin, end = chunk_rows(chunks, edges)
     held = bounds[:, np.newaxis] - shard_starts[shard][..., np.newaxis]
@@ -326,15 +303,7 @@ def _cut(chunks: Chunks, bounds: I64, edges: I64, shard_starts: I64) -> tuple[I6
 
 
 def chunk_rows(chunks: Chunks, index: I64) -> tuple[I64, I64, I64]:
-    """The rows of chunks of a split.
-
-    Args:
-        chunks: The chunks of the split.
-        index: Numbers of chunks, any shape.
-
-    Returns:
-        The shard, its first row in the chunk, and the row after the last one: int64, each the shape of `index`.
-    """
+    """The shards of chunks, their first rows in these, and the rows after their last ones: int64 of any one shape."""
     shard, record, _ = chunks.locate(index)
     begin = record * chunks.rows_per_record
     return shard, begin, np.minimum(begin + chunks.records * chunks.rows_per_record, chunks.rows[shard])

@@ -28,12 +28,9 @@ _QUOTED = re.compile(r"""(?P<quote>["'])(?P<word>.*)(?P=quote)""", re.DOTALL)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RowFilter:
-    """The rows that are kept.
+    """The rows that are kept: by a feature, one of `OPERATORS`, and the text of a value without quotes.
 
-    Attributes:
-        feature: The feature that is looked at.
-        operator: One of `OPERATORS`; or "", which keeps the rows whose value is true, or not 0.
-        value: The text that the feature is compared with, without quotes.
+    The operator "" keeps the rows whose value is true, or not 0.
     """
 
     feature: str
@@ -88,14 +85,9 @@ def expected_of_filter(row_filter: RowFilter, spec: FeatureSpec) -> str | None:
 
 
 def passes(row_filter: RowFilter, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Which rows a filter keeps. Values are compared as NumPy does it: NaN equals nothing.
+    """Which rows a filter keeps, by the values of its feature, one a row: bool of shape [rows].
 
-    Args:
-        row_filter: The filter.
-        values: The values of its feature, one a row; strings are of dtype S, or objects of `bytes`.
-
-    Returns:
-        bool of shape [rows].
+    Values are compared as NumPy does it: NaN equals nothing. Strings are of dtype S, or objects of `bytes`.
     """
     values = values.reshape(-1)
     if not row_filter.operator:
