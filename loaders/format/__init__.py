@@ -1,1 +1,1 @@
-"""The on-disk contract: names, manifest, and the layout of records, which are encoded and read here. NumPy only."""
+"""The on-disk contract: names, manifest, and records, which are encoded and read here. NumPy, but for `arrow`."""

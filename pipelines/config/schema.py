@@ -1,4 +1,4 @@
-"""The configuration: what a user may write, checked, and the resolved form in which nothing is left open."""
+"""The configuration: what a user may write, checked."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def hash_shard(
 def hash_rows(pieces: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint64]:
     """A hash of 128 bits, uint64 `[rows, 2]`, of each row's bytes, of which each feature has uint8 `[rows, bytes]`.
 
-    Wide rows are hashed by BLAKE2b, others by two chains of splitmix64. The chains are those of `order.derive`, over
+    Wide rows are hashed by BLAKE2b, others by two chains of splitmix64. The chains are those of `hashing.derive`, over
     words of 8 bytes, the last one of each piece filled up with 0. Each step is a bijection of the word, so rows that
     differ in one word never have equal hashes.
     """

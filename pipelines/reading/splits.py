@@ -38,7 +38,7 @@ SEGMENT_ROWS = 65_536
 CACHED_SEGMENTS = 256
 """Segments whose answer a process keeps, 128 KiB each: a task's blocks come from everywhere, several from a segment."""
 
-# The second words of keys derived for `order.SPLIT`; those of single rows have the key of the part's name there.
+# The second words of keys derived for `hashing.SPLIT`; those of single rows have the key of the part's name there.
 _GROUPS, _CLASSES, _FIRST_RANKS, _BLOCKS = range(1, 5)
 
 _NAT = np.iinfo(np.int64).min
@@ -255,7 +255,7 @@ def _stratify(plan: Plan, rule: StratifiedSplits, span: Span, segment: int, stag
 def hash_values(values: npt.NDArray[Any], key: int) -> hashing.U64:
     """A hash of each row's values: equal for equal numbers of any integer width, and for equal strings of any width.
 
-    It is `order.derive(key, w1, w2, …)` without its first step, over one word for each element: an integer or a bool
+    It is `hashing.derive(key, w1, w2, …)` without its first step, over one word for each element: an integer or a bool
     as 64 bits; a float as the bits of its float64 (with -0 as 0, and one NaN); a complex number as two floats; a string
     as the hash, under the key 0, of its bytes (eight a word, the first one lowest, filled up with 0) and their number.
 
