@@ -125,7 +125,7 @@ def shown(
             return
         stop = threading.Event()
         view = _view(progress, totals, passes, fleeting)
-        watcher = threading.Thread(target=_watch, args=(view, counter, tuple(totals), stop, poll), daemon=True)
+        watcher = threading.Thread(target=view.watch, args=(counter, stop, poll), daemon=True)
         with view:
             watcher.start()
             try:
@@ -152,25 +152,6 @@ def _view(
     return kind(console, totals, passes, fleeting)
 
 
-def _watch(
-    view: _Stages, counter: counters.Counter, stages: tuple[str, ...], stop: threading.Event, poll: Poll
-) -> None:
-    stopping, pause, lost = False, REFRESH_SECONDS, 0
-    while not stopping:
-        stopping = stop.wait(pause)
-        begun = time.monotonic()
-        elsewhere = poll()
-        pause = max(REFRESH_SECONDS, POLL_SHARE * (time.monotonic() - begun))
-        for stage in stages:
-            here, there = counter.read(stage), elsewhere.get(stage, counters.Count())
-            count = here if here.rows >= there.rows else there
-            if count.rows != view.seen.get(stage, 0):
-                view.update(stage, count)
-        before, lost = lost, counter.read(counters.STUCK).rows
-        if lost > before:
-            view.say(STUCK)
-
-
 class _Stages(AbstractContextManager[Any]):
     """What is known of each stage: how far it is, how fast, and how long all of them may yet take."""
 
@@ -184,6 +165,23 @@ class _Stages(AbstractContextManager[Any]):
         self._first: tuple[float, int] | None = None  # when any was, and the rows of all by then
         self._done: dict[str, int] = {}
         self.seen: dict[str, int] = {}  # the rows of each stage that were shown
+
+    def watch(self, counter: counters.Counter, stop: threading.Event, poll: Poll) -> None:
+        """Shows what is counted, and what is done elsewhere, until it is told to stop."""
+        stopping, pause, lost = False, REFRESH_SECONDS, 0
+        while not stopping:
+            stopping = stop.wait(pause)
+            begun = time.monotonic()
+            elsewhere = poll()
+            pause = max(REFRESH_SECONDS, POLL_SHARE * (time.monotonic() - begun))
+            for stage in self.totals:
+                here, there = counter.read(stage), elsewhere.get(stage, counters.Count())
+                count = here if here.rows >= there.rows else there
+                if count.rows != self.seen.get(stage, 0):
+                    self.update(stage, count)
+            before, lost = lost, counter.read(counters.STUCK).rows
+            if lost > before:
+                self.say(STUCK)
 
     def describe(self, stage: str, count: counters.Count) -> str:
         """A stage's rows, and where they have been measured its speed and the time that is left in all."""
