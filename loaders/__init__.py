@@ -12,35 +12,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from loaders import augment, jax, numpy, torch
     from loaders.data_set import DataSet, open
+    from loaders.format.decode import RecordError
     from loaders.format.manifest import Manifest, ManifestError
-    from loaders.format.records import RecordError
     from loaders.format.spec import FeatureSpec
     from loaders.order.epoch import ShardOptions
-    from loaders.order.splits import fold
+    from loaders.order.split_slices import fold
     from loaders.order.state import StateError
     from loaders.reading.prefetch import AUTOTUNE
     from loaders.reading.rows import Rows
     from loaders.sampling.mixture import Mixture
     from loaders.sampling.packed import Packed
     from loaders.sampling.weighted import WeightedLoader, balanced
-    from loaders.storage.damage import DamagedRecord
+    from loaders.storage.damaged_records import DamagedRecord
     from loaders.storage.store import ShardError
     from loaders.tensorflow.dataset import load
     from loaders.tensorflow.keras import BackupAndRestore, KerasState, track
     from loaders.tensorflow.loader import Loader
     from loaders.tensorflow.tfrecords import tfrecords
-    from loaders.transform.estimator import FeatureTransformer
     from loaders.transform.forward import Forward, forward
     from loaders.transform.inverse import Inverse, inverse
     from loaders.transform.layer import TransformLayer
+    from loaders.transform.scikit_learn import FeatureTransformer
 
 _HOMES = {
     "AUTOTUNE": "loaders.reading.prefetch",
     "BackupAndRestore": "loaders.tensorflow.keras",
-    "DamagedRecord": "loaders.storage.damage",
+    "DamagedRecord": "loaders.storage.damaged_records",
     "DataSet": "loaders.data_set",
     "FeatureSpec": "loaders.format.spec",
-    "FeatureTransformer": "loaders.transform.estimator",
+    "FeatureTransformer": "loaders.transform.scikit_learn",
     "Forward": "loaders.transform.forward",
     "Inverse": "loaders.transform.inverse",
     "KerasState": "loaders.tensorflow.keras",
@@ -49,7 +49,7 @@ _HOMES = {
     "ManifestError": "loaders.format.manifest",
     "Mixture": "loaders.sampling.mixture",
     "Packed": "loaders.sampling.packed",
-    "RecordError": "loaders.format.records",
+    "RecordError": "loaders.format.decode",
     "Rows": "loaders.reading.rows",
     "ShardError": "loaders.storage.store",
     "ShardOptions": "loaders.order.epoch",
@@ -57,7 +57,7 @@ _HOMES = {
     "TransformLayer": "loaders.transform.layer",
     "WeightedLoader": "loaders.sampling.weighted",
     "balanced": "loaders.sampling.weighted",
-    "fold": "loaders.order.splits",
+    "fold": "loaders.order.split_slices",
     "forward": "loaders.transform.forward",
     "inverse": "loaders.transform.inverse",
     "load": "loaders.tensorflow.dataset",

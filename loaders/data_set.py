@@ -119,7 +119,7 @@ class DataSet:
 
     @functools.cached_property
     def _graph(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-        from loaders.transform.applying import Transform, on_device  # with TensorFlow, which only this needs
+        from loaders.transform.saved_model import Transform, on_device  # with TensorFlow, which only this needs
 
         return on_device(Transform(self.root, self.manifest, trust=self.trust))
 

@@ -13,18 +13,18 @@ from loaders.augment import augmentation
 from loaders.buffers import Buffers
 from loaders.format.spec import FeatureSpec
 from loaders.options import Keywords, Options, check_local, check_shard, shows
-from loaders.order import hashing, splits, state
+from loaders.order import hashing, split_slices, state
 from loaders.order.epoch import Position, ShardOptions
 from loaders.order.position import Cursor, IterationSpan, make_cursor
-from loaders.order.splits import View, ViewChunks
+from loaders.order.split_slices import View, ViewChunks
 from loaders.reading import columns
-from loaders.reading.choosing import rows_where
+from loaders.reading.filtered_rows import rows_where
 from loaders.reading.loader import ResumableLoader
 from loaders.reading.prefetch import AUTOTUNE, Prefetcher
-from loaders.reading.stored import HeldRows, RowReader
+from loaders.reading.row_reader import HeldRows, RowReader
 from loaders.reading.windows import BatchReader, RawBatch
-from loaders.storage import damage
-from loaders.storage.damage import SkippedRecords
+from loaders.storage import damaged_records
+from loaders.storage.damaged_records import SkippedRecords
 from loaders.storage.files import read_manifest
 from loaders.storage.shards import Shards
 from loaders.storage.store import make_cache
@@ -70,8 +70,8 @@ class Loader(ResumableLoader):
         path, manifest = os.fspath(root), read_manifest(root)
         check_local(path, chosen)
         cache = make_cache(chosen.cache_dir, chosen.cache_bytes)
-        self._skipped = damage.make_skipped(chosen.on_corrupt, remainder=chosen.remainder)
-        view = splits.resolve(manifest, split)
+        self._skipped = damaged_records.make_skipped(chosen.on_corrupt, remainder=chosen.remainder)
+        view = split_slices.resolve(manifest, split)
         view = rows_where(path, manifest, view, chosen.where, cache=cache, skipped=self._skipped)
         self._cursor = make_cursor(manifest, view, **chosen.of_order())
         self._arrays = ArrayBatches(path, view, self._cursor, chosen, cache=cache, skipped=self._skipped)

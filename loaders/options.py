@@ -11,9 +11,9 @@ from typing import Any, Literal, Required, TypedDict, TypeVar
 
 from loaders.augment.augmentation import Augmentation
 from loaders.order.epoch import REMAINDERS, Remainder, ShardOptions, Shuffle, as_integer
-from loaders.order.where import parse_filter
+from loaders.order.row_filter import parse_filter
 from loaders.reading.prefetch import AUTOTUNE
-from loaders.storage.damage import ON_CORRUPT, OnCorrupt
+from loaders.storage.damaged_records import ON_CORRUPT, OnCorrupt
 from loaders.storage.remote import is_remote
 
 RaggedOutput = Literal["padded", "ragged"]

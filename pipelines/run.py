@@ -26,7 +26,7 @@ from pipelines.runners.beam import check_runner, option_value, run_pipeline, run
 from pipelines.runners.flink import stop_earlier
 from pipelines.runners.handoff import Handoff, hand_over
 from pipelines.runners.pool import ThisProcess, WorkerPool, Workers, started
-from pipelines.runners.quiet import quick_imports
+from pipelines.runners.process_setup import quick_imports
 from pipelines.sources.arrays import Arrays
 from pipelines.storage import directories, files
 
@@ -143,8 +143,8 @@ def run_append(
     with held(output):
         stop_earlier(beam_options, output.root)
         with quick_imports():
-            from pipelines.maintain.extend import publish_append
             from pipelines.maintain.profile import WriteProfile
+            from pipelines.maintain.publish_append import publish_append
             from pipelines.write.shards import WriteShards
 
             if workers > 1:

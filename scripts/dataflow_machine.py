@@ -16,7 +16,7 @@ from pipelines.interface.arguments import read_config
 from pipelines.maintain.append import plan_sources
 from pipelines.plan.plan import Plan
 from pipelines.sources.worker_headers import header_reader
-from pipelines.storage.connections import configure
+from pipelines.storage.file_systems import configure
 
 CORES = 4
 

@@ -34,8 +34,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import loaders
 from loaders.format import names
 from loaders.format.encode import encode_records
-from loaders.format.frames import record_bytes, record_layout
 from loaders.format.manifest import Manifest, Shard
+from loaders.format.record_layout import record_bytes, record_layout
 from loaders.format.spec import FeatureSpec
 from loaders.numpy import Loader
 from pipelines.config.schema import parse_config

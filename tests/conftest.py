@@ -27,7 +27,7 @@ LONGEST = (
     "project/test_benchmark.py",
     "pipelines/test_build.py",
     "project/test_gpu_check.py",
-    "pipelines/analyze/test_custom.py",
+    "pipelines/analyze/test_user_function.py",
     "docs/test_readme.py",
     "runners/test_dataflow.py",
     "pipelines/storage/test_s3.py",

@@ -17,7 +17,7 @@ from loaders.order.chunks import Chunks, window_rows
 from loaders.reading.prefetch import AUTOTUNE
 from loaders.storage.remote import is_remote
 from loaders.tensorflow.dataset import load
-from loaders.tensorflow.delivery import untuned
+from loaders.tensorflow.last_steps import untuned
 
 READ_BYTES = 1 << 20
 PARALLEL_READS = 4

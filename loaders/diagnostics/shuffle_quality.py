@@ -9,7 +9,7 @@ import numpy as np
 
 from loaders.format.spec import FeatureSpec
 from loaders.numpy import Loader
-from loaders.order.mixing import ShuffleQuality, compare_labels
+from loaders.order.class_mixing import ShuffleQuality, compare_labels
 
 
 def class_labels(features: Sequence[FeatureSpec]) -> tuple[str, ...]:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loaders.format.decode import Columns
 from loaders.format.manifest import Manifest
-from loaders.format.records import Columns
 from loaders.numpy import ArrayBatches, Loader
-from loaders.order import splits
+from loaders.order import split_slices
 from loaders.order.epoch import Runs
 from loaders.storage.shards import Shards
 
@@ -178,7 +178,7 @@ class TimedLoader(Loader):
 
     def __init__(self, root: str, manifest: Manifest, split: str, *, batch_size: int, seed: int, clock: Clock) -> None:
         super().__init__(root, split, batch_size=batch_size, seed=seed, epochs=None, prefetch=0)
-        view = splits.resolve(manifest, split)
+        view = split_slices.resolve(manifest, split)
         self._arrays = TimedBatches(root, view, self._cursor, self._options, cache=None, skipped=None)
         self._arrays.clock(clock, TimedShards(root, manifest, split, clock=clock))
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.format import wire
-from loaders.format.frames import FOOTER_BYTES, HEADER_BYTES, RecordLayout, crc32c, frame, masked
+from loaders.format.record_layout import FOOTER_BYTES, HEADER_BYTES, RecordLayout, crc32c, frame, masked
 from loaders.format.spec import Encoding, FeatureSpec
 
 U8 = npt.NDArray[np.uint8]

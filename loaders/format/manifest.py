@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 import google_crc32c
 import msgspec
 
-from loaders.format import names, seal
-from loaders.format.frames import record_bytes
+from loaders.format import manifest_digest, names
+from loaders.format.record_layout import record_bytes
 from loaders.format.spec import FeatureSpec
 
 FORMAT_VERSION = 3
@@ -238,7 +238,7 @@ class Manifest:
             name: {"rows": self.rows(name), "shards": [shard.to_json() for shard in shards]}
             for name, shards in self.splits.items()
         }
-        return seal.add(json.dumps(value, indent=1, ensure_ascii=False, default=msgspec.to_builtins))
+        return manifest_digest.add(json.dumps(value, indent=1, ensure_ascii=False, default=msgspec.to_builtins))
 
     @classmethod
     def loads(cls, text: str | bytes, *, path: str = names.MANIFEST) -> Manifest:
@@ -267,7 +267,7 @@ class Manifest:
                 f"{path}: this version of npyflow reads format versions {', '.join(map(str, READABLE_VERSIONS))}; "
                 f"found {head.format_version!r}"
             )
-        if head.format_version >= SEALED_SINCE and (found := seal.broken(data)):
+        if head.format_version >= SEALED_SINCE and (found := manifest_digest.broken(data)):
             raise ManifestError(f"{path}: {found}")
         try:
             return _manifest(msgspec.json.decode(data, type=_Document))

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from loaders.format.frames import FOOTER_BYTES, HEADER_BYTES, RecordLayout, record_layout
+from loaders.format.decode import Columns, RecordError, check_data, data_bytes, parse
 from loaders.format.manifest import Shard
-from loaders.format.records import Columns, RecordError, check_data, data_bytes, parse
+from loaders.format.record_layout import FOOTER_BYTES, HEADER_BYTES, RecordLayout, record_layout
 from loaders.format.spec import FeatureSpec
 
 READ_BYTES = 4 * 2**20

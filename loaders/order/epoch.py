@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from loaders.order import hashing
 from loaders.order.chunks import Chunks
-from loaders.order.splits import ViewChunks
+from loaders.order.split_slices import ViewChunks
 
 I64 = npt.NDArray[np.int64]
 Remainder = Literal["keep", "drop", "pad"]
@@ -95,7 +95,7 @@ class Position:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Deal:
+class BatchShare:
     """How the rows of an epoch are dealt to streams, batches and hosts.
 
     Attributes:
@@ -258,7 +258,7 @@ class RowSequence:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Window:
+class ShuffleWindow:
     """Rows `start` up to `stop` of the epoch's sequence, which are read together and put in order.
 
     `places` says which row of the window comes at each place of the order: int64 of shape [stop - start].
@@ -269,7 +269,7 @@ class Window:
     places: I64
 
 
-def window(deal: Deal, stream: int, number: int, *, rows: int, seed: int | None, epoch: int) -> Window:
+def window(deal: BatchShare, stream: int, number: int, *, rows: int, seed: int | None, epoch: int) -> ShuffleWindow:
     """Window `number` of a stream in an epoch, where one of a single stream has so many rows.
 
     The rows are as they are stored where `seed` is None.
@@ -279,12 +279,12 @@ def window(deal: Deal, stream: int, number: int, *, rows: int, seed: int | None,
     start = min(end, first + number * size)
     stop = min(end, start + size)
     if seed is None:
-        return Window(start=start, stop=stop, places=np.arange(stop - start))
+        return ShuffleWindow(start=start, stop=stop, places=np.arange(stop - start))
     key = hashing.derive(seed, hashing.WINDOW_ROWS, epoch, number * deal.streams + stream)
-    return Window(start=start, stop=stop, places=hashing.shuffled(key, stop - start))
+    return ShuffleWindow(start=start, stop=stop, places=hashing.shuffled(key, stop - start))
 
 
-def permuted_rows(deal: Deal, stream: int, start: int, stop: int, *, seed: int, epoch: int) -> I64:
+def permuted_rows(deal: BatchShare, stream: int, start: int, stop: int, *, seed: int, epoch: int) -> I64:
     """The rows at places of a stream where every epoch is a permutation of all rows; the stream may end before `stop`.
 
     Returns:

@@ -9,8 +9,8 @@ from typing import Any
 from loaders.format.manifest import Manifest
 from loaders.order import hashing, state
 from loaders.order.chunks import chunk_records, window_rows
-from loaders.order.epoch import Deal, Position, Remainder, ShardOptions, Shuffle
-from loaders.order.splits import View
+from loaders.order.epoch import BatchShare, Position, Remainder, ShardOptions, Shuffle
+from loaders.order.split_slices import View
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Cursor:
         position: What has been consumed.
     """
 
-    def __init__(self, deal: Deal, identity: state.Identity, epochs: int | None) -> None:
+    def __init__(self, deal: BatchShare, identity: state.Identity, epochs: int | None) -> None:
         self.deal, self.identity, self.epochs = deal, identity, epochs
         self.position = Position()
         self._begin, self._resumes, self._closed = 0, True, False
@@ -156,7 +156,7 @@ def make_cursor(
     Raises:
         ValueError: If the streams do not divide among the hosts, or a batch not among the streams.
     """
-    deal = Deal(rows=view.rows, batch_size=batch_size, streams=streams, shard=shard, remainder=remainder)
+    deal = BatchShare(rows=view.rows, batch_size=batch_size, streams=streams, shard=shard, remainder=remainder)
     identity = state.Identity(
         fingerprint=state.fingerprint(manifest),
         split=view.name,
@@ -169,7 +169,7 @@ def make_cursor(
     return Cursor(deal, identity, epochs)
 
 
-def position_after(deal: Deal, start: Position, number: int) -> Position:
+def position_after(deal: BatchShare, start: Position, number: int) -> Position:
     """The position after batch `number`, from 0, of those from a position on."""
     # It is where that batch ends, not where the next one begins: these differ at the end of an epoch.
     at = deal.advance(start, number, end=None)

@@ -26,7 +26,7 @@ class Identity:
 
     Attributes:
         fingerprint: A digest of the data set; see `fingerprint`.
-        split: The name of the split, or of the rows of it; see `loaders.order.splits.View`.
+        split: The name of the split, or of the rows of it; see `loaders.order.split_slices.View`.
         shuffle: Whether each epoch has its own order; "global" for a permutation of all rows.
         seed: The seed of the order; 0 where there is none.
         streams: How many streams there are.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders.format.records import Columns
+from loaders.format.decode import Columns
 from loaders.format.spec import FeatureSpec
 
 LENGTH_SUFFIX = "_length"

@@ -7,9 +7,9 @@ import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from loaders.order.epoch import Deal, ShardOptions
+from loaders.order.epoch import BatchShare, ShardOptions
 from loaders.order.position import Cursor
-from loaders.storage.damage import DamagedRecord, SkippedRecords
+from loaders.storage.damaged_records import DamagedRecord, SkippedRecords
 
 
 class ResumableLoader(abc.ABC):
@@ -46,7 +46,7 @@ class ResumableLoader(abc.ABC):
         return self._cursor.epochs
 
     @property
-    def deal(self) -> Deal:
+    def deal(self) -> BatchShare:
         """How the rows of an epoch are dealt to batches."""
         return self._cursor.deal
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from loaders import notebook
 from loaders.format.manifest import Manifest
-from loaders.order import splits, state
+from loaders.order import split_slices, state
 from loaders.reading import columns
-from loaders.reading.stored import RowReader
+from loaders.reading.row_reader import RowReader
 from loaders.storage.shards import Shards
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Rows:
     ) -> None:
         names = [feature.name for feature in manifest.features] if features is None else features
         columns.check_names(manifest.features, mask=False)
-        self.view = view = splits.resolve(manifest, split)
+        self.view = view = split_slices.resolve(manifest, split)
         self._shards = Shards(
             root,
             view.manifest,

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.buffers import Buffers
-from loaders.format.records import Columns
+from loaders.format.decode import Columns
 from loaders.order import epoch as order
 from loaders.order import hashing, state
-from loaders.order.epoch import Deal, Position, RowSequence, Runs
-from loaders.order.splits import View, ViewChunks
-from loaders.reading.stored import LOST, HeldRows, RowReader, gather
+from loaders.order.epoch import BatchShare, Position, RowSequence, Runs
+from loaders.order.split_slices import View, ViewChunks
+from loaders.reading.row_reader import LOST, HeldRows, RowReader, gather
 
 I64 = npt.NDArray[np.int64]
 
@@ -96,7 +96,7 @@ class BatchReader:
         reader: RowReader,
         view: View,
         chunks: ViewChunks,
-        deal: Deal,
+        deal: BatchShare,
         identity: state.Identity,
         buffers: Buffers,
         *,
@@ -105,7 +105,7 @@ class BatchReader:
     ) -> None:
         self._reader, self._view, self._chunks, self._deal, self._held = reader, view, chunks, deal, held
         self._size = max(1, identity.window_rows // deal.streams)
-        self._window_of: type[Window] = Window
+        self._window_of: type[WindowRows] = WindowRows
         if identity.shuffle == "global":
             self._window_of = PermutedWindow
             self._size = max(1, self._size // PERMUTED_PARTS // deal.stream_batch) * deal.stream_batch
@@ -114,7 +114,7 @@ class BatchReader:
         self._ahead = 0 if held is not None else AHEAD_WINDOWS
         if reader.shards.store.is_mapped:
             self._ahead = min(self._ahead, AHEAD_MAPPED * ahead)
-        self._windows: dict[int, dict[tuple[int, int], Window]] = {stream: {} for stream in deal.own}
+        self._windows: dict[int, dict[tuple[int, int], WindowRows]] = {stream: {} for stream in deal.own}
         self._asked: dict[int, tuple[int, int]] = {}
         self._sequences: dict[int, RowSequence] = {}
         self._lock = threading.Lock()
@@ -181,7 +181,7 @@ class BatchReader:
                 self._read_ahead(epoch, stream, number)
             start = end
 
-    def _window(self, epoch: int, stream: int, number: int, start: int) -> Window:
+    def _window(self, epoch: int, stream: int, number: int, start: int) -> WindowRows:
         """A window of a stream, of which the order's places from `start` on are needed."""
         with self._lock:
             windows, name = self._windows[stream], (epoch, number)
@@ -232,14 +232,14 @@ class BatchReader:
         return found, np.concatenate([rows for _, rows in parts])
 
 
-def _load(windows: Sequence[Window]) -> None:
+def _load(windows: Sequence[WindowRows]) -> None:
     """Reads a window, which is due, and then the others."""
     windows[0].load()
     for window in windows[1:]:
         threading.Thread(target=window.load, name=THREAD_NAME, daemon=True).start()
 
 
-class Window:
+class WindowRows:
     """A window of a stream, whose rows are read as they are needed.
 
     Shards may be small, and a window have thousands: a batch waits for its own rows alone.
@@ -358,7 +358,7 @@ class Window:
         return chosen
 
 
-class PermutedWindow(Window):
+class PermutedWindow(WindowRows):
     """Rows of a stream of which every epoch is a permutation of all rows: they are read one by one, in their order."""
 
     def _read(self, start: int, stop: int | None) -> None:

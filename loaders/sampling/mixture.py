@@ -94,7 +94,7 @@ class Mixture:
     def _concatenate(self, batches: Sequence[Any]) -> Any:
         if isinstance(self._loaders[0], Loader):
             return concatenate_batches(batches, np.concatenate)
-        from loaders.tensorflow.bridge import concatenate  # with TensorFlow, which its loaders have imported
+        from loaders.tensorflow.python_batches import concatenate  # with TensorFlow, which its loaders have imported
 
         return concatenate(batches)
 
@@ -119,7 +119,9 @@ class Mixture:
             `load_state_dict` or `advance` sets where its next iterator begins.
         """
         if self._built is None:
-            from loaders.tensorflow.bridge import mixture_dataset  # with TensorFlow, which its loaders have imported
+            from loaders.tensorflow.python_batches import (
+                mixture_dataset,
+            )  # with TensorFlow, which its loaders have imported
 
             choose = None if self._weights is None else lambda batches: self._next(batches)[0]
             self._built = mixture_dataset(self._loaders, choose)

@@ -136,7 +136,7 @@ class WeightedLoader:
             A data set, each iterator of which begins where the loader is then; `advance` tells what a loop has
             consumed. Batches are made in Python and handed over.
         """
-        from loaders.tensorflow.bridge import generated_dataset  # with TensorFlow, which only this needs
+        from loaders.tensorflow.python_batches import generated_dataset  # with TensorFlow, which only this needs
 
         return generated_dataset(
             lambda: (batch for _, batch in self._ahead()), self._first_batch, self._augment, self._arrange

@@ -10,15 +10,15 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from loaders.format import records
-from loaders.format.frames import RecordLayout
+from loaders.format import decode
+from loaders.format.record_layout import RecordLayout
 from loaders.format.spec import FeatureSpec
 
 T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
+class FrameSlice:
     """Rows `low` up to `high` of frames of one layout, the first of which is record `first` of a shard.
 
     They go to the target from its row `at` on.
@@ -38,7 +38,7 @@ class Piece:
 
     def values(self, spec: FeatureSpec) -> npt.NDArray[np.uint8]:
         """The rows of a feature, as they are encoded: of shape [records, rows, bytes], or [rows, 1, bytes] of parts."""
-        found, rows = records.values(self.frames, self.layout, spec), self.layout.rows
+        found, rows = decode.values(self.frames, self.layout, spec), self.layout.rows
         if self.low == 0 and self.high == len(self.frames) * rows:
             return found
         record, row = np.divmod(np.arange(self.low, self.high), rows)

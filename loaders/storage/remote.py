@@ -6,7 +6,15 @@ import functools
 import os
 from typing import Any
 
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
+OBJECT_STORE_EXTRAS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "abfs": "azure",
+    "abfss": "azure",
+    "az": "azure",
+}
 """The schemes of object stores, each with npyflow's extra that has the package for it."""
 
 
@@ -55,5 +63,5 @@ def _file_system(_pid: int, root: str) -> Any:
     try:
         return fsspec.core.url_to_fs(root, use_listings_cache=False, skip_instance_cache=True)[0]
     except ImportError as error:
-        extra = EXTRAS.get(root.partition("://")[0])
+        extra = OBJECT_STORE_EXTRAS.get(root.partition("://")[0])
         raise ImportError(f"{error}" + (f" (pip install 'npyflow[{extra}]')" if extra else "")) from error

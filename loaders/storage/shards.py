@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders.format import records
-from loaders.format.frames import RecordLayout, record_layout
+from loaders.format import decode
+from loaders.format.decode import Columns, RecordError
 from loaders.format.manifest import Manifest
-from loaders.format.records import Columns, RecordError
+from loaders.format.record_layout import RecordLayout, record_layout
 from loaders.order.chunks import CHUNK_BYTES, Chunks
 from loaders.order.epoch import Run, Runs
 from loaders.order.hashing import distinct
-from loaders.storage import listed
-from loaders.storage.pieces import Memory, Piece, empty_column, in_threads, runs_of
+from loaders.storage import shard_identity
+from loaders.storage.pieces import FrameSlice, Memory, empty_column, in_threads, runs_of
 from loaders.storage.store import ShardError, Store
 
 if TYPE_CHECKING:
@@ -176,11 +176,11 @@ class Shards:
                 values = piece.values(spec)
                 if order is not None and spec.name in self.scattered:
                     places = order[rows].reshape(values.shape[:2])
-                    records.as_bytes(target[spec.name], spec)[places] = values
+                    decode.as_bytes(target[spec.name], spec)[places] = values
                 else:
-                    records.put(values, spec, target[spec.name][rows])
+                    decode.put(values, spec, target[spec.name][rows])
 
-    def _pieces(self, run: Run, at: int) -> Iterator[Piece]:
+    def _pieces(self, run: Run, at: int) -> Iterator[FrameSlice]:
         """The rows of a run in full records, and those in the shorter one at the end of the shard."""
         full, rows = self._full, int(self.chunks.rows[run.shard])
         tail = rows // full * full
@@ -192,7 +192,7 @@ class Shards:
                 first = start // full
                 frames, layout = self._frames(run.shard, first, -(-stop // full), count)
                 low = start - first * full
-                yield Piece(run.shard, first, frames, layout, low, low + stop - start, at + start - run.start)
+                yield FrameSlice(run.shard, first, frames, layout, low, low + stop - start, at + start - run.start)
 
     def _read_parsed(self, runs: Runs, target: Columns, at: I64, order: I64 | None) -> None:
         """Reads runs of records that differ in size."""
@@ -271,9 +271,9 @@ class Shards:
                 frames, layout = self._frames(shard, first, end, count)
                 self._check_some(shard, first, frames, layout, some[(some >= first) & (some < end)] - first)
                 for spec in self.features:
-                    found = records.values(frames, layout, spec)[record[inside] - first, row[inside]]
+                    found = decode.values(frames, layout, spec)[record[inside] - first, row[inside]]
                     there = self._there(spec.name, places[inside], order)
-                    target[spec.name][there] = records.decoded(found, spec)
+                    target[spec.name][there] = decode.decoded(found, spec)
 
     def _there(self, name: str, places: I64, order: I64 | None) -> I64:
         """Where rows of a feature go."""
@@ -318,12 +318,12 @@ class Shards:
     def _bytes(self, shard: int, begin: int, end: int) -> npt.NDArray[np.uint8]:
         """Some bytes of a shard, fewer where it ends."""
         content = self.store.read(shard, begin, end)
-        listed.check(self.store, shard, self._full, self.chunks.record_bytes)
+        shard_identity.check_identity(self.store, shard, self._full, self.chunks.record_bytes)
         return content
 
-    def _check_pieces(self, pieces: Sequence[Piece]) -> None:
+    def _check_pieces(self, pieces: Sequence[FrameSlice]) -> None:
         """Checks the frames that this process has not checked yet."""
-        left: dict[int, list[tuple[Piece, I64, npt.NDArray[np.uint8]]]] = {}
+        left: dict[int, list[tuple[FrameSlice, I64, npt.NDArray[np.uint8]]]] = {}
         for piece in pieces:
             good, numbers, frames = self._good(piece.shard), piece.numbers(), piece.frames
             if good is not None and good[numbers].any():
@@ -342,7 +342,7 @@ class Shards:
     def _check(self, shard: int, numbers: I64, frames: npt.NDArray[np.uint8], layout: RecordLayout) -> None:
         """Checks the frames of records, of these numbers in the shard."""
         try:
-            records.check_frames(frames, layout)
+            decode.check_frames(frames, layout)
         except RecordError as error:
             number = int(numbers[min(error.record, len(numbers) - 1)])
             raise self.store.error(shard, number, str(error)) from error
@@ -372,10 +372,10 @@ class Shards:
         at, record = 0, chunk * chunks.records
         try:
             for record in range(record, stop):  # noqa: B020 - the message names the record that failed
-                data, at = records.frame_at(content, at, check=record >= start)
+                data, at = decode.frame_at(content, at, check=record >= start)
                 if record >= start:
                     rows = min(self._full, int(chunks.rows[shard]) - record * self._full)
-                    columns = records.parse(data, self._all, names=self._names, rows=rows, rows_per_record=self._full)
+                    columns = decode.parse(data, self._all, names=self._names, rows=rows, rows_per_record=self._full)
                     result.append((record, columns))
         except RecordError as error:
             raise self.store.error(shard, record, str(error)) from error

@@ -11,14 +11,14 @@ import tensorflow as tf
 from loaders.augment import augmentation
 from loaders.augment.augmentation import Augmentation
 from loaders.format.spec import FeatureSpec
-from loaders.order.epoch import Deal
-from loaders.order.splits import View
+from loaders.order.epoch import BatchShare
+from loaders.order.split_slices import View
 from loaders.reading.columns import LENGTH_SUFFIX
 from loaders.reading.rows import Rows
 from loaders.storage.shards import empty_column
 from loaders.storage.store import ShardError
 from loaders.tensorflow.batching import LOST, ROWS, Assembly
-from loaders.tensorflow.delivery import called
+from loaders.tensorflow.last_steps import called
 from loaders.tensorflow.ragged import Tensors
 
 SAMPLE_ROWS = 3
@@ -39,7 +39,7 @@ class Augmenter:
     """
 
     def __init__(
-        self, functions: Sequence[Augmentation], *, seed: int, deal: Deal, sample: Mapping[str, tf.Tensor]
+        self, functions: Sequence[Augmentation], *, seed: int, deal: BatchShare, sample: Mapping[str, tf.Tensor]
     ) -> None:
         self._functions, self._seed, self._deal = tuple(functions), seed, deal
         self._names = tuple(sample)

@@ -13,7 +13,7 @@ from loaders.options import RaggedOutput, TensorFlowOptions
 from loaders.reading import columns
 from loaders.tensorflow import ragged
 from loaders.tensorflow.ragged import Tensors
-from loaders.transform.applying import Transform
+from loaders.transform.saved_model import Transform
 
 ROWS, LOST = "\0rows", "\0lost"
 """The columns of a block that are no features: the rows' numbers, and which could not be read."""

@@ -14,23 +14,23 @@ from loaders.buffers import Buffers
 from loaders.format.manifest import Manifest, ManifestError
 from loaders.numpy import ArrayBatches
 from loaders.options import TensorFlowKeywords, TensorFlowOptions, check_local, shows
-from loaders.order import hashing, splits, state
+from loaders.order import hashing, split_slices, state
 from loaders.order.epoch import Position
 from loaders.order.position import IterationSpan, make_cursor, position_after
-from loaders.order.splits import ViewChunks
+from loaders.order.split_slices import ViewChunks
 from loaders.reading import columns
-from loaders.reading.choosing import rows_where
+from loaders.reading.filtered_rows import rows_where
 from loaders.reading.loader import ResumableLoader
-from loaders.reading.stored import HeldRows, RowReader
+from loaders.reading.row_reader import HeldRows, RowReader
 from loaders.reading.windows import BatchReader
-from loaders.storage import damage
+from loaders.storage import damaged_records
 from loaders.storage.files import read_manifest
 from loaders.storage.shards import Shards
 from loaders.storage.store import make_cache
 from loaders.tensorflow import pipeline
 from loaders.tensorflow.augmenter import Augmenter, sample_batch
 from loaders.tensorflow.batching import LOST, ROWS, Assembly, make_assembly
-from loaders.tensorflow.delivery import check_device, deliver, device_of, tensors, with_cardinality
+from loaders.tensorflow.last_steps import check_device, deliver, device_of, tensors, with_cardinality
 from loaders.tensorflow.pipeline import StreamReader
 
 
@@ -61,10 +61,10 @@ class Loader(ResumableLoader):
         self._root, self._manifest = os.fspath(root), read_manifest(root)
         check_local(self._root, self._options)
         remainder = self._options.remainder
-        self._skipped = damage.make_skipped(self._options.on_corrupt, remainder=remainder)
+        self._skipped = damaged_records.make_skipped(self._options.on_corrupt, remainder=remainder)
         self._cache = make_cache(self._options.cache_dir, self._options.cache_bytes)
         try:
-            view = splits.resolve(self._manifest, split)
+            view = split_slices.resolve(self._manifest, split)
         except ManifestError as error:
             raise ManifestError(f"{self._root}: {error}") from error
         self._view = rows_where(

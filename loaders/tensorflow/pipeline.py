@@ -12,15 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 from loaders.format.spec import FeatureSpec
-from loaders.order.epoch import Deal
+from loaders.order.epoch import BatchShare
 from loaders.order.position import IterationSpan
 from loaders.reading import columns
-from loaders.reading.stored import LOST as LOST_ROW
+from loaders.reading.row_reader import LOST as LOST_ROW
 from loaders.reading.windows import BatchReader
 from loaders.storage.store import ShardError
 from loaders.tensorflow.augmenter import Augmenter, split_block
 from loaders.tensorflow.batching import LOST, ROWS, Assembly
-from loaders.tensorflow.delivery import called
+from loaders.tensorflow.last_steps import called
 from loaders.tensorflow.ragged import bucketed
 
 ENDLESS = tf.int64.max
@@ -37,7 +37,7 @@ class StreamReader:
             its traceback it would hold the iterator, and the thread that drops it would wait for itself to end.
     """
 
-    def __init__(self, reader: BatchReader, assembly: Assembly, deal: Deal) -> None:
+    def __init__(self, reader: BatchReader, assembly: Assembly, deal: BatchShare) -> None:
         self._reader, self.assembly, self._deal = reader, assembly, deal
         self.errors: list[ShardError] = []
         beside = {ROWS: tf.int64, LOST: tf.bool}
@@ -150,7 +150,7 @@ def set_start(variable: tf.Variable, span: IterationSpan) -> None:
 
 
 def build(
-    reader: StreamReader, variable: tf.Variable, *, epochs: int | None, deal: Deal, augmenter: Augmenter | None
+    reader: StreamReader, variable: tf.Variable, *, epochs: int | None, deal: BatchShare, augmenter: Augmenter | None
 ) -> tf.data.Dataset:
     """The batches from where the variable says on; the iterator after one begins with the next epochs.
 
@@ -193,7 +193,7 @@ def _changed(
     epoch: tf.Tensor,
     start: tf.Tensor,
     *,
-    deal: Deal,
+    deal: BatchShare,
     augmenter: Augmenter | None,
 ) -> tf.data.Dataset:
     """The batches of an epoch as they are yielded."""
@@ -226,6 +226,6 @@ def _with_mask(batch: Any, mask: tf.Tensor) -> Any:
     return batch | {columns.MASK: mask} if isinstance(batch, dict) else (*batch, mask)
 
 
-def count_batches(epochs: int | None, deal: Deal) -> int:
+def count_batches(epochs: int | None, deal: BatchShare) -> int:
     """The cardinality of an iteration of all epochs."""
     return tf.data.INFINITE_CARDINALITY if epochs is None and deal.batches() else (epochs or 1) * deal.batches()

@@ -17,13 +17,13 @@ from pipelines.analyze import rounds
 from pipelines.analyze.fit import Fitted, Known, begin
 from pipelines.analyze.graph import apply_steps, check_domain
 from pipelines.analyze.rounds import Accumulated, Analyzed, Need
-from pipelines.config.resolved import Asked, ResolvedFeature
+from pipelines.config.resolved import AnalyzerCall, ResolvedFeature
 from pipelines.plan.plan import Plan
 from pipelines.plan.units import Span
 from pipelines.reading import missing
 from pipelines.reading.batches import Columns, Ragged, take
 from pipelines.reading.columns import read_columns
-from pipelines.reading.splits import assign
+from pipelines.reading.split_assignment import assign
 from pipelines.runners.pool import WorkerPool, results_of
 from pipelines.statistics.passes import Pass
 from pipelines.statistics.sample import Sample, choose
@@ -46,7 +46,7 @@ def begin_first_round(plan: Plan, workers: WorkerPool) -> Iterator[Accumulated] 
     schedule = rounds.schedule(features.values())
     units = plan.training_units.runs()
     first = [(features[need.feature], need.number) for need in (schedule[0] if schedule else ())]
-    by_graph = any(isinstance(each, Asked) and each.direct[number] is None for each, number in first)
+    by_graph = any(isinstance(each, AnalyzerCall) and each.direct[number] is None for each, number in first)
     if not first or not units or by_graph:
         return None
     merge = functools.partial(rounds.merge, features)
@@ -100,7 +100,7 @@ def accumulate(
     for need in needs:
         feature = features[need.feature]
         with rounds.naming(feature, need):
-            if isinstance(feature, Asked):
+            if isinstance(feature, AnalyzerCall):
                 shared = _shared(need, feature, features, result)
                 result[need] = shared or _accumulate_asked(need, feature, known, columns)
             elif need.what == "sample":
@@ -121,7 +121,9 @@ def sample_of(feature: ResolvedFeature, columns: Columns, rows: npt.NDArray[np.i
     return Sample.of(missing.marked(feature, own), hashes, column.lengths if isinstance(column, Ragged) else None)
 
 
-def _shared(need: Need, asked: Asked, features: Mapping[str, Analyzed], found: Accumulated) -> tuple[Any, ...] | None:
+def _shared(
+    need: Need, asked: AnalyzerCall, features: Mapping[str, Analyzed], found: Accumulated
+) -> tuple[Any, ...] | None:
     """What rows add to an analyzer, where the moments of the same values have been found for the statistics."""
     shared = []
     for subject, name in zip(asked.subjects, asked.direct[need.number] or (), strict=False):
@@ -136,7 +138,7 @@ def _shared(need: Need, asked: Asked, features: Mapping[str, Analyzed], found: A
     return tuple(shared)
 
 
-def _accumulate_asked(need: Need, asked: Asked, known: Known, columns: Columns) -> Any:
+def _accumulate_asked(need: Need, asked: AnalyzerCall, known: Known, columns: Columns) -> Any:
     one = Pass(asked.subjects, need.number)
     states = known[asked.name].pending if need.number else one.start()
     direct = asked.direct[need.number]

@@ -13,7 +13,7 @@ from loaders.format.names import FITTED, MOMENTS, SAMPLE, STATISTICS
 from pipelines.analyze import fit, graph, rounds
 from pipelines.analyze.accumulate import add_units
 from pipelines.analyze.classes import check_names
-from pipelines.analyze.export import Export
+from pipelines.analyze.export import ExportSavedModel
 from pipelines.analyze.fit import Known
 from pipelines.analyze.function_constants import as_fitted
 from pipelines.analyze.rounds import Accumulated, Analyzed
@@ -27,12 +27,12 @@ from pipelines.runners.distribute import Begun, Distribute
 from pipelines.runners.failures import Recorded
 from pipelines.runners.handoff import Handoff
 from pipelines.runners.pool import Workers
-from pipelines.runners.quiet import give_memory_back
+from pipelines.runners.process_setup import give_memory_back
 from pipelines.statistics.recorded import TrainingStatistics, dump_moments
 from pipelines.statistics.sample import dump_samples
 from pipelines.statistics.summary import summarize
 from pipelines.storage import files
-from pipelines.storage.archive import dump_arrays
+from pipelines.storage.npz_bytes import dump_arrays
 
 
 @dataclasses.dataclass(eq=False)
@@ -53,7 +53,7 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
         known = pipeline | "LearnFromRows" >> Fit(self.plan, self.workers, self.first_round, errors)
         written = known | "KeepLearned" >> beam.Map(Recorded(write_fitted, errors), self.plan, self.output.staged)
         if self.plan.load().config.has_transform:
-            written = written | "ExportTransform" >> Export(self.plan, self.output)
+            written = written | "ExportTransform" >> ExportSavedModel(self.plan, self.output)
         return written | "MarkDone" >> beam.Map(Recorded(_mark_done, errors), self.plan, self.output)
 
 

@@ -23,18 +23,18 @@ from tensorflow_transform import impl_helper
 from tfx_bsl.tfxio import tensor_adapter
 
 from pipelines.analyze.accumulate import read_training_rows
-from pipelines.analyze.combined import combine, combine_learned, read_packed
-from pipelines.analyze.custom import function_failed
 from pipelines.analyze.function_constants import add_constants, read_constants
+from pipelines.analyze.preprocessing import combine, combine_learned, read_packed
+from pipelines.analyze.user_function import function_failed
 from pipelines.analyzers.engine import constants_kept, errors_recorded
-from pipelines.config.resolved import Custom, ResolvedFeature
+from pipelines.config.resolved import ResolvedFeature, UserFunction
 from pipelines.errors import ConfigError
 from pipelines.output.directory import Output, local_directory
 from pipelines.plan.plan import Plan
 from pipelines.reading.batches import Columns, Ragged
 from pipelines.runners.failures import Recorded
 from pipelines.runners.handoff import Handoff
-from pipelines.runners.quiet import give_memory_back
+from pipelines.runners.process_setup import give_memory_back
 from pipelines.storage import directories, files
 
 SOURCES_SCHEMA = "metadata/schema.pbtxt"
@@ -45,7 +45,7 @@ PARSED = {"float32": schema_pb2.FLOAT, "int64": schema_pb2.INT, "string": schema
 
 
 @dataclasses.dataclass(eq=False)
-class Export(beam.PTransform):  # type: ignore[misc]
+class ExportSavedModel(beam.PTransform):  # type: ignore[misc]
     """Writes tf.transform's SavedModel of the steps, or of the user's own function.
 
     Expects a PCollection of one element, the file of the steps' constants. Outputs a PCollection of one element, there
@@ -105,7 +105,7 @@ def analysis_context(plan: Plan, output: Output, *, here: bool, shared: str | No
 
 
 @contextlib.contextmanager
-def _failures_told(custom: Custom) -> Iterator[None]:
+def _failures_told(custom: UserFunction) -> Iterator[None]:
     """Says what TensorFlow says of rows in the analysis of a function, without its operations and the rows."""
     try:
         yield
@@ -187,7 +187,7 @@ def export_to(directory: str, fitted: str, plan: Plan) -> str:
 
 
 def _put_transform(
-    _: object, written: str, schema: bytes, output: Output, custom: Custom, constants: str, __: object
+    _: object, written: str, schema: bytes, output: Output, custom: UserFunction, constants: str, __: object
 ) -> None:
     """Copies a transform from where TensorFlow has written it to the output, with what the function has learned."""
     add_constants(read_constants(custom, constants), output.staged)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.analyze.rounds import Accumulated, Analyzed, Need, estimator_of, from_moments, step_estimator
-from pipelines.config.resolved import Asked, ResolvedFeature
+from pipelines.config.resolved import AnalyzerCall, ResolvedFeature
 from pipelines.errors import DataError
 from pipelines.statistics.frequencies import Distinct
 from pipelines.statistics.groups import with_overall
@@ -73,14 +73,14 @@ def _finish_pass(feature: Analyzed, fitted: Fitted, need: Need, accumulator: Any
     if need.number + 1 < estimator.passes:
         return dataclasses.replace(fitted, pending=state)
     result = estimator.result(state)
-    if isinstance(feature, Asked):
+    if isinstance(feature, AnalyzerCall):
         return Fitted(constants=(result,))
     return _add_constants(feature, dataclasses.replace(fitted, pending=None), result)
 
 
 def _advance(feature: Analyzed, fitted: Fitted) -> Fitted:
     """Lets the next steps learn that can without another round."""
-    if isinstance(feature, Asked):
+    if isinstance(feature, AnalyzerCall):
         return fitted
     while (index := len(fitted.constants)) < len(feature.steps) and step_estimator(feature, index) is None:
         if not from_moments(feature, index):

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.format.names import FITTED, OF_FUNCTION
-from pipelines.config.resolved import Custom
+from pipelines.config.resolved import UserFunction
 from pipelines.steps.methods import IMPUTE
 from pipelines.storage import files
-from pipelines.storage.archive import dump_arrays, load_arrays
+from pipelines.storage.npz_bytes import dump_arrays, load_arrays
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -61,13 +61,13 @@ def constants_of(arrays: Mapping[str, npt.NDArray[Any]]) -> list[Arrays]:
     return [{k.removeprefix(start): array for k, array in arrays.items() if k.startswith(start)} for start in starts]
 
 
-def read_constants(custom: Custom, directory: str) -> Arrays:
+def read_constants(custom: UserFunction, directory: str) -> Arrays:
     """What a function has learned, as `fitted.npz` has it, of a directory that `engine.constants_kept` was given."""
     paths = [files.join(directory, f"{number}.npz") for number in range(len(custom.learned["analyzers"]))]
     return as_fitted(custom, [load_arrays(files.read_bytes(path)) for path in paths])
 
 
-def as_fitted(custom: Custom, learned: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Arrays:
+def as_fitted(custom: UserFunction, learned: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Arrays:
     """What a function's analyzers have learned as `fitted.npz` has it, which `constants_of` reads."""
     found: Arrays = {OF_FUNCTION: np.frombuffer(json.dumps(custom.learned).encode(), np.uint8)}
     for number, arrays in enumerate(learned):

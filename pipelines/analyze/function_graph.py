@@ -10,16 +10,16 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipelines.analyze import graph
-from pipelines.analyze.custom import Prepared, function_failed, load_traced
-from pipelines.analyzers.calls import Noted
+from pipelines.analyze.user_function import Prepared, function_failed, load_traced
 from pipelines.analyzers.engine import pack
-from pipelines.config.resolved import Asked, Traced
+from pipelines.analyzers.recorded_calls import Noted
+from pipelines.config.resolved import AnalyzerCall, TracedFunction
 from pipelines.reading.batches import Columns
 from pipelines.statistics.passes import Arrays
 
 
 def values_of_pass(
-    asked: Asked, number: int, learned: Mapping[int, Arrays], pieces: Iterator[Columns]
+    asked: AnalyzerCall, number: int, learned: Mapping[int, Arrays], pieces: Iterator[Columns]
 ) -> Iterator[Sequence[npt.NDArray[Any]]]:
     """What a pass takes of rows, batch by batch, as `Pass.accumulate` has it.
 
@@ -43,7 +43,7 @@ def values_of_pass(
 class _Graph:
     """A function, called once with tensors that stand for rows and for what its analyzers learn."""
 
-    def __init__(self, traced: Traced) -> None:
+    def __init__(self, traced: TracedFunction) -> None:
         function = Prepared(load_traced(traced), traced.features)
         self.analyzers: list[Noted] = []
 
@@ -62,7 +62,7 @@ _graph = functools.lru_cache(maxsize=2)(_Graph)
 
 
 @functools.lru_cache(maxsize=64)
-def _run(asked: Asked, number: int) -> Any:
+def _run(asked: AnalyzerCall, number: int) -> Any:
     """What computes the values of a pass: of the features that it reads, and of what the analyzers before learned."""
     made = _graph(asked.traced)
     inputs = [made.features[name] for name in asked.reads[number]]

@@ -9,8 +9,8 @@ import tensorflow as tf
 from tensorflow_transform import analyzer_nodes, nodes
 from tensorflow_transform.beam import analysis_graph_builder, beam_nodes
 
-from pipelines.analyzers.calls import Notes
-from pipelines.config.resolved import Asked, Traced
+from pipelines.analyzers.recorded_calls import Notes
+from pipelines.config.resolved import AnalyzerCall, TracedFunction
 from pipelines.statistics.passes import Pass
 
 
@@ -55,12 +55,12 @@ def learns_alone(graph: Any, notes: Notes) -> bool:
     return len(analyzers) == sum(len(own.passes) for own in notes.analyzers) and tf.resource not in set(outputs)
 
 
-def asked_of(notes: Notes, inputs: Mapping[str, Any], traced: Traced) -> tuple[Asked, ...]:
+def asked_of(notes: Notes, inputs: Mapping[str, Any], traced: TracedFunction) -> tuple[AnalyzerCall, ...]:
     """What the analyzers of a traced function read, and when, by the notes of its call with such inputs."""
     features = {tensor.op.name: name for name, tensor in inputs.items()}
     as_read = {id(tensor): name for name, tensor in inputs.items()}
     number_of: dict[str, str] = {}
-    found: list[Asked] = []
+    found: list[AnalyzerCall] = []
     for own in notes.analyzers:
         taken = [tensors for tensors, _ in own.passes]
         # Of the state that a later pass takes, too, nothing is computed.
@@ -68,7 +68,7 @@ def asked_of(notes: Notes, inputs: Mapping[str, Any], traced: Traced) -> tuple[A
         names = [tuple(as_read.get(id(tensor), "") for tensor in tensors) for tensors in taken]
         keys = [Pass(own.subjects, number).grouped for number in range(len(taken))]
         found.append(
-            Asked(
+            AnalyzerCall(
                 number=own.number,
                 subjects=own.subjects,
                 first=max((found[before].first + len(found[before].reads) for before in after[0]), default=0),

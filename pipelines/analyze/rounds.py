@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from pipelines.config.resolved import Asked, ResolvedFeature
+from pipelines.config.resolved import AnalyzerCall, ResolvedFeature
 from pipelines.errors import DataError
 from pipelines.plan.plan import Plan
 from pipelines.reading import missing
@@ -37,7 +37,7 @@ class Need:
     number: int = 0  # of the estimator's pass
 
 
-Analyzed = ResolvedFeature | Asked
+Analyzed = ResolvedFeature | AnalyzerCall
 """What something is learned of, or who learns: a feature, or one of the analyzers of a user's function."""
 
 
@@ -62,7 +62,7 @@ def schedule(features: Iterable[Analyzed]) -> tuple[tuple[Need, ...], ...]:
 
 def _needs(feature: Analyzed) -> list[tuple[int, Need]]:
     """The needs of one feature, each with its round."""
-    if isinstance(feature, Asked):
+    if isinstance(feature, AnalyzerCall):
         passes = range(len(feature.reads))
         return [(feature.first + n, Need(feature=feature.name, what="asked", number=n)) for n in passes]
     needs = []
@@ -109,7 +109,7 @@ def step_estimator(feature: ResolvedFeature, index: int) -> Estimator | None:
 
 def estimator_of(feature: Analyzed, need: Need) -> Any:
     """What gathers a need."""
-    if isinstance(feature, Asked):
+    if isinstance(feature, AnalyzerCall):
         return Pass(feature.subjects, need.number)
     match need.what:
         case "moments":
@@ -163,5 +163,5 @@ def takes_sample(needs: Iterable[Need]) -> bool:
 def inputs_of_round(needs: Sequence[Need], features: Mapping[str, Analyzed]) -> tuple[str, ...]:
     """The features that are read in a round."""
     own = [(features[need.feature], need.number) for need in needs]
-    asked = {name for each, number in own if isinstance(each, Asked) for name in each.reads[number]}
+    asked = {name for each, number in own if isinstance(each, AnalyzerCall) for name in each.reads[number]}
     return tuple(sorted(asked.union(inputs_of(each for each, _ in own if isinstance(each, ResolvedFeature)))))

@@ -16,14 +16,14 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from pipelines.analyzers.calls import Noted, note_analyzer
+from pipelines.analyzers.recorded_calls import Noted, note_analyzer
 from pipelines.runners.combine import Merge
 from pipelines.runners.failures import Recorded
 from pipelines.statistics.passes import Pass, Subject, in_order
 from pipelines.steps import graph_ops
 from pipelines.storage import files
-from pipelines.storage.archive import dump_arrays
-from pipelines.storage.pickled import load_statistics
+from pipelines.storage.npz_bytes import dump_arrays
+from pipelines.storage.restricted_pickle import load_statistics
 
 dump = functools.partial(pickle.dumps, protocol=5)
 """States and accumulators, dataclasses and tuples of arrays, as bytes that `load_statistics` reads."""
@@ -46,7 +46,7 @@ errors_recorded = functools.partial(_wired_with, _errors)
 functions do."""
 
 constants_kept = functools.partial(_wired_with, _constants)
-"""Analyzers that are noted (`calls.noted`) and wired inside the context of a directory put what they have learned into
+"""Analyzers that are noted (`recorded_calls.noted`) and wired inside the context of a directory put what they have learned into
 files there: that of the analyzer with the number 2 is `2.npz`, with arrays `<number of the tensor>/<constant>`."""
 
 

@@ -20,7 +20,7 @@ from pipelines.statistics.frequencies import most_frequent as most_frequent_of
 from pipelines.statistics.groups import GroupsAndAll
 from pipelines.statistics.passes import Arrays, Subject
 from pipelines.statistics.summary import ColumnMoments, Over, statistics_shape
-from pipelines.steps.step import Value
+from pipelines.steps.step import ValueSpec
 
 FIELDS = ("count", "missing", "min", "max", "mean", "std")
 INTEGERS = ("count", "missing")
@@ -73,7 +73,7 @@ def moments(x: Tensors, *, over: Over = "element", by: tf.Tensor | None = None, 
     """
     keys = keys_of_groups(by)
 
-    def ask(value: Value) -> _Asked:
+    def ask(value: ValueSpec) -> _Asked:
         shape = statistics_shape(over, value.shape)
         if keys is None:
             return ColumnMoments(over=over), tuple((name, name in INTEGERS, shape) for name in FIELDS), dict
@@ -141,7 +141,7 @@ def quantiles(x: Tensors, probabilities: Sequence[float], *, over: Over = "eleme
     """
     wanted = tuple(float(probability) for probability in probabilities)
 
-    def ask(value: Value) -> _Asked:
+    def ask(value: ValueSpec) -> _Asked:
         shape = (len(wanted), *statistics_shape(over, value.shape))
         return value.quantiles(*wanted), (("quantiles", False, shape),), dict
 
@@ -165,7 +165,7 @@ def frequencies(x: tf.Tensor, *, limit: int = 65536, missing: Missing = None) ->
         empty without a present value.
     """
 
-    def ask(value: Value) -> _Asked:
+    def ask(value: ValueSpec) -> _Asked:
         outputs = ("values", not value.dtype.startswith("float"), (None,)), ("counts", True, (None,))
         estimator = Frequencies(shape=value.shape, over="all", limit=limit)
         return estimator, outputs, functools.partial(_distinct, value.dtype)
@@ -189,7 +189,7 @@ def most_frequent(x: Tensors, *, over: Over = "element", limit: int = 65536, mis
         float64 of the statistic's shape (integers beyond 2**53 are rounded); NaN where no value is present.
     """
 
-    def ask(value: Value) -> _Asked:
+    def ask(value: ValueSpec) -> _Asked:
         estimator = Frequencies(shape=value.shape, over=over, limit=limit)
         return estimator, (("value", False, statistics_shape(over, value.shape)),), _most_frequent
 
@@ -213,7 +213,7 @@ def covariance(x: Tensors, *, missing: Missing = None) -> Any:
         float64 `[width, width]`; NaN where no observation has both elements.
     """
 
-    def ask(value: Value) -> _Asked:
+    def ask(value: ValueSpec) -> _Asked:
         width = value.shape[-1]
         return Covariance(width=width), (("covariance", False, (width, width)),), dict
 
@@ -227,7 +227,7 @@ _Asked = tuple[Estimator, tuple[tuple[str, bool, tuple[int | None, ...]], ...], 
 def _learn(
     name: str,
     x: Tensors,
-    ask: Callable[[Value], _Asked],
+    ask: Callable[[ValueSpec], _Asked],
     *,
     over: Over,
     missing: Missing,

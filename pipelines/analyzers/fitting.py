@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pipelines.analyzers.calls import note_step
 from pipelines.analyzers.engine import learn
+from pipelines.analyzers.recorded_calls import note_step
 from pipelines.analyzers.tensors import (
     Missing,
     Tensors,
@@ -24,7 +24,7 @@ from pipelines.statistics.groups import GroupsAndAll
 from pipelines.statistics.passes import Arrays, Subject
 from pipelines.statistics.summary import Over
 from pipelines.steps import graph_ops
-from pipelines.steps.step import MomentStep, Step, Value
+from pipelines.steps.step import MomentStep, Step, ValueSpec
 
 
 def mapped(
@@ -65,7 +65,7 @@ def mapped(
     return back(results)
 
 
-def _said(step: Step, value: Value, like: tf.Tensor) -> dict[str, tf.Tensor]:
+def _said(step: Step, value: ValueSpec, like: tf.Tensor) -> dict[str, tf.Tensor]:
     """The constants of a step that learns nothing, of which TensorFlow does not know that they are constants."""
     constants = step.fit({}, value)
     return {
@@ -74,7 +74,7 @@ def _said(step: Step, value: Value, like: tf.Tensor) -> dict[str, tf.Tensor]:
     }
 
 
-def subject_of(label: str, step: Step, value: Value, keys: tf.Tensor | None, *, complete: bool = False) -> Subject:
+def subject_of(label: str, step: Step, value: ValueSpec, keys: tf.Tensor | None, *, complete: bool = False) -> Subject:
     """What a step learns of a tensor; if it is to be `complete`, each statistic needs a present value."""
     shapes, integers, estimator = step.shapes(value), step.integers, step.estimator(value)
     if keys is not None:
@@ -94,7 +94,7 @@ def subject_of(label: str, step: Step, value: Value, keys: tf.Tensor | None, *, 
     )
 
 
-def fit(step: Step, value: Value, complete: bool, result: Arrays) -> Arrays:
+def fit(step: Step, value: ValueSpec, complete: bool, result: Arrays) -> Arrays:
     """The constants of a step, from the result of its estimator; NaN where no value is present, unless `complete`.
 
     Raises:

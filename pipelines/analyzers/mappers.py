@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
-from pipelines.analyzers.calls import note_step
 from pipelines.analyzers.engine import learn
 from pipelines.analyzers.fitting import mapped, subject_of
+from pipelines.analyzers.recorded_calls import note_step
 from pipelines.analyzers.tensors import Missing, Tensors, flatten, keys_of_groups, mark_all, value_of
 from pipelines.statistics.summary import Over
 from pipelines.steps import projection, ranking, scaling
@@ -284,7 +284,7 @@ def scale_rows(
     Raises:
         ValueError: If the arguments do not fit.
     """
-    return mapped("scale_rows", x, read_step(scaling.Row, by), over="element", missing=missing, dtype=dtype)
+    return mapped("scale_rows", x, read_step(scaling.ScaledRow, by), over="element", missing=missing, dtype=dtype)
 
 
 def normalize(

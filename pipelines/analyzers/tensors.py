@@ -11,10 +11,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipelines.analyzers.calls import name_of
+from pipelines.analyzers.recorded_calls import name_of
 from pipelines.statistics.summary import Over, statistics_axes
 from pipelines.steps import graph_ops
-from pipelines.steps.step import Value
+from pipelines.steps.step import ValueSpec
 
 Tensors = Any
 """A tensor, a mapping of names to tensors, or a sequence of tensors; what is returned has the same form."""
@@ -124,7 +124,7 @@ def numbers(x: tf.Tensor) -> tf.Tensor:
     return x
 
 
-def value_of(x: tf.Tensor, over: Over) -> Value:
+def value_of(x: tf.Tensor, over: Over) -> ValueSpec:
     """What a step of a feature's transform takes, for a tensor.
 
     Raises:
@@ -132,7 +132,7 @@ def value_of(x: tf.Tensor, over: Over) -> Value:
     """
     shape = tuple(x.shape[1:])
     statistics_axes(over, shape)
-    return Value(dtype=x.dtype.name, shape=shape, over=over)
+    return ValueSpec(dtype=x.dtype.name, shape=shape, over=over)
 
 
 def keys_of_groups(by: tf.Tensor | None) -> tf.Tensor | None:

@@ -15,8 +15,8 @@ from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTr
 from apache_beam.transforms.core import RestrictionProvider
 
 from loaders.buffers import Buffers
-from pipelines.analyze.custom import trace_configured
-from pipelines.beam import forms
+from pipelines.analyze.user_function import trace_configured
+from pipelines.beam import element_types
 from pipelines.beam.rows import Batch
 from pipelines.config.feature import Feature
 from pipelines.config.schema import DatasetConfig, parse_config
@@ -28,9 +28,9 @@ from pipelines.plan.units import Units
 from pipelines.reading.batches import take
 from pipelines.reading.columns import read_rows
 from pipelines.sources.formats import is_container
-from pipelines.sources.layout import fixed_directory
+from pipelines.sources.path_layout import fixed_directory
 from pipelines.sources.table import SourceTable, scan
-from pipelines.storage import connections, files
+from pipelines.storage import file_systems, files
 from pipelines.storage.files import Path
 
 BATCH_BYTES = 8 * 2**20
@@ -95,7 +95,7 @@ class ReadNpy(beam.PTransform):  # type: ignore[misc]
         if form not in FORMS:
             raise ConfigError(f"form: expected one of {', '.join(FORMS)}; found {form!r}")
         self._config = _with_features(read_config(config), features)
-        connections.configure(self._config.storage_options)
+        file_systems.configure(self._config.storage_options)
         root, patterns = _root(source)
         self.table = scan(root, self._config, only=patterns)
         self._features = _choose(self.table, features, key)
@@ -106,7 +106,7 @@ class ReadNpy(beam.PTransform):  # type: ignore[misc]
     @functools.cached_property
     def schema(self) -> pa.Schema:
         """The features as Arrow has them."""
-        return forms.arrow_schema(self._features)
+        return element_types.arrow_schema(self._features)
 
     @functools.cached_property
     def plan(self) -> Plan:
@@ -134,11 +134,11 @@ class ReadNpy(beam.PTransform):  # type: ignore[misc]
         batches = listed | "Read" >> beam.ParDo(read).with_output_types(Batch)
         batches.element_type = Batch  # also where Beam infers no types: else it measures each batch by pickling it
         if self._form == "arrow":
-            to_arrow = beam.Map(forms.to_record_batch, self.schema)
+            to_arrow = beam.Map(element_types.to_record_batch, self.schema)
             return batches | "ToArrow" >> to_arrow.with_output_types(pa.RecordBatch)
         if self._form == "rows":
-            to_rows = beam.FlatMap(forms.to_rows, self._features)
-            return batches | "ToRows" >> to_rows.with_output_types(forms.row_type(self._features))
+            to_rows = beam.FlatMap(element_types.to_rows, self._features)
+            return batches | "ToRows" >> to_rows.with_output_types(element_types.row_type(self._features))
         return batches
 
 
@@ -157,11 +157,11 @@ class _ReadUnits(beam.DoFn, RestrictionProvider):  # type: ignore[misc]
         self._unit_bytes = unit_bytes
         self._batch_rows = batch_rows
         self._buffers = Buffers()
-        self._storage_options = connections.shared()
+        self._storage_options = file_systems.shared()
 
     def setup(self) -> None:
         """Lets this worker reach the files."""
-        connections.configure(self._storage_options)
+        file_systems.configure(self._storage_options)
 
     def initial_restriction(self, run: tuple[int, int]) -> OffsetRange:
         """All units of the run."""

@@ -18,17 +18,17 @@ from pipelines.analyze.accumulate import accumulate
 from pipelines.analyze.fit import Known
 from pipelines.analyze.function_constants import Arrays, add_constants, read_constants
 from pipelines.analyze.rounds import Accumulated
-from pipelines.beam.learned import Learned
-from pipelines.beam.places import are_training, hashes_of
+from pipelines.beam.learned_transform import Learned
 from pipelines.beam.read import ReadNpy
+from pipelines.beam.row_placement import are_training, hashes_of
 from pipelines.beam.rows import Batch
-from pipelines.config.resolved import Custom, ResolvedConfig
+from pipelines.config.resolved import ResolvedConfig, UserFunction
 from pipelines.errors import ConfigError, DataError
 from pipelines.plan.plan import Plan
 from pipelines.reading.batches import Columns, take, values_of
 from pipelines.reading.columns import find_unusable
 from pipelines.runners.combine import Merge
-from pipelines.runners.quiet import quick_imports
+from pipelines.runners.process_setup import quick_imports
 from pipelines.storage import files
 from pipelines.storage.temporary import temporary_directory
 from pipelines.write.transform import apply_transform
@@ -90,8 +90,8 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
         with quick_imports():
             import tensorflow_transform.beam as tft_beam
 
-            from pipelines.analyze.combined import combine
             from pipelines.analyze.export import tensor_adapter_config
+            from pipelines.analyze.preprocessing import combine
             from pipelines.analyzers.engine import constants_kept
 
         config = self._plan.config
@@ -157,7 +157,9 @@ def _to_flat_lists(batch: Columns, schema: Any) -> Any:
     return to_flat_lists(batch, schema)
 
 
-def _read_written(_: object, directory: str, custom: Custom, constants: str) -> tuple[Mapping[str, bytes], Arrays]:
+def _read_written(
+    _: object, directory: str, custom: UserFunction, constants: str
+) -> tuple[Mapping[str, bytes], Arrays]:
     from pipelines.analyze.export import read_written
 
     return dict(read_written(directory)), read_constants(custom, constants)

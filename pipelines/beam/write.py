@@ -16,13 +16,13 @@ import numpy as np
 from pipelines.analyze import fit, rounds
 from pipelines.analyze.accumulate import accumulate
 from pipelines.analyze.rounds import Accumulated
-from pipelines.beam.learned import Learned
-from pipelines.beam.places import by_key, by_source
+from pipelines.beam.learned_transform import Learned
 from pipelines.beam.read import ReadNpy
+from pipelines.beam.row_placement import by_key, by_source
 from pipelines.beam.rows import Batch, ToBatches, features_of, joined, source_feature
 from pipelines.config.feature import Feature
 from pipelines.config.schema import DatasetConfig, parse_config
-from pipelines.config.splits import BlockSplits, StratifiedSplits
+from pipelines.config.split_rules import BlockSplits, StratifiedSplits
 from pipelines.errors import ConfigError, DataError
 from pipelines.output.commit import finish, name_anew, prepare
 from pipelines.output.directory import Output, OutputError
@@ -33,11 +33,11 @@ from pipelines.plan.resolve import resolve_config
 from pipelines.publish.manifest import publish
 from pipelines.reading.batches import Columns, Ragged, take, values_of
 from pipelines.runners.handoff import Handoff, hand_over
-from pipelines.runners.quiet import quick_imports
+from pipelines.runners.process_setup import quick_imports
 from pipelines.sources.parts import Part
 from pipelines.sources.table import SourceTable
 from pipelines.storage import files
-from pipelines.storage.connections import StorageOptions, configure
+from pipelines.storage.file_systems import StorageOptions, configure
 from pipelines.storage.files import Path
 from pipelines.write.shards import find_finished, write_rows
 from pipelines.write.transform import apply_transform

@@ -22,7 +22,7 @@ from pipelines.errors import (
     suggest,
 )
 from pipelines.results import PlainConsole
-from pipelines.storage.connections import configure, refuse_replaced
+from pipelines.storage.file_systems import configure, refuse_replaced
 
 RUN_BY_BEAM = ("build", "append", "validate", "export")
 WRITING = ("build", "append", "export")

@@ -9,7 +9,7 @@ from rich.console import Console
 
 import loaders
 from loaders.diagnostics import shuffle_quality
-from loaders.order.mixing import ShuffleQuality
+from loaders.order.class_mixing import ShuffleQuality
 from pipelines.cli.common import settings_of, show
 from pipelines.cli.terminal import quiet_work
 from pipelines.errors import EXIT_FAILED, ConfigError

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from loaders.version import VERSION
 from pipelines.cli.completion import with_splits
-from pipelines.exports import EXTRAS
+from pipelines.exports import EXPORT_FORMATS
 
 EPILOG = """exit codes:
   0    done
@@ -152,7 +152,7 @@ def make_parser() -> argparse.ArgumentParser:
     export = add("export", help="write the rows of a data set for other tools", epilog=BEAM)
     export.add_argument("path", type=_path, metavar="OUT", help="a data set")
     export.add_argument("output", type=_path, metavar="DIR", help="a new or empty directory for the export")
-    export.add_argument("--to", required=True, choices=tuple(EXTRAS), help="the format")
+    export.add_argument("--to", required=True, choices=tuple(EXPORT_FORMATS), help="the format")
     _add_workers_option(export)
 
     bench = add("bench", help="measure how fast a data set feeds a training, and what would change it")

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from pipelines.cli.common import has_begun
 from pipelines.errors import EXIT_INTERRUPTED, GOES_ON
-from pipelines.runners import flink, quiet
+from pipelines.runners import flink, process_setup
 from pipelines.runners.beam import runs_here
 from pipelines.storage import files
 
@@ -22,10 +22,10 @@ from pipelines.storage import files
 @contextmanager
 def quiet_work(*, debug: bool) -> Iterator[None]:
     """Hides what libraries write to the standard error, unless an error is to be found."""
-    quiet.keep_off_gpus()
+    process_setup.keep_off_gpus()
     with ExitStack() as stack:
         if not debug:
-            stack.enter_context(quiet.hidden_stderr())
+            stack.enter_context(process_setup.hidden_stderr())
         yield
 
 
@@ -40,7 +40,7 @@ def long_work(options: argparse.Namespace, console: Console) -> Iterator[None]:
         stack.enter_context(stopping_at_once(console.show_cursor, getattr(options, "output", "")))
         hidden = not options.debug and bool(runs_here(placed) or flink.Cluster.of(placed))
         if hidden:
-            quiet.silence_worker_tracebacks()
+            process_setup.silence_worker_tracebacks()
         stack.enter_context(quiet_work(debug=not hidden))
         yield
 

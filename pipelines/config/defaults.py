@@ -24,7 +24,7 @@ from pipelines.statistics.summary import ColumnMoments, Over, statistics_axes
 from pipelines.steps.imputation import Mean
 from pipelines.steps.methods import dump_impute, dump_normalize
 from pipelines.steps.scaling import ZScore
-from pipelines.steps.step import Step, Value
+from pipelines.steps.step import Step, ValueSpec
 
 SHOWN_CLASSES = 3
 
@@ -196,7 +196,7 @@ def _check_transform(feature: ResolvedFeature, said: FeatureConfig) -> None:
 
 
 def _check_steps(key: str, feature: ResolvedFeature, *, can_miss: bool) -> None:
-    value = Value(dtype=feature.source_dtype, shape=feature.value_shape, over=feature.over)
+    value = ValueSpec(dtype=feature.source_dtype, shape=feature.value_shape, over=feature.over)
     for step in feature.steps:
         where = f"{key}.{'impute' if step is feature.impute else 'normalize'}"
         if not step.takes(value.dtype):

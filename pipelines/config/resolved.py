@@ -11,13 +11,13 @@ import numpy as np
 
 from loaders.format.names import INDICATOR_SUFFIX, OF_FUNCTION
 from loaders.format.spec import FeatureSpec
-from pipelines.config.splits import Rule
+from pipelines.config.split_rules import SplitRule
 from pipelines.config.window import Cut
 from pipelines.errors import ConfigError
 from pipelines.statistics.passes import Subject
 from pipelines.statistics.summary import Over
 from pipelines.steps.methods import dump_impute, dump_normalize
-from pipelines.steps.step import Step, Value
+from pipelines.steps.step import Step, ValueSpec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,9 +82,9 @@ class ResolvedFeature:
         return self.impute is not None and self.impute.keeps_integers(self.source_dtype)
 
     @property
-    def values(self) -> tuple[Value, ...]:
+    def values(self) -> tuple[ValueSpec, ...]:
         """What each of the steps takes, and last what the last one gives."""
-        found = [Value(dtype=self.source_dtype, shape=self.value_shape, over=self.over)]
+        found = [ValueSpec(dtype=self.source_dtype, shape=self.value_shape, over=self.over)]
         for step in self.steps:
             found.append(step.output(found[-1]))
         return tuple(found)
@@ -171,7 +171,7 @@ class ResolvedFeature:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Traced:
+class TracedFunction:
     """A user's function as it travels to workers.
 
     Attributes:
@@ -184,7 +184,7 @@ class Traced:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Asked:
+class AnalyzerCall:
     """One of `pipelines.analyzers` that a user's function calls, and when it reads which rows.
 
     Attributes:
@@ -200,7 +200,7 @@ class Asked:
     reads: tuple[tuple[str, ...], ...]
     after: tuple[tuple[int, ...], ...]
     direct: tuple[tuple[str, ...] | None, ...]
-    traced: Traced = dataclasses.field(repr=False)
+    traced: TracedFunction = dataclasses.field(repr=False)
 
     @property
     def name(self) -> str:
@@ -209,7 +209,7 @@ class Asked:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Custom:
+class UserFunction:
     """A user's function, and what it makes of a row.
 
     Attributes:
@@ -226,11 +226,11 @@ class Custom:
     specs: tuple[FeatureSpec, ...]
     phases: tuple[tuple[str, ...], ...] = ()
     learned: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    traced: Traced | None = dataclasses.field(default=None, compare=False)
-    asked: tuple[Asked, ...] = dataclasses.field(default=(), compare=False)
+    traced: TracedFunction | None = dataclasses.field(default=None, compare=False)
+    asked: tuple[AnalyzerCall, ...] = dataclasses.field(default=(), compare=False)
 
 
-def declared(features: Iterable[ResolvedFeature], custom: Custom | None) -> tuple[ResolvedFeature, ...]:
+def declared(features: Iterable[ResolvedFeature], custom: UserFunction | None) -> tuple[ResolvedFeature, ...]:
     """The features that the configuration makes: all; beside a function those with steps, and those it cannot take."""
     return tuple(feature for feature in features if custom is None or feature.has_steps or not feature.takes_part)
 
@@ -242,20 +242,20 @@ class ResolvedConfig:
     Attributes:
         splits: `directory`, the fraction of rows of each split, or a rule that reads a feature.
         training: The split whose rows are analysed, where its name does not say so.
-        filter: Which rows are kept, as `where.parse_filter` reads it; or None for all.
+        filter: Which rows are kept, as `row_filter.parse_filter` reads it; or None for all.
         shard_bytes: About how many bytes the largest split's shards hold.
         custom: The user's own function, which makes all that is not declared, or None.
         why: Why the splits are what they are, and which is learned from, in words.
     """
 
     features: tuple[ResolvedFeature, ...]
-    splits: str | Mapping[str, float] | Rule
+    splits: str | Mapping[str, float] | SplitRule
     training: str | None = None
     filter: str | None = None
     seed: int
     shard_bytes: int
     rows_per_record: int
-    custom: Custom | None = None
+    custom: UserFunction | None = None
     on_error: Literal["fail", "skip"] = "fail"
     max_bad_files: int = 100
     why: str = dataclasses.field(default="", compare=False)
@@ -308,7 +308,7 @@ class ResolvedConfig:
         """This configuration as a user would write it; `parse_config` reads it and it resolves to itself."""
         return {
             "features": {feature.name: _dump_feature(feature) for feature in self.features},
-            "splits": self.splits.model_dump(mode="json") if isinstance(self.splits, Rule) else self.splits,
+            "splits": self.splits.model_dump(mode="json") if isinstance(self.splits, SplitRule) else self.splits,
             **({} if self.training is None else {"training": self.training}),
             **({} if self.filter is None else {"filter": self.filter}),
             **({} if self.custom is None else {"preprocessing_fn": self.custom.place}),

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, ConfigDict, Fiel
 
 from loaders.format.spec import DTYPES, Role
 from pipelines.config.explain import explain
-from pipelines.config.splits import Filter, SplitName, Splits
+from pipelines.config.split_rules import Filter, SplitName, Splits
 from pipelines.config.window import Cut, Patch, Window
 from pipelines.config.yaml_text import read_yaml
 from pipelines.errors import ConfigError

@@ -7,7 +7,7 @@ import importlib
 from pipelines.errors import ConfigError
 from pipelines.exports.protocol import Target
 
-EXTRAS = {
+EXPORT_FORMATS = {
     "arrayrecord": "arrayrecord",
     "mds": "pipelines",
     "npy": "pipelines",
@@ -20,11 +20,11 @@ EXTRAS = {
 
 def find(name: str) -> Target:
     """The format of a name; a ConfigError where there is none, or its library is not installed."""
-    if name not in EXTRAS:
-        raise ConfigError(f"to: expected one of {', '.join(EXTRAS)}; found {name!r}")
+    if name not in EXPORT_FORMATS:
+        raise ConfigError(f"to: expected one of {', '.join(EXPORT_FORMATS)}; found {name!r}")
     try:
         target: Target = importlib.import_module(f"pipelines.exports.{name}").TARGET
     except ModuleNotFoundError as error:
         package = f"{error.name} is not installed"
-        raise ConfigError(f"to {name}: {package}; pip install 'npyflow[{EXTRAS[name]}]'") from error
+        raise ConfigError(f"to {name}: {package}; pip install 'npyflow[{EXPORT_FORMATS[name]}]'") from error
     return target

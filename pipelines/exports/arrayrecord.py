@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from loaders.format.decode import Columns
 from loaders.format.encode import encode_records, encode_variable_records
-from loaders.format.frames import FOOTER_BYTES, HEADER_BYTES, record_layout
 from loaders.format.manifest import Manifest
-from loaders.format.records import Columns
+from loaders.format.record_layout import FOOTER_BYTES, HEADER_BYTES, record_layout
 from loaders.format.spec import FeatureSpec, is_variable
-from pipelines.exports.protocol import Piece, Target, Written, as_numpy
+from pipelines.exports.protocol import ExportPiece, Target, Written, as_numpy
 from pipelines.publish import tfds
-from pipelines.reading.stored import to_ragged
+from pipelines.reading.shard_reader import to_ragged
 
 GROUP_OF_ONE = "group_size:1"
 """Each record is compressed by itself, so that one row is read without those beside it."""
@@ -25,7 +25,9 @@ TEMPLATE = "{SPLIT}/{SPLIT}-{SHARD_X_OF_Y}.{FILEFORMAT}"
 class ArrayRecord(Target):
     """Records as `layout: interchange` has them, without the frame of a TFRecord."""
 
-    def write(self, piece: Piece, features: Sequence[FeatureSpec], batches: Iterable[Columns], directory: str) -> None:
+    def write(
+        self, piece: ExportPiece, features: Sequence[FeatureSpec], batches: Iterable[Columns], directory: str
+    ) -> None:
         """Writes one file."""
         os.mkdir(os.path.join(directory, piece.split))
         writer = ArrayRecordWriter(os.path.join(directory, piece.split, f"{piece.name}.array_record"), GROUP_OF_ONE)
@@ -35,7 +37,7 @@ class ArrayRecord(Target):
         writer.close()
 
     def describe(
-        self, manifest: Manifest, pieces: Sequence[Piece], files: Mapping[str, Written]
+        self, manifest: Manifest, pieces: Sequence[ExportPiece], files: Mapping[str, Written]
     ) -> Mapping[str, bytes]:
         """What TensorFlow Datasets needs to open it."""
         rows: dict[str, list[int]] = {}

@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from loaders.format.decode import Columns
 from loaders.format.manifest import Manifest
-from loaders.format.records import Columns
 from loaders.format.spec import FeatureSpec
 from pipelines.errors import DataError, Problem
-from pipelines.exports.protocol import Piece, Target, Written
+from pipelines.exports.protocol import ExportPiece, Target, Written
 
 INDEX = "index.json"
 U32 = np.dtype("<u4")
@@ -40,7 +40,9 @@ class Mds(Target):
         several = "numbers, or one text a row; found several texts or bytes a row (export to parquet)"
         return several if spec.dtype == "string" and spec.shape else ""
 
-    def write(self, piece: Piece, features: Sequence[FeatureSpec], batches: Iterable[Columns], directory: str) -> None:
+    def write(
+        self, piece: ExportPiece, features: Sequence[FeatureSpec], batches: Iterable[Columns], directory: str
+    ) -> None:
         """Writes one file; a DataError where it would be too large."""
         os.mkdir(os.path.join(directory, piece.split))
         said, rows = json.dumps(_description(features), sort_keys=True).encode(), piece.stop - piece.start
@@ -58,7 +60,7 @@ class Mds(Target):
             file.write(np.array([rows, *ends], U32).tobytes() + said)
 
     def describe(
-        self, manifest: Manifest, pieces: Sequence[Piece], files: Mapping[str, Written]
+        self, manifest: Manifest, pieces: Sequence[ExportPiece], files: Mapping[str, Written]
     ) -> Mapping[str, bytes]:
         """The index of each split."""
         shards: dict[str, list[dict[str, Any]]] = {}
@@ -73,7 +75,7 @@ class Mds(Target):
         }
 
 
-def _path(piece: Piece) -> str:
+def _path(piece: ExportPiece) -> str:
     return f"{piece.split}/{piece.name}.mds"
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from loaders.format.records import Columns
+from loaders.format.decode import Columns
 from loaders.format.spec import FeatureSpec
-from pipelines.exports.protocol import Piece, Target, as_numpy, without_ragged
+from pipelines.exports.protocol import ExportPiece, Target, as_numpy, without_ragged
 
 
 class Npy(Target):
@@ -19,7 +19,9 @@ class Npy(Target):
         """Rows of any length."""
         return without_ragged(spec, "parquet, arrayrecord or webdataset")
 
-    def write(self, piece: Piece, features: Sequence[FeatureSpec], batches: Iterable[Columns], directory: str) -> None:
+    def write(
+        self, piece: ExportPiece, features: Sequence[FeatureSpec], batches: Iterable[Columns], directory: str
+    ) -> None:
         """Writes one file for each feature."""
         found = list(batches)
         for spec in features:

@@ -9,10 +9,10 @@ from typing import ClassVar
 import pyarrow.parquet as pq
 
 from loaders.format import arrow, names
+from loaders.format.decode import Columns
 from loaders.format.manifest import Manifest
-from loaders.format.records import Columns
 from loaders.format.spec import FeatureSpec
-from pipelines.exports.protocol import Piece, Target, Written
+from pipelines.exports.protocol import ExportPiece, Target, Written
 from pipelines.publish import croissant
 
 
@@ -21,7 +21,9 @@ class Parquet(Target):
 
     digests: ClassVar[bool] = True
 
-    def write(self, piece: Piece, features: Sequence[FeatureSpec], batches: Iterable[Columns], directory: str) -> None:
+    def write(
+        self, piece: ExportPiece, features: Sequence[FeatureSpec], batches: Iterable[Columns], directory: str
+    ) -> None:
         """Writes one file."""
         os.mkdir(os.path.join(directory, piece.split))
         path = os.path.join(directory, piece.split, f"{piece.name}.parquet")
@@ -31,7 +33,7 @@ class Parquet(Target):
                 writer.write_batch(batch)
 
     def describe(
-        self, manifest: Manifest, pieces: Sequence[Piece], files: Mapping[str, Written]
+        self, manifest: Manifest, pieces: Sequence[ExportPiece], files: Mapping[str, Written]
     ) -> Mapping[str, bytes]:
         """What MLCommons' `mlcroissant` needs to read it."""
         digests = {path: file.sha256 for path, file in files.items()}

@@ -11,13 +11,13 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from loaders.format.decode import Columns
 from loaders.format.manifest import Manifest
-from loaders.format.records import Columns
 from loaders.format.spec import FeatureSpec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Piece:
+class ExportPiece:
     """Rows of a split that one task writes."""
 
     split: str
@@ -49,20 +49,22 @@ class Target(abc.ABC):
         """What of a feature the format cannot hold; "" where it can."""
         return ""
 
-    def pieces(self, manifest: Manifest, split: str) -> list[Piece]:
+    def pieces(self, manifest: Manifest, split: str) -> list[ExportPiece]:
         """The pieces of a split, one for each shard that has rows unless a format cuts otherwise."""
         return cut(split, [shard.rows for shard in manifest.shards(split) if shard.rows])
 
     @abc.abstractmethod
-    def write(self, piece: Piece, features: Sequence[FeatureSpec], batches: Iterable[Columns], directory: str) -> None:
+    def write(
+        self, piece: ExportPiece, features: Sequence[FeatureSpec], batches: Iterable[Columns], directory: str
+    ) -> None:
         """Writes a piece of the features, which are sorted by name.
 
-        `batches` are columns of its rows, some at a time, as `stored.read_shard` has them. The directory is a local
+        `batches` are columns of its rows, some at a time, as `shard_reader.read_shard` has them. The directory is a local
         one, and empty: each file is written as it is to lie in the export.
         """
 
     def describe(
-        self, manifest: Manifest, pieces: Sequence[Piece], files: Mapping[str, Written]
+        self, manifest: Manifest, pieces: Sequence[ExportPiece], files: Mapping[str, Written]
     ) -> Mapping[str, bytes]:
         """The files, by name, that say what all pieces of a data set are, once these are there.
 
@@ -71,11 +73,11 @@ class Target(abc.ABC):
         return {}
 
 
-def cut(split: str, sizes: Sequence[int]) -> list[Piece]:
+def cut(split: str, sizes: Sequence[int]) -> list[ExportPiece]:
     """Pieces of so many rows each, one after the other."""
     ends = list(itertools.accumulate(sizes))
     return [
-        Piece(split=split, number=number, count=len(ends), start=end - size, stop=end, rows=ends[-1])
+        ExportPiece(split=split, number=number, count=len(ends), start=end - size, stop=end, rows=ends[-1])
         for number, (end, size) in enumerate(zip(ends, sizes, strict=True))
     ]
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from loaders.format.records import Columns
+from loaders.format.decode import Columns
 from loaders.format.spec import FeatureSpec
-from pipelines.exports.protocol import Piece, Target, as_numpy
-from pipelines.reading.stored import to_ragged
+from pipelines.exports.protocol import ExportPiece, Target, as_numpy
+from pipelines.reading.shard_reader import to_ragged
 
 
 class WebDataset(Target):
@@ -22,7 +22,9 @@ class WebDataset(Target):
         """A name with a slash, which would be taken for a directory."""
         return "a name without a slash; found one" if "/" in spec.name else ""
 
-    def write(self, piece: Piece, features: Sequence[FeatureSpec], batches: Iterable[Columns], directory: str) -> None:
+    def write(
+        self, piece: ExportPiece, features: Sequence[FeatureSpec], batches: Iterable[Columns], directory: str
+    ) -> None:
         """Writes one file."""
         os.mkdir(os.path.join(directory, piece.split))
         number = piece.start

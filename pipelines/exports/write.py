@@ -13,18 +13,18 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from loaders.format import names
+from loaders.format.decode import Columns
 from loaders.format.manifest import Manifest
-from loaders.format.records import Columns
 from pipelines import counters
 from pipelines.errors import ConfigError, Problem
-from pipelines.exports.protocol import Piece, Target, Written
+from pipelines.exports.protocol import ExportPiece, Target, Written
 from pipelines.output.directory import Output, OutputError, local_directory
 from pipelines.output.state import manifest_digest
-from pipelines.reading.stored import read_shard
+from pipelines.reading.shard_reader import read_shard
 from pipelines.runners.beam import check_runner, run_pipeline
 from pipelines.runners.handoff import hand_over
 from pipelines.runners.pool import started
-from pipelines.runners.quiet import quick_imports
+from pipelines.runners.process_setup import quick_imports
 from pipelines.storage import directories, files
 
 STAGE = "export"
@@ -57,11 +57,11 @@ class Export:
         elif directories.list_names(self.output.root):
             raise OutputError(f"{self.output.root}: expected a directory that is empty or new; found files")
 
-    def pieces(self) -> list[Piece]:
+    def pieces(self) -> list[ExportPiece]:
         """The pieces of all splits."""
         return [piece for split in self.manifest.splits for piece in self.target.pieces(self.manifest, split)]
 
-    def run(self, pieces: Sequence[Piece], *, workers: int, beam_options: Sequence[str]) -> None:
+    def run(self, pieces: Sequence[ExportPiece], *, workers: int, beam_options: Sequence[str]) -> None:
         """Writes those of the pieces that are not there yet; errors are those of `export`."""
         check_runner(workers, beam_options)
         self.check()
@@ -82,7 +82,7 @@ class Export:
             self.output.put(name, data)
         directories.remove_tree(self.output.build, last=os.path.basename(names.STATE))
 
-    def _written(self, pieces: Sequence[Piece]) -> dict[str, Written]:
+    def _written(self, pieces: Sequence[ExportPiece]) -> dict[str, Written]:
         """What each file is that a format wants to describe, as the tasks noted them."""
         noted = (files.read_bytes(files.join(self.output.tasks, piece.name)) for piece in pieces)
         found: dict[str, Written] = {}
@@ -96,7 +96,7 @@ class Export:
         return json.dumps({"format": FORMAT, "to": self.to, "before": manifest_digest(Output(self.root))}).encode()
 
 
-def write_piece(piece: Piece, export: Export) -> int:
+def write_piece(piece: ExportPiece, export: Export) -> int:
     """Writes a piece, which may have been written before; gives its rows."""
     with local_directory(export.output) as directory:
         export.target.write(piece, export.manifest.features, _batches(export, piece), directory)
@@ -128,7 +128,7 @@ def _publish(staged: str, path: str) -> None:
         files.rename(hidden, path)
 
 
-def _batches(export: Export, piece: Piece) -> Iterator[Columns]:
+def _batches(export: Export, piece: ExportPiece) -> Iterator[Columns]:
     """The columns of a piece's rows, about `BATCH_BYTES` of them at a time."""
     step = max(1, BATCH_BYTES * piece.rows // _bytes(export.manifest, piece.split))
     found: list[Columns] = []
@@ -143,7 +143,7 @@ def _batches(export: Export, piece: Piece) -> Iterator[Columns]:
         yield _joined(found)
 
 
-def _columns(export: Export, piece: Piece) -> Iterator[Columns]:
+def _columns(export: Export, piece: ExportPiece) -> Iterator[Columns]:
     """The same, as they are read; of shards that reach into the piece, the rows that are its own."""
     first = 0
     for shard in export.manifest.shards(piece.split):

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import zarr
 
+from loaders.format.decode import Columns
 from loaders.format.manifest import Manifest
-from loaders.format.records import Columns
 from loaders.format.spec import FeatureSpec
-from pipelines.exports.protocol import Piece, Target, as_numpy, cut, without_ragged
+from pipelines.exports.protocol import ExportPiece, Target, as_numpy, cut, without_ragged
 
 CHUNK_BYTES = 2**20
 """About how large a chunk is before it is compressed: one is read at a time."""
@@ -25,7 +25,7 @@ class Zarr(Target):
         text = "numbers; found text or bytes (export to parquet)" if spec.dtype == "string" else ""
         return text or without_ragged(spec, "parquet, arrayrecord or webdataset")
 
-    def pieces(self, manifest: Manifest, split: str) -> list[Piece]:
+    def pieces(self, manifest: Manifest, split: str) -> list[ExportPiece]:
         """About as many as there are shards, of whole chunks of all arrays."""
         rows = manifest.rows(split)
         most = max([1, *(shard.rows for shard in manifest.shards(split))])
@@ -33,7 +33,9 @@ class Zarr(Target):
         step *= most // step
         return cut(split, [min(step, rows - start) for start in range(0, rows, step)])
 
-    def write(self, piece: Piece, features: Sequence[FeatureSpec], batches: Iterable[Columns], directory: str) -> None:
+    def write(
+        self, piece: ExportPiece, features: Sequence[FeatureSpec], batches: Iterable[Columns], directory: str
+    ) -> None:
         """Writes the chunks of a piece, and the metadata."""
         group = zarr.open_group(os.path.join(directory, f"{piece.split}.zarr"), mode="w")
         found, step = list(batches), piece.start // piece.number if piece.number else piece.stop

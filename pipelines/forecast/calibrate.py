@@ -19,7 +19,7 @@ from pipelines.maintain.reuse import Existing, copy_learned
 from pipelines.output.directory import Output
 from pipelines.plan.plan import Plan
 from pipelines.runners.beam import run_pipeline
-from pipelines.runners.quiet import quick_imports
+from pipelines.runners.process_setup import quick_imports
 from pipelines.storage import files
 from pipelines.storage.temporary import temporary_directory
 

@@ -6,13 +6,13 @@ import dataclasses
 import operator
 from typing import Any
 
-from loaders.format.frames import record_layout
+from loaders.format.record_layout import record_layout
 from pipelines.analyze import rounds
 from pipelines.config.resolved import ResolvedConfig
-from pipelines.config.splits import BlockSplits, ColumnSplits, GroupSplits, Rule, StratifiedSplits, TimeSplits
+from pipelines.config.split_rules import BlockSplits, ColumnSplits, GroupSplits, SplitRule, StratifiedSplits, TimeSplits
 from pipelines.plan.plan import Plan, split_groups
 from pipelines.plan.resolve import stored_row_bytes
-from pipelines.reading.splits import needed
+from pipelines.reading.split_assignment import needed
 
 ORDER_BYTES = 32
 """What a task has for each row beside its values: hash and number, the order, the split, and a copy while sorting."""
@@ -169,9 +169,9 @@ def describe_overlap(config: ResolvedConfig) -> str:
     # Of these two rows may hold the same values.
     wide = next((name for name, cut in cuts.items() if any(map(operator.gt, cut.sizes, cut.strides))), None)
     apart = isinstance(splits, str | BlockSplits) or (
-        isinstance(splits, Rule) and not isinstance(splits, StratifiedSplits) and splits.feature in cuts
+        isinstance(splits, SplitRule) and not isinstance(splits, StratifiedSplits) and splits.feature in cuts
     )
-    alone = len(splits.shares if isinstance(splits, Rule) else splits) < 2
+    alone = len(splits.shares if isinstance(splits, SplitRule) else splits) < 2
     if wide is None or apart or alone:
         return ""
     sizes = [10 * size for size in cuts[wide].sizes]

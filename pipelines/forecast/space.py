@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from pipelines.config.splits import BlockSplits, ColumnSplits
+from pipelines.config.split_rules import BlockSplits, ColumnSplits
 from pipelines.forecast.estimate import shard_row_bytes
 from pipelines.output.directory import Output, OutputError, read_manifest
 from pipelines.plan.plan import Plan

@@ -23,7 +23,7 @@ from pipelines.run import Build, run_append
 from pipelines.sources.arrays import Arrays
 from pipelines.sources.worker_headers import header_reader
 from pipelines.storage import files
-from pipelines.storage.connections import StorageOptions, configure
+from pipelines.storage.file_systems import StorageOptions, configure
 from pipelines.storage.files import Path
 
 

@@ -13,7 +13,7 @@ from pipelines.output.directory import Output, read_manifest
 from pipelines.results import Block, Result, Table
 from pipelines.runners.beam import default_workers
 from pipelines.storage import files
-from pipelines.storage.connections import StorageOptions, configure
+from pipelines.storage.file_systems import StorageOptions, configure
 from pipelines.storage.files import Path
 
 

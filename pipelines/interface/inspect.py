@@ -21,7 +21,7 @@ from pipelines.results import Block, Result
 from pipelines.sources.arrays import Arrays
 from pipelines.sources.worker_headers import header_reader
 from pipelines.storage import files
-from pipelines.storage.connections import configure
+from pipelines.storage.file_systems import configure
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from pipelines.output.directory import Output, read_manifest
 from pipelines.results import Block, Result, show_bytes
 from pipelines.sources.arrays import Arrays
 from pipelines.storage import files
-from pipelines.storage.connections import configure
+from pipelines.storage.file_systems import configure
 from pipelines.storage.files import Path
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from loaders.format.frames import record_bytes
 from loaders.format.manifest import Manifest
 from loaders.format.names import FITTED, OF_FUNCTION
+from loaders.format.record_layout import record_bytes
 from loaders.format.spec import FeatureSpec, is_variable
-from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature
+from pipelines.config.resolved import ResolvedConfig, ResolvedFeature, UserFunction
 from pipelines.config.schema import setting_of
 from pipelines.errors import Problem, some_of
 from pipelines.forecast.estimate import describe, describe_overlap
@@ -27,7 +27,7 @@ from pipelines.statistics.notable import notable, strangeness
 from pipelines.statistics.summary import Statistics
 from pipelines.steps.methods import dump_impute, dump_normalize
 from pipelines.storage import directories
-from pipelines.storage.archive import load_arrays
+from pipelines.storage.npz_bytes import load_arrays
 
 STAGES = ("split", "analyze", "profile", "write")
 SHOWN_NAMES = 4
@@ -103,7 +103,7 @@ def of_steps(config: ResolvedConfig) -> list[Block]:
     return ["", _of_features(config.features), "\nWhy:", *reasons]
 
 
-def _show_phases(custom: Custom) -> str:
+def _show_phases(custom: UserFunction) -> str:
     if not custom.phases:
         return "It learns nothing of the training rows"
     times = "once" if len(custom.phases) == 1 else f"{len(custom.phases)} times"

@@ -16,10 +16,10 @@ from pipelines.runners.beam import check_runner, option_value, run_pipeline
 from pipelines.runners.failures import errors_beside
 from pipelines.runners.handoff import hand_over
 from pipelines.runners.pool import started
-from pipelines.runners.quiet import quick_imports
+from pipelines.runners.process_setup import quick_imports
 from pipelines.sources.arrays import Arrays
 from pipelines.storage import files
-from pipelines.storage.connections import configure
+from pipelines.storage.file_systems import configure
 from pipelines.storage.files import Path
 from pipelines.storage.temporary import shared_directory, temporary_directory
 

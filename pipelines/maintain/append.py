@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.format.manifest import Manifest
-from pipelines.analyze.custom import trace_configured
+from pipelines.analyze.user_function import trace_configured
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import ConfigError, NpyflowError, Problem, SourceError
 from pipelines.maintain.reuse import Existing, check_against, open_existing
@@ -25,7 +25,7 @@ from pipelines.sources.provenance import changed_parts, source_settings
 from pipelines.sources.table import SourceTable, scan
 
 if TYPE_CHECKING:
-    from pipelines.maintain.extend import FeatureDrift
+    from pipelines.maintain.publish_append import FeatureDrift
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from pipelines.maintain.row_hashes import rows_by_hash
 from pipelines.output.directory import read_manifest, read_statistics
 from pipelines.results import Block, Result, Table
 from pipelines.statistics.summary import Statistics
-from pipelines.storage.connections import StorageOptions, configure
+from pipelines.storage.file_systems import StorageOptions, configure
 from pipelines.storage.files import Path
 
 STAGE = "diff"

@@ -17,7 +17,7 @@ from pipelines.errors import ConfigError
 from pipelines.maintain.row_hashes import rows_by_hash
 from pipelines.output.directory import read_manifest
 from pipelines.results import Block, Result, Table
-from pipelines.storage.connections import StorageOptions, configure
+from pipelines.storage.file_systems import StorageOptions, configure
 from pipelines.storage.files import Path
 
 STAGE = "leakage"

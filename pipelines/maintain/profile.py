@@ -22,7 +22,7 @@ from pipelines.plan.plan import Plan
 from pipelines.reading import missing
 from pipelines.reading.batches import Columns, take
 from pipelines.reading.columns import read_columns
-from pipelines.reading.splits import splits_of
+from pipelines.reading.split_assignment import splits_of
 from pipelines.runners.combine import Merge
 from pipelines.runners.distribute import Distribute
 from pipelines.runners.failures import Recorded
@@ -32,8 +32,8 @@ from pipelines.statistics.frequencies import Classes, Distinct
 from pipelines.statistics.sample import Sample, choose
 from pipelines.statistics.summary import Moments, as_columns, moments
 from pipelines.statistics.summary import merge as merge_moments
-from pipelines.storage.checked import read_checked, write_checked
-from pipelines.storage.pickled import load_statistics
+from pipelines.storage.checksummed import read_checked, write_checked
+from pipelines.storage.restricted_pickle import load_statistics
 
 STAGE = "profile"
 MAX_CLASSES = 65_536

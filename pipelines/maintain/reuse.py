@@ -10,14 +10,14 @@ from typing import Any
 from loaders.format.manifest import File, Manifest, ManifestError
 from loaders.format.names import OF_TRAINING_ROWS, SOURCES, STAGED, TRANSFORM
 from loaders.format.savedmodel import MODEL, read_model
-from pipelines.config.resolved import Custom
+from pipelines.config.resolved import UserFunction
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import ConfigError, Problem, SourceError
 from pipelines.output.directory import Output, read_listed, read_manifest
 from pipelines.output.tasks import mark_learned
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
-from pipelines.runners.quiet import quick_imports
+from pipelines.runners.process_setup import quick_imports
 from pipelines.sources.arrays import Arrays
 from pipelines.sources.provenance import Provenance, schema_differences, source_settings
 from pipelines.sources.table import SourceTable, scan
@@ -77,10 +77,10 @@ class Existing:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     @property
-    def custom(self) -> Custom | None:
+    def custom(self) -> UserFunction | None:
         """The user's own function, of which only what it gives is needed where its transform is there already."""
         place = self.manifest.config.get("preprocessing_fn")
-        return None if place is None else Custom(place=place, digest="", specs=self.manifest.features)
+        return None if place is None else UserFunction(place=place, digest="", specs=self.manifest.features)
 
 
 def open_existing(root: str) -> Existing:

@@ -18,7 +18,7 @@ from loaders.format.manifest import Manifest, Shard
 from loaders.format.spec import FeatureSpec
 from loaders.order import hashing
 from pipelines import counters
-from pipelines.reading.stored import read_shard
+from pipelines.reading.shard_reader import read_shard
 from pipelines.storage.temporary import temporary_directory
 
 BUCKET_ROWS = 2**18

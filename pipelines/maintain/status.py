@@ -21,7 +21,7 @@ from pipelines.output.state import is_committed, read_description, read_state
 from pipelines.output.tasks import read_record
 from pipelines.results import Block, Result, show_bytes, show_seconds
 from pipelines.storage import directories, files
-from pipelines.storage.connections import StorageOptions, configure
+from pipelines.storage.file_systems import StorageOptions, configure
 from pipelines.storage.files import Path
 
 RATE_TASKS = 64

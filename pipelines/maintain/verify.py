@@ -10,8 +10,8 @@ from typing import BinaryIO
 import google_crc32c
 
 from loaders.format import names
+from loaders.format.decode import RecordError, check_frames
 from loaders.format.manifest import Manifest, Shard
-from loaders.format.records import RecordError, check_frames
 from loaders.format.stream import Read, read_frames, read_variable
 from pipelines import counters
 from pipelines.errors import Problem
@@ -20,7 +20,7 @@ from pipelines.output.state import is_unused, read_state
 from pipelines.publish.golden import check_golden
 from pipelines.results import Block, Result, Table, count_of, show_bytes
 from pipelines.storage import directories, files
-from pipelines.storage.connections import StorageOptions, configure
+from pipelines.storage.file_systems import StorageOptions, configure
 from pipelines.storage.files import Path
 
 STAGE = "verify"

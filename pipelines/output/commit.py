@@ -23,7 +23,7 @@ from pipelines.output.state import (
 )
 from pipelines.plan.plan import Plan
 from pipelines.storage import directories, files
-from pipelines.storage.checked import read_checked
+from pipelines.storage.checksummed import read_checked
 
 STATE_NAME = names.STATE.rpartition("/")[2]
 

@@ -15,7 +15,7 @@ from pipelines.errors import EXIT_BAD_INPUT, NpyflowError
 from pipelines.plan.plan import Task
 from pipelines.runners.failures import errors_beside
 from pipelines.statistics.recorded import TrainingStatistics
-from pipelines.storage import connections, directories, files
+from pipelines.storage import directories, file_systems, files
 from pipelines.storage.temporary import temporary_directory
 
 SHARD_NAME = re.compile(r"(g(\d{3,})-)?\d{5,}-of-\d{5,}\.tfrecord")
@@ -66,7 +66,7 @@ class Output:
 
     def __reduce__(self) -> Any:
         """Pickles, with the root, how it is reached."""
-        return _restore, (self.root, self.synced, connections.shared())
+        return _restore, (self.root, self.synced, file_systems.shared())
 
     def path(self, *parts: str) -> str:
         """The path of something in the directory."""
@@ -106,7 +106,7 @@ def local_directory(output: Output) -> Iterator[str]:
 
 
 def _restore(root: str, synced: bool, options: dict[str, Any]) -> Output:
-    connections.configure(options)
+    file_systems.configure(options)
     return Output(root, synced)
 
 

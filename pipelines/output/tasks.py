@@ -11,7 +11,7 @@ from loaders.format.manifest import Shard
 from pipelines import counters
 from pipelines.output.directory import Output
 from pipelines.storage import directories, files
-from pipelines.storage.checked import file_checksum, read_checked, write_checked
+from pipelines.storage.checksummed import file_checksum, read_checked, write_checked
 
 
 def mark_learned(output: Output) -> None:

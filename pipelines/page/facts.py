@@ -15,12 +15,12 @@ import numpy.typing as npt
 from loaders.format.manifest import Manifest
 from loaders.format.names import SAMPLE
 from loaders.format.spec import FeatureSpec
-from loaders.order.mixing import ShuffleQuality, compare_labels
+from loaders.order.class_mixing import ShuffleQuality, compare_labels
 from pipelines.errors import NpyflowError
 from pipelines.forecast.estimate import describe
 from pipelines.maintain.leakage import Leaks
 from pipelines.output.directory import read_listed, read_statistics
-from pipelines.page import learned
+from pipelines.page import stored_rows
 from pipelines.plan.plan import Plan
 from pipelines.plan.resolve import training_of
 from pipelines.reading.batches import Columns, Ragged, take, values_of
@@ -159,11 +159,11 @@ def of_data_set(
 
     Errors are those of `read_shard`.
     """
-    stored = {split: learned.sample_shards(root, manifest, split) for split in manifest.splits}
+    stored = {split: stored_rows.sample_shards(root, manifest, split) for split in manifest.splits}
     raw, places = ({}, {}) if plan is None else _by_split(plan, sample)
     recorded = read_statistics(root, manifest)
     training = manifest.config.get("training") or training_of(manifest.splits)
-    made, constants = learned.transformed(root, manifest, stored), learned.fitted(root, manifest)
+    made, constants = stored_rows.transformed(root, manifest, stored), stored_rows.fitted(root, manifest)
     data = read_listed(root, manifest, SAMPLE)
     samples = {} if data is None else load_samples(data)
     sources = {spec.name: spec for spec in manifest.sources}
@@ -188,7 +188,7 @@ def of_data_set(
             made=own_made or ({} if as_is else own_stored),
             places=places if own_raw else {},
             drawn=samples.get(name),
-            exact={} if statistics is None else learned.exact_quantiles(name, said, constants, statistics),
+            exact={} if statistics is None else stored_rows.exact_quantiles(name, said, constants, statistics),
         )
     splits = (
         Split(name=name, rows=manifest.rows(name), bytes=sum(shard.bytes for shard in shards), shards=len(shards))
@@ -232,7 +232,7 @@ def _as_is(manifest: Manifest, name: str) -> bool:
     said = manifest.config["features"].get(name)
     if said is None:  # an indicator of missing values
         return False
-    return said.get("store") == "raw" or learned.is_untouched(said)
+    return said.get("store") == "raw" or stored_rows.is_untouched(said)
 
 
 def _sample(plan: Plan) -> tuple[SourceSample | None, list[str]]:

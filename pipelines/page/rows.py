@@ -14,7 +14,7 @@ from pipelines.plan.plan import Plan
 from pipelines.plan.units import Units
 from pipelines.reading.batches import Ragged, take
 from pipelines.reading.columns import read_columns
-from pipelines.reading.splits import splits_of
+from pipelines.reading.split_assignment import splits_of
 from pipelines.sources.provenance import raw_specs
 
 STAGE = "view"

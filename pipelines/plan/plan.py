@@ -18,7 +18,7 @@ import numpy.typing as npt
 from loaders.format.spec import FeatureSpec
 from loaders.order import hashing
 from pipelines.config.resolved import ResolvedConfig
-from pipelines.config.splits import Rule
+from pipelines.config.split_rules import SplitRule
 from pipelines.plan.resolve import stored_row_bytes, training_of
 from pipelines.plan.units import Span, Units
 from pipelines.sources.parts import Part
@@ -279,11 +279,11 @@ def make_plan(table: SourceTable, config: ResolvedConfig) -> Plan:
 
 
 def split_groups(
-    parts: Sequence[Part], splits: str | Mapping[str, float] | Rule
+    parts: Sequence[Part], splits: str | Mapping[str, float] | SplitRule
 ) -> list[tuple[dict[str, float | None], Sequence[int]]]:
     """The splits that each group of parts goes to, each with its share of the rows; None where only values tell."""
     if not isinstance(splits, str):
-        shares = splits.shares if isinstance(splits, Rule) else splits
+        shares = splits.shares if isinstance(splits, SplitRule) else splits
         return [(dict(shares), range(len(parts)))]
     directories: dict[str, list[int]] = {}
     for number, part in enumerate(parts):

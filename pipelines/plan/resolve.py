@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterable, Mapping
 
 from pipelines.config.defaults import resolve_feature, without_defaults
-from pipelines.config.resolved import Custom, ResolvedConfig, ResolvedFeature, declared
+from pipelines.config.resolved import ResolvedConfig, ResolvedFeature, UserFunction, declared
 from pipelines.config.schema import DEFAULT_SPLITS, SPLIT_DIRECTORIES, DatasetConfig
-from pipelines.config.splits import BlockSplits, Rule, check_filter, check_rule
+from pipelines.config.split_rules import BlockSplits, SplitRule, check_filter, check_rule
 from pipelines.errors import ConfigError
 from pipelines.sources.provenance import raw_specs
 from pipelines.sources.table import SourceTable
@@ -32,7 +32,7 @@ def training_of(splits: Iterable[str]) -> str:
 
 
 def resolve_config(
-    config: DatasetConfig, table: SourceTable, *, learns: bool = True, custom: Custom | None = None
+    config: DatasetConfig, table: SourceTable, *, learns: bool = True, custom: UserFunction | None = None
 ) -> ResolvedConfig:
     """Makes every choice that the user left open, for sources; `custom` is what a function of the user's own gives.
 
@@ -46,7 +46,7 @@ def resolve_config(
     features = resolve_features(config, table)
     splits = "directory" if table.by_directory else config.splits or DEFAULT_SPLITS
     sources = {spec.name: spec for spec in raw_specs(table)}
-    if isinstance(splits, Rule):
+    if isinstance(splits, SplitRule):
         steps = {f.name: f.shape[len(f.window.shape) :] for f in table.features if f.window is not None}
         of_steps = {name: dataclasses.replace(sources[name], shape=shape) for name, shape in steps.items()}
         check_rule(splits, sources | of_steps)
@@ -101,7 +101,7 @@ def _check_blocks(rule: BlockSplits, table: SourceTable) -> None:
         raise ConfigError(f"splits.size: expected {expected}; found {rule.size}")
 
 
-def _check_windows(rule: Rule, table: SourceTable) -> None:
+def _check_windows(rule: SplitRule, table: SourceTable) -> None:
     """Checks that no feature's windows reach further than those by which rows are split."""
     own = next(feature.window for feature in table.features if feature.name == rule.feature)
     if own is None and not isinstance(rule, BlockSplits):
@@ -115,7 +115,7 @@ def _check_windows(rule: Rule, table: SourceTable) -> None:
             raise ConfigError(f"splits.{rule.KEY}: expected {expected}; found {rule.feature}, of {sizes}")
 
 
-def _why_training(training: str | None, splits: str | Mapping[str, float] | Rule, table: SourceTable) -> str:
+def _why_training(training: str | None, splits: str | Mapping[str, float] | SplitRule, table: SourceTable) -> str:
     names = _split_names(splits, table)
     if training is not None:
         return f"statistics are learned from {training}, as said"
@@ -125,14 +125,14 @@ def _why_training(training: str | None, splits: str | Mapping[str, float] | Rule
     return f"statistics are learned from {known}, which is called so"
 
 
-def _split_names(splits: str | Mapping[str, float] | Rule, table: SourceTable) -> list[str]:
+def _split_names(splits: str | Mapping[str, float] | SplitRule, table: SourceTable) -> list[str]:
     if isinstance(splits, str):
         return sorted({str(part.split) for part in table.parts})
-    return list(splits.shares if isinstance(splits, Rule) else splits)
+    return list(splits.shares if isinstance(splits, SplitRule) else splits)
 
 
 def check_training(
-    training: str | None, splits: str | Mapping[str, float] | Rule, table: SourceTable, *, learns: bool
+    training: str | None, splits: str | Mapping[str, float] | SplitRule, table: SourceTable, *, learns: bool
 ) -> None:
     """Checks that it is said, or known by a name, from which split's rows the statistics come, if they are learned."""
     names = _split_names(splits, table)
@@ -164,7 +164,9 @@ def resolve_features(config: DatasetConfig, table: SourceTable) -> tuple[Resolve
     return features
 
 
-def stored_row_bytes(features: Iterable[ResolvedFeature], table: SourceTable, custom: Custom | None = None) -> int:
+def stored_row_bytes(
+    features: Iterable[ResolvedFeature], table: SourceTable, custom: UserFunction | None = None
+) -> int:
     """The bytes of one row as the shards hold it, at least 1; the average over the sources where rows vary.
 
     Strings that a function of the user's own gives are taken to be as long as a row of the sources.

@@ -18,9 +18,9 @@ from pipelines.plan.plan import Plan
 from pipelines.plan.units import Span
 from pipelines.reading.batches import Columns, take
 from pipelines.reading.columns import read_columns
-from pipelines.reading.splits import assign
+from pipelines.reading.split_assignment import assign
 from pipelines.storage import files
-from pipelines.storage.archive import dump_arrays, load_arrays
+from pipelines.storage.npz_bytes import dump_arrays, load_arrays
 from pipelines.write.transform import graph_inputs, load_transform
 
 STAGE = "golden"

@@ -9,8 +9,8 @@ import google_crc32c
 from google.protobuf import text_format
 
 from loaders.format import names
-from loaders.format.frames import record_bytes
 from loaders.format.manifest import File, Manifest, Shard
+from loaders.format.record_layout import record_bytes
 from loaders.format.spec import FeatureSpec, is_variable
 from pipelines.config.resolved import ResolvedFeature
 from pipelines.errors import NpyflowError

@@ -14,9 +14,9 @@ from pipelines.sources.formats import format_of
 from pipelines.sources.formats.boxes import Array
 from pipelines.sources.formats.dtypes import as_integer, leaves, record_dtype
 from pipelines.sources.formats.selection import Column, Selection
-from pipelines.sources.parts import Source
+from pipelines.sources.parts import SourceArray
 from pipelines.storage import files
-from pipelines.storage.remote import Piece, read_pieces
+from pipelines.storage.remote import ReadTask, read_pieces
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,13 +28,13 @@ class Wanted:
         out: Where the rows go, [rows, *row shape]: C-contiguous, of the dtype of the values.
     """
 
-    source: Source
+    source: SourceArray
     row_axes: int
     start: int
     out: Array
 
 
-def value_dtype(source: Source) -> np.dtype[Any]:
+def value_dtype(source: SourceArray) -> np.dtype[Any]:
     """The dtype in which the values of a source are read: this machine's byte order, times as int64."""
     return as_integer(np.dtype(source.dtype)).newbyteorder("=")
 
@@ -57,7 +57,7 @@ def read_files(root: str, wanted: Iterable[Wanted], *, checked: bool = False) ->
         alone = None if rows.source.record else number
         key = (rows.source.member, rows.row_axes, rows.start, len(rows.out), alone)
         containers.setdefault(rows.source.path, {}).setdefault(key, []).append(rows)
-    remote: list[Iterator[Piece]] = []
+    remote: list[Iterator[ReadTask]] = []
     for place, arrays in containers.items():
         path, selections = files.locate(root, place), [_selection(together) for together in arrays.values()]
         if any(selection.source.start for selection in selections):  # of many parts, in an order of their own

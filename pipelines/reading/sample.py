@@ -13,7 +13,7 @@ from pipelines.plan.plan import Plan
 from pipelines.plan.units import Span, Units
 from pipelines.reading.batches import Columns
 from pipelines.reading.columns import read_columns
-from pipelines.reading.splits import splits_of
+from pipelines.reading.split_assignment import splits_of
 
 STAGE = "sample"
 ROWS = 4096

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pipelines.config.window import Cut
 from pipelines.reading.ranges import Wanted, value_dtype
 from pipelines.sources.formats import boxes
-from pipelines.sources.parts import Source
+from pipelines.sources.parts import SourceArray
 
 Array = npt.NDArray[Any]
 
@@ -29,7 +29,7 @@ SPARSE_BYTES = 4 * 2**20
 class Surroundings:
     """Rows `[start, stop)` that are cut from an array, and all of its values that they reach."""
 
-    source: Source
+    source: SourceArray
     window: Cut
     start: int
     stop: int

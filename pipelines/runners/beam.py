@@ -16,7 +16,7 @@ from pipelines.runners import flink
 from pipelines.runners.failures import raising_recorded
 from pipelines.runners.pool import choose_workers
 from pipelines.runners.worker import can_fork
-from pipelines.storage.connections import refuse_replaced
+from pipelines.storage.file_systems import refuse_replaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

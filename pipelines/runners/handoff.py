@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from pipelines.errors import WorkerError
 from pipelines.runners.versions import stamp, unstamp
-from pipelines.storage import connections, files
+from pipelines.storage import file_systems, files
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class Handoff(Generic[T]):
 
     def load(self) -> T:
         """The value, which a process reads once; a WorkerError where the file holds another one by now."""
-        connections.configure(self.options)
+        file_systems.configure(self.options)
         known = _loaded.get((self.path, self.digest))
         if known is not None:
             return cast(T, known)
@@ -48,7 +48,7 @@ def hand_over(value: T, path: str) -> Handoff[T]:
     """Writes a value to a file that all workers can read; returns the reference, whose value this process has."""
     data = stamp(zlib.compress(pickle.dumps(value), 1))  # paths are alike: a tenth is left
     files.write_bytes(path, data)
-    reference = Handoff[T](path, _digest(data), connections.shared())
+    reference = Handoff[T](path, _digest(data), file_systems.shared())
     _remember(reference, value)
     return reference
 

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from pipelines import counters
-from pipelines.runners.quiet import keep_off_gpus
+from pipelines.runners.process_setup import keep_off_gpus
 
 Process = Any
 """A `psutil.Process` that can be waited for."""

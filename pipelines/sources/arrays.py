@@ -18,7 +18,7 @@ from pipelines.errors import Problem, SourceError, naming_file
 from pipelines.sources.formats.npy import Npy, read_header
 from pipelines.sources.formats.protocol import FormatError, Header, Member
 from pipelines.sources.headers import Chunk, FileHeaders
-from pipelines.sources.layout import place
+from pipelines.sources.path_layout import place
 from pipelines.storage import directories, files
 from pipelines.storage.directories import FileInfo
 

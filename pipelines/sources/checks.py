@@ -20,8 +20,8 @@ from pipelines.sources.formats import format_of, is_table, stem, suffix_of
 from pipelines.sources.formats.dtypes import Leaf, leaves, record_text
 from pipelines.sources.formats.protocol import Member
 from pipelines.sources.headers import FileHeaders
-from pipelines.sources.layout import Entry
-from pipelines.sources.parts import Source
+from pipelines.sources.parts import SourceArray
+from pipelines.sources.path_layout import SourceFile
 from pipelines.storage.directories import FileInfo
 
 SHOWN_NAMES = 8
@@ -31,7 +31,7 @@ Kind = tuple[np.dtype[Any], str, tuple[int | None, ...]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Located:
+class LocatedArray:
     """An array in its place.
 
     Attributes:
@@ -40,9 +40,9 @@ class Located:
         count: How many of the array's rows, from the source's start, are those of the part; None for all.
     """
 
-    entry: Entry
+    entry: SourceFile
     feature: str
-    source: Source
+    source: SourceArray
     row_axes: int
     ragged: bool
     window: Cut | None = None
@@ -112,22 +112,24 @@ def show_kind(kind: Kind) -> str:
 
 
 def locate_arrays(
-    entries: Iterable[Entry],
+    entries: Iterable[SourceFile],
     headers: Mapping[str, FileHeaders],
     listing: Mapping[str, FileInfo],
     config: DatasetConfig,
-) -> tuple[list[Located], list[Problem]]:
+) -> tuple[list[LocatedArray], list[Problem]]:
     """Finds the arrays that containers hold, and what is wrong with the containers."""
     located = (_locate(entry, headers[entry.path], listing[entry.path], config) for entry in entries)
     found = list(itertools.chain.from_iterable(located))
-    return [f for f in found if isinstance(f, Located)], [f for f in found if isinstance(f, Problem)]
+    return [f for f in found if isinstance(f, LocatedArray)], [f for f in found if isinstance(f, Problem)]
 
 
 Choice = tuple[str, Member, Leaf | None]
 """A feature, the array of the container that holds it, and the field; None where the array cannot be read."""
 
 
-def _locate(entry: Entry, members: FileHeaders, info: FileInfo, config: DatasetConfig) -> Iterator[Located | Problem]:
+def _locate(
+    entry: SourceFile, members: FileHeaders, info: FileInfo, config: DatasetConfig
+) -> Iterator[LocatedArray | Problem]:
     choices = [choice for member in members for choice in _of_member(entry, member)]
     if entry.claimed:
         own = [choice for choice in choices if choice[0] == entry.feature] or choices
@@ -144,7 +146,7 @@ def _locate(entry: Entry, members: FileHeaders, info: FileInfo, config: DatasetC
         yield _locate_array(entry, feature, member, leaf, info, config)
 
 
-def _of_member(entry: Entry, member: Member) -> list[Choice]:
+def _of_member(entry: SourceFile, member: Member) -> list[Choice]:
     """The features in an array: its fields, or itself under its own name or the file's."""
     name = member.name or entry.feature
     if member.header is None:
@@ -153,8 +155,8 @@ def _of_member(entry: Entry, member: Member) -> list[Choice]:
 
 
 def _locate_array(
-    entry: Entry, feature: str, member: Member, leaf: Leaf | None, info: FileInfo, config: DatasetConfig
-) -> Located | Problem:
+    entry: SourceFile, feature: str, member: Member, leaf: Leaf | None, info: FileInfo, config: DatasetConfig
+) -> LocatedArray | Problem:
     """An array that can be cut into rows, or what is wrong with it."""
     header, fault = member.header, member.error
     if fault is not None or header is None or leaf is None:
@@ -162,7 +164,7 @@ def _locate_array(
         return Problem(path=entry.path, feature=feature or None, expected=fault.expected, found=fault.found)
     said, axes = config.features.get(feature), config.row_axes_of(feature)
     ragged = said is not None and said.ragged
-    source = Source(
+    source = SourceArray(
         path=info.path,
         dtype=_text(leaf.dtype),
         shape=header.shape + leaf.shape if leaf.shape else header.shape,
@@ -178,7 +180,7 @@ def _locate_array(
         checksum=header.checksum,
     )
     window = None if said is None else said.cut
-    array = Located(entry=entry, feature=feature, source=source, row_axes=axes, ragged=ragged, window=window)
+    array = LocatedArray(entry=entry, feature=feature, source=source, row_axes=axes, ragged=ragged, window=window)
     found = f"shape {source.shape}"
     if len(header.shape) < axes:
         hint = "1 axis to count rows (`row_axes: 0` makes each file a row)"
@@ -192,7 +194,7 @@ def _locate_array(
     return array
 
 
-def _unfit(window: Cut, array: Located) -> str:
+def _unfit(window: Cut, array: LocatedArray) -> str:
     """What an array is expected to be for rows to be cut from it, if it is not; or ""."""
     if array.dtype.kind in "SU":
         return "values, of which patches and windows are cut"
@@ -211,7 +213,7 @@ def _text(dtype: np.dtype[Any]) -> str:
     return dtype.str
 
 
-def no_rows(arrays: Sequence[Located], skipped: Sequence[Problem]) -> list[Problem]:
+def no_rows(arrays: Sequence[LocatedArray], skipped: Sequence[Problem]) -> list[Problem]:
     """What is wrong where no array has a row."""
     for array in arrays:
         if array.window is not None and all(array.source.shape):
@@ -222,10 +224,10 @@ def no_rows(arrays: Sequence[Located], skipped: Sequence[Problem]) -> list[Probl
     return [Problem(path="", expected="at least 1 row", found=found), *skipped]
 
 
-def check_equal(arrays: Sequence[Located], *, majority: bool) -> list[Problem]:
+def check_equal(arrays: Sequence[LocatedArray], *, majority: bool) -> list[Problem]:
     """Every array of a feature has the dtype and row shape of the first; or of most, where `majority` is right."""
     counts: dict[str, collections.Counter[Kind]] = collections.defaultdict(collections.Counter)
-    first: dict[tuple[str, Kind], Located] = {}
+    first: dict[tuple[str, Kind], LocatedArray] = {}
     kinds = [array.kind for array in arrays]
     for array, kind in zip(arrays, kinds, strict=True):
         counts[array.feature][kind] += 1
@@ -241,7 +243,7 @@ def check_equal(arrays: Sequence[Located], *, majority: bool) -> list[Problem]:
     return problems
 
 
-def check_parts(arrays: Iterable[Located], broken: Iterable[Entry]) -> list[Problem]:
+def check_parts(arrays: Iterable[LocatedArray], broken: Iterable[SourceFile]) -> list[Problem]:
     """Every part has an array of every feature; what a broken file would have held counts as there."""
     arrays, broken = list(arrays), list(broken)
     names = {array.feature for array in arrays} | {entry.feature for entry in broken if entry.feature}
@@ -269,12 +271,12 @@ def check_parts(arrays: Iterable[Located], broken: Iterable[Entry]) -> list[Prob
     ]
 
 
-def check_rows(arrays: Iterable[Located]) -> list[Problem]:
+def check_rows(arrays: Iterable[LocatedArray]) -> list[Problem]:
     """The arrays of a part have as many rows as its first, and their row axes are alike where each has several.
 
     It is a table that has too few, and not the arrays beside it.
     """
-    first: dict[str, Located] = {}
+    first: dict[str, LocatedArray] = {}
     problems = []
     for array in sorted(arrays, key=lambda array: is_table(array.entry.path)):
         other = first.setdefault(array.entry.part, array)
@@ -289,9 +291,9 @@ def check_rows(arrays: Iterable[Located]) -> list[Problem]:
     return problems
 
 
-def check_classes(arrays: Iterable[Located], *, by_directory: bool) -> list[Problem]:
+def check_classes(arrays: Iterable[LocatedArray], *, by_directory: bool) -> list[Problem]:
     """Each part lies in one directory that names the class of its rows, below that of a split."""
-    first: dict[str, Located] = {}
+    first: dict[str, LocatedArray] = {}
     problems = []
     for array in arrays:
         own = array.entry.holder(by_directory=by_directory)
@@ -304,7 +306,7 @@ def check_classes(arrays: Iterable[Located], *, by_directory: bool) -> list[Prob
     return problems
 
 
-def check_class_tree(arrays: Sequence[Located], *, paired: bool) -> list[Problem]:
+def check_class_tree(arrays: Sequence[LocatedArray], *, paired: bool) -> list[Problem]:
     """A directory for each class looks like a directory for each feature, whose parts do not pair, or only by chance.
 
     Returns:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pipelines.sources.formats import format_of
 from pipelines.sources.formats.protocol import FormatError, Member
 from pipelines.storage import files
-from pipelines.storage.connections import CONNECTIONS
+from pipelines.storage.file_systems import CONNECTIONS
 
 OPEN_AT_ONCE = CONNECTIONS
 """Files read at a time: in an object store each waits tens of milliseconds, and a million for 13 minutes."""

@@ -10,7 +10,7 @@ from loaders.format.names import MANIFEST, RESERVED, STATE, STATISTICS_PROTO
 from pipelines.config.schema import DatasetConfig
 from pipelines.errors import Problem, SourceError
 from pipelines.sources.formats import container_of, is_container, is_table, shown_suffixes
-from pipelines.sources.layout import fixed_directory, matches_any
+from pipelines.sources.path_layout import fixed_directory, matches_any
 from pipelines.storage import directories, files
 from pipelines.storage.directories import FileInfo
 

@@ -12,7 +12,7 @@ encode = json.JSONEncoder(sort_keys=True).encode
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class SourceArray:
     """One array, as its header describes it: an array of a container, or a field of one.
 
     Attributes:
@@ -73,6 +73,6 @@ class Part:
 
     name: str
     rows: int
-    sources: Mapping[str, Source]
+    sources: Mapping[str, SourceArray]
     split: str | None
     directory: str | None = None

@@ -17,11 +17,10 @@ import numpy.typing as npt
 from pipelines.config.feature import Feature
 from pipelines.config.schema import ConstantSource, DatasetConfig, FeatureConfig
 from pipelines.errors import Problem, SourceError
-from pipelines.runners.quiet import without_collector
+from pipelines.runners.process_setup import without_collector
 from pipelines.sources.arrays import Arrays
-from pipelines.sources.beside import check_tables, join_tables
 from pipelines.sources.checks import (
-    Located,
+    LocatedArray,
     check_class_tree,
     check_classes,
     check_equal,
@@ -31,12 +30,13 @@ from pipelines.sources.checks import (
     no_rows,
 )
 from pipelines.sources.headers import FileHeaders, HeaderReader, cut, read_here
-from pipelines.sources.layout import Entry, arrange, check_names, find_splits
+from pipelines.sources.layout_inference import Found, propose
 from pipelines.sources.listing import list_sources
-from pipelines.sources.packed import PackedParts
-from pipelines.sources.pairing import share
+from pipelines.sources.packed_parts import PackedParts
 from pipelines.sources.parts import Part, encode
-from pipelines.sources.recognise import Found, propose
+from pipelines.sources.path_layout import SourceFile, arrange, check_names, find_splits
+from pipelines.sources.row_alignment import share
+from pipelines.sources.sidecar_tables import check_tables, join_tables
 from pipelines.storage import files
 from pipelines.storage.directories import FileInfo
 
@@ -219,7 +219,7 @@ class _Files:
             why=why,
         )
 
-    def _read(self, entries: Iterable[Entry]) -> None:
+    def _read(self, entries: Iterable[SourceFile]) -> None:
         """Reads the headers that were not read before."""
         paths = dict.fromkeys(entry.path for entry in entries if entry.path not in self.headers)
         if not paths:
@@ -251,8 +251,12 @@ class _Files:
 
 
 def _leave_out(
-    faults: Sequence[Problem], limit: int, entries: Iterable[Entry], places: Sequence[Entry], dealt: Iterable[Located]
-) -> tuple[list[Entry], list[Located], list[Problem]]:
+    faults: Sequence[Problem],
+    limit: int,
+    entries: Iterable[SourceFile],
+    places: Sequence[SourceFile],
+    dealt: Iterable[LocatedArray],
+) -> tuple[list[SourceFile], list[LocatedArray], list[Problem]]:
     """Without the parts in which a file is bad: the places and the arrays that were dealt out, and what is wrong still.
 
     That is where more files are bad than may be, and where without one of the `entries` a feature has none.
@@ -270,7 +274,10 @@ def _leave_out(
 
 
 def _check_together(
-    entries: Sequence[Entry], headers: Mapping[str, FileHeaders], arrays: Sequence[Located], config: DatasetConfig
+    entries: Sequence[SourceFile],
+    headers: Mapping[str, FileHeaders],
+    arrays: Sequence[LocatedArray],
+    config: DatasetConfig,
 ) -> list[Problem]:
     """What is wrong with the arrays as a whole: features, parts, rows and classes."""
     broken = [entry for entry in entries if any(member.error for member in headers[entry.path])]
@@ -286,8 +293,8 @@ def _check_together(
 def _table(found: Found, *, skipped: Iterable[Problem]) -> SourceTable:
     """The table of arrays that passed all checks."""
     config, by_directory = found.config, found.by_directory
-    features: dict[str, list[Located]] = collections.defaultdict(list)
-    parts: dict[str, dict[str, Located]] = collections.defaultdict(dict)
+    features: dict[str, list[LocatedArray]] = collections.defaultdict(list)
+    parts: dict[str, dict[str, LocatedArray]] = collections.defaultdict(dict)
     for array in found.dealt:
         features[array.feature].append(array)
         parts[array.entry.part][array.feature] = array
@@ -305,7 +312,7 @@ def _table(found: Found, *, skipped: Iterable[Problem]) -> SourceTable:
     )
 
 
-def _feature(name: str, arrays: Sequence[Located], found: Found) -> Feature:
+def _feature(name: str, arrays: Sequence[LocatedArray], found: Found) -> Feature:
     any_array = arrays[0]
     dtype, unit, shape = any_array.kind
     average = None
@@ -334,7 +341,7 @@ def _made(name: str, source: Literal["index", "directory"] | ConstantSource) -> 
     return Feature(name=name, dtype=dtype, shape=(), row_axes=1, origin="constant", constant=value)
 
 
-def _part(name: str, arrays: Mapping[str, Located], *, by_directory: bool, classes: bool) -> Part:
+def _part(name: str, arrays: Mapping[str, LocatedArray], *, by_directory: bool, classes: bool) -> Part:
     any_array = next(iter(arrays.values()))
     return Part(
         name=name,

@@ -15,7 +15,7 @@ from pipelines.errors import WorkerError
 from pipelines.lazy import beam
 from pipelines.runners.beam import option_value, run_pipeline, runs_here
 from pipelines.sources.headers import Chunk, FileHeaders, HeaderReader, read_headers, read_here
-from pipelines.storage import connections, files
+from pipelines.storage import file_systems, files
 from pipelines.storage.temporary import shared_directory
 
 MIN_FILES = 10_000
@@ -53,7 +53,7 @@ def _read(pipeline: Pipeline, temporary: str, root: str, chunks: Sequence[Chunk]
                 running
                 | "ListChunks" >> beam.Create(list(zip(paths, chunks, strict=True)))
                 | "SpreadChunks" >> beam.Reshuffle()
-                | "WriteHeaders" >> beam.Map(write_headers, root, connections.shared(), key).with_output_types(None)
+                | "WriteHeaders" >> beam.Map(write_headers, root, file_systems.shared(), key).with_output_types(None)
             )
         for path in paths:
             yield pickle.loads(_unsign(files.read_bytes(path), key, path))
@@ -61,7 +61,7 @@ def _read(pipeline: Pipeline, temporary: str, root: str, chunks: Sequence[Chunk]
 
 def write_headers(chunk: tuple[str, Chunk], root: str, options: Mapping[str, Any], key: bytes) -> None:
     """Reads the headers of a chunk of files and writes them, signed, to a file, whose path comes with them."""
-    connections.configure(options)
+    file_systems.configure(options)
     path, paths_with_sizes = chunk
     data = pickle.dumps(read_headers(root, paths_with_sizes))
     files.write_bytes(path, hmac.digest(key, data, "sha256") + data)

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.statistics.frequencies import Distinct
 from pipelines.statistics.summary import Moments, Statistics
-from pipelines.storage.archive import by_name, dump_arrays, load_arrays
+from pipelines.storage.npz_bytes import by_name, dump_arrays, load_arrays
 
 CLASS = "class_"
 

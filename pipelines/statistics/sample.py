@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.storage.archive import by_name, dump_arrays, load_arrays
+from pipelines.storage.npz_bytes import by_name, dump_arrays, load_arrays
 
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]

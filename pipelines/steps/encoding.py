@@ -12,7 +12,7 @@ from pipelines.statistics.estimators import Estimator
 from pipelines.statistics.frequencies import MOST_DISTINCT, Frequencies, ranked
 from pipelines.steps import graph_ops
 from pipelines.steps.options import Count, Integer
-from pipelines.steps.step import Arrays, Constants, Shape, Step, Value
+from pipelines.steps.step import Arrays, Constants, Shape, Step, ValueSpec
 
 
 class Vocabulary(Step):
@@ -36,17 +36,17 @@ class Vocabulary(Step):
     def arguments(self) -> tuple[str, ...]:
         return tuple(f"{name}={value!r}" for name, value in self.model_dump(exclude_none=True).items())
 
-    def output(self, value: Value) -> Value:
+    def output(self, value: ValueSpec) -> ValueSpec:
         return dataclasses.replace(value, dtype="int64")
 
-    def shapes(self, value: Value) -> dict[str, Shape]:
+    def shapes(self, value: ValueSpec) -> dict[str, Shape]:
         # Integers or hashes of strings, ascending, and the rank of each.
         return {"keys": (None,), "ids": (None,)}
 
-    def estimator(self, value: Value) -> Estimator:
+    def estimator(self, value: ValueSpec) -> Estimator:
         return Frequencies(shape=value.shape, over="all", limit=MOST_DISTINCT)
 
-    def fit(self, result: Arrays, value: Value) -> Constants:
+    def fit(self, result: Arrays, value: ValueSpec) -> Constants:
         """The ranks.
 
         Raises:
@@ -74,5 +74,5 @@ class OneHot(Step):
     def expression(self) -> str:
         return f"tf.one_hot(tf.cast(x, tf.int64), {self.classes!r}, dtype=tf.float64)"
 
-    def output(self, value: Value) -> Value:
+    def output(self, value: ValueSpec) -> ValueSpec:
         return dataclasses.replace(value, dtype="float64", shape=(*value.shape, self.classes))

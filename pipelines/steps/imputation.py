@@ -13,7 +13,7 @@ from pipelines.statistics.estimators import Estimator
 from pipelines.statistics.frequencies import MOST_DISTINCT, Frequencies, most_frequent
 from pipelines.statistics.summary import statistics_shape
 from pipelines.steps.options import Number
-from pipelines.steps.step import Arrays, Constants, MomentStep, Shape, Step, Value, not_zero
+from pipelines.steps.step import Arrays, Constants, MomentStep, Shape, Step, ValueSpec, not_zero
 
 MAX_REGRESSION_WIDTH = 1024
 RIDGE = 1e-9
@@ -34,10 +34,10 @@ class Fill(Step):
         """What is filled in, from the estimator's result."""
         return result[self.key]
 
-    def fit(self, result: Arrays, value: Value) -> Constants:
+    def fit(self, result: Arrays, value: ValueSpec) -> Constants:
         return {"fill": value.broadcast(self.fill(result))}
 
-    def output(self, value: Value) -> Value:
+    def output(self, value: ValueSpec) -> ValueSpec:
         # Integers remain what they are where what it fills in is one of them.
         return value if self.keeps_integers(value.dtype) else super().output(value)
 
@@ -87,13 +87,13 @@ class Mean(Fill, MomentStep):
     key = "mean"
 
 
-class Least(FillOfValues, MomentStep):
+class Min(FillOfValues, MomentStep):
     """The least of the present training values."""
 
     key = "min"
 
 
-class Greatest(FillOfValues, MomentStep):
+class Max(FillOfValues, MomentStep):
     """The greatest of the present training values."""
 
     key = "max"
@@ -104,7 +104,7 @@ class Median(Fill):
 
     key = "median"
 
-    def estimator(self, value: Value) -> Estimator:
+    def estimator(self, value: ValueSpec) -> Estimator:
         return value.quantiles(0.5)
 
     def fill(self, result: Arrays) -> npt.NDArray[Any]:
@@ -119,7 +119,7 @@ class MostFrequent(FillOfValues):
 
     key = "most_frequent"
 
-    def estimator(self, value: Value) -> Estimator:
+    def estimator(self, value: ValueSpec) -> Estimator:
         statistics = max(math.prod(statistics_shape(value.over, value.shape)), 1)
         return Frequencies(shape=value.shape, over=value.over, limit=max(MOST_DISTINCT // statistics, 65536))
 
@@ -146,7 +146,7 @@ class Regression(Step):
     cubic = True
     constants = ("mean", "divisor", "correlation")
 
-    def output(self, value: Value) -> Value:
+    def output(self, value: ValueSpec) -> ValueSpec:
         width = int(np.prod(value.shape))
         if statistics_shape(value.over, value.shape) != value.shape or not 2 <= width <= MAX_REGRESSION_WIDTH:
             raise ValueError(
@@ -155,14 +155,14 @@ class Regression(Step):
             )
         return super().output(value)
 
-    def shapes(self, value: Value) -> dict[str, Shape]:
+    def shapes(self, value: ValueSpec) -> dict[str, Shape]:
         width = int(np.prod(value.shape))
         return {"mean": (width,), "divisor": (width,), "correlation": (width, width)}
 
-    def estimator(self, value: Value) -> Estimator:
+    def estimator(self, value: ValueSpec) -> Estimator:
         return Covariance(width=int(np.prod(value.shape)))
 
-    def fit(self, result: Arrays, value: Value) -> Constants:
+    def fit(self, result: Arrays, value: ValueSpec) -> Constants:
         deviation = np.sqrt(np.diag(result["covariance"]))
         divisor = not_zero(deviation)
         correlation = result["covariance"] / divisor[:, None] / divisor

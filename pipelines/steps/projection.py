@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.statistics.covariance import Covariance, principal_components
 from pipelines.statistics.estimators import Estimator
 from pipelines.steps.options import Count
-from pipelines.steps.step import Arrays, Constants, Shape, Step, Value, not_zero
+from pipelines.steps.step import Arrays, Constants, Shape, Step, ValueSpec, not_zero
 
 MAX_WIDTH = 4096
 
@@ -24,7 +24,7 @@ class Pca(Step):
     constants = ("mean", "components", "scale")
     components: Count
 
-    def output(self, value: Value) -> Value:
+    def output(self, value: ValueSpec) -> ValueSpec:
         width = value.shape[-1] if value.shape else 1
         if not value.shape or not self.components <= width <= MAX_WIDTH:
             raise ValueError(
@@ -33,14 +33,14 @@ class Pca(Step):
             )
         return dataclasses.replace(value, dtype="float64", shape=(*value.shape[:-1], self.components))
 
-    def shapes(self, value: Value) -> dict[str, Shape]:
+    def shapes(self, value: ValueSpec) -> dict[str, Shape]:
         width = value.shape[-1]
         return {"mean": (width,), "components": (self.components, width), "scale": (self.components,)}
 
-    def estimator(self, value: Value) -> Estimator:
+    def estimator(self, value: ValueSpec) -> Estimator:
         return Covariance(width=value.shape[-1])
 
-    def fit(self, result: Arrays, value: Value) -> Constants:
+    def fit(self, result: Arrays, value: ValueSpec) -> Constants:
         """The eigenvectors of the greatest eigenvalues.
 
         Raises:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 from pipelines.lazy import Lazy
 from pipelines.statistics.estimators import Estimator
 from pipelines.steps.options import Integer, Number
-from pipelines.steps.step import Arrays, Constants, Shape, Step, Value, not_zero
+from pipelines.steps.step import Arrays, Constants, Shape, Step, ValueSpec, not_zero
 
 gaussianization = Lazy("tensorflow_transform.gaussianization")
 
@@ -28,10 +28,10 @@ class Robust(Step):
     analyzer = "scale_robust"
     constants = ("shift", "divisor")
 
-    def estimator(self, value: Value) -> Estimator:
+    def estimator(self, value: ValueSpec) -> Estimator:
         return value.quantiles(0.25, 0.5, 0.75)
 
-    def fit(self, result: Arrays, value: Value) -> Constants:
+    def fit(self, result: Arrays, value: ValueSpec) -> Constants:
         lower, middle, upper = result["quantiles"]
         return {"shift": value.broadcast(middle), "divisor": value.broadcast(not_zero(upper - lower))}
 
@@ -57,10 +57,10 @@ class Clip(Step):
     def arguments(self) -> tuple[str, ...]:
         return tuple(map(repr, self.quantiles))
 
-    def estimator(self, value: Value) -> Estimator:
+    def estimator(self, value: ValueSpec) -> Estimator:
         return value.quantiles(*self.quantiles)
 
-    def fit(self, result: Arrays, value: Value) -> Constants:
+    def fit(self, result: Arrays, value: ValueSpec) -> Constants:
         low, high = result["quantiles"]
         return {"low": value.broadcast(low), "high": value.broadcast(high)}
 
@@ -80,13 +80,13 @@ class Quantile(Step):
     constants = ("quantiles",)
     to: Literal["uniform", "normal"]
 
-    def shapes(self, value: Value) -> dict[str, Shape]:
+    def shapes(self, value: ValueSpec) -> dict[str, Shape]:
         return {"quantiles": (None, *value.constant_shape)}
 
-    def estimator(self, value: Value) -> Estimator:
+    def estimator(self, value: ValueSpec) -> Estimator:
         return value.quantiles(*np.linspace(0, 1, MAP_QUANTILES).tolist(), limited=True)
 
-    def fit(self, result: Arrays, value: Value) -> Constants:
+    def fit(self, result: Arrays, value: ValueSpec) -> Constants:
         # Ascending whatever the rounding of their interpolation.
         quantiles = np.maximum.accumulate(result["quantiles"], axis=0)
         return {"quantiles": value.broadcast(quantiles)}
@@ -113,19 +113,19 @@ class Buckets(Step):
     def _count(self) -> int:
         return self.buckets - 1 if isinstance(self.buckets, int) else len(self.buckets)
 
-    def output(self, value: Value) -> Value:
+    def output(self, value: ValueSpec) -> ValueSpec:
         return dataclasses.replace(value, dtype="int64")
 
-    def shapes(self, value: Value) -> dict[str, Shape]:
+    def shapes(self, value: ValueSpec) -> dict[str, Shape]:
         return {"boundaries": (self._count, *value.constant_shape)}
 
-    def estimator(self, value: Value) -> Estimator | None:
+    def estimator(self, value: ValueSpec) -> Estimator | None:
         if not isinstance(self.buckets, int):
             return None
         count = self._count + 1
         return value.quantiles(*(place / count for place in range(1, count)))
 
-    def fit(self, result: Arrays, value: Value) -> Constants:
+    def fit(self, result: Arrays, value: ValueSpec) -> Constants:
         if isinstance(self.buckets, int):
             return {"boundaries": value.broadcast(np.maximum.accumulate(result["quantiles"], axis=0))}
         given = np.array(self.buckets, np.float64).reshape(-1, *[1] * len(value.shape))
@@ -149,10 +149,10 @@ class Gaussian(Step):
     analyzer = "scale_to_gaussian"
     constants = ("shift", "divisor", "left", "right")
 
-    def estimator(self, value: Value) -> Estimator:
+    def estimator(self, value: ValueSpec) -> Estimator:
         return value.quantiles(*_nodes()[0].tolist())
 
-    def fit(self, result: Arrays, value: Value) -> Constants:
+    def fit(self, result: Arrays, value: ValueSpec) -> Constants:
         quantiles = result["quantiles"]
         columns = quantiles.reshape(MAP_QUANTILES, -1)
         learned = np.array([_tukey(column) for column in columns.T]).T

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pydantic import AfterValidator
 
 from pipelines.steps.options import Number
-from pipelines.steps.step import Arrays, Constants, MomentStep, Step, Value, not_zero
+from pipelines.steps.step import Arrays, Constants, MomentStep, Step, ValueSpec, not_zero
 
 
 class ZScore(MomentStep):
@@ -19,7 +19,7 @@ class ZScore(MomentStep):
     analyzer = "scale_to_z_score"
     constants = ("shift", "divisor")
 
-    def fit(self, result: Arrays, value: Value) -> Constants:
+    def fit(self, result: Arrays, value: ValueSpec) -> Constants:
         return {"shift": value.broadcast(result["mean"]), "divisor": value.broadcast(not_zero(result["std"]))}
 
 
@@ -41,7 +41,7 @@ class MinMax(MomentStep):
     def arguments(self) -> tuple[str, ...]:
         return tuple(map(repr, self.range))
 
-    def fit(self, result: Arrays, value: Value) -> Constants:
+    def fit(self, result: Arrays, value: ValueSpec) -> Constants:
         with np.errstate(over="ignore"):  # a range that is not finite is refused
             width = result["max"] - result["min"]
         return {"shift": value.broadcast(result["min"]), "divisor": value.broadcast(not_zero(width))}
@@ -54,7 +54,7 @@ class MaxAbs(MomentStep):
     analyzer = "scale_by_max_abs"
     constants = ("divisor",)
 
-    def fit(self, result: Arrays, value: Value) -> Constants:
+    def fit(self, result: Arrays, value: ValueSpec) -> Constants:
         return {"divisor": value.broadcast(not_zero(np.maximum(np.abs(result["min"]), np.abs(result["max"]))))}
 
 
@@ -90,7 +90,7 @@ class Log1p(Step):
         return np.asarray(x <= -1)
 
 
-class Row(Step):
+class ScaledRow(Step):
     """Scales each row by itself.
 
     `l2` divides by its Euclidean norm, `mean` by its mean; `zscore` gives it mean 0 and deviation 1 (for a spectrum:
@@ -103,7 +103,7 @@ class Row(Step):
     takes_ragged = False
     by: Literal["l2", "mean", "zscore"]
 
-    def output(self, value: Value) -> Value:
+    def output(self, value: ValueSpec) -> ValueSpec:
         if not value.shape:
             raise ValueError("row: expected rows of several elements; found one value a row")
         return super().output(value)

@@ -31,7 +31,7 @@ Shape = tuple[int | None, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Value:
+class ValueSpec:
     """What a step takes or gives.
 
     Attributes:
@@ -136,7 +136,7 @@ class Step(pydantic.BaseModel):
             return bool(self.inputs & {"float64", "int64"})
         return ("float64" if dtype.startswith("float") else dtype) in self.inputs
 
-    def output(self, value: Value) -> Value:
+    def output(self, value: ValueSpec) -> ValueSpec:
         """What it gives.
 
         Raises:
@@ -152,15 +152,15 @@ class Step(pydantic.BaseModel):
         """Whether it makes of integers of a dtype, some of them missing, integers of the same dtype."""
         return dtype.startswith(("int", "uint")) and self.holds(np.dtype(dtype))
 
-    def shapes(self, value: Value) -> dict[str, Shape]:
+    def shapes(self, value: ValueSpec) -> dict[str, Shape]:
         """The shape of each constant; None is a length that the training rows decide."""
         return dict.fromkeys(self.constants, value.constant_shape)
 
-    def estimator(self, value: Value) -> Estimator | None:
+    def estimator(self, value: ValueSpec) -> Estimator | None:
         """The statistic of the training values that it learns from; None where the user has said all."""
         return None
 
-    def fit(self, result: Arrays, value: Value) -> Constants:
+    def fit(self, result: Arrays, value: ValueSpec) -> Constants:
         """The constants, in the shapes of `shapes`; of moments there may be one more axis in front, for groups.
 
         Raises:
@@ -188,7 +188,7 @@ class Step(pydantic.BaseModel):
 class MomentStep(Step):
     """A step that count, extremes, mean and deviation are enough for; it may have statistics for groups of rows."""
 
-    def estimator(self, value: Value) -> Estimator | None:
+    def estimator(self, value: ValueSpec) -> Estimator | None:
         """The moments."""
         return ColumnMoments(over=value.over)
 

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipelines.storage.connections import ask, connect, is_object_store
+from pipelines.storage.file_systems import ask, connect, is_object_store
 from pipelines.storage.files import COPIED_BYTES, create, exists, is_local, join, open_input, remove
 
 NEVER_HIDDEN = (".zarray", ".zgroup")

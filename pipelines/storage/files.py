@@ -1,4 +1,4 @@
-"""Files, local or in any file system that fsspec has: a path with `://` is reached as `connections` says.
+"""Files, local or in any file system that fsspec has: a path with `://` is reached as `file_systems` says.
 
 What cannot be done raises an OSError that names the file.
 """
@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 
 from pipelines import counters
 from pipelines.errors import naming_file
-from pipelines.storage.connections import ask, connect, is_object_store
+from pipelines.storage.file_systems import ask, connect, is_object_store
 from pipelines.storage.remote import FIRST_AHEAD_BYTES, RemoteFile, RemoteWriter
 from pipelines.storage.remote import read_range as read_range
 from pipelines.storage.retry import retrying, status_in

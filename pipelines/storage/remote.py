@@ -15,7 +15,7 @@ from typing import Any, Self
 from fsspec.implementations.arrow import ArrowFSWrapper
 
 from pipelines import counters
-from pipelines.storage.connections import ask, connect, is_object_store, naming_path
+from pipelines.storage.file_systems import ask, connect, is_object_store, naming_path
 from pipelines.storage.retry import status_in
 
 FIRST_AHEAD_BYTES, MOST_AHEAD_BYTES = 4 * 2**10, 4 * 2**20
@@ -31,7 +31,7 @@ PART_BYTES = 16 * 2**20
 NOT_IN_FILE = 416
 """The status with which a store answers a request for bytes behind the end of a file."""
 
-Piece = Callable[[], None]
+ReadTask = Callable[[], None]
 """Reads some of a file, while other threads may read other pieces of it."""
 
 
@@ -188,7 +188,7 @@ class RemoteWriter:
         self.close() if kind is None else self.discard()
 
 
-def read_pieces(pieces: Iterable[Piece]) -> None:
+def read_pieces(pieces: Iterable[ReadTask]) -> None:
     """Reads pieces of files in their order, several at a time, so that they wait together for their first bytes.
 
     No more are asked for than are begun, so there may be millions. Where one raises an error no other one is begun, and
@@ -197,7 +197,7 @@ def read_pieces(pieces: Iterable[Piece]) -> None:
     left = iter(pieces)
     asking, ended = threading.Lock(), threading.Event()
 
-    def read_on(piece: Piece | None) -> Mapping[str, int]:
+    def read_on(piece: ReadTask | None) -> Mapping[str, int]:
         with counters.gathering() as counts:
             try:
                 while piece is not None and not ended.is_set():

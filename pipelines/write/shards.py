@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.format.encode import encode_records, encode_variable_records
-from loaders.format.frames import record_layout
 from loaders.format.manifest import Shard
+from loaders.format.record_layout import record_layout
 from loaders.format.spec import is_variable
 from pipelines import counters
 from pipelines.errors import naming_file
 from pipelines.output.directory import Output
 from pipelines.output.tasks import Written, read_record, write_record, write_shard_list
 from pipelines.plan.plan import Plan, Task
-from pipelines.reading import splits
+from pipelines.reading import split_assignment
 from pipelines.reading.batches import Columns, take
 from pipelines.reading.columns import read_columns
 from pipelines.runners.distribute import Distribute
@@ -31,7 +31,7 @@ from pipelines.runners.failures import Recorded
 from pipelines.runners.handoff import Handoff
 from pipelines.runners.pool import Workers
 from pipelines.storage import files
-from pipelines.storage.checked import file_checksum
+from pipelines.storage.checksummed import file_checksum
 from pipelines.storage.retry import retrying
 from pipelines.write.transform import apply_transform, load_transform
 
@@ -95,7 +95,7 @@ def write_task(task: Task, plan: Plan, output: Output) -> Written:
     place = output.transform if plan.adds_rows else output.new_transform
     transform = load_transform(place) if plan.config.has_transform else None
     stored = functools.partial(apply_transform, transform, plan.config)
-    return write_rows(task, plan, output, columns, order, splits.assign(plan, spans)[order], stored=stored)
+    return write_rows(task, plan, output, columns, order, split_assignment.assign(plan, spans)[order], stored=stored)
 
 
 def write_rows(

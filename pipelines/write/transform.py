@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from loaders.format.spec import FeatureSpec
 from pipelines.analyze import graph
-from pipelines.analyze.custom import function_failed
+from pipelines.analyze.user_function import function_failed
 from pipelines.config.resolved import ResolvedConfig, ResolvedFeature
 from pipelines.errors import DataError
 from pipelines.lazy import tf

@@ -9,7 +9,7 @@ import pytest
 from loaders.order import hashing
 from pipelines import analyzers
 from pipelines.config.schema import DatasetConfig, FeatureConfig, load_config
-from pipelines.config.splits import ColumnSplits, GroupSplits, StratifiedSplits, TimeSplits
+from pipelines.config.split_rules import ColumnSplits, GroupSplits, StratifiedSplits, TimeSplits
 from pipelines.steps.methods import IMPUTE, NORMALIZE
 from scripts import layout
 

@@ -16,7 +16,7 @@ from pipelines.maintain.verify import verify
 from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.plan.units import Span
-from pipelines.reading.splits import assign
+from pipelines.reading.split_assignment import assign
 from pipelines.sources.table import scan
 from tests.support.builds import build
 

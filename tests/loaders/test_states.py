@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loaders import Loader as TensorLoader
-from loaders.format import records
+from loaders.format import decode
 from loaders.numpy import Loader, ShardOptions
 from loaders.order.state import StateError
 from loaders.storage import shards as mapped
@@ -221,9 +221,9 @@ def test_the_first_batch_costs_the_same_everywhere(tmp_path, monkeypatch):
     small_chunks(monkeypatch, chunk_bytes=300, window_bytes=1000)
     write_numbered(tmp_path / "out", [3000], rows_per_record=4)
     read = []
-    check = records.check_frames
+    check = decode.check_frames
     monkeypatch.setattr(
-        records, "check_frames", lambda frames, layout: (read.append(len(frames)), check(frames, layout))
+        decode, "check_frames", lambda frames, layout: (read.append(len(frames)), check(frames, layout))
     )
     costs = set()
     for rows in range(0, 3000, 250):
@@ -337,9 +337,9 @@ def test_each_host_reads_its_own_rows(tmp_path, monkeypatch):
     """All hosts together read little more than one alone: the chunks where one stream ends and the next begins."""
     small_chunks(monkeypatch, chunk_bytes=300, window_bytes=3000)
     write_numbered(tmp_path / "out", [1500, 1500], rows_per_record=4)
-    read, check = [], records.check_frames
+    read, check = [], decode.check_frames
     monkeypatch.setattr(
-        records, "check_frames", lambda frames, layout: (read.append(len(frames)), check(frames, layout))
+        decode, "check_frames", lambda frames, layout: (read.append(len(frames)), check(frames, layout))
     )
 
     def cost(hosts):

@@ -12,7 +12,7 @@ import loaders
 OPTIONAL = ("loaders.torch", "loaders.jax")
 """Each imports the package of its name, which need not be there."""
 
-TENSORFLOW = ("loaders.tensorflow", "loaders.transform.applying", "loaders.diagnostics.measured_tensorflow")
+TENSORFLOW = ("loaders.tensorflow", "loaders.transform.saved_model", "loaders.diagnostics.measured_tensorflow")
 """All that may import TensorFlow: the pipelines of `tf.data`, what measures them, and the transform, a SavedModel."""
 
 KERAS = ("loaders.transform.keras_ops", "loaders.transform.layer")
@@ -52,7 +52,7 @@ def test_what_is_outside_of_the_folder_tensorflow_imports_no_tensorflow():
 def test_quick_imports_leave_keras_3_and_the_collector_out():
     code = (
         "import gc, sys\n"
-        "from pipelines.runners.quiet import quick_imports\n"
+        "from pipelines.runners.process_setup import quick_imports\n"
         "with quick_imports():\n"
         "    resting = not gc.isenabled()\n"
         "    import tensorflow\n"
@@ -68,7 +68,7 @@ def test_quick_imports_leave_keras_3_and_the_collector_out():
     [
         ("tensorflow", "loaders.load('nowhere', 'train', batch_size=1)"),
         ("tensorflow", "loaders.Loader"),
-        ("tensorflow", "__import__('loaders.transform.applying')"),
+        ("tensorflow", "__import__('loaders.transform.saved_model')"),
         ("torch", "loaders.torch"),
         ("jax", "loaders.jax"),
     ],

@@ -93,7 +93,7 @@ def test_loaders_import_base_requirements_only() -> None:
         "loaders/order/epoch.py": {"jax", "torch"},  # which host this is, for who has them
         "loaders/torch.py": {"torch"},
         "loaders/tensorflow/keras.py": {"keras"},  # TensorFlow requires it
-        "loaders/transform/estimator.py": {"sklearn"},  # which alone asks for what it is imported for
+        "loaders/transform/scikit_learn.py": {"sklearn"},  # which alone asks for what it is imported for
         "loaders/transform/keras_ops.py": {"keras"},
         "loaders/transform/layer.py": {"keras"},
         "loaders/transform/ops.py": {"array_api_compat", "jax"},  # whose arrays are given has them

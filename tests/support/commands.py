@@ -15,7 +15,7 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
         "pipelines.analyze.beam",
-        "pipelines.analyze.custom",
+        "pipelines.analyze.user_function",
         "pipelines.analyze.export",
         "pipelines.cli.append",
         "pipelines.cli.build",

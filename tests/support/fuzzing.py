@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from loaders.format import names, seal
+from loaders.format import manifest_digest, names
+from loaders.format.decode import RecordError, check_frames, parse
 from loaders.format.encode import encode_records, encode_variable_records
-from loaders.format.frames import FOOTER_BYTES, HEADER_BYTES, record_layout
 from loaders.format.manifest import Manifest, ManifestError, Shard
-from loaders.format.records import RecordError, check_frames, parse
+from loaders.format.record_layout import FOOTER_BYTES, HEADER_BYTES, record_layout
 from loaders.format.spec import FeatureSpec
 from loaders.format.stream import read_frames
 from pipelines.sources.formats.npy import read_header
@@ -175,7 +175,7 @@ def check_manifest(chance: random.Random) -> bool:
     text = json.dumps(_manifest(), indent=1).encode()
     damaged = damage(chance, text)
     if chance.random() < 0.8:
-        damaged = seal.add(damaged.decode("latin-1")).encode("latin-1", "replace")
+        damaged = manifest_digest.add(damaged.decode("latin-1")).encode("latin-1", "replace")
     try:
         found = Manifest.loads(damaged, path=names.MANIFEST)
     except ManifestError:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 
-from loaders.format import names, seal
+from loaders.format import manifest_digest, names
 from pipelines.publish.manifest import describe_file
 
 
@@ -12,7 +12,7 @@ def changed(text, change):
     document = json.loads(text)
     document.pop("sha256", None)
     change(document)
-    return seal.add(json.dumps(document, indent=1))
+    return manifest_digest.add(json.dumps(document, indent=1))
 
 
 def stored(manifest):

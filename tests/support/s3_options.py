@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipelines.config.schema import load_config
-from pipelines.storage.connections import StorageOptions
+from pipelines.storage.file_systems import StorageOptions
 
 PREFIX = "--storage_option=s3."
 AMAZONS = {

@@ -22,7 +22,7 @@ from pipelines.sources.formats.boxes import Array, Box
 from pipelines.sources.formats.requests import TOGETHER_BYTES, Reader, Remote, Request, fulfil, join_requests, read_into
 from pipelines.sources.formats.selection import Selection
 from pipelines.sources.formats.unchanged import check_status
-from pipelines.storage.remote import Piece
+from pipelines.storage.remote import ReadTask
 
 MAPPED_BYTES = 256 * 2**20
 """About the most of a file that is mapped at a time: what is mapped and was touched counts as memory of the process."""
@@ -63,7 +63,7 @@ def read_from(file: Reader, selection: Selection) -> None:
         fulfil(file, itertools.chain.from_iterable(_requests(selection)), selection.source)
 
 
-def pieces(path: str, selections: Sequence[Selection]) -> Iterator[Piece]:
+def pieces(path: str, selections: Sequence[Selection]) -> Iterator[ReadTask]:
     """The requests to a remote file for all that is read of it now: what lies near together is one request."""
     remote = Remote(path, selections[0].source)
     apart: list[Selection] = []

@@ -22,7 +22,7 @@ from pipelines.sources.formats.dtypes import ALLOWED, check_dtype
 from pipelines.sources.formats.protocol import Format, FormatError, Header, Member
 from pipelines.sources.formats.selection import Selection
 from pipelines.storage import files
-from pipelines.storage.remote import Piece
+from pipelines.storage.remote import ReadTask
 
 MAGIC = b"\x93NUMPY"
 
@@ -48,7 +48,7 @@ class Npy(Format):
     def read(self, path: str, selections: Sequence[Selection]) -> None:
         contiguous.read_local(path, selections)
 
-    def pieces(self, path: str, selections: Sequence[Selection]) -> Iterator[Piece]:
+    def pieces(self, path: str, selections: Sequence[Selection]) -> Iterator[ReadTask]:
         return contiguous.pieces(path, selections)
 
 

@@ -30,9 +30,9 @@ from pipelines.sources.formats.protocol import Format, FormatError, Member, nami
 from pipelines.sources.formats.requests import Remote, Request, fulfil, join_requests
 from pipelines.sources.formats.selection import Selection
 from pipelines.sources.formats.unchanged import check_local, check_size, check_status
-from pipelines.sources.parts import Source
+from pipelines.sources.parts import SourceArray
 from pipelines.storage import files
-from pipelines.storage.remote import Piece
+from pipelines.storage.remote import ReadTask
 
 SUFFIX = Npy.suffix
 
@@ -86,7 +86,7 @@ class Npz(Format):
         for selection in _by_compression(selections)[1]:
             _check_stored(path, selection.source, math.prod(selection.shape) * selection.dtype.itemsize)
 
-    def pieces(self, path: str, selections: Sequence[Selection]) -> Iterator[Piece]:
+    def pieces(self, path: str, selections: Sequence[Selection]) -> Iterator[ReadTask]:
         packed, stored = _by_compression(selections)
         if packed:
             yield functools.partial(_unpack, path, packed)
@@ -120,7 +120,7 @@ def _unpack(path: str, selections: Iterable[Selection]) -> None:
 
 
 @functools.lru_cache(CHECKED)
-def _check_stored(path: str, source: Source, size: int) -> None:
+def _check_stored(path: str, source: SourceArray, size: int) -> None:
     """Compares a stored member, whose values have this size, with its CRC-32."""
     found: int
     found, expected = source.checksum

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipelines.errors import DataError, Problem
 from pipelines.sources.formats.selection import Selection
-from pipelines.storage.remote import Piece
+from pipelines.storage.remote import ReadTask
 
 
 class FormatError(ValueError):
@@ -134,7 +134,7 @@ class Format(abc.ABC):
             DataError: If one differs, or as `read`.
         """
 
-    def pieces(self, path: str, selections: Sequence[Selection]) -> Iterator[Piece]:
+    def pieces(self, path: str, selections: Sequence[Selection]) -> Iterator[ReadTask]:
         """What `read` does, as pieces of work that may be done at the same time, in any order.
 
         The container is not local: each piece waits for its first byte.

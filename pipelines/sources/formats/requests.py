@@ -14,9 +14,9 @@ import numpy.typing as npt
 from pipelines.errors import DataError, Problem
 from pipelines.sources.formats import boxes
 from pipelines.sources.formats.unchanged import check_size
-from pipelines.sources.parts import Source
+from pipelines.sources.parts import SourceArray
 from pipelines.storage import files
-from pipelines.storage.remote import Piece
+from pipelines.storage.remote import ReadTask
 
 TOGETHER_BYTES = boxes.BUFFER_BYTES
 """The most of a remote file that one request reads for several; what is asked for alone is read whole."""
@@ -55,7 +55,7 @@ class Request:
         return self.offset + self.size
 
 
-def fulfil(file: Reader, requests: Iterable[Request], source: Source) -> None:
+def fulfil(file: Reader, requests: Iterable[Request], source: SourceArray) -> None:
     """Reads what is asked for, one after the other; errors are those of `read_into`."""
     buffer = np.empty(0, np.uint8)
     for request in requests:
@@ -73,7 +73,7 @@ def fulfil(file: Reader, requests: Iterable[Request], source: Source) -> None:
 class Remote:
     """A source in a file that is not local. One of another size than it had is an error."""
 
-    def __init__(self, path: str, source: Source) -> None:
+    def __init__(self, path: str, source: SourceArray) -> None:
         self._path = path
         self._source = source
         self._asked = False
@@ -92,7 +92,7 @@ class Remote:
         return data
 
 
-def join_requests(remote: Remote, asked: Iterable[Iterable[Request]]) -> Iterator[Piece]:
+def join_requests(remote: Remote, asked: Iterable[Iterable[Request]]) -> Iterator[ReadTask]:
     """What single requests to a remote file read, of all that is asked; both are in the order of the file."""
     # Merged as they come: a wide array that is read in many ranges has millions.
     for group in _groups(heapq.merge(*asked, key=lambda request: request.offset)):
@@ -125,7 +125,7 @@ def _groups(requests: Iterable[Request]) -> Iterator[list[Request]]:
         yield group
 
 
-def read_into(file: Reader, target: npt.NDArray[np.uint8], source: Source) -> None:
+def read_into(file: Reader, target: npt.NDArray[np.uint8], source: SourceArray) -> None:
     """Fills `target` from where the file stands; a compressed member gives fewer bytes at a time.
 
     A file that ends before is a DataError.
@@ -138,6 +138,6 @@ def read_into(file: Reader, target: npt.NDArray[np.uint8], source: Source) -> No
         view = view[count:]
 
 
-def _ended(source: Source, missing: int) -> DataError:
+def _ended(source: SourceArray, missing: int) -> DataError:
     found = f"the end of the file {missing} bytes before the end of the rows"
     return DataError(str(Problem(path=source.path, expected=f"{source.size} bytes", found=found)))

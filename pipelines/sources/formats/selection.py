@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines.sources.formats import boxes
 from pipelines.sources.formats.boxes import Array, Box
-from pipelines.sources.parts import Source
+from pipelines.sources.parts import SourceArray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Selection:
         columns: What is wanted of each element; one where elements are no records.
     """
 
-    source: Source
+    source: SourceArray
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     row_axes: int

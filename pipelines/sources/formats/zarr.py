@@ -13,7 +13,7 @@ from pipelines.sources.formats import sliced
 from pipelines.sources.formats.protocol import Format, FormatError, Member, naming_container
 from pipelines.sources.formats.selection import Selection
 from pipelines.storage import files
-from pipelines.storage.connections import connect, naming_path
+from pipelines.storage.file_systems import connect, naming_path
 from pipelines.storage.retry import is_transient, retrying
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from loaders.diagnostics.shuffle_quality import compare_epoch
-from loaders.order.mixing import compare_labels
+from loaders.order.class_mixing import compare_labels
 from tests.support import shards
 from tests.support.arrays import write_files
 from tests.support.builds import make

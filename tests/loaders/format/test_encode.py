@@ -8,9 +8,9 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loaders.format.decode import RecordError, parse
 from loaders.format.encode import delimit, encode_records, encode_variable_records, padded_varints
-from loaders.format.frames import masked_crc32c, record_bytes, record_layout
-from loaders.format.records import RecordError, parse
+from loaders.format.record_layout import masked_crc32c, record_bytes, record_layout
 from loaders.format.spec import FeatureSpec
 from pipelines.reading.batches import Ragged
 from tests.support.arrays import DTYPES, values

@@ -9,8 +9,8 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from loaders.format.frames import record_layout
 from loaders.format.manifest import FORMAT_VERSION, Manifest, ManifestError, Shard
+from loaders.format.record_layout import record_layout
 from loaders.format.spec import FeatureSpec
 from loaders.order import chunks
 from tests.support.manifests import changed

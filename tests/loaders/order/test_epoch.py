@@ -8,15 +8,15 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from loaders.format.frames import record_bytes
 from loaders.format.manifest import Manifest, Shard
+from loaders.format.record_layout import record_bytes
 from loaders.format.spec import FeatureSpec, is_variable
 from loaders.order import hashing
 from loaders.order.chunks import Chunks
-from loaders.order.epoch import Deal, Position, RowSequence, ShardOptions, window
+from loaders.order.epoch import BatchShare, Position, RowSequence, ShardOptions, window
 from loaders.order.hashing import unpermute
 from loaders.order.position import make_cursor
-from loaders.order.splits import resolve
+from loaders.order.split_slices import resolve
 from tests.support.orders import make_chunks
 
 REMAINDERS = ("keep", "drop", "pad")
@@ -107,7 +107,7 @@ def test_hosts_share_every_batch_and_every_row_comes_once(
     chunks, streams = make_chunks(rows), hosts * per_host
 
     def deal(count, index):
-        return Deal(
+        return BatchShare(
             rows=sum(rows),
             batch_size=streams * per_stream,
             streams=streams,
@@ -148,7 +148,9 @@ def test_hosts_share_every_batch_and_every_row_comes_once(
     steps=st.integers(0, 100),
 )
 def test_advance_is_one_step_many_times(rows, streams, per_stream, remainder, start, steps):
-    deal = Deal(rows=rows, batch_size=streams * per_stream, streams=streams, shard=ShardOptions(), remainder=remainder)
+    deal = BatchShare(
+        rows=rows, batch_size=streams * per_stream, streams=streams, shard=ShardOptions(), remainder=remainder
+    )
     first = Position(epoch=1, rows=start)
     expected, position = [], first
     while len(expected) <= steps:
@@ -167,7 +169,7 @@ def test_advance_is_one_step_many_times(rows, streams, per_stream, remainder, st
 
 
 def test_one_stream_is_the_order_of_the_format():
-    deal = Deal(rows=100, batch_size=10, streams=1, shard=ShardOptions(), remainder="keep")
+    deal = BatchShare(rows=100, batch_size=10, streams=1, shard=ShardOptions(), remainder="keep")
 
     found = window(deal, 0, 3, rows=30, seed=5, epoch=2)
 
@@ -176,7 +178,7 @@ def test_one_stream_is_the_order_of_the_format():
 
 
 def test_windows_of_streams_have_orders_of_their_own():
-    deal = Deal(rows=400, batch_size=4, streams=4, shard=ShardOptions(), remainder="keep")
+    deal = BatchShare(rows=400, batch_size=4, streams=4, shard=ShardOptions(), remainder="keep")
 
     found = {
         tuple(window(deal, stream, number, rows=80, seed=5, epoch=0).places)
@@ -197,7 +199,7 @@ GOLDEN_WINDOWS = [
 
 
 def test_the_golden_order_of_four_streams():
-    deal = Deal(rows=100, batch_size=8, streams=4, shard=ShardOptions(), remainder="keep")
+    deal = BatchShare(rows=100, batch_size=8, streams=4, shard=ShardOptions(), remainder="keep")
     found = [window(deal, stream, 0, rows=120, seed=11, epoch=1) for stream in range(4)]
 
     assert [(w.start, w.stop, w.places[:4].tolist()) for w in found] == GOLDEN_WINDOWS
@@ -333,7 +335,7 @@ def rows_of_epoch(manifest, deal, rows, *, seed, epoch):
 )
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
-        Deal(**{"rows": 9, "batch_size": 6, "streams": 3, "shard": ShardOptions(), "remainder": "keep"} | options)
+        BatchShare(**{"rows": 9, "batch_size": 6, "streams": 3, "shard": ShardOptions(), "remainder": "keep"} | options)
 
 
 @given(index=st.integers(-3, 5), count=st.integers(-1, 4))

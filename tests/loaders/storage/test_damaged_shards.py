@@ -14,7 +14,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 import loaders
 from loaders import FeatureSpec
 from loaders import numpy as numpy_loader
-from loaders.format.frames import FOOTER_BYTES, HEADER_BYTES, frame
+from loaders.format.record_layout import FOOTER_BYTES, HEADER_BYTES, frame
 from loaders.storage import store
 from loaders.storage.store import ShardError
 from tests.support import ROOT, shards

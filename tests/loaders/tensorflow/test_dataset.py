@@ -14,7 +14,7 @@ from loaders.order.epoch import Runs
 from loaders.storage.shards import Shards
 from loaders.storage.store import ShardError
 from pipelines.maintain.verify import verify
-from pipelines.storage.archive import dump_arrays
+from pipelines.storage.npz_bytes import dump_arrays
 from tests.support import examples, shards
 from tests.support.bits import DTYPES, SHAPES, any_bits, assert_same_bits
 from tests.support.manifests import write_beside

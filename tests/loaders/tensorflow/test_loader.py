@@ -19,8 +19,8 @@ from loaders.order.epoch import Position
 from loaders.order.position import IterationSpan
 from loaders.order.state import StateError
 from loaders.storage.store import ShardError
-from loaders.tensorflow import delivery
 from loaders.tensorflow import keras as training
+from loaders.tensorflow import last_steps
 from tests.support import examples, shards
 from tests.support.batches import arrays, assert_same
 from tests.support.numbered import numbers, small_chunks, write_numbered
@@ -420,11 +420,11 @@ def test_tensors_have_the_memory_of_large_rows(tmp_path):
     next(iter(loader))
     _, batch = next(loader._arrays.ahead(IterationSpan(start=Position(), end=1), prefetch=0))
 
-    found = delivery.tensors(batch)["x"]
+    found = last_steps.tensors(batch)["x"]
     batch["x"][0, 0] = -1
     assert found[0, 0] == -1
     odd = np.zeros(100, np.uint8)[1:]  # not aligned, for which TensorFlow would end the process
-    copied = delivery.tensors(odd)
+    copied = last_steps.tensors(odd)
     odd[0] = 1
     assert copied[0] == 0
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import loaders
 from loaders import Loader, ShardOptions, augment
 from loaders import numpy as numpy_loader
-from loaders.order.splits import fold
+from loaders.order.split_slices import fold
 from tests.support import examples, shards
 from tests.support.batches import arrays, assert_same
 from tests.support.numbered import numbers, small_chunks, write_numbered

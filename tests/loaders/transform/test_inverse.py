@@ -11,7 +11,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, QuantileTransforme
 import loaders
 from loaders.format.manifest import ManifestError
 from loaders.transform.inverse import Inverse
-from pipelines.storage.archive import dump_arrays
+from pipelines.storage.npz_bytes import dump_arrays
 from tests.support import shards
 from tests.support.manifests import write_beside
 

@@ -7,10 +7,10 @@ import pytest
 
 from pipelines.analyze import fit, rounds
 from pipelines.analyze.accumulate import accumulate
-from pipelines.analyze.custom import Prepared, load_function, trace
 from pipelines.analyze.function_constants import as_fitted
+from pipelines.analyze.user_function import Prepared, load_function, trace
 from pipelines.errors import DataError
-from pipelines.storage.archive import dump_arrays
+from pipelines.storage.npz_bytes import dump_arrays
 from tests.support.eagerly import analyzing
 from tests.support.fitting import resolve
 from tests.support.transforming import as_tensors

@@ -11,7 +11,7 @@ import pytest
 
 import loaders
 import pipelines
-from pipelines.beam.learned import Learned
+from pipelines.beam.learned_transform import Learned
 from pipelines.beam.transform import transform_batch
 from tests.support.arrays import write_files
 from tests.support.builds import make

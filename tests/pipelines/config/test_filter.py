@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.config.schema import parse_config
-from pipelines.config.splits import check_filter
+from pipelines.config.split_rules import check_filter
 from pipelines.errors import ConfigError
 from tests.support.specs import FEATURES
 

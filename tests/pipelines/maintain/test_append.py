@@ -16,7 +16,7 @@ from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError, DataError, SourceError
 from pipelines.maintain import append
 from pipelines.maintain.append import LaterParts, plan_append
-from pipelines.maintain.extend import FeatureDrift
+from pipelines.maintain.publish_append import FeatureDrift
 from pipelines.maintain.reuse import open_existing
 from pipelines.maintain.verify import verify
 from pipelines.output.commit import clear_append, finish_append

@@ -10,7 +10,7 @@ from pipelines.maintain import profile
 from pipelines.maintain.profile import Profile, merge_profiles, profile_units, profiled, read_profile, write_profile
 from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
-from pipelines.reading.splits import assign
+from pipelines.reading.split_assignment import assign
 from pipelines.sources.table import scan
 from pipelines.statistics.summary import summarize
 from tests.support.arrays import write_files

@@ -174,7 +174,9 @@ def test_an_append_on_its_way(source, tmp_path, monkeypatch):
     build(source, out, parse_config(CONFIG))
     more = write_files(tmp_path / "more", {"x-1.npy": np.ones((50, 4), np.float32)})
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.maintain.extend.publish_append", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            "pipelines.maintain.publish_append.publish_append", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             append(more, out)
     found = read(out)

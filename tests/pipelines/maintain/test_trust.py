@@ -12,7 +12,7 @@ from loaders.format.manifest import ManifestError
 from pipelines.cli.main import main
 from pipelines.errors import ConfigError, WorkerError
 from pipelines.maintain.profile import read_profile
-from pipelines.storage.checked import write_checked
+from pipelines.storage.checksummed import write_checked
 from tests.support.arrays import write_files
 from tests.support.builds import append, build
 from tests.support.manifests import change_manifest

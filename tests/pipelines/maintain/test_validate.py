@@ -13,7 +13,7 @@ from pipelines.maintain.profile import profile_units
 from pipelines.maintain.reuse import open_existing
 from pipelines.maintain.validate import Thresholds, Validation, measure, plan_validation
 from pipelines.statistics.drift import CHANCE
-from pipelines.storage.archive import dump_arrays, load_arrays
+from pipelines.storage.npz_bytes import dump_arrays, load_arrays
 from tests.support.arrays import write_files
 from tests.support.builds import build
 from tests.support.manifests import write_beside

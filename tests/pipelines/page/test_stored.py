@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines.errors import DataError
-from pipelines.page.learned import sample_shards
+from pipelines.page.stored_rows import sample_shards
 from pipelines.reading.batches import Ragged
 from tests.support import ragged, shards
 

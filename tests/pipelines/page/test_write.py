@@ -12,7 +12,7 @@ import loaders
 import pipelines
 from pipelines.errors import ConfigError
 from pipelines.page import facts, render
-from pipelines.page.learned import sample_shards
+from pipelines.page.stored_rows import sample_shards
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ from pipelines.forecast.estimate import describe
 from pipelines.plan.plan import COMPRESSED_BLOCK_BYTES, Task, make_plan
 from pipelines.plan.resolve import choose_rows_per_record, resolve_config, stored_row_bytes
 from pipelines.plan.units import Span
-from pipelines.reading.splits import assign
-from pipelines.sources.parts import Part, Source
+from pipelines.reading.split_assignment import assign
+from pipelines.sources.parts import Part, SourceArray
 from pipelines.sources.table import SourceTable
 
 
@@ -29,7 +29,7 @@ def make_table(rows, *, names=None, splits=None, shape=(4,), dtype="float32"):
             name=name,
             rows=count,
             sources={
-                "x": Source(
+                "x": SourceArray(
                     path=f"x-{name}.npy",
                     dtype=np.dtype(dtype).str,
                     shape=(count, *shape),

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loaders.format import names
-from loaders.format.frames import record_bytes
 from loaders.format.manifest import Manifest, Shard
+from loaders.format.record_layout import record_bytes
 from loaders.numpy import Loader
 from pipelines.config.feature import Feature
 from pipelines.config.schema import DatasetConfig
@@ -25,8 +25,8 @@ from pipelines.plan.resolve import resolve_config
 from pipelines.plan.units import MOST_RUNS
 from pipelines.runners import handoff
 from pipelines.runners.handoff import hand_over
-from pipelines.sources.packed import PackedParts
-from pipelines.sources.parts import Part, Source
+from pipelines.sources.packed_parts import PackedParts
+from pipelines.sources.parts import Part, SourceArray
 from pipelines.sources.table import SourceTable, scan
 from scripts.scale import manifest_of
 from tests.support import shards
@@ -37,7 +37,7 @@ ROWS, WIDTH = 73_000, 340
 
 def source(path, dtype, shape, **other):
     size = 128 + int(np.prod(shape)) * np.dtype(dtype).itemsize
-    return Source(path=path, dtype=dtype, shape=shape, fortran=False, locator=128, size=size, **other)
+    return SourceArray(path=path, dtype=dtype, shape=shape, fortran=False, locator=128, size=size, **other)
 
 
 def table_of(parts, *, rows=ROWS):
@@ -225,7 +225,7 @@ def test_a_task_by_its_number_is_that_of_all_tasks(tmp_path):
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=8) | st.sampled_from(["a\nb", "\udcff", ""])
 SOURCES = st.builds(
-    Source,
+    SourceArray,
     path=TEXTS,
     dtype=st.sampled_from(["<f4", ">i8", "<U7"]),
     shape=st.lists(st.integers(0, 2**40), max_size=3).map(tuple),

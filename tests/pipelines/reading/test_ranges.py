@@ -17,7 +17,7 @@ from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.errors import DataError
 from pipelines.reading.ranges import Wanted, read_files, value_dtype
 from pipelines.sources.formats import boxes, contiguous, npz
-from pipelines.sources.parts import Source
+from pipelines.sources.parts import SourceArray
 from pipelines.sources.table import scan
 from tests.support.arrays import (
     DTYPES,
@@ -31,11 +31,11 @@ from tests.support.arrays import (
 )
 
 
-def source_of(root: str, row_axes: int = 1) -> Source:
+def source_of(root: str, row_axes: int = 1) -> SourceArray:
     return scan(root, DatasetConfig(row_axes=row_axes)).parts[0].sources["x"]
 
 
-def read_rows(root: str, source: Source, start: int, stop: int, *, row_axes: int) -> np.ndarray:
+def read_rows(root: str, source: SourceArray, start: int, stop: int, *, row_axes: int) -> np.ndarray:
     """Consecutive rows of one source."""
     out = np.empty((stop - start, *source.shape[row_axes:]), value_dtype(source))
     read_files(root, [Wanted(source=source, row_axes=row_axes, start=start, out=out)])

@@ -8,7 +8,7 @@ from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.reading import sample
 from pipelines.reading.columns import read_columns
-from pipelines.reading.splits import splits_of
+from pipelines.reading.split_assignment import splits_of
 from pipelines.sources.table import scan
 from tests.support.arrays import npz_bytes, write_files
 

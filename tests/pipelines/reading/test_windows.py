@@ -19,7 +19,7 @@ from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.plan.units import Span
 from pipelines.reading.columns import read_columns
-from pipelines.reading.splits import assign
+from pipelines.reading.split_assignment import assign
 from pipelines.sources.table import scan
 from tests.support.arrays import write_files
 from tests.support.builds import make

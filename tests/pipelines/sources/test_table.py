@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipelines.config.schema import parse_config
 from pipelines.errors import SourceError
 from pipelines.sources.headers import Chunk, read_headers
-from pipelines.sources.layout import match_pattern, place
+from pipelines.sources.path_layout import match_pattern, place
 from pipelines.sources.table import SourceTable, scan
 from tests.support.arrays import RamFileSystem, empty_ram, npy_bytes, npz_bytes, with_header, write_files
 

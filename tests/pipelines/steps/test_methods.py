@@ -18,7 +18,7 @@ STEPS = st.one_of(
     st.sampled_from([scaling.ZScore(), scaling.MaxAbs(), scaling.Log1p(), ranking.Robust(), ranking.Gaussian()]),
     st.builds(scaling.MinMax, range=PAIRS),
     st.builds(scaling.Scale, scale=FINITE.filter(bool)),
-    st.builds(scaling.Row, by=st.sampled_from(["l2", "mean", "zscore"])),
+    st.builds(scaling.ScaledRow, by=st.sampled_from(["l2", "mean", "zscore"])),
     st.builds(ranking.Clip, quantiles=PROBABILITIES),
     st.builds(ranking.Quantile, to=st.sampled_from(["uniform", "normal"])),
     st.builds(ranking.Buckets, buckets=st.integers(2, 1000) | PAIRS),

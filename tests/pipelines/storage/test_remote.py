@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipelines import counters
 from pipelines.storage import files, remote, retry
-from pipelines.storage.remote import Piece, read_pieces
+from pipelines.storage.remote import ReadTask, read_pieces
 from tests.support.arrays import RamFileSystem, empty_ram, register
 
 DATA = bytes(range(256)) * 4000
@@ -130,12 +130,12 @@ def test_a_large_file_is_written_in_parts(size: int, monkeypatch: pytest.MonkeyP
     assert RamFileSystem.contents["ram://bucket/y"] == DATA[:size]
 
 
-def reading(path: str, start: int, count: int, put: Callable[[bytes], object]) -> Piece:
+def reading(path: str, start: int, count: int, put: Callable[[bytes], object]) -> ReadTask:
     """A piece that hands on the bytes that it reads."""
     return lambda: put(files.read_range(path, start, start + count))  # type: ignore[return-value]
 
 
-def pieces_of(places: Sequence[tuple[int, int, int]], found: dict[int, bytes]) -> Iterator[Piece]:
+def pieces_of(places: Sequence[tuple[int, int, int]], found: dict[int, bytes]) -> Iterator[ReadTask]:
     """The files' numbers, where each piece begins, and its bytes."""
     for number, (file, start, count) in enumerate(places):
         yield reading(f"{PATH}-{file}", start, count, functools.partial(found.__setitem__, number))
@@ -191,7 +191,7 @@ def test_after_an_error_no_piece_is_begun_and_no_thread_is_left() -> None:
     def fail() -> None:
         raise ValueError("this one")
 
-    def pieces() -> Iterator[Piece]:
+    def pieces() -> Iterator[ReadTask]:
         for number in range(100_000):
             begun.append(number)
             yield fail if number >= 50 else reading(PATH, number, 1000, len)

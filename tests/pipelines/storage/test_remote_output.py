@@ -12,8 +12,8 @@ import pytest
 import tensorflow_transform.beam as tft_beam
 
 from pipelines import counters
-from pipelines.analyze.custom import trace_configured
 from pipelines.analyze.export import analysis_context
+from pipelines.analyze.user_function import trace_configured
 from pipelines.cli import main
 from pipelines.config.schema import parse_config
 from pipelines.errors import ConfigError
@@ -22,7 +22,7 @@ from pipelines.output.directory import Output, read_manifest
 from pipelines.plan.plan import make_plan
 from pipelines.plan.resolve import resolve_config
 from pipelines.sources.table import scan
-from pipelines.storage import connections, directories, files, retry
+from pipelines.storage import directories, file_systems, files, retry
 from pipelines.write.transform import load_transform
 from tests.support import builds
 from tests.support.arrays import RamFileSystem, empty_ram, register, write_files
@@ -254,11 +254,11 @@ def test_verify_finds_what_a_build_has_left_elsewhere(local: tuple[str, str]) ->
 
 def run(*arguments: str) -> int:
     """A command as a program of its own runs it, with no options but those that it is given."""
-    connections._options = {}
+    file_systems._options = {}
     try:
         return main.main(arguments)
     finally:
-        connections._options = {}
+        file_systems._options = {}
 
 
 @pytest.mark.slow
@@ -278,7 +278,7 @@ def test_options_of_file_systems_are_written_nowhere(local: tuple[str, str], tmp
     assert manifest.splits == read_manifest(local[1]).splits
     assert len(written) > 20
     assert not any(b"not-for-others" in data for data in written)
-    connections._options = {}
+    file_systems._options = {}
 
 
 @pytest.mark.parametrize("given", ["text", {"s3": "secret"}, ["secret"]])

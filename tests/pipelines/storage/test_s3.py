@@ -23,8 +23,8 @@ from pipelines.plan.resolve import resolve_config
 from pipelines.plan.units import Span
 from pipelines.reading.columns import read_columns
 from pipelines.sources.table import scan
-from pipelines.storage import connections, directories, files, remote, retry
-from pipelines.storage.connections import configure, connect
+from pipelines.storage import directories, file_systems, files, remote, retry
+from pipelines.storage.file_systems import configure, connect
 from tests.support.arrays import write_files
 from tests.support.builds import build
 from tests.support.commands import Command
@@ -51,7 +51,7 @@ def _options(options: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     yield
     configure(storage_options(options))
     directories.remove_tree("s3://data")
-    connections._options = {}
+    file_systems._options = {}
 
 
 @pytest.fixture(scope="module")
