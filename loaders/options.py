@@ -289,11 +289,11 @@ def shows(options: type[Options]) -> Callable[[F], F]:
     """
 
     def decorate(function: F) -> F:
-        taken: Any = vars(function)["__init__"] if isinstance(function, type) else function
-        signature = inspect.signature(taken)
+        target: Any = vars(function)["__init__"] if isinstance(function, type) else function
+        signature = inspect.signature(target)
         own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
         keywords = list(inspect.signature(options).parameters.values())
-        taken.__signature__ = signature.replace(parameters=[*own, *keywords])
+        target.__signature__ = signature.replace(parameters=[*own, *keywords])
         described = [_attributes(base) for base in reversed(options.__mro__) if base is not object]
         reference = f"        **options: The fields of `{options.__module__}.{options.__name__}`, as keywords.\n"
         function.__doc__ = (function.__doc__ or "").replace(reference, "".join(described))

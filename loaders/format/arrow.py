@@ -89,7 +89,9 @@ def stream(features: Sequence[FeatureSpec], batches: Iterable[Mapping[str, npt.N
     """Batches of columns, as `to_array` takes them, as record batches, each made when it is asked for."""
     found = schema(features)
     arrays = ([to_array(batch[feature.name], feature) for feature in features] for batch in batches)
-    return pa.RecordBatchReader.from_batches(found, (pa.RecordBatch.from_arrays(each, schema=found) for each in arrays))
+    return pa.RecordBatchReader.from_batches(
+        found, (pa.RecordBatch.from_arrays(columns, schema=found) for columns in arrays)
+    )
 
 
 def to_array(column: npt.NDArray[Any], feature: FeatureSpec) -> pa.Array:

@@ -188,7 +188,7 @@ class Manifest:
         Raises:
             ManifestError: If it is another one.
         """
-        listed = {each.file: f"{each.bytes} bytes with CRC-32C {each.crc32c}" for each in self.files}
+        listed = {own.file: f"{own.bytes} bytes with CRC-32C {own.crc32c}" for own in self.files}
         expected, found = listed.get(file, "no such file"), "no file"
         if content is not None:
             found = f"{len(content)} bytes with CRC-32C {google_crc32c.value(content):08x}"

@@ -132,10 +132,10 @@ def _others(graphs: bytes) -> Iterator[str]:
         yield "a SavedModel as TensorFlow 1 wrote it"
         return
     (graph,) = model.meta_graphs
-    for each in graph.object_graph_def.nodes:
-        kind = each.WhichOneof("kind")
-        if kind not in _OBJECTS or each.user_object.identifier not in _IDENTIFIERS:
-            yield f"the object {each.user_object.identifier or kind}"
+    for object_node in graph.object_graph_def.nodes:
+        kind = object_node.WhichOneof("kind")
+        if kind not in _OBJECTS or object_node.user_object.identifier not in _IDENTIFIERS:
+            yield f"the object {object_node.user_object.identifier or kind}"
     functions = {function.signature.name: function for function in graph.graph_def.library.function}
     # A function that has the name of an operation could stand for either.
     own = {name for name in functions if op_def_registry.get(name) is None}
@@ -157,7 +157,7 @@ def _reachable(functions: Mapping[str, Any], roots: Mapping[str, Any]) -> set[st
         name = left.pop()
         if name not in found:
             found.add(name)
-            left += [each for node in functions[name].node_def for each in _named(node) if each in functions]
+            left += [called for node in functions[name].node_def for called in _named(node) if called in functions]
     return found
 
 

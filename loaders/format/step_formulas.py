@@ -135,9 +135,9 @@ def quantile(x: Any, constants: Constants, to: str, ops: Any) -> Any:
     columns, knots, back = by_statistic(x, constants["quantiles"], ops)
     above = ops.count_below(knots, columns, strict=False)
     last = ops.maximum(above - 1, 0)
-    tied = ops.take_each(knots, last) == columns
+    tied = ops.take_by_row(knots, last) == columns
     # To search is what takes long: the first place of a repeated value is looked for once a knot.
-    places = ops.where(tied, ops.take_each(_middles(knots, ops), last), _interpolate(columns, knots, above, ops))
+    places = ops.where(tied, ops.take_by_row(_middles(knots, ops), last), _interpolate(columns, knots, above, ops))
     least, greatest = knots[:, :1], knots[:, -1:]
     near = EDGE if to == "normal" else 0.0
     places = ops.where(columns + near >= greatest, ops.ones_like(places), places)
@@ -183,7 +183,7 @@ def gaussian(x: Any, constants: Constants, _: Any, ops: Any) -> Any:
 def pca(x: Any, constants: Constants, _: Any, ops: Any) -> Any:
     """Principal components of the last axis."""
     centred = x - constants["mean"]
-    found = ops.each(lambda component: sum_last(centred * component, ops), constants["components"], x)
+    found = ops.for_each(lambda component: sum_last(centred * component, ops), constants["components"], x)
     return found / constants["scale"]
 
 
@@ -292,7 +292,7 @@ def _interpolate(x: Any, knots: Any, below: Any, ops: Any) -> Any:
     """
     intervals = ops.length(knots) - 1
     lower = ops.clip(below - 1, 0, ops.maximum(intervals - 1, 0))
-    low, high = (ops.take_each(knots, at) for at in (lower, ops.minimum(lower + 1, intervals)))
+    low, high = (ops.take_by_row(knots, at) for at in (lower, ops.minimum(lower + 1, intervals)))
     inside = ops.divide_no_nan(x - low, high - low)
     # A plain division by what is constant in a graph would become a product there.
     place = ops.divide_no_nan(ops.float64(lower) + inside, ops.float64(intervals))

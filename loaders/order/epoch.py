@@ -137,8 +137,8 @@ class BatchShare:
         They are consecutive: a batch has stream after stream, so that the batches of the hosts, one after the other,
         are the batch of one host, row for row.
         """
-        each = self.streams // self.shard.count
-        return range(self.shard.index * each, (self.shard.index + 1) * each)
+        of_host = self.streams // self.shard.count
+        return range(self.shard.index * of_host, (self.shard.index + 1) * of_host)
 
     def bounds(self, stream: int) -> tuple[int, int]:
         """The first row of a stream in the epoch's sequence, and the row after its last."""

@@ -52,7 +52,7 @@ def derive(seed: int, *words: int) -> int:
     return key
 
 
-def derive_each(key: int | U64, words: U64) -> U64:
+def derive_all(key: int | U64, words: U64) -> U64:
     """`derive(seed, *before, word)` for each of many last words, where `key` is `derive(seed, *before)`.
 
     All are uint64, of any one shape; the key may be one for all.

@@ -173,5 +173,5 @@ def show_value(value: Any) -> str:
         text = f"{value:.6g}" if isinstance(value, (float, np.floating)) else str(value)
         return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 1]}…"
     flat = np.asarray(value).reshape(-1)
-    shown = ", ".join(show_value(each) for each in flat[:3].tolist())
+    shown = ", ".join(show_value(element) for element in flat[:3].tolist())
     return f"[{shown}{', …' if len(flat) > 3 else ''}] ({' x '.join(map(str, np.shape(value)))})"

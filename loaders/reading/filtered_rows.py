@@ -48,10 +48,10 @@ def rows_where(
     if name not in _HELD:
         feature = _check(view, row_filter, text)
         shards = Shards(root, view.manifest, view.split, names=[feature], cache=cache, data_set=fingerprint)
-        kept = _kept(RowReader(shards, skipped), view, row_filter)
-        if not kept.any():
+        chosen = _matching(RowReader(shards, skipped), view, row_filter)
+        if not chosen.any():
             raise ValueError(f"where: expected a filter that keeps rows of {view.name}; found {text!r}, which has none")
-        found = view.only(kept)
+        found = view.only(chosen)
         if skipped is not None and skipped.found():  # what cannot be read now may be read by the next loader
             return found
         while len(_HELD) >= MOST_HELD:
@@ -74,13 +74,13 @@ def _check(view: View, row_filter: RowFilter, text: str) -> str:
     return spec.name
 
 
-def _kept(reader: RowReader, view: View, row_filter: RowFilter) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _matching(reader: RowReader, view: View, row_filter: RowFilter) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Which rows of a view a filter keeps, and those that are lost: bool of shape [rows]."""
-    shards, kept = reader.shards, np.zeros(view.rows, np.bool_)
+    shards, chosen = reader.shards, np.zeros(view.rows, np.bool_)
     for start, runs in stored_steps(shards, ViewChunks.of(shards.chunks, view.ranges), view.rows):
         sizes = runs.stop - runs.start
         columns, numbers = shards.empty(int(sizes.sum())), np.arange(sizes.sum())
         reader.read(runs, columns, np.cumsum(sizes) - sizes, None, numbers)
         found = passes(row_filter, columns[row_filter.feature])
-        kept[start : start + len(numbers)] = found | (numbers == LOST)
-    return kept
+        chosen[start : start + len(numbers)] = found | (numbers == LOST)
+    return chosen

@@ -81,9 +81,9 @@ class RowReader:
         except ShardError:
             if self._skipped is None:
                 raise
-            for one in places[:, np.newaxis]:
-                run = Runs(shard=shard[one], start=start[one], stop=start[one] + 1)
-                self._read_or_skip(run, target, one, None, rows, self._skipped)
+            for place in places[:, np.newaxis]:
+                run = Runs(shard=shard[place], start=start[place], stop=start[place] + 1)
+                self._read_or_skip(run, target, place, None, rows, self._skipped)
 
     def _read_or_skip(
         self, run: Runs, target: Columns, at: I64, order: I64 | None, rows: I64, skipped: SkippedRecords

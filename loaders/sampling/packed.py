@@ -50,8 +50,8 @@ class Packed:
             raise ValueError(f"length and batch_size are at least 1; found {length} and {batch_size}")
         if not self._ragged:
             raise ValueError(f"expected a feature of rows of varying length; found {', '.join(features)}")
-        if taken := {SEGMENTS, POSITIONS} & set(features):
-            raise ValueError(f"{', '.join(sorted(taken))}: a packed batch has this name; found a feature of it")
+        if reserved := {SEGMENTS, POSITIONS} & set(features):
+            raise ValueError(f"{', '.join(sorted(reserved))}: a packed batch has this name; found a feature of it")
         if loader.shard.count > 1 and loader.epochs is not None:
             raise ValueError(
                 f"epochs: expected None, as {loader.shard.count} hosts have different numbers of packed batches, and "

@@ -124,14 +124,16 @@ class Shards:
         if not self.store.is_mapped:  # each waits for its first byte, or for a copy
             group = np.arange(len(runs), dtype=np.int64)
         parts = np.split(np.arange(len(runs)), np.flatnonzero(group[1:] != group[:-1]) + 1)
-        self._each(lambda part: self._read_group(runs[part], target, at[part], order), parts, mapped=MAPPED_AT_ONCE)
+        self._read_parts(
+            lambda part: self._read_group(runs[part], target, at[part], order), parts, mapped=MAPPED_AT_ONCE
+        )
 
     def _are_short(self, runs: Runs) -> bool:
         """Whether most runs are of the chunk that the one before is of: one by one they would take long."""
         chunk = self.chunks.holding(runs.shard, runs.start)
         return 2 * int((chunk[1:] == chunk[:-1]).sum()) > len(runs)
 
-    def _each(self, read: Callable[[I64], None], parts: Sequence[I64], *, mapped: int = 1) -> None:
+    def _read_parts(self, read: Callable[[I64], None], parts: Sequence[I64], *, mapped: int = 1) -> None:
         """Reads parts, several at once; files that are mapped by so many threads."""
         if self.store.is_mapped:
             in_threads(read, parts, threads=mapped, shares=mapped)
@@ -237,7 +239,9 @@ class Shards:
         step = max(1, TOGETHER_BYTES // max(1, sum(spec.row_bytes for spec in self.features if not spec.variable)))
         rank = np.arange(len(group)) - np.repeat(starts, np.diff(starts, append=len(group)))
         parts = np.split(by_group, np.flatnonzero(rank % step == 0))[1:]
-        self._each(lambda part: self._take_again(int(shard[part[0]]), rows[part], target, places[part], order), parts)
+        self._read_parts(
+            lambda part: self._take_again(int(shard[part[0]]), rows[part], target, places[part], order), parts
+        )
 
     def _take_again(self, shard: int, *given: Any) -> None:
         try:

@@ -52,8 +52,8 @@ def mixture_dataset(
 
     plain: Any = tf.autograph.experimental.do_not_convert
     chosen = tf.data.Dataset.range(1).flat_map(plain(choices))
-    mixed = tf.data.Dataset.choose_from_datasets(sources, chosen, stop_on_empty_dataset=True)
-    return mixed.prefetch(tf.data.AUTOTUNE), variable
+    mixture = tf.data.Dataset.choose_from_datasets(sources, chosen, stop_on_empty_dataset=True)
+    return mixture.prefetch(tf.data.AUTOTUNE), variable
 
 
 def generated_dataset(

@@ -166,7 +166,7 @@ class Forward:
         rows = ops.shape(x)[:2] if spec.ragged else ()
         absent = self._absent(name, x, batch, ops) if _declares_missing(feature) else None
         if rows:  # each step of a row is one to what follows
-            x, absent = (each if each is None else ops.reshape(each, (-1, *each.shape[2:])) for each in (x, absent))
+            x, absent = (part if part is None else ops.reshape(part, (-1, *part.shape[2:])) for part in (x, absent))
         if absent is not None:
             x, steps = self._marked(name, x, absent, steps, batch, ops)
         for place, method, said in steps:

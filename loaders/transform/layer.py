@@ -46,7 +46,7 @@ class TransformLayer(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(autocast=False, trainable=False, **options)
         self.steps, self.features, self.sources = dict(steps), list(features), list(sources)
         self.built = True
-        self._learn({})
+        self._take_constants({})
 
     @classmethod
     def from_data_set(
@@ -82,7 +82,7 @@ class TransformLayer(keras.layers.Layer):  # type: ignore[misc]
             list(map(dataclasses.asdict, sources)),
             **options,
         )
-        layer._learn({key: array for key, array in fitted.items() if key.rsplit("/", 2)[0] in made.inputs})
+        layer._take_constants({key: array for key, array in fitted.items() if key.rsplit("/", 2)[0] in made.inputs})
         return layer
 
     def call(self, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,9 +110,9 @@ class TransformLayer(keras.layers.Layer):  # type: ignore[misc]
     def load_own_variables(self, store: Any) -> None:
         """Loads it."""
         with np.load(io.BytesIO(np.asarray(store["fitted"]).tobytes()), allow_pickle=False) as arrays:
-            self._learn(dict(arrays))
+            self._take_constants(dict(arrays))
 
-    def _learn(self, fitted: Mapping[str, npt.NDArray[Any]]) -> None:
+    def _take_constants(self, fitted: Mapping[str, npt.NDArray[Any]]) -> None:
         self._fitted = dict(fitted)
         features, sources = msgspec.convert([self.features, self.sources], list[list[FeatureSpec]])
         self._forward = Forward({"features": self.steps}, fitted, features=features, sources=sources)

@@ -144,11 +144,11 @@ class ArrayOps:
         places[rows] = x.shape[0] + np.arange(len(rows))
         return self.xp.take(self.xp.concat([x, *made], axis=0), self.int64(places), axis=0)
 
-    def each(self, function: Callable[[Any], Any], constants: Any, _: Any) -> Any:
+    def for_each(self, function: Callable[[Any], Any], constants: Any, _: Any) -> Any:
         """What a function makes of each row of constants, `[..., 1]`, side by side along the last axis."""
         return self.concat_last([function(constants[number]) for number in range(constants.shape[0])])
 
-    def take_each(self, values: Any, places: Any) -> Any:
+    def take_by_row(self, values: Any, places: Any) -> Any:
         """Of each row of `values`, `[rows, n]`, the ones at the places of its own, `[rows, m]`."""
         return self.xp.take_along_axis(values, places, axis=1)
 
@@ -222,7 +222,7 @@ class ArrayOps:
         parameter = xp.where(x < 0, left, right)
         squared = parameter * x * x
         straight = squared < 1e-7  # where u differs from x by less than 1e-14 of it
-        squared, parameter = (xp.where(straight, self.float64(1), each) for each in (squared, parameter))
+        squared, parameter = (xp.where(straight, self.float64(1), array) for array in (squared, parameter))
         bent = xp.sqrt(self._lambert_w(squared) / parameter)
         return xp.where(straight, x, xp.where(x < 0, -bent, bent))
 

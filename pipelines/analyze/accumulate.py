@@ -46,7 +46,7 @@ def begin_first_round(plan: Plan, workers: WorkerPool) -> Iterator[Accumulated] 
     schedule = rounds.schedule(features.values())
     units = plan.training_units.runs()
     first = [(features[need.feature], need.number) for need in (schedule[0] if schedule else ())]
-    by_graph = any(isinstance(each, AnalyzerCall) and each.direct[number] is None for each, number in first)
+    by_graph = any(isinstance(item, AnalyzerCall) and item.direct[number] is None for item, number in first)
     if not first or not units or by_graph:
         return None
     merge = functools.partial(rounds.merge, features)
@@ -139,14 +139,14 @@ def _shared(
 
 
 def _accumulate_asked(need: Need, asked: AnalyzerCall, known: Known, columns: Columns) -> Any:
-    one = Pass(asked.subjects, need.number)
-    states = known[asked.name].pending if need.number else one.start()
+    reading = Pass(asked.subjects, need.number)
+    states = known[asked.name].pending if need.number else reading.start()
     direct = asked.direct[need.number]
     if direct is not None:
-        taken = zip(one.read, (columns[name] for name in direct), strict=True)
+        columns_read = zip(reading.read, (columns[name] for name in direct), strict=True)
         # Strings have a dtype for each length.
-        read = [rows if own.dtype == "string" else rows.astype(own.dtype, copy=False) for own, rows in taken]
-        return one.accumulate(states, read)
+        read = [rows if own.dtype == "string" else rows.astype(own.dtype, copy=False) for own, rows in columns_read]
+        return reading.accumulate(states, read)
     from pipelines.analyze.function_graph import values_of_pass  # with TensorFlow, which early workers have not
 
     learned = {before: known[f"{OF_FUNCTION}/{before}"].constants[0] for before in asked.after[need.number]}
@@ -156,8 +156,8 @@ def _accumulate_asked(need: Need, asked: AnalyzerCall, known: Known, columns: Co
         {name: columns[name][start : start + rows] for name in asked.reads[need.number]}
         for start in range(0, max(count, 1), rows)
     )
-    added = (one.accumulate(states, values) for values in values_of_pass(asked, need.number, learned, pieces))
-    return functools.reduce(one.merge, added)
+    added = (reading.accumulate(states, values) for values in values_of_pass(asked, need.number, learned, pieces))
+    return functools.reduce(reading.merge, added)
 
 
 def _accumulate(need: Need, feature: ResolvedFeature, fitted: Fitted, columns: Columns) -> Any:

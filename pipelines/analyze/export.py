@@ -26,7 +26,7 @@ from pipelines.analyze.accumulate import read_training_rows
 from pipelines.analyze.function_constants import add_constants, read_constants
 from pipelines.analyze.preprocessing import combine, combine_learned, read_packed
 from pipelines.analyze.user_function import function_failed
-from pipelines.analyzers.engine import constants_kept, errors_recorded
+from pipelines.analyzers.engine import errors_recorded, writing_constants
 from pipelines.config.resolved import ResolvedFeature, UserFunction
 from pipelines.errors import ConfigError
 from pipelines.output.directory import Output, local_directory
@@ -69,7 +69,7 @@ class ExportSavedModel(beam.PTransform):  # type: ignore[misc]
         take = Recorded(read_packed, self.output.errors)
         packed = fitted | "TakeConstants" >> beam.Map(take, config.transformed) if config.transformed else None
         constants = self.output.temporary("constants")
-        with errors_recorded(self.output.errors), constants_kept(constants):
+        with errors_recorded(self.output.errors), writing_constants(constants):
             transform_fn = (batches, adapter) | "Analyze" >> tft_beam.AnalyzeDataset(combine(config, packed))
         read.only(custom.phases, fitted.pipeline)
         written = os.path.join(tft_beam.Context.create_base_temp_dir(), "written")
@@ -126,7 +126,7 @@ def _analysis_directory(output: Output, *, here: bool, shared: str | None) -> It
         with local_directory(output) as directory:
             yield directory
         return
-    place = next((each for each in (output.temporary("transform"), shared) if each and _tensorflow_writes(each)), None)
+    place = next((path for path in (output.temporary("transform"), shared) if path and _tensorflow_writes(path)), None)
     if place is None:
         expected = "expected --temp_location=DIRECTORY, which TensorFlow can write to on all workers"
         raise ConfigError(

@@ -149,13 +149,13 @@ def prepare(inputs: Mapping[str, tf.Tensor], features: Iterable[ResolvedFeature]
     `inputs` are as of `preprocess`. Each result is `[batch, *shape]` in the feature's `taken_kind`, before any
     imputation or normalisation.
     """
-    taken = {}
+    parts = {}
     for feature in features:
         x = inputs[feature.name]
         if feature.declares_missing:
             x = _mark(x, missing_in_graph(feature, inputs))
-        taken[feature.name] = x if x.dtype.name == feature.taken_kind else tf.cast(x, feature.taken_kind)
-    return taken
+        parts[feature.name] = x if x.dtype.name == feature.taken_kind else tf.cast(x, feature.taken_kind)
+    return parts
 
 
 def _leave(feature: ResolvedFeature, x: tf.Tensor) -> tf.Tensor:

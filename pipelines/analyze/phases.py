@@ -62,19 +62,21 @@ def asked_of(notes: Notes, inputs: Mapping[str, Any], traced: TracedFunction) ->
     number_of: dict[str, str] = {}
     found: list[AnalyzerCall] = []
     for own in notes.analyzers:
-        taken = [tensors for tensors, _ in own.passes]
+        tensors_read = [tensors for tensors, _ in own.passes]
         # Of the state that a later pass takes, too, nothing is computed.
-        after = tuple(tuple(sorted(map(int, _depend_on(tensors, number_of)))) for tensors in taken)
-        names = [tuple(as_read.get(id(tensor), "") for tensor in tensors) for tensors in taken]
-        keys = [Pass(own.subjects, number).grouped for number in range(len(taken))]
+        after = tuple(tuple(sorted(map(int, _depend_on(tensors, number_of)))) for tensors in tensors_read)
+        names = [tuple(as_read.get(id(tensor), "") for tensor in tensors) for tensors in tensors_read]
+        keys = [Pass(own.subjects, number).grouped for number in range(len(tensors_read))]
         found.append(
             AnalyzerCall(
                 number=own.number,
                 subjects=own.subjects,
                 first=max((found[before].first + len(found[before].reads) for before in after[0]), default=0),
-                reads=tuple(_depend_on(tensors, features) or tuple(sorted(inputs)[:1]) for tensors in taken),
+                reads=tuple(_depend_on(tensors, features) or tuple(sorted(inputs)[:1]) for tensors in tensors_read),
                 after=after,
-                direct=tuple(None if "" in one or key else one for one, key in zip(names, keys, strict=True)),
+                direct=tuple(
+                    None if "" in own_names or key else own_names for own_names, key in zip(names, keys, strict=True)
+                ),
                 traced=traced,
             )
         )

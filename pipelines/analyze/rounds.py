@@ -43,9 +43,9 @@ Analyzed = ResolvedFeature | AnalyzerCall
 
 def analyzed_features(plan: Plan) -> dict[str, Analyzed]:
     """The features that something is learned of, and the analyzers of a user's function, by name."""
-    found: dict[str, Analyzed] = {each.name: each for each in plan.config.features if each.analyzed}
+    found: dict[str, Analyzed] = {item.name: item for item in plan.config.features if item.analyzed}
     asked = () if plan.config.custom is None else plan.config.custom.asked
-    return found | {each.name: each for each in asked}
+    return found | {item.name: item for item in asked}
 
 
 def count_rounds(plan: Plan) -> int:
@@ -163,5 +163,5 @@ def takes_sample(needs: Iterable[Need]) -> bool:
 def inputs_of_round(needs: Sequence[Need], features: Mapping[str, Analyzed]) -> tuple[str, ...]:
     """The features that are read in a round."""
     own = [(features[need.feature], need.number) for need in needs]
-    asked = {name for each, number in own if isinstance(each, AnalyzerCall) for name in each.reads[number]}
-    return tuple(sorted(asked.union(inputs_of(each for each, _ in own if isinstance(each, ResolvedFeature)))))
+    asked = {name for item, number in own if isinstance(item, AnalyzerCall) for name in item.reads[number]}
+    return tuple(sorted(asked.union(inputs_of(item for item, _ in own if isinstance(item, ResolvedFeature)))))

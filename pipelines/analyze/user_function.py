@@ -168,12 +168,12 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> UserFunction:
         from pipelines.analyze.phases import asked_of, learns_alone, read_in_phases
 
     function, beside = _load(place)
-    taken = tuple(feature for feature in features if feature.takes_part)
-    specs = {f.name: tf.TensorSpec([None, *f.value_shape], f.graph_kind) for f in taken}
+    arguments = tuple(feature for feature in features if feature.takes_part)
+    specs = {f.name: tf.TensorSpec([None, *f.value_shape], f.graph_kind) for f in arguments}
     noted: list[tuple[dict[str, Any], Mapping[str, Any], Any]] = []
 
     def call(inputs: dict[str, Any]) -> Mapping[str, Any]:
-        outputs, notes = Prepared(function, taken).noted(inputs)
+        outputs, notes = Prepared(function, arguments).noted(inputs)
         noted.append((inputs, outputs, notes))
         return outputs
 
@@ -197,7 +197,7 @@ def trace(place: str, features: Sequence[ResolvedFeature]) -> UserFunction:
     given = tuple(_spec(place, name, outputs[name], known.get(name)) for name in sorted(outputs))
     _check_names(place, outputs, features)
     raw, made, notes = noted[-1]
-    traced = TracedFunction(place=place, function=pickled, features=taken) if learns_alone(graph, notes) else None
+    traced = TracedFunction(place=place, function=pickled, features=arguments) if learns_alone(graph, notes) else None
     return UserFunction(
         place=place,
         digest=_digest(place, beside),
@@ -235,8 +235,8 @@ def _where(error: Exception, paths: Sequence[pathlib.Path], place: str) -> str:
 
 
 def _why(error: Exception, features: Sequence[ResolvedFeature]) -> str:
-    taken = [f"{f.name} ({f.taken_kind} {list(f.value_shape)})" for f in features if f.takes_part]
-    there = ", ".join(taken[:SHOWN_FEATURES]) + (", …" if taken[SHOWN_FEATURES:] else "")
+    arguments = [f"{f.name} ({f.taken_kind} {list(f.value_shape)})" for f in features if f.takes_part]
+    there = ", ".join(arguments[:SHOWN_FEATURES]) + (", …" if arguments[SHOWN_FEATURES:] else "")
     if not isinstance(error, KeyError) or not error.args or not isinstance(error.args[0], str):
         return f"{type(error).__name__}: {error} (the features are {there})"
     name = error.args[0]

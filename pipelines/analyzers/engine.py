@@ -45,9 +45,10 @@ errors_recorded = functools.partial(_wired_with, _errors)
 """Analyzers that are wired inside the context of a directory record the errors of their workers there, as a build's own
 functions do."""
 
-constants_kept = functools.partial(_wired_with, _constants)
-"""Analyzers that are noted (`recorded_calls.noted`) and wired inside the context of a directory put what they have learned into
-files there: that of the analyzer with the number 2 is `2.npz`, with arrays `<number of the tensor>/<constant>`."""
+writing_constants = functools.partial(_wired_with, _constants)
+"""Analyzers that are noted (`recorded_calls.noted`) and wired inside the context of a directory put what they have
+learned into files there: that of the analyzer with the number 2 is `2.npz`, with arrays
+`<number of the tensor>/<constant>`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Partial:
     added: tuple[Any, ...]
 
 
-def learn(
+def run_passes(
     subjects: Sequence[Subject], values: Sequence[tf.Tensor], keys: tf.Tensor | None, *, name: str
 ) -> list[dict[str, tf.Tensor]]:
     """Learns constants from all rows of an analysis.
@@ -85,10 +86,10 @@ def learn(
     noted = note_analyzer(subjects)
     found = None if noted is None or noted.known is None else tf.constant(pack(in_order(subjects, noted.known)))
     for number in range(Pass(subjects, 0).passes if found is None else 0):
-        one = Pass(subjects, number)
-        inputs = [tensor for tensor, active in zip(values, one.active, strict=True) if active]
-        inputs += [keys] if one.grouped else []
-        found = _learn_pass(one, inputs, found, noted, f"{name}_{number}")
+        this_pass = Pass(subjects, number)
+        inputs = [tensor for tensor, active in zip(values, this_pass.active, strict=True) if active]
+        inputs += [keys] if this_pass.grouped else []
+        found = _learn_pass(this_pass, inputs, found, noted, f"{name}_{number}")
         if noted is not None:
             noted.passes.append((inputs, found))
     constants = _unpack(graph_ops.unfolded(found, like=values[0]), subjects)
@@ -96,17 +97,17 @@ def learn(
 
 
 def _learn_pass(
-    one: Pass, inputs: list[tf.Tensor], before: tf.Tensor | None, noted: Noted | None, name: str
+    this_pass: Pass, inputs: list[tf.Tensor], before: tf.Tensor | None, noted: Noted | None, name: str
 ) -> tf.Tensor:
     """What is known after a pass, as `extract` gives it; of tf.transform, or of who calls the function."""
-    dtype = tf.int64 if one.number == one.passes - 1 else tf.uint8
+    dtype = tf.int64 if this_pass.number == this_pass.passes - 1 else tf.uint8
     if noted is not None and noted.fed:
         return tf.compat.v1.placeholder(dtype, [None])
     inputs = inputs if before is None else [*inputs, tf.identity(before)]
     stages = tft.experimental.CacheablePTransformAnalyzer(
-        make_accumulators_ptransform=Stage("accumulate", one),
-        merge_accumulators_ptransform=Stage("merge", one),
-        extract_output_ptransform=Stage("extract", one, None if noted is None else noted.number),
+        make_accumulators_ptransform=Stage("accumulate", this_pass),
+        merge_accumulators_ptransform=Stage("merge", this_pass),
+        extract_output_ptransform=Stage("extract", this_pass, None if noted is None else noted.number),
         cache_coder=CacheCoder(),
     )
     (found,) = tft.experimental.ptransform_analyzer(inputs, stages, [dtype], [[None]], name=name)
@@ -128,11 +129,11 @@ class CacheCoder(tft.experimental.PTransformAnalyzerCacheCoder):  # type: ignore
 class Stage(beam.PTransform):  # type: ignore[misc]
     """A stage of an analyzer: rows to accumulators, accumulators to one, or that to the output."""
 
-    def __init__(self, stage: str, one: Pass, noted: int | None = None) -> None:
+    def __init__(self, stage: str, this_pass: Pass, noted: int | None = None) -> None:
         super().__init__()
         self._noted = noted
         self._stage = stage
-        self._pass = one
+        self._pass = this_pass
 
     def __repr__(self) -> str:
         """What the stage does; tf.transform knows cached accumulators by it, so that it holds no address."""
@@ -156,28 +157,28 @@ def _recorded(function: Callable[..., Any]) -> Callable[..., Any]:
     return function if directory is None else Recorded(function, directory)
 
 
-def accumulate(batch: Iterable[Any], one: Pass) -> Partial:
+def accumulate(batch: Iterable[Any], this_pass: Pass) -> Partial:
     """What one batch adds in one pass.
 
     Args:
         batch: The values of each subject that the pass is for, then the keys where one of them has groups, then the
             state, where the pass is not the first.
-        one: The pass.
+        this_pass: The pass.
 
     Raises:
         DataError: If a value cannot be used.
     """
     arrays = [np.asarray(array) for array in batch]
-    state = arrays.pop().tobytes() if one.number else dump(one.start())
-    return Partial(state, one.accumulate(load_statistics(state), arrays))
+    state = arrays.pop().tobytes() if this_pass.number else dump(this_pass.start())
+    return Partial(state, this_pass.accumulate(load_statistics(state), arrays))
 
 
-def merge(one: Pass, a: Partial, b: Partial) -> Partial:
+def merge(this_pass: Pass, a: Partial, b: Partial) -> Partial:
     """What two sets of rows add in one pass: exact, in any order."""
-    return Partial(a.state, one.merge(a.added, b.added))
+    return Partial(a.state, this_pass.merge(a.added, b.added))
 
 
-def extract(partial: Partial | None, one: Pass, keep: str | None = None) -> npt.NDArray[Any]:
+def extract(partial: Partial | None, this_pass: Pass, keep: str | None = None) -> npt.NDArray[Any]:
     """What is known after a pass: the states for the next one, or the constants, which a file may `keep` too.
 
     Returns:
@@ -186,10 +187,12 @@ def extract(partial: Partial | None, one: Pass, keep: str | None = None) -> npt.
     Raises:
         DataError: If nothing can be learned from these rows.
     """
-    states = one.of_no_row() if partial is None else one.update(load_statistics(partial.state), partial.added)
-    if one.number + 1 < one.passes:
+    states = (
+        this_pass.of_no_row() if partial is None else this_pass.update(load_statistics(partial.state), partial.added)
+    )
+    if this_pass.number + 1 < this_pass.passes:
         return np.frombuffer(dump(states), np.uint8)
-    constants = one.result(states)
+    constants = this_pass.result(states)
     if keep is not None:
         files.write_bytes(keep, dump_arrays(constants))
     return pack(list(constants.values()))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pipelines.analyzers.engine import learn
+from pipelines.analyzers.engine import run_passes
 from pipelines.analyzers.tensors import Missing, Tensors, flatten, keys_of_groups, mark_all, value_of
 from pipelines.statistics.covariance import Covariance
 from pipelines.statistics.estimators import Estimator
@@ -80,7 +80,7 @@ def moments(x: Tensors, *, over: Over = "element", by: tf.Tensor | None = None, 
         outputs = ((name, name in INTEGERS, (None, *shape)) for name in FIELDS)
         return GroupsAndAll(shape=value.shape, over=over), (("keys", True, (None,)), *outputs), dict
 
-    return _learn("moments", x, ask, over=over, missing=missing, keys=keys, pick=lambda own: Moments(**own))
+    return _statistic("moments", x, ask, over=over, missing=missing, keys=keys, pick=lambda own: Moments(**own))
 
 
 def mean(x: Tensors, *, over: Over = "element", by: tf.Tensor | None = None, missing: Missing = None) -> Any:
@@ -145,7 +145,7 @@ def quantiles(x: Tensors, probabilities: Sequence[float], *, over: Over = "eleme
         shape = (len(wanted), *statistics_shape(over, value.shape))
         return value.quantiles(*wanted), (("quantiles", False, shape),), dict
 
-    return _learn("quantiles", x, ask, over=over, missing=missing, pick=operator.itemgetter("quantiles"))
+    return _statistic("quantiles", x, ask, over=over, missing=missing, pick=operator.itemgetter("quantiles"))
 
 
 def median(x: Tensors, *, over: Over = "element", missing: Missing = None) -> Any:
@@ -171,7 +171,7 @@ def frequencies(x: tf.Tensor, *, limit: int = 65536, missing: Missing = None) ->
         return estimator, outputs, functools.partial(_distinct, value.dtype)
 
     pick = operator.itemgetter("values", "counts")
-    values, counts = _learn("frequencies", x, ask, over="all", missing=missing, pick=pick)
+    values, counts = _statistic("frequencies", x, ask, over="all", missing=missing, pick=pick)
     return values, counts
 
 
@@ -193,7 +193,7 @@ def most_frequent(x: Tensors, *, over: Over = "element", limit: int = 65536, mis
         estimator = Frequencies(shape=value.shape, over=over, limit=limit)
         return estimator, (("value", False, statistics_shape(over, value.shape)),), _most_frequent
 
-    return _learn("most_frequent", x, ask, over=over, missing=missing, pick=operator.itemgetter("value"))
+    return _statistic("most_frequent", x, ask, over=over, missing=missing, pick=operator.itemgetter("value"))
 
 
 def _most_frequent(result: Arrays) -> Arrays:
@@ -217,14 +217,14 @@ def covariance(x: Tensors, *, missing: Missing = None) -> Any:
         width = value.shape[-1]
         return Covariance(width=width), (("covariance", False, (width, width)),), dict
 
-    return _learn("covariance", x, ask, over="channel", missing=missing, pick=operator.itemgetter("covariance"))
+    return _statistic("covariance", x, ask, over="channel", missing=missing, pick=operator.itemgetter("covariance"))
 
 
 _Asked = tuple[Estimator, tuple[tuple[str, bool, tuple[int | None, ...]], ...], Callable[[Arrays], Arrays]]
 """Of a `Subject` the estimator, the outputs, and what makes these of its result."""
 
 
-def _learn(
+def _statistic(
     name: str,
     x: Tensors,
     ask: Callable[[ValueSpec], _Asked],
@@ -252,4 +252,4 @@ def _learn(
                 grouped=keys is not None,
             )
         )
-    return back([pick(own) for own in learn(subjects, marked, keys, name=name)])
+    return back([pick(own) for own in run_passes(subjects, marked, keys, name=name)])

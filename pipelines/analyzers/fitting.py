@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pipelines.analyzers.engine import learn
+from pipelines.analyzers.engine import run_passes
 from pipelines.analyzers.recorded_calls import note_step
 from pipelines.analyzers.tensors import (
     Missing,
@@ -53,7 +53,7 @@ def mapped(
         constants_of = [_said(step, value, found) for value, (found, _) in zip(values, marked, strict=True)]
     else:
         subjects = [subject_of(label, step, value, keys) for label, value in zip(labels, values, strict=True)]
-        constants_of = learn(subjects, [found for found, _ in marked], keys, name=name)
+        constants_of = run_passes(subjects, [found for found, _ in marked], keys, name=name)
     results = []
     pairs = zip(tensors, marked, values, constants_of, strict=True)
     for number, (tensor, (found, gone), value, constants) in enumerate(pairs):

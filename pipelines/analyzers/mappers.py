@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
-from pipelines.analyzers.engine import learn
+from pipelines.analyzers.engine import run_passes
 from pipelines.analyzers.fitting import mapped, subject_of
 from pipelines.analyzers.recorded_calls import note_step
 from pipelines.analyzers.tensors import Missing, Tensors, flatten, keys_of_groups, mark_all, value_of
@@ -250,7 +250,7 @@ def vocabulary(x: Tensors, *, size: int | None = None, min_count: int = 1, oov_b
     if any(not (tensor.dtype.is_integer or tensor.dtype == tf.string) for tensor in tensors):
         raise ValueError(f"vocabulary: expected integers or strings; found {[t.dtype.name for t in tensors]}")
     subjects = [subject_of(label, step, value_of(t, "all"), None) for label, t in zip(labels, tensors, strict=True)]
-    found = learn(subjects, tensors, None, name="vocabulary")
+    found = run_passes(subjects, tensors, None, name="vocabulary")
     pairs = enumerate(zip(tensors, found, strict=True))
     return back([note_step(step, tensor, step.apply(tensor, own), tensor=number) for number, (tensor, own) in pairs])
 
@@ -361,7 +361,7 @@ def impute(
         subjects = [
             subject_of(label, step, value, keys, complete=True) for label, value in zip(labels, values, strict=True)
         ]
-        known = learn(subjects, [found for found, _ in marked], keys, name="impute")
+        known = run_passes(subjects, [found for found, _ in marked], keys, name="impute")
     else:
         known = [{"fill": tf.constant(step.number, tf.float64)} for _ in tensors]
     results = []

@@ -92,7 +92,7 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
 
             from pipelines.analyze.export import tensor_adapter_config
             from pipelines.analyze.preprocessing import combine
-            from pipelines.analyzers.engine import constants_kept
+            from pipelines.analyzers.engine import writing_constants
 
         config = self._plan.config
         assert config.custom is not None
@@ -101,7 +101,7 @@ class Analyze(beam.PTransform):  # type: ignore[misc]
         batches = training | "ToRecordBatch" >> beam.Map(_to_flat_lists, adapter.arrow_schema)
         place = place or _kept_until_the_end()
         constants = files.join(place, f"constants-{uuid.uuid4().hex}")
-        with tft_beam.Context(temp_dir=place), constants_kept(constants):
+        with tft_beam.Context(temp_dir=place), writing_constants(constants):
             function = combine(config, packed)
             transform_fn = (batches, adapter) | "AnalyzeRows" >> tft_beam.AnalyzeDataset(function)
             written = os.path.join(tft_beam.Context.create_base_temp_dir(), "written")

@@ -59,8 +59,8 @@ class Target(abc.ABC):
     ) -> None:
         """Writes a piece of the features, which are sorted by name.
 
-        `batches` are columns of its rows, some at a time, as `shard_reader.read_shard` has them. The directory is a local
-        one, and empty: each file is written as it is to lie in the export.
+        `batches` are columns of its rows, some at a time, as `shard_reader.read_shard` has them. The directory is
+        local, and empty: each file is written as it is to lie in the export.
         """
 
     def describe(

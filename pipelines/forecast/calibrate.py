@@ -115,20 +115,20 @@ def _write(plan: Plan, output: Output) -> dict[str, Any]:
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w", encoding="utf-8") as file:
         file.write("5")  # forgets the peak
     before = _memory("VmRSS")
-    speeds, rows, kept, held = [], 0, 0, 0
+    speeds, rows, written_bytes, held = [], 0, 0, 0
     for task in _for_a_while(tasks):
         seconds, done = _timed(functools.partial(write_task, task, sample, output))
         count = sum(span.rows for span in sample.blocks(task))
         speeds.append(seconds / max(count, 1))
         rows += count
         held = max(held, count * sample.table.row_bytes)
-        kept += sum(shard.bytes for shard in done.shards.values())
+        written_bytes += sum(shard.bytes for shard in done.shards.values())
     speed = statistics.median(speeds)
     usual = speed * sum(span.rows for span in sample.blocks(tasks[0]))
     return {
         "begin_writing": max(first - usual, 0.0),
         "write": speed,
-        "shard_row_bytes": kept / max(rows, 1),
+        "shard_row_bytes": written_bytes / max(rows, 1),
         "base_bytes": base,
         "batch_bytes": max(_memory("VmHWM") - before - held, 0) + before - base,
         "rows_written": rows,

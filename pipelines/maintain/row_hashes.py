@@ -131,7 +131,7 @@ def hash_rows(pieces: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint64]
     hashes = np.repeat(np.array(LANE_KEYS, dtype=np.uint64)[:, None], len(pieces[0]), axis=1)
     for piece in pieces:
         for word in _as_words(piece):
-            hashes = hashing.derive_each(hashes, word)
+            hashes = hashing.derive_all(hashes, word)
     return hashes.T
 
 

@@ -109,7 +109,7 @@ class Facts:
     manifest: Manifest | None = None
     problems: tuple[str, ...] = ()  # what could not be read
     # For each label, how evenly runs of `MIXED_ROWS` training rows have its classes, as they are stored.
-    mixing: Mapping[str, ShuffleQuality] = dataclasses.field(default_factory=dict)
+    shuffle_quality: Mapping[str, ShuffleQuality] = dataclasses.field(default_factory=dict)
     leaks: Leaks | None = None  # where that was asked
 
     @property
@@ -199,7 +199,9 @@ def of_data_set(
     if sample is not None:  # which most of the page shows
         sampled = {split: len(rows) for split, rows in places.items()}
         whole = whole and sample.whole
-    skipped = (f"{each['path']}: expected {each['expected']}; found {each['found']}" for each in manifest.skipped)
+    skipped = (
+        f"{problem['path']}: expected {problem['expected']}; found {problem['found']}" for problem in manifest.skipped
+    )
     dropped = [f"{manifest.dropped:,} rows of the sources were dropped"] if manifest.dropped else []
     return Facts(
         built=True,
@@ -211,11 +213,11 @@ def of_data_set(
         config=manifest.config,
         manifest=manifest,
         problems=(*dropped, *skipped),
-        mixing=_mixing(manifest, stored[training]),
+        shuffle_quality=_shuffle_quality(manifest, stored[training]),
     )
 
 
-def _mixing(manifest: Manifest, stored: Columns) -> dict[str, ShuffleQuality]:
+def _shuffle_quality(manifest: Manifest, stored: Columns) -> dict[str, ShuffleQuality]:
     """How evenly runs of stored rows have the classes of each label that can be compared."""
     found = {}
     for spec in manifest.features:

@@ -94,7 +94,7 @@ def render(facts: Facts, other: Facts | None = None) -> str:
             config=config,
             version=VERSION,
             quantiles=findings.QUANTILES,
-            drawn=max((len(one.drawn.hashes) for one in facts.features.values() if one.drawn is not None), default=0),
+            drawn=max((len(own.drawn.hashes) for own in facts.features.values() if own.drawn is not None), default=0),
         )
     )
 
@@ -225,7 +225,7 @@ def _curves(feature: Feature, training: str) -> list[Figure]:
     rows = feature.rows.get(training)
     if rows is None or not len(rows) or shapes.shape_of(feature.spec, rows) != "curve":
         return []
-    first = [shapes.curves_of(row)[0] for row in shapes.single_rows(rows, _spread(len(rows), 6))]
+    first = [shapes.curves_of(row)[0] for row in shapes.single_rows(rows, _evenly(len(rows), 6))]
     curves = {f"row {number}": curve[:: max(len(curve) // 256, 1)] for number, curve in enumerate(first) if len(curve)}
     if not curves:
         return []
@@ -336,7 +336,7 @@ def _sample_rows(facts: Facts, names: Sequence[str]) -> dict[str, Any] | None:
     rows = min((len(facts.features[name].rows[split]) for name in same), default=0)
     if not rows:
         return None
-    numbers = _spread(rows, SAMPLE_ROWS)
+    numbers = _evenly(rows, SAMPLE_ROWS)
     cells = {
         name: _cells(facts.features[name], facts.features[name].rows[split], numbers) for name in same[:SAMPLE_FEATURES]
     }
@@ -348,7 +348,7 @@ def _sample_rows(facts: Facts, names: Sequence[str]) -> dict[str, Any] | None:
     }
 
 
-def _spread(count: int, most: int) -> list[int]:
+def _evenly(count: int, most: int) -> list[int]:
     return sorted({number * count // most for number in range(most)}) if count else []
 
 

@@ -64,9 +64,9 @@ def _smooth(rows: Array) -> bool:
     count = np.maximum(there.sum(axis=1, keepdims=True), 1)
     with np.errstate(invalid="ignore", over="ignore"):
         mean = np.where(there, some, 0).sum(axis=1, keepdims=True) / count
-        spread = np.sqrt((np.where(there, some - mean, 0) ** 2).sum(axis=1, keepdims=True) / count)
+        deviation = np.sqrt((np.where(there, some - mean, 0) ** 2).sum(axis=1, keepdims=True) / count)
         steps = np.abs(np.diff(some, axis=1))
-        ratio = steps / np.where(spread > 0, spread, np.nan)
+        ratio = steps / np.where(deviation > 0, deviation, np.nan)
     known = ratio[np.isfinite(ratio)]
     return bool(known.size) and float(np.median(known)) < SMOOTH
 
@@ -166,7 +166,7 @@ def as_text(value: Any, *, most: int = 80) -> str:
         return value if len(value) <= most else f"{value[: most - 1]}…"
     if isinstance(value, np.ndarray) and value.ndim:
         flat = value.reshape(-1)
-        shown = ", ".join(as_text(one, most=24) for one in flat[:6].tolist())
+        shown = ", ".join(as_text(element, most=24) for element in flat[:6].tolist())
         return f"{shown}, … ({flat.size:,})" if flat.size > 6 else shown
     if isinstance(value, (float, np.floating)):
         return "missing" if np.isnan(value) else f"{value:.5g}"

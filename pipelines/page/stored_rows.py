@@ -44,8 +44,8 @@ def sample_shards(root: str, manifest: Manifest, split: str, *, rows: int = ROWS
     row_bytes = max(sum(shard.bytes for shard in shards) // total, 1)
     wanted = max(min(rows, BYTES // row_bytes), 1)
     chosen = [shards[number] for number in sorted({place * len(shards) // SHARDS for place in range(SHARDS)})]
-    each = -(-wanted // len(chosen))
-    pieces = [_first_rows(root, manifest, shard, min(each, shard.rows)) for shard in chosen]
+    per_shard = -(-wanted // len(chosen))
+    pieces = [_first_rows(root, manifest, shard, min(per_shard, shard.rows)) for shard in chosen]
     found = {spec.name: np.concatenate([piece[spec.name] for piece in pieces]) for spec in manifest.features}
     ragged = {spec.name: to_ragged(spec, found[spec.name]) for spec in manifest.features if spec.ragged}
     return take({**found, **ragged}, slice(wanted))
@@ -105,8 +105,8 @@ def _made(forward: Forward, name: str, columns: Columns) -> npt.NDArray[Any] | R
     if len(batch) > 1:
         return None
     # What is done to a step does not depend on its row, so all of them can be one.
-    one = {source: rows.values[np.newaxis], source + LENGTH_SUFFIX: np.array([len(rows.values)])}
-    return with_values(rows, forward(one)[name][0])
+    as_one_row = {source: rows.values[np.newaxis], source + LENGTH_SUFFIX: np.array([len(rows.values)])}
+    return with_values(rows, forward(as_one_row)[name][0])
 
 
 def fitted(root: str, manifest: Manifest) -> Fitted:

@@ -228,7 +228,7 @@ class Plan:
     def row_hashes(self, purpose: int, spans: Sequence[Span]) -> hashing.U64:
         """The hash of each row of some spans for a purpose, one of those of `loaders.order.hashing`."""
         parts = np.array([hashing.text_key(self.table.parts[span.part].name) for span in spans], np.uint64)
-        keys = hashing.derive_each(hashing.derive(self.config.seed, purpose), parts)
+        keys = hashing.derive_all(hashing.derive(self.config.seed, purpose), parts)
         rows = np.array([span.rows for span in spans], np.int64)
         starts = np.array([span.start for span in spans], np.int64)
         shifts = starts - np.cumsum(rows) + rows  # from the number over all spans to that in the part

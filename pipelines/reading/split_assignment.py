@@ -245,7 +245,7 @@ def _stratify(plan: Plan, rule: StratifiedSplits, span: Span, segment: int, stag
     starts = np.flatnonzero(np.concatenate([[True], classes[1:] != classes[:-1]])[: len(classes)])
     counts = np.diff(starts, append=len(classes))
     key = hashing.derive(seed, hashing.SPLIT, _FIRST_RANKS, name, segment)
-    first = hashing.unit(hashing.derive_each(key, classes[starts]))
+    first = hashing.unit(hashing.derive_all(key, classes[starts]))
     ranks = np.arange(len(classes)) - np.repeat(starts, counts)
     numbers = np.full(span.rows, DROPPED, dtype=np.int16)
     numbers[rows[by_class]] = cut((ranks + np.repeat(first, counts)) / np.repeat(counts, counts), rule.fractions)
@@ -268,7 +268,7 @@ def hash_values(values: npt.NDArray[Any], key: int) -> hashing.U64:
     """
     hashes = np.full(len(values), key, dtype=np.uint64)
     for word in _words(values).T:
-        hashes = hashing.derive_each(hashes, word)
+        hashes = hashing.derive_all(hashes, word)
     return hashes
 
 
@@ -293,5 +293,5 @@ def _hash_text(values: npt.NDArray[np.bytes_]) -> hashing.U64:
     lengths = np.strings.str_len(values)
     hashes = np.zeros(len(values), dtype=np.uint64)
     for number in range(words):
-        hashes = np.where(lengths > 8 * number, hashing.derive_each(hashes, padded[:, number]), hashes)
-    return hashing.derive_each(hashes, lengths.astype(np.uint64))
+        hashes = np.where(lengths > 8 * number, hashing.derive_all(hashes, padded[:, number]), hashes)
+    return hashing.derive_all(hashes, lengths.astype(np.uint64))

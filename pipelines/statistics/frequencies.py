@@ -128,7 +128,7 @@ def _merged(a: Distinct, b: Distinct) -> Distinct:
 
 def _merged_columns(a: Distinct, b: Distinct) -> Distinct:
     """The counts of several statistics together."""
-    column = np.concatenate([np.repeat(np.arange(len(one.sizes)), one.sizes) for one in (a, b)])
+    column = np.concatenate([np.repeat(np.arange(len(state.sizes)), state.sizes) for state in (a, b)])
     values, counts = np.concatenate([a.values, b.values]), np.concatenate([a.counts, b.counts])
     order = np.lexsort((values, column))
     values, counts, column = values[order], counts[order], column[order]

@@ -90,14 +90,14 @@ class Pass:
         found = []
         for subject, state, rows in zip(self.read, before, values[: len(before)], strict=True):
             rows = rows.astype(np.bytes_) if subject.dtype == "string" else rows
-            taken = (rows, keys) if subject.grouped else rows
-            found.append(subject.call(subject.estimator.accumulate, state, taken))
+            arguments = (rows, keys) if subject.grouped else rows
+            found.append(subject.call(subject.estimator.accumulate, state, arguments))
         return tuple(found)
 
     def merge(self, a: Sequence[Any], b: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(
-            subject.call(subject.estimator.merge, one, other)
-            for subject, one, other in zip(self.read, a, b, strict=True)
+            subject.call(subject.estimator.merge, first, other)
+            for subject, first, other in zip(self.read, a, b, strict=True)
         )
 
     def update(self, states: Sequence[Any], added: Sequence[Any]) -> tuple[Any, ...]:

@@ -92,8 +92,8 @@ class Sample:
 
     def below(self, rows: int) -> Sample:
         """What of this sample is in that of so many rows, of which these are some."""
-        kept, _ = choose(self.hashes, of=rows)
-        return Sample(**{name: array[kept] for name, array in self.to_arrays().items()})
+        chosen, _ = choose(self.hashes, of=rows)
+        return Sample(**{name: array[chosen] for name, array in self.to_arrays().items()})
 
     @property
     def there(self) -> npt.NDArray[np.bool_]:

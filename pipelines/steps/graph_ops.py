@@ -47,7 +47,7 @@ CALLS: Mapping[str, Callable[..., tf.Tensor]] = {
     "ndtri": lambda x: elementwise(tf.math.ndtri, x),
     "one_hot": lambda x, classes: tf.one_hot(tf.cast(x, tf.int64), classes, dtype=tf.float64),
     "solve_positive": lambda a, b: tf.linalg.cholesky_solve(tf.linalg.cholesky(a), b),
-    "take_each": lambda values, places: tf.gather(values, places, batch_dims=1),
+    "take_by_row": lambda values, places: tf.gather(values, places, batch_dims=1),
 }
 """Those that are one call of TensorFlow; `ArrayOps` says what each is."""
 
@@ -98,7 +98,7 @@ def replace_rows(
     )[1]
 
 
-def each(function: Callable[[tf.Tensor], tf.Tensor], constants: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+def for_each(function: Callable[[tf.Tensor], tf.Tensor], constants: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     """What a function makes of each row of constants, `[*like.shape[:-1], 1]`, side by side along the last axis."""
     shape = tf.concat([tf.shape(like)[:-1], [1]], 0)
     found = tf.map_fn(lambda constant: tf.reshape(function(constant), shape), constants, parallel_iterations=1)

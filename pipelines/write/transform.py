@@ -111,7 +111,9 @@ def _call(transform: Any, config: ResolvedConfig, columns: Columns) -> dict[str,
 
 def graph_inputs(config: ResolvedConfig, columns: Columns) -> dict[str, Any]:
     """Raw columns as the tensors that the graph takes."""
-    return {each.name: graph.as_tensor(each, values_of(columns[each.name])) for each in config.graph_features}
+    return {
+        feature.name: graph.as_tensor(feature, values_of(columns[feature.name])) for feature in config.graph_features
+    }
 
 
 def _check_and_cast(

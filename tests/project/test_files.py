@@ -1,18 +1,39 @@
-"""How large a source file may be, and what a test module may import."""
+"""How large a source file may be, which names it may give, and what a test module may import."""
 
 import ast
 import pathlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+SOURCES = [path for folder in ("loaders", "pipelines") for path in (ROOT / folder).rglob("*.py")]
 MOST_LINES = 400
 
 
 def test_no_source_file_is_longer_than_one_can_read():
-    files = [path for folder in ("loaders", "pipelines") for path in (ROOT / folder).rglob("*.py")]
-    lines = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in files}
+    lines = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in SOURCES}
 
     assert len(lines) > 100
     assert {file: count for file, count in lines.items() if count > MOST_LINES} == {}
+
+
+VAGUE = {"each", "kept", "learn", "looking", "mixed", "mixing", "one", "taken"}
+"""Names that say nothing of what is meant."""
+
+
+def given_names(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+
+
+def test_no_name_is_vague():
+    found = {(path.relative_to(ROOT).as_posix(), name) for path in SOURCES for name in given_names(path)}
+
+    assert len(found) > 10_000
+    assert {(path, name) for path, name in found if name.lstrip("_") in VAGUE} == set()
 
 
 def imported_by(path):
