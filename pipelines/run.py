@@ -13,7 +13,7 @@ from loaders.format.names import REPORT
 from pipelines.analyze.accumulate import begin_first_round
 from pipelines.analyze.classes import check_names
 from pipelines.forecast.space import check_space
-from pipelines.maintain.append import Addition, Appended
+from pipelines.maintain.append import Appended
 from pipelines.maintain.reuse import Existing, copy_learned
 from pipelines.output.commit import begin_append, finish, name_anew, prepare
 from pipelines.output.directory import Output, OutputError, read_manifest
@@ -125,7 +125,7 @@ class Build:
 
 
 def run_append(
-    plan: Addition,
+    plan: Plan,
     existing: Existing,
     *,
     arrays: Arrays | None = None,

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from loaders.format.manifest import Manifest
 from pipelines.analyze.user_function import trace_configured
@@ -22,42 +18,10 @@ from pipelines.results import Block, Result, Table
 from pipelines.sources.arrays import Arrays
 from pipelines.sources.headers import HeaderReader, read_here
 from pipelines.sources.provenance import changed_parts, source_settings
-from pipelines.sources.table import SourceTable, scan
+from pipelines.sources.table import scan
 
 if TYPE_CHECKING:
     from pipelines.maintain.publish_append import FeatureDrift
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LaterParts(SourceTable):
-    """Parts that come after others, which had so many `rows_before`."""
-
-    rows_before: int = 0
-
-    @functools.cached_property
-    def first_rows(self) -> npt.NDArray[np.int64]:
-        """As of any table, counted on from the rows before."""
-        return np.concatenate([[0], np.cumsum(self.part_rows)]) + self.rows_before
-
-
-@dataclasses.dataclass(frozen=True)
-class Addition(Plan):
-    """The plan for the rows that are added; as for a build, but for what the data set has decided already."""
-
-    trained: str  # the split whose rows are the training rows
-    chunks: int | None  # the data set's `chunk_records`
-
-    adds_rows: ClassVar[bool] = True
-
-    @property
-    def training_split(self) -> str:
-        """The data set's."""
-        return self.trained
-
-    @property
-    def chunk_records(self) -> int:
-        """The data set's, where it has any."""
-        return super().chunk_records if self.chunks is None else self.chunks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,11 +83,8 @@ def plan_append(
     on_error: str = "fail",
     max_bad_files: int = 100,
     trust: bool = False,
-) -> Addition | None:
-    """Plans an append of new files, beside which those of the data set may be there too; None if there is nothing new.
-
-    Errors are those of `append`.
-    """
+) -> Plan | None:
+    """Plans an append of new files; None where there is nothing new. Errors are those of `append`."""
     manifest = existing.manifest
     config = {**manifest.config, "on_error": on_error, "max_bad_files": max_bad_files}
     table = check_against(existing, scan(source, parse_config(source_settings(config))))
@@ -132,24 +93,17 @@ def plan_append(
         raise SourceError(changed)
     if not new:
         return None
-    later = LaterParts(
-        root=table.root,
-        features=table.features,
-        parts=new,
-        directories=table.directories,
-        skipped=table.skipped,
-        rows_before=sum(record.rows for record in existing.provenance.parts),
-    )
+    rows_before = sum(record.rows for record in existing.provenance.parts)
+    later = dataclasses.replace(table, parts=new, rows_before=rows_before)
     if manifest.transform is not None:
         existing.check_transform(trust=trust)
     resolved = resolve_config(parse_config(manifest.config), later, learns=False, custom=existing.custom)
     if resolved.stored != manifest.features:
         raise NpyflowError(f"{existing.root}: expected the features of the data set; this version would store others")
-    plan = make_plan(later, resolved)
-    return Addition(
-        **{field.name: getattr(plan, field.name) for field in dataclasses.fields(plan) if field.name != "generation"},
+    return dataclasses.replace(
+        make_plan(later, dataclasses.replace(resolved, training=training_of(manifest.splits))),
         generation=last_generation(manifest) + 1,
-        trained=training_of(manifest.splits),
+        adds_rows=True,
         chunks=manifest.chunk_records,
     )
 

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -84,9 +83,8 @@ class Plan:
     block_rows: int
     analysis_rows: int
     generation: int = dataclasses.field(default=0, kw_only=True)
-
-    adds_rows: ClassVar[bool] = False
-    """Whether the rows are added to a data set, with the transform that it has."""
+    adds_rows: bool = dataclasses.field(default=False, kw_only=True)  # to a data set, with the transform that it has
+    chunks: int | None = dataclasses.field(default=None, kw_only=True)  # the `chunk_records` of that data set
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -121,6 +119,8 @@ class Plan:
     @property
     def chunk_records(self) -> int:
         """How many records a loader reads together, where rows vary in size and records with them."""
+        if self.chunks is not None:
+            return self.chunks
         row_bytes = stored_row_bytes(self.config.features, self.table, self.config.custom)
         return max(CHUNK_BYTES // (row_bytes * self.rows_per_record), 1)
 

@@ -57,6 +57,7 @@ class SourceTable:
     parts: Sequence[Part]
     directories: tuple[str, ...] = ()
     skipped: tuple[Problem, ...] = ()
+    rows_before: int = 0  # those of a data set that these are added to
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled: the parts packed, and what would take long to gather from these."""
@@ -115,7 +116,7 @@ class SourceTable:
     @functools.cached_property
     def first_rows(self) -> npt.NDArray[np.int64]:
         """For each part the number of its first row among all rows, and the number of rows at the end."""
-        return np.concatenate([[0], np.cumsum(self.part_rows)])
+        return np.concatenate([[0], np.cumsum(self.part_rows)]) + self.rows_before
 
     @property
     def rows_in_all(self) -> int:
