@@ -101,7 +101,7 @@ def plan_append(
     if resolved.stored != manifest.features:
         raise NpyflowError(f"{existing.root}: expected the features of the data set; this version would store others")
     return dataclasses.replace(
-        make_plan(later, dataclasses.replace(resolved, training=training_of(manifest.splits))),
+        make_plan(later, dataclasses.replace(resolved, training=resolved.training or training_of(manifest.splits))),
         generation=last_generation(manifest) + 1,
         adds_rows=True,
         chunks=manifest.chunk_records,

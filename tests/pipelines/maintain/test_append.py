@@ -439,3 +439,13 @@ def test_the_plan_of_an_addition_is_what_the_data_set_has_decided(base):
     assert plan.chunk_records == existing.manifest.chunk_records
     assert plan.shard_file("test", 0).startswith("test/test-g001-00000-of-")
     assert plan_append(str(base / "later"), open_existing(str(base / "grown"))) is None
+
+
+def test_training_rows_that_are_added_are_of_the_split_that_was_named(tmp_path):
+    write_files(tmp_path / "src", {"x-0.npy": np.ones((40, 2))})
+    as_it_is = {"impute": "none", "normalize": "none"}
+    said = {"splits": {"a": 0.5, "b": 0.5}, "training": "b", "features": {"x": as_it_is}}
+    build(tmp_path / "src", tmp_path / "out", parse_config(said))
+    write_files(tmp_path / "src", {"x-1.npy": np.ones((40, 2))})
+    plan = plan_append(str(tmp_path / "src"), open_existing(str(tmp_path / "out")))
+    assert plan.training_split == "b"
