@@ -52,8 +52,24 @@ class ConfigError(NpyflowError):
     exit_code = EXIT_BAD_INPUT
 
 
+class OutputError(NpyflowError):
+    """An output directory that may not be written to."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class NoBuildError(NpyflowError):
+    """A directory that holds neither a data set nor a build."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
 class DataError(NpyflowError):
     """Values in a source that cannot be used: an infinity, or a feature with no value at all."""
+
+
+class PublishError(NpyflowError):
+    """A build whose shards do not add up to its sources."""
 
 
 class GraphWritten(NpyflowError):  # noqa: N818  # it ends the command, but well

@@ -12,11 +12,12 @@ from loaders.format.manifest import Manifest
 from loaders.format.names import REPORT
 from pipelines.analyze.accumulate import begin_first_round
 from pipelines.analyze.classes import check_names
+from pipelines.errors import OutputError
 from pipelines.forecast.space import check_space
 from pipelines.maintain.append import Appended
 from pipelines.maintain.reuse import Existing, copy_learned
 from pipelines.output.commit import begin_append, finish, name_anew, prepare
-from pipelines.output.directory import Output, OutputError, read_manifest
+from pipelines.output.directory import Output, read_manifest
 from pipelines.output.lock import held
 from pipelines.output.state import check, write_description
 from pipelines.output.tasks import has_learned

@@ -1,7 +1,8 @@
 """A directory of copies of shards, with a size limit, that several processes share.
 
 Every file is locked (`flock`) by who writes or maps it, so that a process that dies leaves no lock, and what is in use
-is not removed. The sum of all files' sizes never exceeds the limit.
+is not removed. (`filelock` has exclusive locks alone, each a file of its own; readers share a copy.) The sum of all
+files' sizes never exceeds the limit.
 """
 
 from __future__ import annotations

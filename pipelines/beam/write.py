@@ -23,9 +23,9 @@ from pipelines.beam.rows import Batch, ToBatches, features_of, joined, source_fe
 from pipelines.config.feature import Feature
 from pipelines.config.schema import DatasetConfig, parse_config
 from pipelines.config.split_rules import BlockSplits, StratifiedSplits
-from pipelines.errors import ConfigError, DataError
+from pipelines.errors import ConfigError, DataError, OutputError
 from pipelines.output.commit import finish, name_anew, prepare
-from pipelines.output.directory import Output, OutputError
+from pipelines.output.directory import Output
 from pipelines.output.state import is_committed, read_state, write_description
 from pipelines.output.tasks import Written, write_shard_list
 from pipelines.plan.plan import Plan, make_plan

@@ -16,9 +16,9 @@ from loaders.format import names
 from loaders.format.decode import Columns
 from loaders.format.manifest import Manifest
 from pipelines import counters
-from pipelines.errors import ConfigError, Problem
+from pipelines.errors import ConfigError, OutputError, Problem
 from pipelines.exports.protocol import ExportPiece, Target, Written
-from pipelines.output.directory import Output, OutputError, local_directory
+from pipelines.output.directory import Output, local_directory
 from pipelines.output.state import manifest_digest
 from pipelines.reading.shard_reader import read_shard
 from pipelines.runners.beam import check_runner, run_pipeline

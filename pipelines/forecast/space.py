@@ -6,8 +6,9 @@ import os
 import shutil
 
 from pipelines.config.split_rules import BlockSplits, ColumnSplits
+from pipelines.errors import OutputError
 from pipelines.forecast.estimate import shard_row_bytes
-from pipelines.output.directory import Output, OutputError, read_manifest
+from pipelines.output.directory import Output, read_manifest
 from pipelines.plan.plan import Plan
 from pipelines.results import show_bytes
 from pipelines.sources.arrays import Arrays

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from loaders.format.manifest import Manifest
-from pipelines.errors import EXIT_BAD_INPUT, NpyflowError
+from pipelines.errors import NoBuildError
 from pipelines.output.directory import Output, read_manifest
 from pipelines.output.lock import Holder
 from pipelines.output.state import is_committed, read_description, read_state
@@ -36,12 +36,6 @@ READ_RECORDS = 1000
 """Records of tasks that are read at a time; an object store gives some ten a second to one reader."""
 
 State = Literal["finished", "building", "appending"]
-
-
-class NoBuildError(NpyflowError):
-    """A directory that holds neither a data set nor a build."""
-
-    exit_code = EXIT_BAD_INPUT
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

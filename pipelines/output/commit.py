@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 
 from loaders.format import names
 from loaders.format.manifest import Manifest
-from pipelines.output.directory import Output, OutputError, last_generation, read_manifest, remove_shards
+from pipelines.errors import OutputError
+from pipelines.output.directory import Output, last_generation, read_manifest, remove_shards
 from pipelines.output.lock import held
 from pipelines.output.state import (
     Begin,

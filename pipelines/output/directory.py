@@ -11,7 +11,6 @@ from typing import Any
 
 from loaders.format import names
 from loaders.format.manifest import Manifest, ManifestError
-from pipelines.errors import EXIT_BAD_INPUT, NpyflowError
 from pipelines.plan.plan import Task
 from pipelines.runners.failures import errors_beside
 from pipelines.statistics.recorded import TrainingStatistics
@@ -20,12 +19,6 @@ from pipelines.storage.temporary import temporary_directory
 
 SHARD_NAME = re.compile(r"(g(\d{3,})-)?\d{5,}-of-\d{5,}\.tfrecord")
 """How the name of a shard ends, after that of its split; what was added, or has replaced others, has a generation."""
-
-
-class OutputError(NpyflowError):
-    """An output directory that may not be written to."""
-
-    exit_code = EXIT_BAD_INPUT
 
 
 class _Path:

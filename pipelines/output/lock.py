@@ -19,7 +19,8 @@ import msgspec
 import psutil
 from filelock import FileLock, Timeout
 
-from pipelines.output.directory import Output, OutputError
+from pipelines.errors import OutputError
+from pipelines.output.directory import Output
 from pipelines.storage import files
 
 BEAT_SECONDS = 10.0

@@ -12,7 +12,8 @@ import msgspec
 
 from loaders.format import names
 from loaders.format.manifest import Manifest, ManifestError
-from pipelines.output.directory import Output, OutputError, read_manifest
+from pipelines.errors import OutputError
+from pipelines.output.directory import Output, read_manifest
 from pipelines.plan.plan import Plan
 from pipelines.runners.versions import versions
 from pipelines.storage import directories, files

@@ -13,7 +13,7 @@ from loaders.format.manifest import File, Manifest, Shard
 from loaders.format.record_layout import record_bytes
 from loaders.format.spec import FeatureSpec, is_variable
 from pipelines.config.resolved import ResolvedFeature
-from pipelines.errors import NpyflowError
+from pipelines.errors import PublishError
 from pipelines.output.commit import commit
 from pipelines.output.directory import Output
 from pipelines.output.tasks import Written, read_shard_list
@@ -28,10 +28,6 @@ from pipelines.sources.provenance import Provenance, raw_specs
 from pipelines.statistics.recorded import TrainingStatistics
 from pipelines.statistics.sample import load_samples
 from pipelines.storage import directories, files
-
-
-class PublishError(NpyflowError):
-    """A build whose shards do not add up to its sources."""
 
 
 def publish(plan: Plan, output: Output, *, transform_from: str | None = None) -> Manifest:

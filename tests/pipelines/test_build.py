@@ -16,9 +16,9 @@ import loaders
 import pipelines
 from pipelines.analyze.beam import Analyze
 from pipelines.config.schema import parse_config
-from pipelines.errors import ConfigError, DataError, SourceError
+from pipelines.errors import ConfigError, DataError, OutputError, SourceError
 from pipelines.maintain.verify import verify
-from pipelines.output.directory import Output, OutputError
+from pipelines.output.directory import Output
 from pipelines.run import Build
 from tests.support.arrays import (
     DTYPES,

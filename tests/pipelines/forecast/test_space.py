@@ -8,9 +8,9 @@ import pytest
 
 from pipelines.cli import main
 from pipelines.config.schema import parse_config
+from pipelines.errors import OutputError
 from pipelines.forecast.space import least_bytes
 from pipelines.maintain.append import plan_sources
-from pipelines.output.directory import OutputError
 from tests.support import builds
 from tests.support.arrays import write_files
 

@@ -13,14 +13,14 @@ import loaders
 from loaders.format.manifest import ManifestError
 from pipelines.cli import main
 from pipelines.config.schema import parse_config
-from pipelines.errors import ConfigError, DataError, SourceError
+from pipelines.errors import ConfigError, DataError, OutputError, SourceError
 from pipelines.maintain import append
 from pipelines.maintain.append import plan_append
 from pipelines.maintain.publish_append import FeatureDrift
 from pipelines.maintain.reuse import open_existing
 from pipelines.maintain.verify import verify
 from pipelines.output.commit import clear_append, finish_append
-from pipelines.output.directory import Output, OutputError, read_manifest
+from pipelines.output.directory import Output, read_manifest
 from pipelines.output.state import read_state
 from pipelines.run import Build
 from pipelines.sources.provenance import PartRecord, Provenance, changed_parts

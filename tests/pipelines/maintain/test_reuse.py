@@ -11,10 +11,10 @@ import loaders
 from loaders.format.manifest import ManifestError
 from pipelines.cli import main
 from pipelines.config.schema import parse_config
-from pipelines.errors import ConfigError, SourceError
+from pipelines.errors import ConfigError, OutputError, SourceError
 from pipelines.maintain.reuse import open_existing, plan_reuse
 from pipelines.maintain.verify import verify
-from pipelines.output.directory import OutputError, read_manifest
+from pipelines.output.directory import read_manifest
 from pipelines.storage import files
 from tests.support.arrays import write_files
 from tests.support.builds import build

@@ -13,8 +13,9 @@ import pytest
 
 from pipelines.cli import main
 from pipelines.config.schema import parse_config
+from pipelines.errors import NoBuildError
 from pipelines.maintain import status
-from pipelines.maintain.status import NoBuildError, Watcher, describe_status, speed
+from pipelines.maintain.status import Watcher, describe_status, speed
 from pipelines.output.directory import Output
 from pipelines.output.lock import Holder, held
 from pipelines.plan.plan import make_plan

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from pipelines.config.schema import parse_config
-from pipelines.errors import DataError
-from pipelines.maintain.status import NoBuildError, Watcher
+from pipelines.errors import DataError, NoBuildError, OutputError
+from pipelines.maintain.status import Watcher
 from pipelines.maintain.verify import verify
-from pipelines.output.directory import OutputError, read_manifest
+from pipelines.output.directory import read_manifest
 from pipelines.storage import directories, files
 from tests.support.arrays import write_files
 from tests.support.builds import build

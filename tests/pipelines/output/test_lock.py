@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from pipelines.errors import OutputError
 from pipelines.output import lock
-from pipelines.output.directory import Output, OutputError
+from pipelines.output.directory import Output
 from pipelines.output.lock import Holder, held
 from pipelines.storage import directories, files
 from tests.support.arrays import RamFileSystem, empty_ram

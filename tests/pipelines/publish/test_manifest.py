@@ -11,10 +11,11 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 import loaders
 from loaders.format.manifest import Shard
 from pipelines.config.schema import parse_config
+from pipelines.errors import PublishError
 from pipelines.maintain.verify import verify
 from pipelines.output.directory import Output, read_manifest
 from pipelines.output.tasks import FinishedTasks, Written, write_record
-from pipelines.publish.manifest import PublishError, gather
+from pipelines.publish.manifest import gather
 from tests.support.arrays import write_files
 from tests.support.builds import build
 
