@@ -134,10 +134,17 @@ def quantiles(x: Tensors, probabilities: Sequence[float], *, over: Over = "eleme
     bits take one, float32 two and float64 four, more where there are thousands of statistics. `tft.quantiles` gives
     approximate boundaries in one phase, which differ with the order of the rows, and knows no axes.
 
-    Arguments and errors are as in `moments`; probabilities are in [0, 1], and infinities values like others.
+    Args:
+        x: Numbers, as in `moments`. Infinities are values like others.
+        probabilities: Each in [0, 1].
+        over: As in `moments`.
+        missing: As in `moments`.
 
     Returns:
         float64 `[len(probabilities), *statistic's shape]`; NaN where no value is present.
+
+    Raises:
+        ValueError: If the arguments do not fit.
     """
     wanted = tuple(float(probability) for probability in probabilities)
 
@@ -157,12 +164,18 @@ def median(x: Tensors, *, over: Over = "element", missing: Missing = None) -> An
 def frequencies(x: tf.Tensor, *, limit: int = 65536, missing: Missing = None) -> tuple[tf.Tensor, tf.Tensor]:
     """The distinct present values of a tensor and how often each occurs, in one pass; -0 is 0.
 
-    Arguments and errors are as in `moments`, of one tensor of numbers; `vocabulary` takes strings. Distinct values are
-    held in memory: more than the limit are a DataError while rows are read.
+    Args:
+        x: Numbers `[batch, *shape]`; NaN is missing. `vocabulary` takes strings.
+        limit: The most distinct values: they are held in memory.
+        missing: As in `moments`.
 
     Returns:
         The values, ascending, int64 of integers and float64 of floats, `[n]`, and their counts, int64 `[n]`. Both are
         empty without a present value.
+
+    Raises:
+        ValueError: If the arguments do not fit.
+        DataError: While rows are read, if there are more distinct values.
     """
 
     def ask(value: ValueSpec) -> _Asked:
@@ -183,10 +196,18 @@ def _distinct(dtype: str, result: Arrays) -> Arrays:
 def most_frequent(x: Tensors, *, over: Over = "element", limit: int = 65536, missing: Missing = None) -> Any:
     """The most frequent of the present values, the least of those that are equally frequent, in one pass.
 
-    Arguments and errors are as in `moments`, and for the distinct values of one statistic as in `frequencies`.
+    Args:
+        x: Numbers, as in `moments`.
+        over: As in `moments`.
+        limit: The most distinct values of one statistic: they are held in memory.
+        missing: As in `moments`.
 
     Returns:
         float64 of the statistic's shape (integers beyond 2**53 are rounded); NaN where no value is present.
+
+    Raises:
+        ValueError: If the arguments do not fit.
+        DataError: While rows are read, if there are more distinct values.
     """
 
     def ask(value: ValueSpec) -> _Asked:
@@ -206,11 +227,18 @@ def covariance(x: Tensors, *, missing: Missing = None) -> Any:
 
     cov[i, j] = mean(x_i * x_j) - mean(x_i) * mean(x_j), of the population of the observations where both are present,
     rounded once. `tft.covariance` takes rows of one axis, works in the dtype that is asked for, and one NaN makes all
-    of it NaN. Arguments, `[batch, ..., width]`, and errors are as in `moments`; an infinity is a DataError while rows
-    are read.
+    of it NaN.
+
+    Args:
+        x: Numbers `[batch, ..., width]`, finite or NaN (missing).
+        missing: As in `moments`.
 
     Returns:
         float64 `[width, width]`; NaN where no observation has both elements.
+
+    Raises:
+        ValueError: If the arguments do not fit.
+        DataError: While rows are read, if a value is infinite.
     """
 
     def ask(value: ValueSpec) -> _Asked:

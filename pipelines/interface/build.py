@@ -236,9 +236,18 @@ def append(
 ) -> Appended | None:
     """Adds rows to a data set; its transform stays as it is, and so do the splits of the rows that it has.
 
-    Files of the source that the data set has already are passed over, and so are arrays that were appended before.
-    Arguments are as in `refit`; but `trust` says whether the data set's transform, which is a program, may do more than
-    compute.
+    Args:
+        source: As in `build`. Files that the data set has already are passed over, and so are arrays that were
+            appended before.
+        output: The data set.
+        on_error: "skip" to leave out files that cannot be used.
+        max_bad_files: How many may be left out.
+        sync: As in `build`.
+        trust: Whether the data set's transform, which is a program, may do more than compute.
+        workers: As in `build`.
+        progress: As in `build`.
+        storage_options: As in `refit`.
+        beam_options: As in `build`.
 
     Returns:
         The new manifest and how far the rows have drifted, or None where there was nothing new.
