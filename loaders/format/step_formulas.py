@@ -189,7 +189,7 @@ def pca(x: Any, constants: Constants, _: Any, ops: Any) -> Any:
 
 def unpca(y: Any, constants: Any, _: Any, ops: Any) -> Any:
     """The vectors that have such components, and nothing beside them."""
-    return ops.project(y * constants["scale"], constants.raw("components")) + constants["mean"]
+    return ops.project(y * constants["scale"], constants["components"]) + constants["mean"]
 
 
 def vocabulary(x: Any, constants: Constants, said: Any, ops: Any) -> Any:

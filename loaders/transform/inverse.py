@@ -108,21 +108,13 @@ class Constants:
         return self.get(name)
 
     def get(self, name: str, *, before: int = 0) -> Any:
-        """A constant, with `before` more axes between the batch and those of the statistic."""
-        array = self.raw(name)
+        """A constant, with `before` more axes between the batch and the statistic's; a ManifestError without it."""
+        if name not in self._found:
+            raise ManifestError(f"{names.FITTED}: expected the constant {self._prefix}{name}; found none")
+        array = self._found[name]
         shape = tuple(array.shape)[1:]
         missing = self._rank - 1 + before - len(shape)
         return self._ops.reshape(array, [-1, *shape[:before], *[1] * missing, *shape[before:]]) if missing else array
-
-    def raw(self, name: str) -> Any:
-        """A constant in the shape that it has, after the batch.
-
-        Raises:
-            ManifestError: If there is none.
-        """
-        if name not in self._found:
-            raise ManifestError(f"{names.FITTED}: expected the constant {self._prefix}{name}; found none")
-        return self._found[name]
 
 
 def inverse(root: str | os.PathLike[str]) -> Inverse:

@@ -239,8 +239,9 @@ class ArrayOps:
         return w
 
     def project(self, values: Any, components: Any) -> Any:
-        """[batch, …, k] times [batch or 1, k, w]."""
+        """[batch, …, k] times [batch or 1, …, k, w]."""
         flat = self.reshape(values, (values.shape[0], -1, values.shape[-1]))
+        components = self.reshape(components, (-1, *components.shape[-2:]))
         return self.reshape(self.xp.matmul(flat, components), (*values.shape[:-1], components.shape[-1]))
 
 
@@ -354,5 +355,6 @@ class TensorFlowOps(ArrayOps):
     def project(self, values: Any, components: Any) -> Any:
         tf = self._tf
         shape = tf.shape(values)
+        components = tf.reshape(components, [-1, *components.shape[-2:]])
         result = tf.matmul(tf.reshape(values, [shape[0], -1, values.shape[-1]]), components)
         return tf.reshape(result, tf.concat([shape[:-1], [components.shape[-1]]], 0))

@@ -28,7 +28,6 @@ from pipelines.steps.step import MomentStep, Step, ValueSpec
 
 
 def mapped(
-    name: str,
     x: Tensors,
     step: Step,
     *,
@@ -39,14 +38,18 @@ def mapped(
 ) -> Any:
     """What a step makes of tensors, after it has learned from all rows; integers are int64, and -1 for what is missing.
 
-    `name` is that of the function, and `dtype` that of results that are no integers.
+    `dtype` is that of results that are no integers. What does not fit the step is a ValueError.
     """
+    name = step.analyzer or "normalize"
     labels, tensors, back = flatten(x, name)
     keys = keys_of_groups(by)
-    marked = mark_all(labels, tensors, missing)
+    as_they_are = missing is None and "float64" not in step.inputs
+    marked = [(tensor, None) for tensor in tensors] if as_they_are else mark_all(labels, tensors, missing)
     values = [value_of(found, over) for found, _ in marked]
     for label, value in zip(labels, values, strict=True):
         with labelled(label):
+            if not step.takes(value.dtype):
+                raise ValueError(f"expected {' or '.join(sorted(step.inputs))}; found {value.dtype}")
             step.output(value)
     learns = step.estimator(values[0]) is not None
     if not learns:

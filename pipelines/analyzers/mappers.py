@@ -53,7 +53,7 @@ def scale_to_z_score(
         ValueError: If the arguments do not fit.
         DataError: In the analysis, if values are infinite or their statistics overflow float64.
     """
-    return mapped("scale_to_z_score", x, scaling.ZScore(), over=over, by=by, missing=missing, dtype=dtype)
+    return mapped(x, scaling.ZScore(), over=over, by=by, missing=missing, dtype=dtype)
 
 
 def scale_to_min_max(
@@ -87,8 +87,7 @@ def scale_to_min_max(
         ValueError: If the arguments do not fit.
         DataError: As `scale_to_z_score`.
     """
-    step = read_step(scaling.MinMax, [low, high])
-    return mapped("scale_to_min_max", x, step, over=over, by=by, missing=missing, dtype=dtype)
+    return mapped(x, read_step(scaling.MinMax, [low, high]), over=over, by=by, missing=missing, dtype=dtype)
 
 
 def scale_by_max_abs(
@@ -103,7 +102,7 @@ def scale_by_max_abs(
 
     tf.transform has no such mapper.
     """
-    return mapped("scale_by_max_abs", x, scaling.MaxAbs(), over=over, by=by, missing=missing, dtype=dtype)
+    return mapped(x, scaling.MaxAbs(), over=over, by=by, missing=missing, dtype=dtype)
 
 
 def scale_robust(x: Tensors, *, over: Over = "element", missing: Missing = None, dtype: tf.DType | None = None) -> Any:
@@ -111,7 +110,7 @@ def scale_robust(x: Tensors, *, over: Over = "element", missing: Missing = None,
 
     Takes the phases of `quantiles`; arguments as in `scale_to_z_score`. tf.transform has no such mapper.
     """
-    return mapped("scale_robust", x, ranking.Robust(), over=over, missing=missing, dtype=dtype)
+    return mapped(x, ranking.Robust(), over=over, missing=missing, dtype=dtype)
 
 
 def clip(
@@ -140,8 +139,7 @@ def clip(
         ValueError: If the arguments do not fit.
         DataError: As `scale_to_z_score`.
     """
-    step = read_step(ranking.Clip, [low, high])
-    return mapped("clip", x, step, over=over, missing=missing, dtype=dtype)
+    return mapped(x, read_step(ranking.Clip, [low, high]), over=over, missing=missing, dtype=dtype)
 
 
 def quantile_transform(
@@ -171,8 +169,7 @@ def quantile_transform(
         ValueError: If the arguments do not fit.
         DataError: As `scale_to_z_score`.
     """
-    step = read_step(ranking.Quantile, to)
-    return mapped("quantile_transform", x, step, over=over, missing=missing, dtype=dtype)
+    return mapped(x, read_step(ranking.Quantile, to), over=over, missing=missing, dtype=dtype)
 
 
 def bucketize(x: Tensors, buckets: int | Sequence[float], *, over: Over = "element", missing: Missing = None) -> Any:
@@ -195,7 +192,7 @@ def bucketize(x: Tensors, buckets: int | Sequence[float], *, over: Over = "eleme
         DataError: As `scale_to_z_score`.
     """
     step = read_step(ranking.Buckets, buckets if isinstance(buckets, int) else list(buckets))
-    return mapped("bucketize", x, step, over=over, missing=missing)
+    return mapped(x, step, over=over, missing=missing)
 
 
 def pca(x: Tensors, components: int, *, dtype: tf.DType | None = None) -> Any:
@@ -217,12 +214,12 @@ def pca(x: Tensors, components: int, *, dtype: tf.DType | None = None) -> Any:
         ValueError: If the arguments do not fit.
         DataError: In the analysis, if a value is missing or infinite.
     """
-    return mapped("pca", x, read_step(projection.Pca, components), over="channel", dtype=dtype)
+    return mapped(x, read_step(projection.Pca, components), over="channel", dtype=dtype)
 
 
 def whiten(x: Tensors, components: int, *, dtype: tf.DType | None = None) -> Any:
     """As `pca`, each component divided by its deviation (with n - 1 in the divisor, as scikit-learn has it)."""
-    return mapped("whiten", x, read_step(projection.Whiten, components), over="channel", dtype=dtype)
+    return mapped(x, read_step(projection.Whiten, components), over="channel", dtype=dtype)
 
 
 def vocabulary(x: Tensors, *, size: int | None = None, min_count: int = 1, oov_buckets: int = 1) -> Any:
@@ -245,14 +242,7 @@ def vocabulary(x: Tensors, *, size: int | None = None, min_count: int = 1, oov_b
         ValueError: If the arguments do not fit.
         DataError: In the analysis, if there is no value, or too many.
     """
-    step = Vocabulary(size=size, min_count=min_count, oov_buckets=oov_buckets)
-    labels, tensors, back = flatten(x, "vocabulary")
-    if any(not (tensor.dtype.is_integer or tensor.dtype == tf.string) for tensor in tensors):
-        raise ValueError(f"vocabulary: expected integers or strings; found {[t.dtype.name for t in tensors]}")
-    subjects = [subject_of(label, step, value_of(t, "all"), None) for label, t in zip(labels, tensors, strict=True)]
-    found = run_passes(subjects, tensors, None, name="vocabulary")
-    pairs = enumerate(zip(tensors, found, strict=True))
-    return back([note_step(step, tensor, step.apply(tensor, own), tensor=number) for number, (tensor, own) in pairs])
+    return mapped(x, Vocabulary(size=size, min_count=min_count, oov_buckets=oov_buckets), over="all")
 
 
 def scale_to_gaussian(
@@ -264,7 +254,7 @@ def scale_to_gaussian(
     than the normal distribution is scaled to mean 0 and deviation 1. Arguments as in `scale_to_z_score`. Phases as in
     `quantiles`; tf.transform counts in one, over all elements.
     """
-    return mapped("scale_to_gaussian", x, ranking.Gaussian(), over=over, missing=missing, dtype=dtype)
+    return mapped(x, ranking.Gaussian(), over=over, missing=missing, dtype=dtype)
 
 
 def scale_rows(
@@ -284,7 +274,7 @@ def scale_rows(
     Raises:
         ValueError: If the arguments do not fit.
     """
-    return mapped("scale_rows", x, read_step(scaling.ScaledRow, by), over="element", missing=missing, dtype=dtype)
+    return mapped(x, read_step(scaling.ScaledRow, by), over="element", missing=missing, dtype=dtype)
 
 
 def normalize(
@@ -296,11 +286,11 @@ def normalize(
     missing: Missing = None,
     dtype: tf.DType | None = None,
 ) -> Any:
-    """Any one step for numbers, as a configuration says it: `"zscore"`, `{"scale": 0.5}`.
+    """Any one step, as a configuration says it: `"zscore"`, `{"scale": 0.5}`.
 
     Other arguments, results and errors are as in `scale_to_z_score`; integers are int64, and -1 for what is missing.
     """
-    return mapped("normalize", x, parse_step(step, NORMALIZE), over=over, by=by, missing=missing, dtype=dtype)
+    return mapped(x, parse_step(step, NORMALIZE), over=over, by=by, missing=missing, dtype=dtype)
 
 
 def missing_indicator(x: Tensors, *, missing: Missing = None) -> Any:

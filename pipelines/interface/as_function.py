@@ -47,7 +47,8 @@ def _of_feature(feature: ResolvedFeature) -> list[str]:
             lines.append('x = tf.where(absent, tf.constant(float("nan"), tf.float64), tf.cast(x, tf.float64))')
         missing = None
     for step, gives in zip(feature.steps, feature.values[1:], strict=True):
-        lines.append(f"x = {step.expression or _call(feature, step, missing, wide=gives.dtype == 'float64')}")
+        written = (step.expression or "").format(**step.model_dump())
+        lines.append(f"x = {written or _call(feature, step, missing, wide=gives.dtype == 'float64')}")
         missing = None
     return [*lines, f"outputs[{feature.name!r}] = {_cast(feature)}"]
 

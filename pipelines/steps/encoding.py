@@ -32,10 +32,6 @@ class Vocabulary(Step):
     min_count: Count = 1
     oov_buckets: Annotated[Integer, Field(ge=0)] = 1
 
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        return tuple(f"{name}={value!r}" for name, value in self.model_dump(exclude_none=True).items())
-
     def output(self, value: ValueSpec) -> ValueSpec:
         return dataclasses.replace(value, dtype="int64")
 
@@ -68,11 +64,8 @@ class OneHot(Step):
     """A vector that is 1 at the number of a class and 0 elsewhere; everywhere for a number outside."""
 
     key = "one_hot"
+    expression = "tf.one_hot(tf.cast(x, tf.int64), {classes!r}, dtype=tf.float64)"
     classes: Count
-
-    @property
-    def expression(self) -> str:
-        return f"tf.one_hot(tf.cast(x, tf.int64), {self.classes!r}, dtype=tf.float64)"
 
     def output(self, value: ValueSpec) -> ValueSpec:
         return dataclasses.replace(value, dtype="float64", shape=(*value.shape, self.classes))

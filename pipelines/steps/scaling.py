@@ -69,11 +69,8 @@ class Scale(Step):
 
     key = "scale"
     bounded = False
+    expression = "tf.cast(x, tf.float64) * {scale!r}"
     scale: Annotated[Number, AfterValidator(_not_zero)]
-
-    @property
-    def expression(self) -> str:
-        return f"tf.cast(x, tf.float64) * {self.scale!r}"
 
 
 class Log1p(Step):
@@ -81,10 +78,7 @@ class Log1p(Step):
 
     key = "log1p"
     domain = "values above -1"
-
-    @property
-    def expression(self) -> str:
-        return "tf.math.log1p(tf.cast(x, tf.float64))"
+    expression = "tf.math.log1p(tf.cast(x, tf.float64))"
 
     def outside(self, x: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         return np.asarray(x <= -1)

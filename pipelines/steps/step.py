@@ -81,6 +81,9 @@ class Step(pydantic.BaseModel):
     analyzer: ClassVar[str | None] = None
     """The function of `pipelines.analyzers` that is this step; None where `impute` or `normalize` is told its name."""
 
+    expression: ClassVar[str | None] = None
+    """What it makes of `x` in TensorFlow's own functions, to be formatted by its options; None where it needs more."""
+
     takes_over: ClassVar[bool] = True
     """Whether that function takes `over`."""
 
@@ -110,15 +113,11 @@ class Step(pydantic.BaseModel):
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """What its analyzer takes after the values, as Python."""
-        return (
-            (repr(self.dump()),) if self.analyzer is None else tuple(map(repr, self.model_dump(mode="json").values()))
-        )
-
-    @property
-    def expression(self) -> str | None:
-        """What it makes of `x`, in TensorFlow's own functions; None where it takes more than one of them."""
-        return None
+        """What its analyzer takes after the values, as Python: one option alone, and several by their names."""
+        if self.analyzer is None:
+            return (repr(self.dump()),)
+        options = self.model_dump(mode="json", exclude_none=True).items()
+        return tuple(f"{name}={value!r}" if len(options) > 1 else repr(value) for name, value in options)
 
     @property
     def number(self) -> float | None:

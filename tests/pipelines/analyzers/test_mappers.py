@@ -212,6 +212,7 @@ def test_any_step_is_said_as_in_a_configuration():
     with analyzing():
         assert npa.normalize(x, {"buckets": [2]}, missing=1).numpy().tolist() == [-1, 1, -1]
         assert npa.normalize(x, {"scale": 0.5}, dtype=tf.float64).numpy().tolist()[:2] == [0.5, 1]
+        assert npa.normalize(tf.constant(["b", "a", "b"]), "vocabulary").numpy().tolist() == [0, 1, 0]
         grouped = npa.normalize(x, "maxabs", by=tf.constant([0, 1, 1]))
         assert grouped.numpy().tolist()[:2] == [1, 1]
         assert npa.impute(x, {"constant": 3}).numpy().tolist() == [1, 2, 3]
@@ -242,7 +243,7 @@ def test_what_overflows_or_is_infinite_is_an_error(x):
         (lambda x: npa.clip(x, 0.9, 0.1), "expected two probabilities"),
         (lambda x: npa.normalize(x, "robst"), "expected none, zscore, .*; found 'robst'.*robust"),
         (lambda x: npa.bucketize(x, 1), "expected 2 to 1000 buckets"),
-        (lambda x: npa.vocabulary(x), "vocabulary: expected integers or strings; found"),
+        (lambda x: npa.vocabulary(x), "vocabulary .*: expected int64 or string; found float64"),
     ],
 )
 def test_arguments_that_do_not_fit(call, message):
