@@ -14,7 +14,8 @@ from tests.support.skips import pytest_sessionfinish, pytest_terminal_summary  #
 # Deadlines would fail on a busy machine.
 hypothesis.settings.register_profile("local", deadline=None, max_examples=30)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True, max_examples=50)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+hypothesis.settings.register_profile("brief", deadline=None, derandomize=True, print_blob=True, max_examples=5)
+hypothesis.settings.load_profile(os.environ.get("NPYFLOW_EXAMPLES") or ("ci" if os.environ.get("CI") else "local"))
 
 
 LONGEST = (
