@@ -295,8 +295,8 @@ def shows(options: type[Options]) -> Callable[[F], F]:
         keywords = list(inspect.signature(options).parameters.values())
         target.__signature__ = signature.replace(parameters=[*own, *keywords])
         described = [_attributes(base) for base in reversed(options.__mro__) if base is not object]
-        reference = f"        **options: The fields of `{options.__module__}.{options.__name__}`, as keywords.\n"
-        function.__doc__ = (function.__doc__ or "").replace(reference, "".join(described))
+        reference = f"    **options: The fields of `{options.__module__}.{options.__name__}`, as keywords.\n"
+        function.__doc__ = inspect.cleandoc(function.__doc__ or "").replace(reference, "".join(described))
         return function
 
     return decorate
@@ -304,6 +304,7 @@ def shows(options: type[Options]) -> Callable[[F], F]:
 
 def _attributes(options: type) -> str:
     """The descriptions of attributes, as they stand in a class's docstring."""
-    lines = (options.__doc__ or "").split("    Attributes:\n")[1].splitlines(keepends=True)
-    end = next((number for number, line in enumerate(lines) if not line.startswith("        ")), len(lines))
+    # From Python 3.13 on a docstring has no indentation; cleaned, it has none before either.
+    lines = inspect.cleandoc(options.__doc__ or "").partition("\nAttributes:\n")[2].splitlines(keepends=True)
+    end = next((number for number, line in enumerate(lines) if not line.startswith("    ")), len(lines))
     return "".join(lines[:end])
