@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -136,6 +136,10 @@ class Plan:
                 return Task(group=group, index=number)
             number -= own.tasks
         raise IndexError(f"expected a number below {self.task_count}")
+
+    def tasks(self) -> Iterator[Task]:
+        """Every task."""
+        return map(self.task, range(self.task_count))
 
     def shard_count(self, split: str) -> int:
         """How many shards a split has."""

@@ -22,7 +22,7 @@ from tests.support.orders import make_chunks
 SHARD = Shard(file="s", rows=0, bytes=0, crc32c="")
 EMPTY = Manifest(
     features=(),
-    split_slices={},
+    splits={},
     files=(),
     rows_per_record=1,
     record_bytes=1,

@@ -141,7 +141,7 @@ def test_a_state_at_every_step(root, kind):
 def test_values_are_read_once(root, monkeypatch):
     found = []
     kept = filtered_rows._matching
-    monkeypatch.setattr(filtered_rows, "_kept", lambda *given: found.append(given) or kept(*given))
+    monkeypatch.setattr(filtered_rows, "_matching", lambda *given: found.append(given) or kept(*given))
     loader = numpy_loader.Loader(root, "train", batch_size=9, where="kind != 4")
     again = pickle.loads(pickle.dumps(loader))
     loaders.Loader(root, "train", batch_size=9, where="kind !=4", seed=1)

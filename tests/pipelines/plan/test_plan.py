@@ -54,7 +54,7 @@ def plan_of(table, **config):
 def rows_of_shards(plan):
     """The rows of every shard as (part, index), in order, by split."""
     found = collections.defaultdict(list)
-    for task in map(plan.task, range(plan.task_count)):
+    for task in plan.tasks():
         spans = plan.blocks(task)
         keys = [(span.part, index) for span in spans for index in range(span.start, span.stop)]
         number = assign(plan, spans)
@@ -88,7 +88,7 @@ def test_a_row_is_owned_by_the_task_whose_blocks_hold_it(rows, shard_bytes, seed
     splits = ["train" if number % 2 else "test" for number in range(len(rows))] if directory else None
     table = make_table([count + 1 for count in rows], splits=splits)
     plan = plan_of(table, shard_bytes=shard_bytes, seed=seed, training="test" if directory else None)
-    for number, task in enumerate(map(plan.task, range(plan.task_count))):
+    for number, task in enumerate(plan.tasks()):
         spans = plan.blocks(task)
         assert set(plan.owners(spans).tolist()) <= {number}
         assert len(plan.owners(spans)) == sum(span.rows for span in spans)
@@ -227,7 +227,7 @@ def test_shards_are_about_as_large_as_asked():
 def test_names_of_shards():
     plan = plan_of(make_table([1000]), shard_bytes=5000)
     assert plan.shard_file("test", 2) == f"test/test-00002-of-{plan.shard_count('test'):05d}.tfrecord"
-    assert Task(group=0, index=2) in [*map(plan.task, range(plan.task_count))]
+    assert Task(group=0, index=2) in list(plan.tasks())
 
 
 def test_a_task_holds_a_bounded_part_of_its_sources():
@@ -347,7 +347,7 @@ def test_blocks_of_compressed_parts_are_larger(rows, compressed, limit):
         patch.setattr("pipelines.plan.plan.COMPRESSED_BLOCK_BYTES", limit)
         plan = plan_of(dataclasses.replace(table, parts=parts), shard_bytes=128 * 32)
         shards = rows_of_shards(plan)
-        spans = [span for task in map(plan.task, range(plan.task_count)) for span in plan.blocks(task)]
+        spans = [span for task in plan.tasks() for span in plan.blocks(task)]
     assert plan.block_rows == 2
     for span in spans:
         length = max(limit // 16, 2) if compressed[span.part] else 2

@@ -109,7 +109,7 @@ def test_a_million_files_and_a_hundred_thousand_tasks(tmp_path):
     assert table.nbytes > 49e12
     assert plan.task_count > 90_000
     with Clock(3):
-        assert sum(1 for _ in map(plan.task, range(plan.task_count))) == plan.task_count
+        assert sum(1 for _ in plan.tasks()) == plan.task_count
     with Clock(40):
         reference = hand_over(plan, str(tmp_path / "plan.pickle"))
     assert (tmp_path / "plan.pickle").stat().st_size < 30e6
@@ -182,7 +182,7 @@ def test_many_small_files_are_listed_and_planned(tmp_path):
     with Clock(20):
         plan = plan_of(scan(str(tmp_path), DatasetConfig()), shard_bytes=2000)
     assert plan.table.rows == 20_000
-    assert sum(span.rows for task in map(plan.task, range(plan.task_count)) for span in plan.blocks(task)) == 20_000
+    assert sum(span.rows for task in plan.tasks() for span in plan.blocks(task)) == 20_000
 
 
 def test_the_numbers_of_tasks_and_of_ranges_do_not_grow_without_end():
@@ -215,7 +215,7 @@ def test_a_task_costs_no_more_where_there_are_more_files():
 def test_a_task_by_its_number_is_that_of_all_tasks(tmp_path):
     arrays = {f"{split}/x-{n}.npy": np.ones((500 * (n + 1), 4)) for split in ("train", "test") for n in range(3)}
     plan = plan_of(scan(write_files(tmp_path, arrays), DatasetConfig()), shard_bytes=9000)
-    tasks = [*map(plan.task, range(plan.task_count))]
+    tasks = list(plan.tasks())
     assert len(tasks) == plan.task_count == sum(group.tasks for group in plan.groups) > 4
     assert [plan.task(number) for number in range(len(tasks))] == tasks
     assert len({(task.group, task.index) for task in tasks}) == len(tasks)
@@ -296,7 +296,7 @@ def test_a_plan_that_was_loaded_finds_the_same_rows(tmp_path, monkeypatch):
     loaded = pickle.loads(pickled).load()
     assert isinstance(loaded.table.parts, PackedParts)
     assert loaded == plan
-    for task in map(plan.task, range(plan.task_count)):
+    for task in plan.tasks():
         spans = plan.blocks(task)
         assert loaded.blocks(task) == spans
         np.testing.assert_array_equal(loaded.row_order(spans), plan.row_order(spans))

@@ -124,7 +124,7 @@ def test_every_row_is_in_the_shards_of_one_split(tmp_path, rule):
     plan = plan_of(tmp_path, parts, splits=RULES[rule], filter="keep", shard_bytes=500)
     expected = by_key(plan)
     found = collections.Counter()
-    for task in map(plan.task, range(plan.task_count)):
+    for task in plan.tasks():
         spans = plan.blocks(task)
         keys = [(plan.table.parts[span.part].name, row) for span in spans for row in range(span.start, span.stop)]
         for key, split in zip(keys, assign(plan, spans).tolist(), strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Mapping
@@ -244,7 +245,7 @@ def test_a_container_that_changed_or_is_damaged_is_named(tmp_path: pathlib.Path,
         with h5py.File(path) as file:
             data[file["x"].id.get_chunk_info(1).byte_offset + 5] ^= 0xFF
         path.write_bytes(data)
-        pathlib.os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
         expected = r"all\.h5: expected data set 'x' to be readable; found Can't synchronously read data"
     else:
         (tmp_path / "all.zarr/x/c/1/0").write_bytes(b"damaged")
