@@ -45,13 +45,9 @@ class Cache:
             raise ValueError(f"cache_bytes is at least 0, or None for no limit; found {self.limit}")
 
     def open(self, data_set: str, name: str, size: int, fetch: Callable[[int], None]) -> int | None:
-        """Opens the copy of a file, which is made if there is none.
+        """Opens the copy of a file of some size, by its path in a data set with forward slashes.
 
-        Args:
-            data_set: The data set's name in the cache.
-            name: The file's path in it, with forward slashes.
-            size: How many bytes it has.
-            fetch: Writes the content of the original to a file descriptor; what it raises is raised.
+        If there is none, it is made: `fetch` writes the content of the original to a file descriptor.
 
         Returns:
             A file descriptor for reading. While it, or a map of it, is open, no process removes the file. None if there
@@ -93,13 +89,7 @@ class Cache:
             os.close(part)
 
     def discard(self, data_set: str, name: str, inode: int) -> bool:
-        """Removes a copy that is damaged, unless another one has taken its place; whether it is gone.
-
-        Args:
-            data_set: As in `open`.
-            name: As in `open`.
-            inode: That of the damaged file.
-        """
+        """Removes a copy, of a damaged file's inode, unless another one has taken its place; whether it is gone."""
         path = pathlib.Path(self.directory, data_set, *name.split("/"))
         try:
             with self._alone():

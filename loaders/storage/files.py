@@ -17,10 +17,7 @@ from loaders.storage import remote
 
 
 def read_manifest(root: str | os.PathLike[str]) -> Manifest:
-    """Reads the manifest of a data set.
-
-    Args:
-        root: Its directory, in any file system that fsspec reads.
+    """Reads the manifest of the data set in a directory of any file system that fsspec reads.
 
     Raises:
         ManifestError: If it is not a finished data set, or is of a format version that this reader does not know.
@@ -62,7 +59,7 @@ def read_bytes(path: str) -> bytes | None:
             raise ManifestError(f"{path}: expected a file; found a pipe or a device")
     try:
         if remote.is_remote(path):
-            return remote.read_file(path)
+            return remote.read(path)
         with open(path, "rb") as local:
             return local.read()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):

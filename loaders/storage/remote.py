@@ -23,8 +23,8 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
-def read_file(path: str) -> bytes:
-    """The bytes of a file.
+def read(path: str, begin: int | None = None, end: int | None = None) -> bytes:
+    """The bytes of a file, or those from `begin` up to `end`, with one request.
 
     Raises:
         OSError: If there is none, or it cannot be read.
@@ -32,19 +32,13 @@ def read_file(path: str) -> bytes:
         ImportError: If the package for it is not installed.
     """
     system, place = _connect(path)
-    return bytes(system.cat_file(place))
-
-
-def read_range(path: str, begin: int, end: int) -> bytes:
-    """The bytes `[begin, end)` of a file, with one request; errors are those of `read_file`."""
-    system, place = _connect(path)
     # Arrow's files cannot seek at their beginning unless that is asked for.
     seeks = {"seekable": True} if type(system).__module__ == "fsspec.implementations.arrow" else {}
     return bytes(system.cat_file(place, start=begin, end=end, **seeks))
 
 
 def size(path: str) -> int:
-    """The bytes of a file; errors are those of `read_file`."""
+    """The bytes of a file; errors are those of `read`."""
     system, place = _connect(path)
     return int(system.info(place)["size"])
 

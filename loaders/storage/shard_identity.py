@@ -29,11 +29,7 @@ def check_identity(store: Store, shard: int, rows_per_record: int, record_bytes:
     read. A file that is not as its own checksums say is damaged: of which record, their checks tell. A large file of
     small records would have to be read whole before the first batch, and is not looked at.
 
-    Args:
-        store: The bytes of the shards.
-        shard: The number of the shard.
-        rows_per_record: How many rows a full record holds.
-        record_bytes: The size of a full record; None where records differ in size.
+    A full record has `rows_per_record` rows, and a size unless records differ in it.
 
     Raises:
         ShardError: If the file is whole, and is another one.

@@ -88,11 +88,7 @@ class Store:
 
     It holds the maps of at most `OPEN_FILES` shards, or the content of those that have at most `SMALL_BYTES`.
 
-    Args:
-        root: Where the data set is.
-        shards: The shards.
-        cache: Where copies are kept; None to read the files where they are.
-        data_set: The name of the data set in the cache.
+    Without a cache, files are read where they are. `data_set` is the name of the data set in it.
     """
 
     def __init__(self, root: str, shards: Sequence[Shard], *, cache: Cache | None = None, data_set: str = "") -> None:
@@ -101,7 +97,6 @@ class Store:
 
     def _reset(self) -> None:
         self._open: collections.OrderedDict[int, U8] = collections.OrderedDict()
-        self._inodes: dict[int, int] = {}
         self._found: dict[int, tuple[int, ...]] = {}
         self._full: set[int] = set()
         self._discarded: set[int] = set()
@@ -139,15 +134,7 @@ class Store:
         return self._found.get(shard)
 
     def read(self, shard: int, begin: int, end: int) -> U8:
-        """Some bytes of a shard.
-
-        Args:
-            shard: The number of the shard.
-            begin: The first byte.
-            end: The byte after the last one.
-
-        Returns:
-            uint8 of shape [n]; fewer than `end - begin` where the file ends.
+        """The bytes of a shard from `begin` up to `end`, uint8; fewer where the file ends.
 
         Raises:
             ShardError: If the shard is missing, or is of another size than the manifest says.
@@ -157,7 +144,7 @@ class Store:
             # A map of a file that was cut off since would end the process where it is read beyond its end.
             held = _map_of(content)
             if held is not None and held.size() < len(content):
-                raise self._other_size(shard, held.size())
+                raise self._other(shard, held.size())
             return content[begin:end]
         return np.frombuffer(self._read_range(shard, begin, end), dtype=np.uint8)
 
@@ -176,9 +163,9 @@ class Store:
             if shard not in self._checked:
                 found = remote.size(self.path(shard))
                 if found != self._shards[shard].bytes:
-                    raise self._other_size(shard, found)
+                    raise self._other(shard, found)
                 self._checked.add(shard)
-            return remote.read_range(self.path(shard), begin, end)
+            return remote.read(self.path(shard), begin, end)
 
         return self._again(shard, ask)
 
@@ -187,18 +174,17 @@ class Store:
         return self._map(shard) is not None
 
     def discard(self, shard: int) -> bool:
-        """Removes the copy of a shard in which damaged bytes were found.
+        """Removes the copy of a shard in which damaged bytes were found; whether to read it again.
 
-        Returns:
-            Whether to read it again: not if there was no copy, or this was not the first one.
+        That is not so if there was no copy, or this was not the first one.
         """
         with self._lock:
-            inode = self._inodes.pop(shard, 0)
             self._open.pop(shard, None)
-            if self._cache is None or not inode or shard in self._discarded:
+            file = self._found.get(shard)
+            if self._cache is None or file is None or shard in self._full | self._discarded:
                 return False
             self._discarded.add(shard)
-            if not self._cache.discard(self._data_set, self._shards[shard].file, inode):
+            if not self._cache.discard(self._data_set, self._shards[shard].file, inode=file[1]):
                 self._full.add(shard)  # another user's copy stays, and is not used
             return True
 
@@ -206,12 +192,10 @@ class Store:
         """The error of a record."""
         return ShardError(self.path(shard), record, message)
 
-    def _other_size(self, shard: int, found: int) -> ShardError:
-        return self.error(shard, None, f"expected a shard of {self._shards[shard].bytes} bytes; found {found}")
-
-    def _missing(self, shard: int, error: Exception) -> ShardError:
-        message = f"expected a shard of {self._shards[shard].bytes} bytes; found {error}"
-        return ShardError(self.path(shard), None, message, passing=not isinstance(error, MISSING))
+    def _other(self, shard: int, found: int | Exception) -> ShardError:
+        """The error of a shard that has another size, or that cannot be read."""
+        message = f"expected a shard of {self._shards[shard].bytes} bytes; found {found}"
+        return ShardError(self.path(shard), None, message, passing=not isinstance(found, (int, *MISSING)))
 
     def _again(self, shard: int, ask: Callable[[], T]) -> T:
         """What `ask` returns, which is tried again where it fails in a way that may pass."""
@@ -222,7 +206,7 @@ class Store:
                 raise
             except Exception as error:  # file systems raise their own
                 if isinstance(error, MISSING) or attempt == ATTEMPTS - 1:
-                    raise self._missing(shard, error) from error
+                    raise self._other(shard, error) from error
             time.sleep(FIRST_WAIT * 3**attempt)
         raise AssertionError
 
@@ -238,7 +222,6 @@ class Store:
                 self._open.move_to_end(shard)
                 return self._open[shard]
         # Others may open or copy shards meanwhile.
-        inode = 0
         if self._cache is None:
             content = self._map_file(shard)
         else:
@@ -247,11 +230,11 @@ class Store:
                 self._full.add(shard)  # to look for room for each chunk would take long
                 self._found.pop(shard, None)
                 return None if is_remote(self._root) else self._map_file(shard)
-            content, inode = copy
+            content = copy
         with self._lock:
             if len(self._open) >= OPEN_FILES:
-                self._inodes.pop(self._open.popitem(last=False)[0], None)
-            self._open[shard], self._inodes[shard] = content, inode
+                self._open.popitem(last=False)
+            self._open[shard] = content
             return content
 
     def _map_file(self, shard: int) -> U8:
@@ -266,7 +249,7 @@ class Store:
             found = status.st_size
             # A map of fewer bytes would end the process where it is read beyond them.
             if found != self._shards[shard].bytes:
-                raise self._other_size(shard, found)
+                raise self._other(shard, found)
             self._found[shard] = (status.st_dev, status.st_ino, found, status.st_mtime_ns, status.st_ctime_ns)
             if hold:
                 return np.frombuffer(os.pread(descriptor, found, 0), dtype=np.uint8)
@@ -274,33 +257,27 @@ class Store:
         except ShardError:
             raise
         except OSError as error:
-            raise self._missing(shard, error) from error
+            raise self._other(shard, error) from error
         finally:
             os.close(descriptor)
 
-    def _map_copy(self, shard: int, cache: Cache) -> tuple[U8, int] | None:
-        """The map of a shard's copy, which is made, and its inode; None where there is no room."""
+    def _map_copy(self, shard: int, cache: Cache) -> U8 | None:
+        """The map of a shard's copy, which is made; None where there is no room."""
         descriptor = cache.open(
             self._data_set, self._shards[shard].file, self._shards[shard].bytes, lambda part: self._fetch(shard, part)
         )
-        if descriptor is None:
-            return None
-        inode = os.fstat(descriptor).st_ino
-        return self._mapped(shard, descriptor), inode
+        return None if descriptor is None else self._mapped(shard, descriptor)
 
     def _fetch(self, shard: int, part: int) -> None:
         """Copies a shard to a file that is open."""
-        at, size = 0, self._shards[shard].bytes
-        if not is_remote(self._root):
-            content = self._map_file(shard)
-            while at < size:
-                at += os.pwrite(part, content[at : at + COPY_BYTES].tobytes(), at)
-            return
+        size = self._shards[shard].bytes
+        content = None if is_remote(self._root) else self._map_file(shard)
 
         def copy(at: int) -> None:
-            piece, wanted = self._read_range(shard, at, min(at + COPY_BYTES, size)), min(COPY_BYTES, size - at)
-            if len(piece) != wanted:
-                raise self._other_size(shard, at + len(piece))
+            end = min(at + COPY_BYTES, size)
+            piece = self._read_range(shard, at, end) if content is None else content[at:end].tobytes()
+            if at + len(piece) != end:
+                raise self._other(shard, at + len(piece))
             view = memoryview(piece)
             while view:
                 written = os.pwrite(part, view, at)
