@@ -17,36 +17,28 @@ MAX_STATES = 100
 """How many states `KerasState` keeps: a model that is older than all is refused."""
 
 
-class Checkpointable(tf.train.experimental.PythonState):  # type: ignore[misc]  # TensorFlow has no types
-    """What `tf.train.Checkpoint` saves and restores of a loader: its state.
-
-    Args:
-        loader: Any loader that has `state_dict` and `load_state_dict`.
-    """
+class _State(tf.train.experimental.PythonState):  # type: ignore[misc]  # TensorFlow has no types
+    """What `tf.train.Checkpoint` saves and restores of a loader: its state, as JSON."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
 
     def serialize(self) -> str:
-        """The state as JSON."""
         return json.dumps(self._loader.state_dict())
 
     def deserialize(self, string_value: bytes) -> None:
-        """Loads a state.
-
-        Raises:
-            StateError: If it is of another data set or order.
-        """
         self._loader.load_state_dict(json.loads(string_value))
 
 
-def track(loader: Any) -> Checkpointable:
+def track(loader: Any) -> tf.train.experimental.PythonState:
     """Makes a loader's state a part of a checkpoint: `tf.train.Checkpoint(model=model, loader=track(loader))`.
+
+    To restore a state of another data set or order is a `StateError`.
 
     Args:
         loader: Any loader that has `state_dict` and `load_state_dict`.
     """
-    return Checkpointable(loader)
+    return _State(loader)
 
 
 class BackupAndRestore(keras.callbacks.BackupAndRestore):  # type: ignore[misc]  # Keras has no types
