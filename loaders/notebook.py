@@ -7,14 +7,7 @@ from collections.abc import Iterable, Sequence
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[bool], title: str = "") -> str:
-    """A table as HTML; every text is escaped.
-
-    Args:
-        headings: What stands above the columns.
-        rows: The texts of the cells of each row.
-        right: For each column, whether it stands at the right, as numbers do.
-        title: What stands above the table.
-    """
+    """A table of texts as HTML, in which each is escaped; `right` says which columns stand there, as numbers do."""
 
     def row(tag: str, cells: Sequence[str]) -> str:
         shown = (

@@ -82,7 +82,9 @@ class Loader(IterableDataset):  # type: ignore[misc]  # torch is optional, so my
             self._set_pass(worker, self._start["epoch"])
         else:
             # An iteration that was left counts as if it had ended.
-            self._skip_to(self._loader.next_epoch(self._start["epoch"]) if self._yielded else self._first(worker))
+            epoch = self._loader.next_epoch(self._start["epoch"]) if self._yielded else self._first(worker)
+            if epoch > self._loader.state_dict()["epoch"]:
+                self._loader.load_state_dict(self._loader.state_dict() | {"epoch": epoch, "rows": 0})
             self._start, self._workers, self._yielded = self._loader.state_dict(), worker.num_workers, 0
         self._resumes = False
         return self._run(worker)
@@ -112,10 +114,6 @@ class Loader(IterableDataset):  # type: ignore[misc]  # torch is optional, so my
 
     def _set_pass(self, worker: Any, epoch: int) -> None:
         self._pass[0] = _hash(worker) << EPOCH_BITS | epoch
-
-    def _skip_to(self, epoch: int) -> None:
-        if epoch > self._loader.state_dict()["epoch"]:
-            self._loader.load_state_dict(self._loader.state_dict() | {"epoch": epoch, "rows": 0})
 
     def state_dict(self) -> dict[str, Any]:
         """Which rows are consumed; in a worker of a `StatefulDataLoader`, what it has yielded.
