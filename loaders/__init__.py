@@ -25,49 +25,38 @@ if TYPE_CHECKING:
     from loaders.sampling.weighted import WeightedLoader, balanced
     from loaders.storage.damaged_records import DamagedRecord
     from loaders.storage.store import ShardError
-    from loaders.tensorflow.dataset import load
     from loaders.tensorflow.keras import BackupAndRestore, KerasState, track
-    from loaders.tensorflow.loader import Loader
+    from loaders.tensorflow.loader import Loader, load
     from loaders.tensorflow.tfrecords import tfrecords
     from loaders.transform.forward import Forward, forward
     from loaders.transform.inverse import Inverse, inverse
     from loaders.transform.layer import TransformLayer
     from loaders.transform.scikit_learn import FeatureTransformer
 
-_HOMES = {
-    "AUTOTUNE": "loaders.reading.prefetch",
-    "BackupAndRestore": "loaders.tensorflow.keras",
-    "DamagedRecord": "loaders.storage.damaged_records",
-    "DataSet": "loaders.data_set",
-    "FeatureSpec": "loaders.format.spec",
-    "FeatureTransformer": "loaders.transform.scikit_learn",
-    "Forward": "loaders.transform.forward",
-    "Inverse": "loaders.transform.inverse",
-    "KerasState": "loaders.tensorflow.keras",
-    "Loader": "loaders.tensorflow.loader",
-    "Manifest": "loaders.format.manifest",
-    "ManifestError": "loaders.format.manifest",
-    "Mixture": "loaders.sampling.mixture",
-    "Packed": "loaders.sampling.packed",
-    "RecordError": "loaders.format.decode",
-    "Rows": "loaders.reading.rows",
-    "ShardError": "loaders.storage.store",
-    "ShardOptions": "loaders.order.epoch",
-    "StateError": "loaders.order.state",
-    "TransformLayer": "loaders.transform.layer",
-    "WeightedLoader": "loaders.sampling.weighted",
-    "balanced": "loaders.sampling.weighted",
-    "fold": "loaders.order.split_slices",
-    "forward": "loaders.transform.forward",
-    "inverse": "loaders.transform.inverse",
-    "load": "loaders.tensorflow.dataset",
-    "open": "loaders.data_set",
-    "tfrecords": "loaders.tensorflow.tfrecords",
-    "track": "loaders.tensorflow.keras",
+_PLACES = {
+    "loaders.data_set": "DataSet open",
+    "loaders.format.manifest": "Manifest ManifestError",
+    "loaders.format.decode": "RecordError",
+    "loaders.format.spec": "FeatureSpec",
+    "loaders.order.epoch": "ShardOptions",
+    "loaders.order.split_slices": "fold",
+    "loaders.order.state": "StateError",
+    "loaders.reading.prefetch": "AUTOTUNE",
+    "loaders.reading.rows": "Rows",
+    "loaders.sampling.mixture": "Mixture",
+    "loaders.sampling.packed": "Packed",
+    "loaders.sampling.weighted": "WeightedLoader balanced",
+    "loaders.storage.damaged_records": "DamagedRecord",
+    "loaders.storage.store": "ShardError",
+    "loaders.tensorflow.keras": "BackupAndRestore KerasState track",
+    "loaders.tensorflow.loader": "Loader load",
+    "loaders.tensorflow.tfrecords": "tfrecords",
+    "loaders.transform.scikit_learn": "FeatureTransformer",
+    "loaders.transform.forward": "Forward forward",
+    "loaders.transform.inverse": "Inverse inverse",
+    "loaders.transform.layer": "TransformLayer",
 }
-"""The module that each public name is in."""
-
-_MODULES = ("augment", "jax", "numpy", "torch")
+"""The public names in each module."""
 
 __all__ = [
     "AUTOTUNE",
@@ -110,14 +99,18 @@ def __dir__() -> list[str]:
     """The public names, but those of a framework that is not installed: `help` would fail at them."""
     needs = {"tensorflow": "tensorflow", "torch": "torch", "jax": "jax", "layer": "keras"}
     missing = {part for part, package in needs.items() if importlib.util.find_spec(package) is None}
-    home = {name: set(_HOMES.get(name, f"loaders.{name}").split(".")) for name in __all__}
-    return sorted(name for name in __all__ if not home[name] & missing)
+    return sorted(name for name in __all__ if not missing.intersection(_place(name).split(".")))
+
+
+def _place(name: str) -> str:
+    """The module that a public name is in, or is."""
+    return next((module for module, names in _PLACES.items() if name in names.split()), f"loaders.{name}")
 
 
 def __getattr__(name: str) -> Any:
     """Imports what is first named."""
-    if name in _MODULES:
-        return importlib.import_module(f"loaders.{name}")
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'loaders' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module 'loaders' has no attribute {name!r}")
+    place = _place(name)
+    module = importlib.import_module(place)
+    return module if place == f"loaders.{name}" else getattr(module, name)

@@ -130,7 +130,7 @@ class DataSet:
     @shows(TensorFlowOptions)
     def load(self, split: str, **options: Unpack[TensorFlowKeywords]) -> tf.data.Dataset:
         """`loaders.load` of a split of this data set, with the same options."""
-        from loaders.tensorflow.dataset import load  # with TensorFlow, which only this needs
+        from loaders.tensorflow.loader import load  # with TensorFlow, which only this needs
 
         options.setdefault("trust", self.trust)
         return load(self.root, split, **options)

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from collections.abc import Iterator
+from typing import Any, Unpack
 
 import numpy as np
 
 from loaders.augment import augmentation
 from loaders.buffers import Buffers
 from loaders.format.spec import FeatureSpec
-from loaders.options import Keywords, Options, check_local, check_shard, shows
-from loaders.order import hashing, split_slices, state
+from loaders.options import Keywords, Options, check_shard, shows
+from loaders.order import hashing
 from loaders.order.epoch import Position, ShardOptions
-from loaders.order.position import Cursor, IterationSpan, make_cursor
-from loaders.order.split_slices import View, ViewChunks
+from loaders.order.position import Cursor, IterationSpan
 from loaders.reading import columns
-from loaders.reading.filtered_rows import rows_where
 from loaders.reading.loader import ResumableLoader
 from loaders.reading.prefetch import AUTOTUNE, Prefetcher
-from loaders.reading.row_reader import HeldRows, RowReader
+from loaders.reading.row_reader import HeldRows, RowReader, Source
 from loaders.reading.windows import BatchReader, RawBatch
-from loaders.storage import damaged_records
-from loaders.storage.damaged_records import SkippedRecords
-from loaders.storage.files import read_manifest
-from loaders.storage.shards import Shards
-from loaders.storage.store import make_cache
 from loaders.transform.forward import of_data_set
-
-if TYPE_CHECKING:
-    from loaders.storage.cache import Cache
 
 __all__ = ["Loader", "ShardOptions"]
 
@@ -65,20 +55,10 @@ class Loader(ResumableLoader):
     """
 
     def __init__(self, root: str | os.PathLike[str], split: str, **options: Unpack[Keywords]) -> None:
-        self._options = chosen = Options(**options)
+        chosen = Options(**options)
         check_shard(chosen.shard)
-        path, manifest = os.fspath(root), read_manifest(root)
-        check_local(path, chosen)
-        cache = make_cache(chosen.cache_dir, chosen.cache_bytes)
-        self._skipped = damaged_records.make_skipped(chosen.on_corrupt, remainder=chosen.remainder)
-        view = split_slices.resolve(manifest, split)
-        view = rows_where(path, manifest, view, chosen.where, cache=cache, skipped=self._skipped)
-        self._cursor = make_cursor(manifest, view, **chosen.of_order())
-        self._arrays = ArrayBatches(path, view, self._cursor, chosen, cache=cache, skipped=self._skipped)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A copy goes on where this one is, and then its own way.
-        return self.__dict__ | {"_cursor": copy.copy(self._cursor)}
+        super().__init__(root, split, chosen)
+        self._arrays = ArrayBatches(self._source, self._cursor, chosen)
 
     @property
     def features(self) -> tuple[FeatureSpec, ...]:
@@ -107,25 +87,9 @@ class Loader(ResumableLoader):
         depth = self._options.prefetch if prefetch is None else prefetch
         return self._run(span, iteration, self._arrays.ahead(span, first, stride, prefetch=depth))
 
-    def _run(
-        self, span: IterationSpan, iteration: object, batches: Iterator[tuple[Position, Any]]
-    ) -> Iterator[tuple[dict[str, Any], Any]]:
-        for after, batch in batches:
-            self._cursor.consume(after, iteration)
-            yield state.dump(self._cursor.identity, after), batch
-        self._cursor.close(span, iteration)
-
 
 class ArrayBatches:
     """The batches of a loader from any position on, as NumPy arrays. It can be pickled.
-
-    Args:
-        root: Where the data set is.
-        view: The rows.
-        cursor: What the order depends on.
-        options: What a batch has.
-        cache: Where copies of the shards are kept, or None.
-        skipped: Where rows are noted that cannot be read; None if they are an error.
 
     Attributes:
         features: The features of a batch, sorted by name.
@@ -135,34 +99,22 @@ class ArrayBatches:
         ValueError: If the features do not fit the options.
     """
 
-    def __init__(
-        self,
-        root: str,
-        view: View,
-        cursor: Cursor,
-        options: Options,
-        *,
-        cache: Cache | None,
-        skipped: SkippedRecords | None,
-    ) -> None:
-        self._view, self._deal, self._identity = view, cursor.deal, cursor.identity
-        self._options, self._skipped = options, skipped
-        transforms = options.transform and view.manifest.transformed is not None
-        self._transform = of_data_set(root, view.manifest, as_stored=True) if transforms else None
-        features = self._transform.features if self._transform else view.manifest.features
+    def __init__(self, source: Source, cursor: Cursor, options: Options) -> None:
+        self._deal, self._identity, self._options = cursor.deal, cursor.identity, options
+        manifest = source.view.manifest
+        transforms = options.transform and manifest.transformed is not None
+        self._transform = of_data_set(source.root, manifest, as_stored=True) if transforms else None
+        features = self._transform.features if self._transform else manifest.features
         features = columns.choose(features, options.features)
         padded = options.remainder == "pad"
         columns.check_names(features, mask=padded)
-        self._arrange = ToSupervised(features, mask=padded) if options.as_supervised else None
-        names = self._arrange.needed if self._arrange else tuple(feature.name for feature in features)
-        self.features = tuple(feature for feature in features if feature.name in names)
+        self._arrange = columns.Arrangement(features, supervised=options.as_supervised)
+        self.features = self._arrange.features
+        names = tuple(feature.name for feature in self.features)
         if self._transform:
             self._transform = self._transform.only(names)
             names = self._transform.inputs
-        self._shards = Shards(
-            root, view.manifest, view.split, names=names, cache=cache, data_set=cursor.identity.fingerprint
-        )
-        self._chunks = ViewChunks.of(self._shards.chunks, view.ranges)
+        self._rows = RowReader(source, names)
         self._buffers = Buffers()
         self._held: HeldRows | None = None
 
@@ -172,13 +124,7 @@ class ArrayBatches:
     def ahead(
         self, span: IterationSpan, first: int = 0, stride: int = 1, *, prefetch: int
     ) -> Iterator[tuple[Position, Any]]:
-        """The batches of an iteration, some of which a thread makes before they are asked for.
-
-        Args:
-            span: What it reads.
-            first: The number of the first batch.
-            stride: How many batches to go on from one to the next.
-            prefetch: As in the loader.
+        """The batches of an iteration, some of which a thread makes before they are asked for; see `Loader.iterate`.
 
         Returns:
             Pairs of the position after a batch, and the batch.
@@ -194,12 +140,10 @@ class ArrayBatches:
         return min(MOST_AHEAD, max(1, self._identity.window_rows // own))
 
     def _batches(self, span: IterationSpan, first: int, stride: int, *, ahead: bool) -> Iterator[tuple[Position, Any]]:
-        deal, rows = self._deal, RowReader(self._shards, self._skipped)
+        deal = self._deal
         if self._options.in_memory and self._held is None:
-            self._held = HeldRows(rows, self._view, self._chunks)
-        reader = BatchReader(
-            rows, self._view, self._chunks, deal, self._identity, self._buffers, held=self._held, ahead=ahead
-        )
+            self._held = HeldRows(self._rows)
+        reader = BatchReader(self._rows, deal, self._identity, self._buffers, held=self._held, ahead=ahead)
         number = first
         while (at := deal.advance(span.start, number, end=span.end)) is not None:
             yield Position(epoch=at.epoch, rows=at.rows + deal.stream_batch), self._finish(reader.batch(at))
@@ -207,8 +151,11 @@ class ArrayBatches:
 
     def _finish(self, raw: RawBatch) -> Any:
         # A host that has no row in a padded batch needs the shapes that one would have.
-        raw = raw if len(raw.rows) else raw.of_zeros(self._shards.empty(1))
-        batch = columns.decode(raw.columns, self._shards.features)
+        shards = self._rows.shards
+        if not len(raw.rows):
+            zeros = shards.empty(1, np.zeros)
+            raw = dataclasses.replace(raw, columns=zeros, rows=np.zeros(1, np.int64), groups=(1,))
+        batch = columns.decode(raw.columns, shards.features)
         batch = self._transform(batch) if self._transform else batch
         batch = augmentation.apply(
             self._options.augment,
@@ -218,11 +165,10 @@ class ArrayBatches:
             rows=raw.rows,
             groups=raw.groups,
         )
-        if raw.mask is not None:
-            if not raw.mask.all():
-                batch = {name: _padded(values, raw.mask) for name, values in batch.items()}
-            batch[columns.MASK] = raw.mask
-        return self._arrange(batch) if self._arrange else batch
+        if raw.mask is not None and not raw.mask.all():
+            batch = {name: _padded(values, raw.mask) for name, values in batch.items()}
+        batch = self._arrange(batch)
+        return batch if raw.mask is None else columns.with_mask(batch, raw.mask)
 
 
 def _padded(values: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -230,27 +176,3 @@ def _padded(values: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> np.ndar
     filled = np.full((len(mask), *values.shape[1:]), b"" if values.dtype == object else 0, dtype=values.dtype)
     filled[mask] = values[: int(mask.sum())]
     return filled
-
-
-class ToSupervised:
-    """Makes `(inputs, labels)` of a batch; an object and no closure, so that a loader can be pickled.
-
-    Args:
-        features: The features to choose from; `needed` has the names of those that have a role in it.
-        mask: Whether the mask of a padded batch comes last.
-
-    Raises:
-        ValueError: If there is no input or no label.
-    """
-
-    def __init__(self, features: Sequence[FeatureSpec], *, mask: bool) -> None:
-        self._features, self._mask = features, mask
-        self.needed, _ = self._roles()
-
-    def _roles(self) -> tuple[tuple[str, ...], Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
-        lengths = {feature.name for feature in self._features if feature.ragged}
-        return columns.roles(self._features, lengths=lengths)
-
-    def __call__(self, batch: Mapping[str, Any]) -> tuple[Any, ...]:
-        _, arrange = self._roles()
-        return (*arrange(batch), batch[columns.MASK]) if self._mask else arrange(batch)

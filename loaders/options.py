@@ -14,7 +14,6 @@ from loaders.order.epoch import REMAINDERS, Remainder, ShardOptions, Shuffle, as
 from loaders.order.row_filter import parse_filter
 from loaders.reading.prefetch import AUTOTUNE
 from loaders.storage.damaged_records import ON_CORRUPT, OnCorrupt
-from loaders.storage.remote import is_remote
 
 RaggedOutput = Literal["padded", "ragged"]
 RAGGED_OUTPUTS: tuple[RaggedOutput, ...] = ("padded", "ragged")
@@ -132,11 +131,17 @@ class Options:
         for name in ("epochs", "cache_bytes"):
             if getattr(self, name) is not None:
                 self._set(name, as_integer(name, getattr(self, name), "or None"))
-        for name in ("shuffle", "drop_remainder", "as_supervised", "transform", "in_memory"):
-            if (name, self.shuffle) != ("shuffle", "global"):
-                check_bool(name, getattr(self, name), *(["or 'global'"] * (name == "shuffle")))
+        for name in ("drop_remainder", "as_supervised", "transform", "in_memory"):
+            check_bool(name, getattr(self, name))
+        if self.shuffle != "global":
+            check_bool("shuffle", self.shuffle, "or 'global'")
         if self.where is not None:
-            check_where(self.where)
+            if not isinstance(self.where, str):
+                raise TypeError(f"where is a row filter such as 'label != 3', or None; found {self.where!r}")
+            try:
+                parse_filter(self.where)
+            except ValueError as error:
+                raise ValueError(f"where is {error}") from error
         if self.shard is not None and not isinstance(self.shard, ShardOptions):
             raise TypeError(f"shard is a loaders.ShardOptions, or None; found {self.shard!r}")
         check_list("augment", self.augment, "functions", callable)
@@ -153,6 +158,11 @@ class Options:
             if self.remainder == "pad":
                 raise ValueError("remainder is 'keep' or 'drop' with drop_remainder; found 'pad'")
             self._set("remainder", "drop")
+        if self.on_corrupt == "skip" and self.remainder != "pad":
+            raise ValueError(
+                "on_corrupt='skip' expects remainder='pad', whose mask tells which rows of a batch are there; found "
+                f"remainder={self.remainder!r}"
+            )
         if self.remainder == "keep" and self.shard is not None and self.shard.count > 1:
             raise ValueError(
                 f"remainder is 'drop' or 'pad' where {self.shard.count} hosts share batches: with 'keep' one may have "
@@ -160,11 +170,6 @@ class Options:
             )
         if self.cache_dir is not None and not (isinstance(self.cache_dir, (str, os.PathLike)) and str(self.cache_dir)):
             raise TypeError(f"cache_dir is a path, or None; found {self.cache_dir!r}")
-
-    def of_order(self) -> dict[str, Any]:
-        """Those that say which rows a batch has, by name."""
-        names = ("batch_size", "shuffle", "seed", "epochs", "remainder", "shard", "streams")
-        return {name: getattr(self, name) for name in names} | {"shard": self.shard or ShardOptions()}
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -246,34 +251,6 @@ def check_bool(name: str, value: Any, *others: str) -> None:
     """Raises a TypeError unless a value is True or False."""
     if type(value).__name__ not in ("bool", "bool_"):
         raise TypeError(f"{' '.join([name, 'is True or False', *others])}; found {value!r}")
-
-
-def check_where(text: Any) -> None:
-    """Checks that a text is a row filter.
-
-    Raises:
-        TypeError: If it is no text.
-        ValueError: If it is none.
-    """
-    if not isinstance(text, str):
-        raise TypeError(f"where is a row filter such as 'label != 3', or None; found {text!r}")
-    try:
-        parse_filter(text)
-    except ValueError as error:
-        raise ValueError(f"where is {error}") from error
-
-
-def check_local(root: str, options: Options) -> None:
-    """Checks that no row costs a request by itself.
-
-    Raises:
-        ValueError: If all rows are permuted, and each is read where it is, in a remote data set.
-    """
-    if options.shuffle == "global" and is_remote(root) and options.cache_dir is None and not options.in_memory:
-        raise ValueError(
-            "shuffle='global' reads rows one by one: expected a local data set, a cache_dir, or in_memory=True; found "
-            f"{root}"
-        )
 
 
 def check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 from loaders.diagnostics import timing
 from loaders.diagnostics.measured import Advice, MeasuredLoader, NumpyLoader, Stage
 from loaders.diagnostics.timing import Step
-from loaders.format.manifest import Manifest
 from loaders.storage.files import read_manifest
 from loaders.storage.remote import is_remote
 
@@ -116,11 +115,14 @@ def measure(
         raise ValueError(
             f"batch_size is at least 1, seconds and step_ms are above 0; found {batch_size}, {seconds}, {step_ms}"
         )
-    path = local_root(root) if loader == "numpy" else os.fspath(root)
+    path = os.fspath(root)
+    if loader == "numpy" and is_remote(path):
+        raise ValueError(f"{path}: expected a local directory, whose shards are mapped; --loader tf reads alternatives")
     manifest = read_manifest(path)
     if not manifest.rows(split):
         raise ValueError(f"{path}: split {split}: expected rows; found none")
     measured = _measured(loader)(path, manifest, split)
+    row_bytes = sum(shard.bytes for shard in manifest.shards(split)) / manifest.rows(split)
     memory = timing.Memory()
     pace = timing.pace(lambda: measured.batches(batch_size, seed=0), seconds, memory)
     step = None
@@ -136,7 +138,7 @@ def measure(
         rows=int(pace.rows),
         seconds=pace.seconds,
         rows_per_second=pace.rate,
-        bytes_per_second=pace.rate * _row_bytes(manifest, split),
+        bytes_per_second=pace.rate * row_bytes,
         first_batch_seconds=pace.first,
         peak_bytes=peak,
         base_bytes=memory.base,
@@ -158,22 +160,6 @@ def _measured(loader: LoaderName) -> type[MeasuredLoader]:
     from loaders.diagnostics.measured_tensorflow import TensorFlowLoader  # with TensorFlow, which only this needs
 
     return TensorFlowLoader
-
-
-def local_root(root: str | os.PathLike[str]) -> str:
-    """A directory of local files.
-
-    Raises:
-        ValueError: If it is one of another file system.
-    """
-    path = os.fspath(root)
-    if is_remote(path):
-        raise ValueError(f"{path}: expected a local directory, whose shards are mapped; --loader tf reads alternatives")
-    return path
-
-
-def _row_bytes(manifest: Manifest, split: str) -> float:
-    return sum(shard.bytes for shard in manifest.shards(split)) / manifest.rows(split)
 
 
 def _try(measured: MeasuredLoader, bench: Bench, seconds: float) -> Iterator[Advice]:

@@ -18,13 +18,7 @@ FASTER_DISK = "a faster disk, or memory that holds the shards"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A part of what a loader does.
-
-    Attributes:
-        name: What it does.
-        seconds_per_row: The time that it adds to a row.
-        share: Its share of the time of all stages.
-    """
+    """A part of what a loader does: the time that it adds to a row, and its share of the time of all stages."""
 
     name: str
     seconds_per_row: float
@@ -33,12 +27,7 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Advice:
-    """A change that was measured to help.
-
-    Attributes:
-        change: What to change.
-        factor: How many times as fast it makes the loader, or the training where the change is one of reading ahead.
-    """
+    """A change that makes the loader so many times as fast, or the training where it is one of reading ahead."""
 
     change: str
     factor: float
@@ -58,24 +47,15 @@ class MeasuredLoader(abc.ABC):
 
     @abc.abstractmethod
     def batches(self, batch_size: int, *, seed: int, ahead: int = AUTOTUNE) -> Iterator[float]:
-        """Runs the loader without end.
-
-        Args:
-            batch_size: The rows of a batch.
-            seed: The seed of the order.
-            ahead: How many batches to keep ready.
-
-        Returns:
-            The number of rows of each batch.
-        """
+        """Runs the loader without end, with so many batches kept ready: the number of rows of each batch."""
 
     @abc.abstractmethod
     def stages(self, batch_size: int, seconds: float) -> tuple[Stage, ...]:
         """Where the time goes; each measurement takes some seconds."""
 
-    @abc.abstractmethod
     def alternatives(self, batch_size: int) -> dict[str, Callable[[], Iterator[float]]]:
         """What may be run in place of this loader: what that is, and what runs it, as `batches` does."""
+        return {}
 
     @abc.abstractmethod
     def derived_advice(self, stages: tuple[Stage, ...], rate: float) -> Iterator[Advice]:
@@ -95,13 +75,11 @@ class NumpyLoader(MeasuredLoader):
         self._from_disk = 0.0
 
     def batches(self, batch_size: int, *, seed: int, ahead: int = AUTOTUNE) -> Iterator[float]:
-        """As in `MeasuredLoader`."""
         return row_counts(Loader(self.root, self.split, batch_size=batch_size, seed=seed, epochs=None, prefetch=ahead))
 
     def stages(self, batch_size: int, seconds: float) -> tuple[Stage, ...]:
-        """As in `MeasuredLoader`."""
         clock = timing.Clock()
-        loader = timing.TimedLoader(self.root, self.manifest, self.split, batch_size=batch_size, seed=2, clock=clock)
+        loader = timing.timed_loader(self.root, self.split, batch_size=batch_size, seed=2, clock=clock)
         rows = 0.0
 
         def counted() -> Iterator[float]:
@@ -122,12 +100,7 @@ class NumpyLoader(MeasuredLoader):
         total = sum(spent.values())
         return tuple(Stage(name=name, seconds_per_row=spent[name] / rows, share=spent[name] / total) for name in spent)
 
-    def alternatives(self, batch_size: int) -> dict[str, Callable[[], Iterator[float]]]:
-        """As in `MeasuredLoader`."""
-        return {}
-
     def derived_advice(self, stages: tuple[Stage, ...], rate: float) -> Iterator[Advice]:
-        """As in `MeasuredLoader`."""
         (read,) = (stage for stage in stages if stage.name == READ)
         yield Advice(change=FASTER_DISK, factor=1 / (1 - read.share * self._from_disk))
 

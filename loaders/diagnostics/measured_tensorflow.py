@@ -16,8 +16,8 @@ from loaders.format.manifest import Manifest
 from loaders.order.chunks import Chunks, window_rows
 from loaders.reading.prefetch import AUTOTUNE
 from loaders.storage.remote import is_remote
-from loaders.tensorflow.dataset import load
 from loaders.tensorflow.last_steps import untuned
+from loaders.tensorflow.loader import load
 
 READ_BYTES = 1 << 20
 PARALLEL_READS = 4
@@ -38,7 +38,6 @@ class TensorFlowLoader(MeasuredLoader):
         self._first_rate = 0.0
 
     def batches(self, batch_size: int, *, seed: int, ahead: int = AUTOTUNE) -> Iterator[float]:
-        """As in `MeasuredLoader`."""
         return self._load(batch_size, seed=seed, prefetch=ahead)
 
     def _load(self, batch_size: int, **options: Any) -> Iterator[float]:
@@ -55,7 +54,6 @@ class TensorFlowLoader(MeasuredLoader):
         return (int(batch.shape[0]) * rows for batch in untuned(data))
 
     def stages(self, batch_size: int, seconds: float) -> tuple[Stage, ...]:
-        """As in `MeasuredLoader`."""
         chunks, rows = Chunks.of(self.manifest, self.split), self.manifest.rows(self.split)
         chunk, window = chunks.records * chunks.rows_per_record, min(rows, window_rows(self.manifest, self.split))
         # A chunk or a window is passed on as it was read; padding it to its longest row might take any memory.
@@ -78,14 +76,12 @@ class TensorFlowLoader(MeasuredLoader):
         )
 
     def alternatives(self, batch_size: int) -> dict[str, Callable[[], Iterator[float]]]:
-        """As in `MeasuredLoader`."""
         if self.manifest.transformed is not None or is_remote(self.root):
             return {}
         numpy = NumpyLoader(self.root, self.manifest, self.split)
         return {"loaders.numpy.Loader in place of loaders.load": lambda: numpy.batches(batch_size, seed=4)}
 
     def derived_advice(self, stages: tuple[Stage, ...], rate: float) -> Iterator[Advice]:
-        """As in `MeasuredLoader`."""
         if self.manifest.transformed is not None:
             yield Advice(change="`store: transformed` in place of raw", factor=1 / (1 - stages[-1].share))
         yield Advice(change=FASTER_DISK, factor=rate / self._first_rate)

@@ -6,21 +6,14 @@ import dataclasses
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from loaders.format.decode import Columns
-from loaders.format.manifest import Manifest
-from loaders.numpy import ArrayBatches, Loader
-from loaders.order import split_slices
-from loaders.order.epoch import Runs
-from loaders.storage.shards import Shards
-
-U8 = npt.NDArray[np.uint8]
+from loaders.numpy import Loader
 
 READ, CHECKSUM, DECODE, ORDER, ARRANGE = "read", "checksum", "decode", "shuffle and gather", "arrange"
 
@@ -34,12 +27,9 @@ INBLOCK_BYTES = 512
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
-    """How a training step of some length would be fed.
+    """How a training step of so many seconds would be fed, as some steps were that were simulated.
 
-    Attributes:
-        seconds: The length of a step.
-        steps: How many were simulated.
-        waiting: The share of the time that the steps waited for their batches, the first batch left out.
+    `waiting` is the share of the time that they waited for their batches, the first batch left out.
     """
 
     seconds: float
@@ -82,13 +72,7 @@ def disk_bytes() -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How fast batches came.
-
-    Attributes:
-        first: The seconds to the first one.
-        rows: The rows of all after it.
-        seconds: The time of these.
-    """
+    """How fast batches came: the seconds to the first one, and the rows and seconds of all after it."""
 
     first: float
     rows: float
@@ -116,14 +100,7 @@ def pace(make: Callable[[], Iterator[float]], seconds: float, memory: Memory | N
 
 
 def feed(batches: Iterator[float], step: float, seconds: float, memory: Memory | None = None) -> Step:
-    """Simulates a training.
-
-    Args:
-        batches: An endless iterator of numbers of rows.
-        step: The length of a step, which sleeps, in seconds.
-        seconds: How long to go on, for one step at least.
-        memory: Looks meanwhile.
-    """
+    """Simulates a training for some seconds, at least one step, which sleeps; `batches` has numbers of rows, no end."""
     next(batches)
     waited, steps = 0.0, 0
     start = now = time.perf_counter()
@@ -140,12 +117,7 @@ def feed(batches: Iterator[float], step: float, seconds: float, memory: Memory |
 
 
 class Clock:
-    """The time of each stage, of which one is on at a time.
-
-    Attributes:
-        seconds: The time of each.
-        touched: How many bytes of shards were read.
-    """
+    """The time of each stage, of which one is on at a time, and how many bytes of shards were touched."""
 
     def __init__(self) -> None:
         self.restart()
@@ -172,54 +144,30 @@ class Clock:
         finally:
             self.switch(outer)
 
+    def watch(self, owner: Any, method: str, stage: str, then: Callable[[Any], None] = lambda _: None) -> None:
+        """Lets a method of an object be this stage, and what is done with its result."""
+        call = getattr(owner, method)
 
-class TimedLoader(Loader):
-    """A loader without end that tells a clock what it does, and reads nothing ahead."""
+        def watched(*given: Any) -> Any:
+            with self.stage(stage):
+                found = call(*given)
+                then(found)
+                return found
 
-    def __init__(self, root: str, manifest: Manifest, split: str, *, batch_size: int, seed: int, clock: Clock) -> None:
-        super().__init__(root, split, batch_size=batch_size, seed=seed, epochs=None, prefetch=0)
-        view = split_slices.resolve(manifest, split)
-        self._arrays = TimedBatches(root, view, self._cursor, self._options, cache=None, skipped=None)
-        self._arrays.clock(clock, TimedShards(root, manifest, split, clock=clock))
+        setattr(owner, method, watched)
 
-
-class TimedBatches(ArrayBatches):
-    """Batches that tell a clock how long it takes to arrange them."""
-
-    def clock(self, clock: Clock, shards: TimedShards) -> None:
-        """Tells a clock, also what shards do."""
-        self._clock, self._shards = clock, shards
-
-    def _finish(self, raw: Any) -> Any:
-        with self._clock.stage(ARRANGE):
-            return super()._finish(raw)
-
-
-class TimedShards(Shards):
-    """Shards that tell a clock what they do."""
-
-    def __init__(self, root: str, manifest: Manifest, split: str, *, clock: Clock) -> None:
-        super().__init__(root, manifest, split, names=[feature.name for feature in manifest.features])
-        self._clock = clock
-
-    def read_runs(
-        self, runs: Runs, target: Columns, at: npt.NDArray[np.int64], order: npt.NDArray[np.int64] | None = None
-    ) -> None:
-        """As in `Shards`."""
-        with self._clock.stage(DECODE):
-            super().read_runs(runs, target, at, order)
-
-    def _bytes(self, shard: int, begin: int, end: int) -> U8:
-        with self._clock.stage(READ):
-            content = super()._bytes(shard, begin, end)
-            self._touch(content)
-        return content
-
-    def _check_pieces(self, pieces: Sequence[Any]) -> None:
-        with self._clock.stage(CHECKSUM):
-            super()._check_pieces(pieces)
-
-    def _touch(self, content: U8) -> None:
+    def touch(self, content: npt.NDArray[np.uint8]) -> None:
         """Lets the system read the pages of a mapped file."""
         content[::PAGE].max(initial=0)
-        self._clock.touched += len(content)
+        self.touched += len(content)
+
+
+def timed_loader(root: str, split: str, *, batch_size: int, seed: int, clock: Clock) -> Loader:
+    """A loader without end that tells a clock what it does, and reads nothing ahead."""
+    loader = Loader(root, split, batch_size=batch_size, seed=seed, epochs=None, prefetch=0)
+    shards = loader._arrays._rows.shards
+    clock.watch(loader._arrays, "_finish", ARRANGE)
+    clock.watch(shards, "read_runs", DECODE)
+    clock.watch(shards, "_check_pieces", CHECKSUM)
+    clock.watch(shards, "_bytes", READ, clock.touch)
+    return loader

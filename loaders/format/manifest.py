@@ -76,13 +76,7 @@ def _make_shard(file: str, rows: int, size: int, crc32c: str, offsets: tuple[int
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class File:
-    """A file beside the shards.
-
-    Attributes:
-        file: The path from the data set's root, with forward slashes.
-        bytes: Its size.
-        crc32c: As in `Shard`.
-    """
+    """A file beside the shards; what is said of it is as in `Shard`."""
 
     file: str
     bytes: Count

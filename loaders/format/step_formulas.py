@@ -74,7 +74,7 @@ def standardize(x: Any, constants: Constants, _: Any, ops: Any) -> Any:
     return (x - constants["shift"]) / constants["divisor"]
 
 
-def unstandardize(y: Any, constants: Constants, _: Any, __: Any) -> Any:
+def inverse_standardize(y: Any, constants: Constants, _: Any, __: Any) -> Any:
     """Times the divisor, and the shift."""
     return y * constants["divisor"] + constants["shift"]
 
@@ -88,10 +88,10 @@ def minmax(x: Any, constants: Constants, said: Any, ops: Any) -> Any:
     return unit * ops.literal(high - low, x) + ops.literal(low, x)
 
 
-def unminmax(y: Any, constants: Constants, said: Any, ops: Any) -> Any:
+def inverse_minmax(y: Any, constants: Constants, said: Any, ops: Any) -> Any:
     """From the other range to that of the training values."""
     low, high = said or (0.0, 1.0)
-    return unstandardize((y - low) / (high - low), constants, None, ops)
+    return inverse_standardize((y - low) / (high - low), constants, None, ops)
 
 
 def maxabs(x: Any, constants: Constants, _: Any, ops: Any) -> Any:
@@ -148,7 +148,7 @@ def quantile(x: Any, constants: Constants, to: str, ops: Any) -> Any:
     return back(ops.where(ops.isnan(columns), columns, places))
 
 
-def unquantile(y: Any, constants: Any, to: str, ops: Any) -> Any:
+def inverse_quantile(y: Any, constants: Any, to: str, ops: Any) -> Any:
     """Linear between quantiles. Source: scikit-learn's `QuantileTransformer.inverse_transform`."""
     if to == "normal":
         y = 0.5 * ops.erfc(-y / math.sqrt(2.0))
@@ -187,7 +187,7 @@ def pca(x: Any, constants: Constants, _: Any, ops: Any) -> Any:
     return found / constants["scale"]
 
 
-def unpca(y: Any, constants: Any, _: Any, ops: Any) -> Any:
+def inverse_pca(y: Any, constants: Any, _: Any, ops: Any) -> Any:
     """The vectors that have such components, and nothing beside them."""
     return ops.project(y * constants["scale"], constants["components"]) + constants["mean"]
 
@@ -212,19 +212,19 @@ def one_hot(x: Any, _: Constants, classes: int, ops: Any) -> Any:
 FORMULAS: dict[str, Formula] = {
     **dict.fromkeys(("mean", "median", "most_frequent", "min", "max", "zero", "constant"), Formula(fill)),
     "regression": Formula(regression),
-    "zscore": Formula(standardize, unstandardize),
-    "robust": Formula(standardize, unstandardize),
-    "minmax": Formula(minmax, unminmax),
+    "zscore": Formula(standardize, inverse_standardize),
+    "robust": Formula(standardize, inverse_standardize),
+    "minmax": Formula(minmax, inverse_minmax),
     "maxabs": Formula(maxabs, lambda y, constants, _, __: y * constants["divisor"]),
     "scale": Formula(scale, lambda y, _, factor, __: y / factor),
     "log1p": Formula(log1p, lambda y, _, __, ops: ops.expm1(y)),
     "row": Formula(row),
     "clip": Formula(clip, lambda y, _, __, ___: y),
-    "quantile": Formula(quantile, unquantile),
+    "quantile": Formula(quantile, inverse_quantile),
     "gaussian": Formula(gaussian),
     "buckets": Formula(buckets),
-    "pca": Formula(pca, unpca),
-    "whiten": Formula(pca, unpca),
+    "pca": Formula(pca, inverse_pca),
+    "whiten": Formula(pca, inverse_pca),
     "vocabulary": Formula(vocabulary, inputs=frozenset({"int64", "string"}), prepare=in_order),
     "one_hot": Formula(one_hot, inputs=frozenset({"int64"})),
 }

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.order import hashing
-from loaders.order.chunks import Chunks
 from loaders.order.split_slices import ViewChunks
 
 I64 = npt.NDArray[np.int64]
@@ -215,14 +214,12 @@ class RowSequence:
     """The rows of an epoch in the order of its chunks, before windows are put in order.
 
     Args:
-        chunks: The chunks of the split.
-        key: The key of the chunks' permutation; None for the chunks as they are stored.
-        view: The chunks of the view of which the epoch is; None for the whole split.
+        view: The chunks of which the epoch is.
+        key: The key of their permutation; None for the chunks as they are stored.
     """
 
-    def __init__(self, chunks: Chunks, key: int | None, *, view: ViewChunks | None = None) -> None:
-        self._chunks, self._key, self._view = chunks, key, view or ViewChunks.of(chunks)
-        self._full = chunks.records * chunks.rows_per_record
+    def __init__(self, view: ViewChunks, key: int | None) -> None:
+        self._view, self._key, self._full = view, key, view.chunks.records * view.chunks.rows_per_record
         # All chunks have as many rows but few, so places follow from where those are.
         missing, short = self._full - self._view.rows, self._view.short
         positions = short if key is None or not len(short) else hashing.unpermute(key, short, self._view.size)
@@ -239,7 +236,7 @@ class RowSequence:
         places = np.arange(first, last + 1)
         if self._key is not None:
             places = hashing.permute(self._key, places, self._view.size)
-        shard, low, high = self._view.runs(self._chunks, self._view.in_split(places))
+        shard, low, high = self._view.runs(places)
         # Of the first and the last chunk not all rows are meant.
         before = np.cumsum(high - low) - (high - low) - (start - self._begin(first))
         low = low + np.clip(-before, 0, high - low)

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from loaders.format.manifest import Manifest
 from loaders.order import hashing, state
 from loaders.order.chunks import chunk_records, window_rows
-from loaders.order.epoch import BatchShare, Position, Remainder, ShardOptions, Shuffle
+from loaders.order.epoch import BatchShare, Position, ShardOptions
 from loaders.order.split_slices import View
+
+if TYPE_CHECKING:
+    from loaders.options import Options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IterationSpan:
-    """What an iteration reads.
-
-    Attributes:
-        start: Where it begins.
-        end: The epoch before which it ends; None for no end.
-    """
+    """What an iteration reads: from a position to before an epoch, or without end for None."""
 
     start: Position
     end: int | None
@@ -36,13 +33,10 @@ class Cursor:
     ended trains no more when it is started again. One of a single epoch is a step of a loop over epochs: a state after
     it is at the next one.
 
-    Args:
+    Attributes:
         deal: How rows are dealt to batches.
         identity: What the order depends on.
         epochs: How many epochs an iteration has; None for no end.
-
-    Attributes:
-        deal, identity, epochs: As given.
         position: What has been consumed.
     """
 
@@ -76,11 +70,7 @@ class Cursor:
         return IterationSpan(start=start, end=None if self.epochs is None else begin + self.epochs)
 
     def begin(self) -> tuple[IterationSpan, object]:
-        """Begins an iteration.
-
-        Returns:
-            What it reads, and a token; what an older token's iteration tells is ignored.
-        """
+        """Begins an iteration: what it reads, and a token; what the iteration of an older token tells is ignored."""
         span, self._iteration = self.next(), object()
         if not self._resumes:
             self._begin, self.position = span.start.epoch, span.start
@@ -102,11 +92,7 @@ class Cursor:
             self._begin, self._iteration, self._closed = span.end - (self.epochs or 1), None, True
 
     def advance(self, batches: int, *, batch_size: int | None = None) -> None:
-        """Goes on by some batches, over the ends of epochs and iterations.
-
-        Args:
-            batches: How many.
-            batch_size: Of which size; None for the loader's.
+        """Goes on by some batches, of the loader's size or another, over the ends of epochs and iterations.
 
         Raises:
             ValueError: If there is no batch in an epoch, or their number is negative.
@@ -139,34 +125,30 @@ class Cursor:
         self.position, self._resumes, self._closed, self._iteration = position, True, False, None
 
 
-def make_cursor(
-    manifest: Manifest,
-    view: View,
-    *,
-    batch_size: int,
-    shuffle: Shuffle,
-    seed: int,
-    epochs: int | None,
-    remainder: Remainder,
-    shard: ShardOptions,
-    streams: int,
-) -> Cursor:
-    """The cursor of a loader over a view of a data set, by the options of these names.
+def make_cursor(view: View, fingerprint: str, options: Options) -> Cursor:
+    """The cursor of a loader over a view of the data set of a fingerprint.
 
     Raises:
         ValueError: If the streams do not divide among the hosts, or a batch not among the streams.
     """
-    deal = BatchShare(rows=view.rows, batch_size=batch_size, streams=streams, shard=shard, remainder=remainder)
+    shuffle, shard = options.shuffle, options.shard or ShardOptions()
+    deal = BatchShare(
+        rows=view.rows,
+        batch_size=options.batch_size,
+        streams=options.streams,
+        shard=shard,
+        remainder=options.remainder,
+    )
     identity = state.Identity(
-        fingerprint=state.fingerprint(manifest),
+        fingerprint=fingerprint,
         split=view.name,
         shuffle=shuffle if shuffle == "global" else bool(shuffle),
-        seed=seed & hashing.MASK if shuffle else 0,
-        streams=streams,
+        seed=options.seed & hashing.MASK if shuffle else 0,
+        streams=options.streams,
         chunk_records=chunk_records(view.manifest),
         window_rows=window_rows(view.manifest, view.split),
     )
-    return Cursor(deal, identity, epochs)
+    return Cursor(deal, identity, options.epochs)
 
 
 def position_after(deal: BatchShare, start: Position, number: int) -> Position:

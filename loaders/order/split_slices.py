@@ -195,6 +195,7 @@ class ViewChunks:
     """The chunks of a split that hold rows of a view, cut to it and numbered from 0 in their order.
 
     Attributes:
+        chunks: The chunks of the split.
         numbers: The number in the split of the first of each run of consecutive chunks, int64 of shape [runs].
         starts: The number in the view of each of them, and last the count of all: int64 of shape [runs + 1].
         short: The numbers in the view, ascending, of the chunks of which it has fewer rows than a full one: int64 of
@@ -207,6 +208,7 @@ class ViewChunks:
             int64 of shape [parts, 2].
     """
 
+    chunks: Chunks
     numbers: I64
     starts: I64
     short: I64
@@ -220,19 +222,16 @@ class ViewChunks:
         """How many chunks there are."""
         return int(self.starts[-1])
 
-    def in_split(self, index: I64) -> I64:
-        """The numbers in the split of chunks of the view, int64, the shape of `index`."""
-        run = np.searchsorted(self.starts, index, side="right") - 1
-        return self.numbers[run] + index - self.starts[run] if index.size else index
-
-    def runs(self, chunks: Chunks, numbers: I64) -> tuple[I64, I64, I64]:
-        """The rows of chunks that are of the view, by the chunks' numbers in the split: int64 of shape [n].
+    def runs(self, index: I64) -> tuple[I64, I64, I64]:
+        """The rows of chunks that are of the view, by the chunks' numbers in it, at least one: int64 of shape [n].
 
         Returns:
             The shard of each run of consecutive rows, its first row, and the row after its last one: int64 of shape
             [runs] each, those of one chunk after those of the one before.
         """
-        shard, begin, end = chunk_rows(chunks, numbers)
+        run = np.searchsorted(self.starts, index, side="right") - 1
+        numbers = self.numbers[run] + index - self.starts[run]
+        shard, begin, end = chunk_rows(self.chunks, numbers)
         if not len(self.cut):
             return shard, begin, end
         place = np.searchsorted(self.cut, numbers, side="right") - 1
@@ -277,6 +276,7 @@ class ViewChunks:
         held_until = np.concatenate([[0], np.cumsum(parts[:, 1] - parts[:, 0])])
         held_rows[np.searchsorted(short, cut)] = np.diff(held_until[cut_starts])
         return cls(
+            chunks=chunks,
             numbers=numbers,
             starts=starts,
             short=starts[run] + short - numbers[run],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -68,29 +68,36 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0 else value
 
 
-def load(state: Mapping[str, Any], identity: Identity) -> Position:
-    """The position that a state tells.
-
-    Args:
-        state: What `dump` gave, of the same data set and order; values may be NumPy's scalars.
-        identity: What the loader has.
+def load(state: Any, identity: Identity) -> Position:
+    """The position that a state tells: what `dump` gave, of the same data set and order.
 
     Raises:
         StateError: If it is of another data set or order, or no state at all.
     """
-    if isinstance(state, Mapping):
-        state = {name: _plain(value) for name, value in state.items()}
-    if not isinstance(state, Mapping) or state.get("version") != STATE_VERSION:
+    found = check(state, {"version": STATE_VERSION, **vars(identity)}, numbers=("epoch", "rows"))
+    return Position(epoch=found["epoch"], rows=found["rows"])
+
+
+def check(state: Any, expected: Mapping[str, Any], *, numbers: Collection[str]) -> dict[str, Any]:
+    """What may be a state, whose values may be NumPy's scalars, as JSON has it.
+
+    Expected are its version and all that the order depends on, and beside them numbers of at least 0 by their names.
+
+    Raises:
+        StateError: If it is another one.
+    """
+    if not isinstance(state, Mapping) or _plain(state.get("version")) != expected["version"]:
         found = state.get("version") if isinstance(state, Mapping) else state
-        raise StateError(f"expected the state of a loader, of version {STATE_VERSION}; found {found!r}")
-    fields = {*dataclasses.asdict(identity), "epoch", "rows", "version"}
-    if fields != set(state):
-        raise StateError(f"expected a state with {', '.join(sorted(fields))}; found {', '.join(sorted(state))}")
-    for name, expected in dataclasses.asdict(identity).items():
-        if state[name] != expected:
+        raise StateError(f"expected the state of a loader, of version {expected['version']}; found {found!r}")
+    plain = {name: _plain(value) for name, value in state.items()}
+    fields = {*expected, *numbers}
+    if fields != set(plain):
+        raise StateError(f"expected a state with {', '.join(sorted(fields))}; found {', '.join(sorted(plain))}")
+    for name, value in expected.items():
+        if plain[name] != value:
             what = "the state of this data set" if name == "fingerprint" else "a state"
-            raise StateError(f"expected {what}, with {name} {expected!r}; found {name} {state[name]!r}")
-    for name in ("epoch", "rows"):
-        if type(state[name]) is not int or state[name] < 0:
-            raise StateError(f"expected a state with a number as {name}; found {state[name]!r}")
-    return Position(epoch=state["epoch"], rows=state["rows"])
+            raise StateError(f"expected {what}, with {name} {value!r}; found {name} {plain[name]!r}")
+    for name in numbers:
+        if type(plain[name]) is not int or plain[name] < 0:
+            raise StateError(f"expected a state with a number as {name}; found {plain[name]!r}")
+    return plain

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,42 +21,46 @@ MASK = "mask"
 """The name under which a padded batch tells which of its rows are there."""
 
 
-def roles(
-    features: Sequence[FeatureSpec], *, lengths: Iterable[str] = ()
-) -> tuple[tuple[str, ...], Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
-    """How the features of a row become `(inputs, labels)`, or `(inputs, labels, weights)`.
+class Arrangement:
+    """Makes what a loader yields of a dict of a batch's features. It can be pickled.
 
     Args:
         features: All features of a batch.
-        lengths: The features whose lengths are in a batch too; they count as two.
+        supervised: Whether to yield `(inputs, labels)`, or `(inputs, labels, weights)` where a feature has the role of
+            a weight: each is an array where one feature has the role, and a dict where many have. Otherwise a batch
+            stays a dict.
+        lengths: Whether the lengths of ragged features are in a batch too; such a feature counts as two.
 
-    Returns:
-        The names of the features that are needed, and a function from a dict of their arrays to the tuple: each is an
-        array where one feature has that role, and a dict where many have. Weights are there where a feature has the
-        role.
+    Attributes:
+        features: Those that are needed.
 
     Raises:
-        ValueError: If there is no input or no label.
+        ValueError: If an input or a label is asked for and there is none.
     """
-    names: dict[str, list[str]] = {role: [] for role in ("input", "label", "weight")}
-    for feature in features:
-        if feature.role in names:
-            names[feature.role].append(feature.name)
-            if feature.name in lengths:
-                names[feature.role].append(feature.name + LENGTH_SUFFIX)
-    for role in ("input", "label"):
-        if not names[role]:
-            found = ", ".join(f"{f.name} ({f.role})" for f in features)
-            raise ValueError(f"as_supervised expects a feature with the role {role!r}; found {found}")
 
-    def arrange(batch: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple(
-            batch[group[0]] if len(group) == 1 else {name: batch[name] for name in group}
-            for group in names.values()
-            if group
-        )
+    def __init__(self, features: Sequence[FeatureSpec], *, supervised: bool, lengths: bool = True) -> None:
+        roles = ("input", "label", "weight") if supervised else ()
+        self.features = tuple(f for f in features if f.role in roles or not supervised)
+        self._groups: list[list[str]] = []
+        for role in roles:
+            own = [f for f in features if f.role == role]
+            if own:
+                beside = [[f.name, f.name + LENGTH_SUFFIX] if f.ragged and lengths else [f.name] for f in own]
+                self._groups.append(list(itertools.chain(*beside)))
+            elif role != "weight":
+                found = ", ".join(f"{f.name} ({f.role})" for f in features)
+                raise ValueError(f"as_supervised expects a feature with the role {role!r}; found {found}")
 
-    return tuple(f.name for f in features if f.role in names), arrange
+    def __call__(self, batch: Mapping[str, Any]) -> Any:
+        """A batch as it is yielded."""
+        if not self._groups:
+            return batch
+        return tuple(batch[names[0]] if len(names) == 1 else {n: batch[n] for n in names} for names in self._groups)
+
+
+def with_mask(batch: Any, mask: Any) -> Any:
+    """A batch as it is yielded with the mask of its rows, which comes last."""
+    return batch | {MASK: mask} if isinstance(batch, dict) else (*batch, mask)
 
 
 def decode(columns: Columns, features: Sequence[FeatureSpec]) -> Columns:
@@ -76,11 +81,7 @@ def decode(columns: Columns, features: Sequence[FeatureSpec]) -> Columns:
 
 
 def padded(rows: npt.NDArray[Any], spec: FeatureSpec) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """Decodes rows of a ragged feature into one array, filled up with zeros.
-
-    Args:
-        rows: The bytes of each row, objects of shape [rows].
-        spec: The feature.
+    """Decodes rows of a ragged feature, the bytes of each, into one array that is filled up with zeros.
 
     Returns:
         The values, of shape [rows, length of the longest, *inner shape], and the lengths, int64 of shape [rows].
@@ -94,13 +95,6 @@ def padded(rows: npt.NDArray[Any], spec: FeatureSpec) -> tuple[npt.NDArray[Any],
     for begin, row in zip(range(0, len(values), max(1, longest * step)), rows, strict=False):
         room[begin : begin + len(row)] = row
     return values.view(spec.numpy_dtype).reshape(len(rows), longest, *spec.inner_shape), lengths
-
-
-def row_of(values: Any, spec: FeatureSpec) -> Any:
-    """One row of a column: a ragged one in its own length."""
-    if spec.ragged:
-        return np.frombuffer(bytearray(values), spec.numpy_dtype).reshape(-1, *spec.inner_shape)
-    return values
 
 
 def check_names(features: Sequence[FeatureSpec], *, mask: bool) -> None:
@@ -135,14 +129,10 @@ def choose(features: Sequence[FeatureSpec], names: Sequence[str] | None) -> tupl
 
 
 def concatenate_batches(batches: Sequence[Any], concatenate: Callable[[Sequence[Any]], Any]) -> Any:
-    """Batches of the same features as one, whose rows are those of one after the other.
-
-    Args:
-        batches: Dicts, tuples, arrays or tensors, alike in everything but the number of rows.
-        concatenate: A function that makes one of several arrays or tensors.
+    """Batches of the same features as one, with the rows of one after the other; `concatenate` makes one of arrays.
 
     Raises:
-        ValueError: If they are not.
+        ValueError: If they are not alike in everything but the number of rows.
     """
     first = batches[0]
     if len(batches) == 1:

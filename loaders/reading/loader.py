@@ -1,26 +1,70 @@
-"""What the loaders that know where they are have in common: the numbers of an iteration, and the state."""
+"""What the loaders that know where they are have in common: their rows, the numbers of an iteration, and the state."""
 
 from __future__ import annotations
 
 import abc
+import copy
+import dataclasses
 import operator
+import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from loaders.order.epoch import BatchShare, ShardOptions
-from loaders.order.position import Cursor
+from loaders.format.manifest import ManifestError
+from loaders.order import split_slices, state
+from loaders.order.epoch import BatchShare, Position, ShardOptions
+from loaders.order.position import IterationSpan, make_cursor
+from loaders.reading.filtered_rows import rows_where
+from loaders.reading.row_reader import Source
 from loaders.storage.damaged_records import DamagedRecord, SkippedRecords
+from loaders.storage.files import read_manifest
+from loaders.storage.remote import is_remote
+from loaders.storage.store import make_cache
+
+if TYPE_CHECKING:
+    from loaders.options import Options
 
 
 class ResumableLoader(abc.ABC):
     """A loader with a cursor, which says what its loop has consumed."""
 
-    _cursor: Cursor
-    _skipped: SkippedRecords | None
+    def __init__(self, root: str | os.PathLike[str], split: str, options: Options) -> None:
+        path, manifest = os.fspath(root), read_manifest(root)
+        if options.shuffle == "global" and is_remote(path) and options.cache_dir is None and not options.in_memory:
+            raise ValueError(
+                "shuffle='global' reads rows one by one: expected a local data set, a cache_dir, or in_memory=True; "
+                f"found {path}"
+            )
+        try:
+            view = split_slices.resolve(manifest, split)
+        except ManifestError as error:
+            raise ManifestError(f"{path}: {error}") from error
+        source = Source(
+            root=path,
+            view=view,
+            fingerprint=state.fingerprint(manifest),
+            cache=make_cache(options.cache_dir, options.cache_bytes),
+            skipped=SkippedRecords() if options.on_corrupt == "skip" else None,
+        )
+        self._source = dataclasses.replace(source, view=rows_where(source, options.where))
+        self._options, self._cursor = options, make_cursor(self._source.view, source.fingerprint, options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy goes on where this one is, and then its own way.
+        return self.__dict__ | {"_cursor": copy.copy(self._cursor)}
 
     @abc.abstractmethod
     def iterate(self) -> Iterator[tuple[dict[str, Any], Any]]:
         """An iteration that yields states too: pairs of the state after a batch, and the batch."""
+
+    def _run(
+        self, span: IterationSpan, iteration: object, batches: Iterator[tuple[Position, Any]]
+    ) -> Iterator[tuple[dict[str, Any], Any]]:
+        """What `iterate` gives, of batches with the positions after them."""
+        for after, batch in batches:
+            self._cursor.consume(after, iteration)
+            yield state.dump(self._cursor.identity, after), batch
+        self._cursor.close(span, iteration)
 
     def __iter__(self) -> Iterator[Any]:
         return (batch for _, batch in self.iterate())
@@ -63,7 +107,7 @@ class ResumableLoader(abc.ABC):
     @property
     def skipped(self) -> tuple[DamagedRecord, ...]:
         """The records that were left out so far, with `on_corrupt="skip"`; of all chunks that were read, also ahead."""
-        return () if self._skipped is None else self._skipped.found()
+        return () if self._source.skipped is None else self._source.skipped.found()
 
     def state_dict(self) -> dict[str, Any]:
         """Which rows are consumed: those of all batches that the last iterator of this loader has yielded.

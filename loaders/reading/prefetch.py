@@ -26,11 +26,7 @@ class Prefetcher(Iterator[T], Generic[T]):
     """The items of an iterator, in its order, of which a thread keeps some ready.
 
     The thread begins when the first item is asked for. It ends after the last one, after an error, and soon after this
-    object is gone.
-
-    Args:
-        items: The iterator; only the thread uses it.
-        depth: How many items are made before they are asked for, at least 1.
+    object is gone. Nobody else may use the iterator. At least one item is made before it is asked for.
     """
 
     def __init__(self, items: Iterator[T], *, depth: int) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import dataclasses
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ from loaders.storage.damaged_records import SkippedRecords
 from loaders.storage.shards import Shards
 from loaders.storage.store import ShardError
 
+if TYPE_CHECKING:
+    from loaders.storage.cache import Cache
+
 I64 = npt.NDArray[np.int64]
 
 LOST = -1
@@ -25,32 +29,53 @@ HELD_CHUNKS = 8
 """How many chunks are read at a time where all rows are."""
 
 
-class RowReader:
-    """Reads runs of rows of a split into columns; what cannot be read is an error, or is noted and left out.
-
-    Args:
-        shards: The shards.
-        skipped: Where rows are noted that could not be read; None if they are an error.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where rows come from.
 
     Attributes:
-        shards: As given.
+        root: Where the data set is.
+        view: Which of its rows are meant.
+        fingerprint: The digest of the data set, which names it in the cache.
+        cache: Where copies of the shards are kept, or None.
+        skipped: Where rows are noted that cannot be read; None if they are an error.
+    """
+
+    root: str
+    view: View
+    fingerprint: str
+    cache: Cache | None = None
+    skipped: SkippedRecords | None = None
+
+
+class RowReader:
+    """Reads rows into columns; what cannot be read is an error, or is noted and left out.
+
+    Attributes:
+        view: The rows of the source.
+        shards: Their shards, of which the features of some names are read.
+        chunks: Their chunks.
         firsts: The number, in the split as it is stored, of each shard's first row.
     """
 
-    def __init__(self, shards: Shards, skipped: SkippedRecords | None) -> None:
-        self.shards, self._skipped = shards, skipped
+    def __init__(self, source: Source, names: Collection[str]) -> None:
+        self.view, self._skipped = source.view, source.skipped
+        self.shards = shards = Shards(
+            source.root,
+            self.view.manifest,
+            self.view.split,
+            names=names,
+            cache=source.cache,
+            data_set=source.fingerprint,
+        )
+        self.chunks = ViewChunks.of(shards.chunks, self.view.ranges)
         self._ends: I64 = np.cumsum(shards.chunks.rows)
         self.firsts: I64 = self._ends - shards.chunks.rows
 
     def read(self, runs: Runs, target: Columns, at: I64, order: I64 | None, rows: I64) -> None:
-        """Reads runs.
+        """Reads runs as `Shards.read_runs` does.
 
-        Args:
-            runs: The runs.
-            target: As in `Shards.read_runs`.
-            at: As in `Shards.read_runs`.
-            order: As in `Shards.read_runs`.
-            rows: The number of each row of `target`; those that are lost become `LOST`.
+        Of `rows`, the number of each row of the target, those that are lost become `LOST`.
 
         Raises:
             ShardError: If rows cannot be read, and none may be left out.
@@ -64,12 +89,9 @@ class RowReader:
                 self._read_or_skip(runs[number], target, at[number], order, rows, self._skipped)
 
     def take(self, numbers: I64, target: Columns, rows: I64) -> None:
-        """Reads any rows.
+        """Reads n rows into columns of n, by their numbers in the split as it is stored: int64 of shape [n].
 
-        Args:
-            numbers: Their numbers in the split as it is stored, int64 of shape [n].
-            target: Columns of n rows to read into.
-            rows: As in `read`; it may be `numbers`.
+        What becomes of `rows`, which may be `numbers`, is as in `read`.
 
         Raises:
             ShardError: As in `read`.
@@ -111,27 +133,26 @@ class RowReader:
                 held = min(full, int(self.shards.chunks.rows[shard]) - record * full)
                 skipped.note(found, record=record, rows=held)
 
-
-def stored_steps(shards: Shards, chunks: ViewChunks, rows: int) -> Iterator[tuple[int, Runs]]:
-    """All rows of a view as they are stored, a few chunks at a time: the number of the first, and the runs."""
-    sequence = RowSequence(shards.chunks, None, view=chunks)
-    step = max(1, HELD_CHUNKS * shards.chunks.records * shards.chunks.rows_per_record)
-    for start in range(0, rows, step):
-        yield start, sequence.runs(start, min(start + step, rows))
+    def stored_steps(self) -> Iterator[tuple[int, Runs]]:
+        """All rows of the view as they are stored, a few chunks at a time: the number of the first, and the runs."""
+        chunks, rows = self.shards.chunks, self.view.rows
+        sequence = RowSequence(self.chunks, None)
+        step = max(1, HELD_CHUNKS * chunks.records * chunks.rows_per_record)
+        for start in range(0, rows, step):
+            yield start, sequence.runs(start, min(start + step, rows))
 
 
 class HeldRows:
     """All rows of a view in memory, as they are stored: an epoch then reads no file."""
 
-    def __init__(self, reader: RowReader, view: View, chunks: ViewChunks) -> None:
-        shards, buffers = reader.shards, Buffers()
-        self._ranges = view.ranges
-        self._columns = shards.empty(view.rows, buffers)
+    def __init__(self, reader: RowReader) -> None:
+        self._ranges, rows = reader.view.ranges, reader.view.rows
+        self._columns = reader.shards.empty(rows, Buffers().empty)
         lengths = self._ranges[:, 1] - self._ranges[:, 0]
         # How many rows of the split are left out before each range.
         self._left_out = self._ranges[:, 0] - np.cumsum(lengths) + lengths
-        self._rows = np.arange(view.rows)
-        for start, runs in stored_steps(shards, chunks, view.rows):
+        self._rows = np.arange(rows)
+        for start, runs in reader.stored_steps():
             sizes = runs.stop - runs.start
             reader.read(runs, self._columns, start + np.cumsum(sizes) - sizes, None, self._rows)
 

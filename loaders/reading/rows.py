@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from loaders import notebook
 from loaders.format.manifest import Manifest
+from loaders.format.spec import FeatureSpec
 from loaders.order import split_slices, state
 from loaders.reading import columns
-from loaders.reading.row_reader import RowReader
-from loaders.storage.shards import Shards
+from loaders.reading.row_reader import RowReader, Source
 
 if TYPE_CHECKING:
     from loaders.storage.cache import Cache
@@ -57,15 +57,9 @@ class Rows:
         names = [feature.name for feature in manifest.features] if features is None else features
         columns.check_names(manifest.features, mask=False)
         self.view = view = split_slices.resolve(manifest, split)
-        self._shards = Shards(
-            root,
-            view.manifest,
-            view.split,
-            names=names,
-            cache=cache,
-            data_set="" if cache is None else state.fingerprint(manifest),
-        )
-        self._reader = RowReader(self._shards, None)
+        fingerprint = "" if cache is None else state.fingerprint(manifest)
+        self._reader = RowReader(Source(root=root, view=view, fingerprint=fingerprint, cache=cache), names)
+        self._shards = self._reader.shards
         self._split = split
 
     def __len__(self) -> int:
@@ -119,7 +113,7 @@ class Rows:
         """
         found = self.columns(self.view.stored(self._checked(np.asarray(indices, dtype=np.int64))))
         return [
-            {spec.name: columns.row_of(found[spec.name][row], spec) for spec in self._shards.features}
+            {spec.name: _row_of(found[spec.name][row], spec) for spec in self._shards.features}
             for row in range(len(indices))
         ]
 
@@ -157,3 +151,10 @@ class Rows:
         found = self._shards.empty(len(index))
         self._reader.take(index, found, index)
         return found
+
+
+def _row_of(values: Any, spec: FeatureSpec) -> Any:
+    """One row of a column: a ragged one in its own length."""
+    if spec.ragged:
+        return np.frombuffer(bytearray(values), spec.numpy_dtype).reshape(-1, *spec.inner_shape)
+    return values

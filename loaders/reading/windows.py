@@ -15,7 +15,6 @@ from loaders.format.decode import Columns
 from loaders.order import epoch as order
 from loaders.order import hashing, state
 from loaders.order.epoch import BatchShare, Position, RowSequence, Runs
-from loaders.order.split_slices import View, ViewChunks
 from loaders.reading.row_reader import LOST, HeldRows, RowReader, gather
 
 I64 = npt.NDArray[np.int64]
@@ -38,13 +37,6 @@ class RawBatch:
     rows: I64
     groups: tuple[int, ...]
     mask: npt.NDArray[np.bool_] | None
-
-    def of_zeros(self, columns: Columns) -> RawBatch:
-        """This batch with one row of zeros, for which `columns` has a place."""
-        for values in columns.values():
-            if values.dtype != object:
-                values[...] = 0
-        return dataclasses.replace(self, columns=columns, rows=np.zeros(1, np.int64), groups=(1,))
 
     def of_good(self) -> RawBatch:
         """This batch without the rows that could not be read, whose number is `LOST`."""
@@ -80,22 +72,13 @@ class BatchReader:
 
     It reads the rest of a window, and the next ones, while batches are cut from this one.
 
-    Args:
-        reader: What reads rows.
-        view: The rows that are read.
-        chunks: Their chunks.
-        deal: How rows are dealt to batches.
-        identity: What the order depends on.
-        buffers: Where windows and batches lie.
-        held: All rows of the view, if they are in memory.
-        ahead: Whether windows of mapped files are read before they are due; others, which wait for requests, are.
+    Windows and batches lie in `buffers`, and are copied from `held` where all rows are in memory. `ahead` says whether
+    windows of mapped files are read before they are due; others, which wait for requests, are.
     """
 
     def __init__(
         self,
         reader: RowReader,
-        view: View,
-        chunks: ViewChunks,
         deal: BatchShare,
         identity: state.Identity,
         buffers: Buffers,
@@ -103,7 +86,7 @@ class BatchReader:
         held: HeldRows | None = None,
         ahead: bool = True,
     ) -> None:
-        self._reader, self._view, self._chunks, self._deal, self._held = reader, view, chunks, deal, held
+        self._reader, self._deal, self._held = reader, deal, held
         self._size = max(1, identity.window_rows // deal.streams)
         self._window_of: type[WindowRows] = WindowRows
         if identity.shuffle == "global":
@@ -218,7 +201,7 @@ class BatchReader:
                 key = None if self._seed is None else hashing.derive(self._seed, hashing.CHUNKS, epoch)
                 # Threads may be at the end of one epoch and at the beginning of the next one.
                 before = {number: self._sequences[number] for number in list(self._sequences)[-1:]}
-                self._sequences = before | {epoch: RowSequence(self._reader.shards.chunks, key, view=self._chunks)}
+                self._sequences = before | {epoch: RowSequence(self._reader.chunks, key)}
             return self._sequences[epoch]
 
     def _joined(self, parts: Sequence[tuple[Columns, I64]]) -> tuple[Columns, I64]:
@@ -240,20 +223,13 @@ def _load(windows: Sequence[WindowRows]) -> None:
 
 
 class WindowRows:
-    """A window of a stream, whose rows are read as they are needed.
+    """A window of a stream, by its number in an epoch, whose rows are read as they are needed.
 
     Shards may be small, and a window have thousands: a batch waits for its own rows alone.
 
-    Args:
-        reader: The reader.
-        epoch: The number of the epoch.
-        stream: The number of the stream.
-        number: The number of the window in the stream.
-        first: The first row of the window's order that is needed.
-
     Attributes:
         name: The epoch and the number.
-        first: As given.
+        first: The first row of the window's order that is needed.
         is_asked: Whether all of its rows have been asked for.
         is_whole: Whether they are there, in their order.
     """
@@ -291,7 +267,7 @@ class WindowRows:
             if (wanted.stop - wanted.start).sum() < ROWS_BESIDE * len(places):
                 return None
         numbers = self._numbers[places]
-        columns = reader.shards.empty(len(numbers), self._reader._buffers)
+        columns = reader.shards.empty(len(numbers), self._reader._buffers.empty)
         reader.take(numbers, columns, numbers)
         return columns, numbers
 
@@ -342,7 +318,7 @@ class WindowRows:
         self._numbers = np.concatenate([np.zeros(first, np.int64), shifts + np.arange(first, first + len(shifts))])
         self._order: I64 | None = None
         if reader._held is None:
-            self._columns = shards.empty(found.stop - found.start, reader._buffers)
+            self._columns = shards.empty(found.stop - found.start, reader._buffers.empty)
             if reader._seed is not None:
                 self._order = np.empty_like(found.places)
                 self._order[found.places] = np.arange(len(found.places))
@@ -369,10 +345,10 @@ class PermutedWindow(WindowRows):
         assert reader._seed is not None, "rows that are not shuffled are read as they are stored"
         first, end = number * reader._size, (number + 1) * reader._size
         rows = order.permuted_rows(reader._deal, self._stream, first, end, seed=reader._seed, epoch=epoch)
-        self._numbers = reader._view.stored(rows)
+        self._numbers = reader._reader.view.stored(rows)
         if reader._held is not None:
             self._columns, self._numbers = reader._held.take(self._numbers, reader._buffers)
         else:
-            self._columns = reader._reader.shards.empty(len(rows), reader._buffers)
+            self._columns = reader._reader.shards.empty(len(rows), reader._buffers.empty)
             reader._reader.take(self._numbers, self._columns, self._numbers)
         self.is_whole = True

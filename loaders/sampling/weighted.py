@@ -16,11 +16,10 @@ import numpy.typing as npt
 
 from loaders.augment import augmentation
 from loaders.augment.augmentation import Augmentation
-from loaders.numpy import MOST_AHEAD, Loader, ToSupervised
+from loaders.numpy import MOST_AHEAD, Loader
 from loaders.options import check_shard
 from loaders.order import hashing, state
 from loaders.order.epoch import ShardOptions
-from loaders.order.state import StateError
 from loaders.reading import columns
 from loaders.reading.prefetch import Prefetcher
 from loaders.reading.rows import Rows
@@ -89,8 +88,8 @@ class WeightedLoader:
         shard = shard or ShardOptions()
         path, manifest = os.fspath(root), read_manifest(root)
         chosen = columns.choose(manifest.features, features)
-        self._arrange = ToSupervised(chosen, mask=False) if as_supervised else None
-        names = self._arrange.needed if self._arrange else tuple(feature.name for feature in chosen)
+        self._arrange = columns.Arrangement(chosen, supervised=as_supervised)
+        names = [feature.name for feature in self._arrange.features]
         self._rows = Rows(path, manifest, split, features=names, cache=make_cache(cache_dir, cache_bytes))
         if operator.index(batch_size) < 1 or batch_size % shard.count:
             raise ValueError(f"batch_size is a multiple of the {shard.count} hosts, and above 0; found {batch_size}")
@@ -182,7 +181,7 @@ class WeightedLoader:
                 self._augment, self._rows[self._at(draws)], seed=self._seed, epoch=0, rows=draws, groups=(own,)
             )
             drawn += self._batch_size
-            yield drawn, self._arrange(batch) if self._arrange else batch
+            yield drawn, self._arrange(batch)
 
     def _at(self, draws: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The rows that are drawn, by their numbers in the split or part of it: int64, the shape of `draws`."""
@@ -209,15 +208,7 @@ class WeightedLoader:
         Raises:
             StateError: If it is of others; it is a `ValueError`.
         """
-        expected = self.state_dict()
-        if not isinstance(value, Mapping) or set(value) != set(expected):
-            raise StateError(f"expected a state with {', '.join(sorted(expected))}; found {value!r}")
-        for name, found in value.items():
-            if name != "rows" and found != expected[name]:
-                raise StateError(f"expected a state with {name} {expected[name]!r}; found {name} {found!r}")
-        if type(value["rows"]) is not int or value["rows"] < 0:
-            raise StateError(f"expected a state with a number as rows; found {value['rows']!r}")
-        self._drawn, self._iteration = value["rows"], None
+        self._drawn, self._iteration = state.check(value, self._identity, numbers=["rows"])["rows"], None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_iteration": None}

@@ -40,13 +40,7 @@ class SkippedRecords:
         self._lock = threading.Lock()
 
     def note(self, error: ShardError, *, record: int, rows: int) -> None:
-        """Notes a record.
-
-        Args:
-            error: What was raised when it was read.
-            record: Its number.
-            rows: How many rows it holds.
-        """
+        """Notes a record of so many rows, and the error that was raised when it was read."""
         found = DamagedRecord(file=error.file, record=record, rows=rows, message=error.message)
         with self._lock:
             new = (found.file, record) not in self._found
@@ -67,19 +61,3 @@ class SkippedRecords:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.Lock()
-
-
-def make_skipped(on_corrupt: OnCorrupt, *, remainder: str) -> SkippedRecords | None:
-    """Where what is left out is noted; None where a damaged record is an error.
-
-    Raises:
-        ValueError: If batches have no mask, and are to leave rows out.
-    """
-    if on_corrupt == "error":
-        return None
-    if remainder != "pad":
-        raise ValueError(
-            "on_corrupt='skip' expects remainder='pad', whose mask tells which rows of a batch are there; found "
-            f"remainder={remainder!r}"
-        )
-    return SkippedRecords()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +12,6 @@ import numpy.typing as npt
 from loaders.format import decode
 from loaders.format.record_layout import RecordLayout
 from loaders.format.spec import FeatureSpec
-
-T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,32 +51,12 @@ def runs_of(numbers: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
     return list(zip(first.tolist(), (last + 1).tolist(), strict=True))
 
 
-def in_threads(read: Callable[[T], None], parts: Sequence[T], *, threads: int, shares: int) -> None:
-    """Reads parts in about so many shares, each by one of several threads; an error is that of the first part."""
-    size = -(-len(parts) // max(1, shares))
-
-    def read_from(first: int) -> None:
-        for part in parts[first : first + size]:
-            read(part)
-
-    firsts = range(0, len(parts), max(1, size))
-    if len(firsts) == 1:
-        read_from(0)
-    elif firsts:
-        with concurrent.futures.ThreadPoolExecutor(min(len(firsts), threads)) as pool:
-            for _ in pool.map(read_from, firsts):
-                pass
+Empty = Callable[[tuple[int, ...], np.dtype[Any]], npt.NDArray[Any]]
+"""What makes arrays whose values are not said, as `np.empty` does."""
 
 
-class Memory(Protocol):
-    """What makes arrays, as NumPy does."""
-
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any], /) -> npt.NDArray[Any]:
-        """An array whose values are not said."""
-
-
-def empty_column(spec: FeatureSpec, rows: int, memory: Memory = np) -> npt.NDArray[Any]:
+def empty_column(spec: FeatureSpec, rows: int, empty: Empty = np.empty) -> npt.NDArray[Any]:
     """A column of rows without values: what is in it is not said, but that strings are empty."""
     if spec.variable:
         return np.full((rows, *(() if spec.ragged else spec.inner_shape)), b"", dtype=object)
-    return memory.empty((rows, *spec.inner_shape), spec.numpy_dtype)
+    return empty((rows, *spec.inner_shape), spec.numpy_dtype)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +19,11 @@ from loaders.order.chunks import CHUNK_BYTES, Chunks
 from loaders.order.epoch import Run, Runs
 from loaders.order.hashing import distinct
 from loaders.storage import shard_identity
-from loaders.storage.pieces import FrameSlice, Memory, empty_column, in_threads, runs_of
+from loaders.storage.pieces import Empty, FrameSlice, empty_column, runs_of
 from loaders.storage.store import ShardError, Store
 
 if TYPE_CHECKING:
     from loaders.storage.cache import Cache
-
-__all__ = ["ShardError", "Shards", "empty_column"]
 
 I64 = npt.NDArray[np.int64]
 
@@ -52,13 +51,7 @@ class Shards:
 
     It can be pickled; the copy maps the files anew.
 
-    Args:
-        root: Where the data set is.
-        manifest: What it holds.
-        split: The name of a split.
-        names: The features to read.
-        cache: Where copies of the shards are kept, or None.
-        data_set: The name of the data set in the cache.
+    The features of some names are read. Where copies of the shards are kept in a cache, `data_set` is its name there.
 
     Attributes:
         chunks: The chunks of the split.
@@ -73,7 +66,7 @@ class Shards:
         manifest: Manifest,
         split: str,
         *,
-        names: Sequence[str],
+        names: Collection[str],
         cache: Cache | None = None,
         data_set: str = "",
     ) -> None:
@@ -94,9 +87,9 @@ class Shards:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_last": (-1, -1, {})}
 
-    def empty(self, rows: int, memory: Memory = np) -> Columns:
-        """Columns to read rows into, without values; strings are empty. `memory` makes the arrays."""
-        return {spec.name: empty_column(spec, rows, memory) for spec in self.features}
+    def empty(self, rows: int, empty: Empty = np.empty) -> Columns:
+        """Columns to read rows into, of arrays that `empty` makes, without values; strings are empty."""
+        return {spec.name: empty_column(spec, rows, empty) for spec in self.features}
 
     def read_runs(self, runs: Runs, target: Columns, at: I64, order: I64 | None = None) -> None:
         """Reads runs of consecutive rows.
@@ -134,11 +127,24 @@ class Shards:
         return 2 * int((chunk[1:] == chunk[:-1]).sum()) > len(runs)
 
     def _read_parts(self, read: Callable[[I64], None], parts: Sequence[I64], *, mapped: int = 1) -> None:
-        """Reads parts, several at once; files that are mapped by so many threads."""
-        if self.store.is_mapped:
-            in_threads(read, parts, threads=mapped, shares=mapped)
-        else:
-            in_threads(read, parts, threads=READS_AT_ONCE, shares=len(parts))
+        """Reads parts, several at once, or of files that are mapped a share by each of so many threads.
+
+        An error is that of the first part.
+        """
+        size = -(-len(parts) // mapped) if self.store.is_mapped else 1
+        shares = [parts[first : first + size] for first in range(0, len(parts), max(1, size))]
+
+        def read_share(share: Sequence[I64]) -> None:
+            for part in share:
+                read(part)
+
+        if len(shares) == 1:
+            read_share(shares[0])
+        elif shares:
+            threads = min(len(shares), mapped if self.store.is_mapped else READS_AT_ONCE)
+            with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+                for _ in pool.map(read_share, shares):
+                    pass
 
     def _read_group(self, runs: Runs, target: Columns, at: I64, order: I64 | None) -> None:
         """Reads a few runs; the error is that of the first that cannot be read."""
@@ -146,22 +152,22 @@ class Shards:
         try:
             read(runs, target, at, order)
         except ShardError:
-            if len(runs) > 1:
-                for number in np.arange(len(runs))[:, np.newaxis]:
-                    self._read_group(runs[number], target, at[number], order)
+            if len(runs) == 1:
+                self._read_again(int(runs.shard[0]), read, runs, target, at, order)
                 return
-            self._mend(int(runs.shard[0]), lambda: read(runs, target, at, order))
+            for number in np.arange(len(runs))[:, np.newaxis]:
+                self._read_group(runs[number], target, at[number], order)
 
-    def _mend(self, shard: int, read: Callable[[], None]) -> None:
+    def _read_again(self, shard: int, read: Callable[..., None], *given: Any) -> None:
         """Reads again what could not be read of a shard."""
         with _MENDING:
             try:
-                read()  # another thread may have made the copy anew
+                read(*given)  # another thread may have made the copy anew
             except ShardError:
                 # A copy that is damaged is made anew.
                 if not self.store.discard(shard):
                     raise
-                read()
+                read(*given)
 
     def _read_fixed(self, runs: Runs, target: Columns, at: I64, order: I64 | None) -> None:
         """Reads runs of records of one size."""
@@ -205,22 +211,10 @@ class Shards:
                 low, high = max(run.start, first), min(run.stop, first + full)
                 places = slice(place + low - run.start, place + high - run.start)
                 for name, values in rows.items():
-                    there = places if order is None or name not in self.scattered else order[places]
-                    target[name][there] = values[low - first : high - first]
+                    target[name][self._there(name, places, order)] = values[low - first : high - first]
 
-    def _layout(self, rows: int) -> RecordLayout:
-        """The layout of a record of so many rows."""
-        return record_layout(self._all, rows=rows, rows_per_record=self._full)
-
-    def take(
-        self,
-        shard: I64,
-        rows: I64,
-        target: Columns,
-        places: I64,
-        order: I64 | None = None,
-    ) -> None:
-        """Reads any rows; the checksum of a record is compared when it is first taken from.
+    def take(self, shard: I64, rows: I64, target: Columns, places: I64, order: I64 | None = None) -> None:
+        """Reads n rows; the checksum of a record is compared when it is first taken from.
 
         Args:
             shard: The number of the shard of each row, int64 of shape [n].
@@ -239,24 +233,18 @@ class Shards:
         step = max(1, TOGETHER_BYTES // max(1, sum(spec.row_bytes for spec in self.features if not spec.variable)))
         rank = np.arange(len(group)) - np.repeat(starts, np.diff(starts, append=len(group)))
         parts = np.split(by_group, np.flatnonzero(rank % step == 0))[1:]
-        self._read_parts(
-            lambda part: self._take_again(int(shard[part[0]]), rows[part], target, places[part], order), parts
-        )
 
-    def _take_again(self, shard: int, *given: Any) -> None:
-        try:
-            self._take(shard, *given)
-        except ShardError:
-            self._mend(shard, lambda: self._take(shard, *given))
+        def read(part: I64) -> None:
+            given = int(shard[part[0]]), rows[part], target, places[part], order
+            try:
+                self._take(*given)
+            except ShardError:
+                self._read_again(given[0], self._take, *given)
 
-    def _take(
-        self,
-        shard: int,
-        rows: I64,
-        target: Columns,
-        places: I64,
-        order: I64 | None,
-    ) -> None:
+        self._read_parts(read, parts)
+
+    def _take(self, shard: int, rows: I64, target: Columns, places: I64, order: I64 | None) -> None:
+        """Reads any rows of a shard."""
         record, row = np.divmod(rows, self._full)
         numbers = distinct(record)
         if self.chunks.record_bytes is None:
@@ -279,8 +267,8 @@ class Shards:
                     there = self._there(spec.name, places[inside], order)
                     target[spec.name][there] = decode.decoded(found, spec)
 
-    def _there(self, name: str, places: I64, order: I64 | None) -> I64:
-        """Where rows of a feature go."""
+    def _there(self, name: str, places: Any, order: I64 | None) -> Any:
+        """Where rows of a feature go: at places of the target, or at those that the order has there."""
         return places if order is None or name not in self.scattered else order[places]
 
     def _parsed_again(self, shard: int, first: int, end: int) -> Sequence[tuple[int, Columns]]:
@@ -293,12 +281,7 @@ class Shards:
         return found
 
     def _check_some(
-        self,
-        shard: int,
-        first: int,
-        frames: npt.NDArray[np.uint8],
-        layout: RecordLayout,
-        numbers: I64,
+        self, shard: int, first: int, frames: npt.NDArray[np.uint8], layout: RecordLayout, numbers: I64
     ) -> None:
         """Checks some of the frames, by their numbers among them."""
         # Many small records at once, and no more memory than a chunk.
@@ -312,7 +295,7 @@ class Shards:
 
     def _frames(self, shard: int, record: int, end: int, rows: int) -> tuple[npt.NDArray[np.uint8], RecordLayout]:
         """The frames of records of `rows` rows each, a view of the file, and their layout."""
-        layout = self._layout(rows)
+        layout = record_layout(self._all, rows=rows, rows_per_record=self._full)
         size, begin = layout.frame_bytes, record * (self.chunks.record_bytes or 0)
         content = self._bytes(shard, begin, begin + (end - record) * size)
         if len(content) != (end - record) * size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,12 +11,9 @@ import tensorflow as tf
 
 from loaders.augment import augmentation
 from loaders.augment.augmentation import Augmentation
-from loaders.format.spec import FeatureSpec
 from loaders.order.epoch import BatchShare
-from loaders.order.split_slices import View
 from loaders.reading.columns import LENGTH_SUFFIX
-from loaders.reading.rows import Rows
-from loaders.storage.shards import empty_column
+from loaders.reading.row_reader import RowReader, Source
 from loaders.storage.store import ShardError
 from loaders.tensorflow.batching import LOST, ROWS, Assembly
 from loaders.tensorflow.last_steps import called
@@ -26,13 +24,7 @@ SAMPLE_ROWS = 3
 
 
 class Augmenter:
-    """Changes batches by functions of NumPy arrays.
-
-    Args:
-        functions: The functions; see `loaders.augment.apply`.
-        seed: The seed of their random numbers.
-        deal: How rows are dealt to batches.
-        sample: Some rows of a batch before; see `sample_batch`.
+    """Changes batches by functions of NumPy arrays, which were tried on a sample.
 
     Raises:
         ValueError: If a function cannot be applied.
@@ -50,14 +42,14 @@ class Augmenter:
     def __call__(
         self, batch: Tensors, numbers: tf.Tensor, good: tf.Tensor, epoch: tf.Tensor, consumed: tf.Tensor
     ) -> Any:
-        """Changes a batch.
+        """Changes a batch of the rows that are there.
 
         Args:
-            batch: The rows that are there.
+            batch: Their values.
             numbers: The number of each in the split as it is stored, int64 of shape [rows].
             good: Which rows of the batch as it was dealt they are, bool.
-            epoch: The number of the epoch, an int64 scalar.
-            consumed: How many rows of each stream came before, an int64 scalar.
+            epoch: As in `StreamReader.batches`.
+            consumed: As `start` there, of the rows before this batch.
         """
         rows = batch[self._names[0]].shape[0]
         found = tf.numpy_function(
@@ -83,43 +75,31 @@ class Augmenter:
         return [np.ascontiguousarray(changed[name]) for name in self._specs]
 
 
-def sample_batch(root: str, view: View, assembly: Assembly, *, skips: bool) -> dict[str, tf.Tensor]:
-    """Some rows of a batch before augmentations are applied: the first ones that are stored.
-
-    Args:
-        root: Where the data set is.
-        view: The rows.
-        assembly: How they become elements.
-        skips: Whether rows of zeros do where these cannot be read.
+def sample_batch(source: Source, assembly: Assembly) -> dict[str, tf.Tensor]:
+    """Some rows of a batch before augmentations are applied: the first that are stored, or zeros if they may be lost.
 
     Raises:
         ShardError: If they cannot be read.
         ValueError: If a batch holds what is no array.
     """
-    rows = Rows(root, view.manifest, view.split, features=[feature.name for feature in assembly.features])
-    number = min(SAMPLE_ROWS, view.rows)
-    numbers = view.stored(np.arange(number))
+    names = [feature.name for feature in assembly.features]
+    reader = RowReader(dataclasses.replace(source, cache=None, skipped=None), names)
+    number = min(SAMPLE_ROWS, source.view.rows)
+    numbers, columns = source.view.stored(np.arange(number)), reader.shards.empty(number)
     try:
-        columns = rows.columns(numbers)
+        reader.take(numbers, columns, numbers)
     except ShardError:
-        if not skips:
+        if source.skipped is None:
             raise
         number = 0
     if not number:
-        columns = {feature.name: _zeros(feature) for feature in assembly.features}
-    assert assembly.finish is not None
-    batch = assembly.finish({name: tf.constant(values) for name, values in columns.items()})
+        columns = reader.shards.empty(SAMPLE_ROWS, np.zeros)
+    assert assembly.decode is not None
+    batch = assembly.decode({name: tf.constant(values) for name, values in columns.items()})
     for name, values in batch.items():
         if not isinstance(values, tf.Tensor):
             raise ValueError(f"{name}: augment expects ragged='padded'; found a {type(values).__name__}")
-    return dict(batch)
-
-
-def _zeros(feature: FeatureSpec) -> Any:
-    values = empty_column(feature, SAMPLE_ROWS)
-    if values.dtype != object:
-        values[...] = 0
-    return values
+    return batch
 
 
 def augmented_specs(functions: Sequence[Augmentation], arrays: Mapping[str, Any]) -> dict[str, tf.TensorSpec]:
@@ -151,25 +131,18 @@ def _nothing(spec: tf.TensorSpec) -> Any:
     return np.zeros([0, *(size or 0 for size in spec.shape[1:])], dtype)
 
 
-def pick_rows(batch: Any, good: tf.Tensor) -> Any:
-    """The rows of a batch that a mask has."""
-    places = tf.where(good)[:, 0]
-    return tf.nest.map_structure(lambda values: tf.gather(values, places), batch)
-
-
 def split_block(assembly: Assembly, block: Tensors) -> tuple[Tensors, tf.Tensor | None, tf.Tensor]:
     """A batch of blocks as its features, and what is beside them.
 
     Returns:
-        The features of the rows that are there, `finish` being applied; the numbers of these rows, or None; and which
+        The features of the rows that are there, decoded; the numbers of these rows, or None; and which
         of the batch's they are, bool of shape [batch].
     """
-    rest = {name: values for name, values in block.items() if name not in (ROWS, LOST)}
-    numbers, lost = block.get(ROWS), block.get(LOST)
-    if lost is None:
-        good = tf.fill(tf.shape(next(iter(block.values())))[:1], True)
+    if LOST in block:
+        good = tf.logical_not(block[LOST])
+        places = tf.where(good)[:, 0]
+        block = {name: tf.gather(values, places) for name, values in block.items()}
     else:
-        good = tf.logical_not(lost)
-        rest, numbers = pick_rows((rest, numbers), good) if numbers is not None else (pick_rows(rest, good), None)
-    assert assembly.finish is not None
-    return assembly.finish(rest), numbers, good
+        good = tf.fill(tf.shape(next(iter(block.values())))[:1], True)
+    assert assembly.decode is not None
+    return assembly.decode({spec.name: block[spec.name] for spec in assembly.features}), block.get(ROWS), good

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -80,10 +81,6 @@ def with_cardinality(dataset: tf.data.Dataset, count: tf.Tensor) -> tf.data.Data
     `tf.data.experimental.assert_cardinality` does not do: it is no step that may follow the copy to a device, and it
     makes an error of an iterator that resumes within an epoch and so has fewer. Left unknown, `len` is an error, and
     Keras takes the length of the first, resumed epoch for that of all.
-
-    Args:
-        dataset: The data set.
-        count: As its `cardinality()` gives it, an int64 scalar.
     """
     dataset.cardinality = lambda: count
     return dataset
@@ -118,17 +115,20 @@ class _Calls:
         self._changed = threading.Condition()
         self._running, self._begun, self._ends = 0, 0, False
 
-    def begin(self) -> None:
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """What runs inside is a call."""
         with self._changed:
             self._begun += 1
             if self._ends:
                 raise RuntimeError("the program is ending")
             self._running += 1
-
-    def end(self) -> None:
-        with self._changed:
-            self._running -= 1
-            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
 
     def close(self) -> None:
         with self._changed:
@@ -148,10 +148,7 @@ def called(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function for threads of TensorFlow to call: it fails, and does nothing, when the program ends."""
 
     def call(*values: Any) -> Any:
-        _CALLS.begin()
-        try:
+        with _CALLS.running():
             return function(*values)
-        finally:
-            _CALLS.end()
 
     return call

@@ -1,8 +1,7 @@
-"""`loaders.Loader`: batches of tensors in the order of `loaders.load`, with a state that says what was consumed."""
+"""`loaders.load` and `loaders.Loader`: batches of tensors, and a state that says what was consumed."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import os
 from collections.abc import Iterator
@@ -11,22 +10,16 @@ from typing import Any, Unpack
 import tensorflow as tf
 
 from loaders.buffers import Buffers
-from loaders.format.manifest import Manifest, ManifestError
+from loaders.format.manifest import Manifest
 from loaders.numpy import ArrayBatches
-from loaders.options import TensorFlowKeywords, TensorFlowOptions, check_local, shows
-from loaders.order import hashing, split_slices, state
+from loaders.options import TensorFlowKeywords, TensorFlowOptions, shows
+from loaders.order import hashing
 from loaders.order.epoch import Position
-from loaders.order.position import IterationSpan, make_cursor, position_after
-from loaders.order.split_slices import ViewChunks
+from loaders.order.position import IterationSpan, position_after
 from loaders.reading import columns
-from loaders.reading.filtered_rows import rows_where
 from loaders.reading.loader import ResumableLoader
 from loaders.reading.row_reader import HeldRows, RowReader
 from loaders.reading.windows import BatchReader
-from loaders.storage import damaged_records
-from loaders.storage.files import read_manifest
-from loaders.storage.shards import Shards
-from loaders.storage.store import make_cache
 from loaders.tensorflow import pipeline
 from loaders.tensorflow.augmenter import Augmenter, sample_batch
 from loaders.tensorflow.batching import LOST, ROWS, Assembly, make_assembly
@@ -56,24 +49,13 @@ class Loader(ResumableLoader):
     """
 
     def __init__(self, root: str | os.PathLike[str], split: str, **options: Unpack[TensorFlowKeywords]) -> None:
-        self._options = TensorFlowOptions(**options)
-        check_device(self._options.device)
-        self._root, self._manifest = os.fspath(root), read_manifest(root)
-        check_local(self._root, self._options)
-        remainder = self._options.remainder
-        self._skipped = damaged_records.make_skipped(self._options.on_corrupt, remainder=remainder)
-        self._cache = make_cache(self._options.cache_dir, self._options.cache_bytes)
-        try:
-            view = split_slices.resolve(self._manifest, split)
-        except ManifestError as error:
-            raise ManifestError(f"{self._root}: {error}") from error
-        self._view = rows_where(
-            self._root, self._manifest, view, self._options.where, cache=self._cache, skipped=self._skipped
-        )
-        self._cursor = make_cursor(self._manifest, self._view, **self._options.of_order())
+        self._options: TensorFlowOptions
+        chosen = TensorFlowOptions(**options)
+        check_device(chosen.device)
+        super().__init__(root, split, chosen)
         self._assembly = self._make_assembly()
-        if remainder == "pad":
-            _check_mask(self._manifest, self._options)
+        if chosen.remainder == "pad":
+            _check_mask(self._source.view.manifest, chosen)
         if self._assembly.buckets:
             self._check_buckets(split)
         self._arrays: ArrayBatches | None = None
@@ -94,16 +76,13 @@ class Loader(ResumableLoader):
             raise ValueError(f"{split}: expected {enough} rows, so that a bucket fills a batch; found {deal.rows}")
 
     def iterate(self) -> Iterator[tuple[dict[str, Any], Any]]:
-        """An iteration that yields states too.
-
-        Returns:
-            Pairs of the state after a batch, and the batch.
-        """
+        """An iteration that yields states too: pairs of the state after a batch, and the batch."""
         if self._assembly.buckets:
             raise ValueError(
                 "bucket_boundaries: expected a loop over dataset(): a state does not hold what is in buckets"
             )
-        return self._run(*self._cursor.begin())
+        span, iteration = self._cursor.begin()
+        return self._run(span, iteration, self._placed(span))
 
     def dataset(self) -> tf.data.Dataset:
         """The pipeline from where the loader is.
@@ -123,36 +102,28 @@ class Loader(ResumableLoader):
         return self.dataset()
 
     def __getstate__(self) -> dict[str, Any]:
-        # The copy goes on where this one is; a pipeline cannot be pickled.
-        return self.__dict__ | {"_built": None, "_assembly": None, "_reader": None, "_cursor": copy.copy(self._cursor)}
+        # A pipeline cannot be pickled.
+        return super().__getstate__() | {"_built": None, "_assembly": None, "_reader": None}
 
     def __setstate__(self, values: dict[str, Any]) -> None:
         self.__dict__.update(values)
         self._assembly = self._make_assembly()
 
     def _make_assembly(self) -> Assembly:
-        beside = [ROWS] * bool(self._options.augment) + [LOST] * (self._skipped is not None)
-        return make_assembly(self._root, self._manifest, self._options, beside=beside)
+        beside = [ROWS] * bool(self._options.augment) + [LOST] * (self._source.skipped is not None)
+        return make_assembly(self._source.root, self._source.view.manifest, self._options, beside=beside)
 
     def _yields_arrays(self) -> bool:
         """Whether a loop is given tensors of the memory of arrays: they are what the pipeline yields."""
         options = self._options
-        transforms = options.transform and self._manifest.transformed is not None
+        transforms = options.transform and self._source.view.manifest.transformed is not None
         ragged = options.ragged == "ragged" and any(feature.ragged for feature in self._assembly.features)
         return not (transforms or ragged or options.map_fn is not None or device_of(options.device))
-
-    def _run(self, span: IterationSpan, iteration: object) -> Iterator[tuple[dict[str, Any], Any]]:
-        for position, batch in self._placed(span):
-            self._cursor.consume(position, iteration)
-            yield state.dump(self._cursor.identity, position), batch
-        self._cursor.close(span, iteration)
 
     def _placed(self, span: IterationSpan) -> Iterator[tuple[Position, Any]]:
         """The batches of an iteration, each with the position after it."""
         if self._yields_arrays():
-            self._arrays = self._arrays or ArrayBatches(
-                self._root, self._view, self._cursor, self._options, cache=self._cache, skipped=self._skipped
-            )
+            self._arrays = self._arrays or ArrayBatches(self._source, self._cursor, self._options)
             for position, batch in self._arrays.ahead(span, prefetch=self._options.prefetch):
                 yield position, tensors(batch)
         elif self._cursor.deal.advance(span.start, 0, end=span.end) is not None:
@@ -179,7 +150,7 @@ class Loader(ResumableLoader):
     def _make_augmenter(self) -> Augmenter | None:
         if not self._options.augment:
             return None
-        rows = sample_batch(self._root, self._view, self._assembly, skips=self._skipped is not None)
+        rows = sample_batch(self._source, self._assembly)
         return Augmenter(
             self._options.augment, seed=self._options.seed & hashing.MASK, deal=self._cursor.deal, sample=rows
         )
@@ -204,23 +175,16 @@ class Loader(ResumableLoader):
         return self._built
 
     def _batch_reader(self) -> BatchReader:
-        identity, view = self._cursor.identity, self._view
-        names = [feature.name for feature in self._assembly.features]
-        shards = Shards(
-            self._root, view.manifest, view.split, names=names, cache=self._cache, data_set=identity.fingerprint
-        )
-        rows, chunks = RowReader(shards, self._skipped), ViewChunks.of(shards.chunks, view.ranges)
+        rows = RowReader(self._source, [feature.name for feature in self._assembly.features])
         deal = self._cursor.deal
         if self._assembly.buckets:  # which drop what is left in them, and not the last rows of the epoch
             deal = dataclasses.replace(deal, remainder="keep")
         return BatchReader(
             rows,
-            view,
-            chunks,
             deal,
-            identity,
+            self._cursor.identity,
             Buffers(),
-            held=HeldRows(rows, view, chunks) if self._options.in_memory else None,
+            held=HeldRows(rows) if self._options.in_memory else None,
             ahead=self._options.prefetch != 0,
         )
 
@@ -229,3 +193,30 @@ def _check_mask(manifest: Manifest, options: TensorFlowOptions) -> None:
     features = manifest.transformed if options.transform and manifest.transformed is not None else manifest.features
     if any(feature.name == columns.MASK for feature in features):
         raise ValueError(f"{columns.MASK}: the mask of padded batches has this name; found a feature of it")
+
+
+@shows(TensorFlowOptions)
+def load(root: str | os.PathLike[str], split: str, **options: Unpack[TensorFlowKeywords]) -> tf.data.Dataset:
+    """Makes a pipeline that yields every row of a split once an epoch: `loaders.Loader(...).dataset()`.
+
+    The order is a function of the data set, the seed and the number of the epoch, and of nothing else. A data set
+    that is iterated again goes on with the next epochs, so `model.fit(dataset, epochs=3)` sees three orders; one that
+    is loaded again begins with epoch 0.
+
+    Args:
+        root: The directory of a finished build, in any file system that fsspec reads.
+        split: The name of a split, or rows of it, such as "train[:10%]", as in `loaders.numpy.Loader`.
+        **options: The fields of `loaders.options.TensorFlowOptions`, as keywords.
+
+    Returns:
+        Dicts of a tensor of shape [batch, *shape] for each feature's name, of the feature's dtype; or what
+        `as_supervised` or `map_fn` makes of them. Its `cardinality()` is known unless there are buckets, and the batch
+        axis of `element_spec` where every batch has one size.
+
+    Raises:
+        ManifestError: If it is not a finished data set, or has no such split.
+        TypeError: If an option's value is of another type.
+        ValueError: If an option's value is not allowed, `as_supervised` lacks an input or a label, or `split` means no
+            rows.
+    """
+    return Loader(root, split, **options).whole_dataset()

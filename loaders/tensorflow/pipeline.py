@@ -47,9 +47,7 @@ class StreamReader:
     def batches(self, epoch: tf.Tensor, start: tf.Tensor) -> tf.data.Dataset:
         """The batches of the host's streams in an epoch; the last one may have fewer rows, none or all of them.
 
-        Args:
-            epoch: The number of the epoch, an int64 scalar.
-            start: How many rows of each stream are consumed, an int64 scalar.
+        `start` is how many rows of each stream are consumed. Both are int64 scalars.
         """
         deal, buckets = self._deal, self.assembly.buckets
         plan = tf.numpy_function(called(self._reader.plan), [start], tf.int64)
@@ -66,7 +64,8 @@ class StreamReader:
         with tf.control_dependencies([tf.debugging.Assert(tf.equal(wrong, ""), [wrong])]):
             found = list(map(tf.identity, found))
         tensors = zip(self._specs.items(), found, strict=True)
-        return self.assembly.arrange({name: tf.ensure_shape(values, spec.shape) for (name, spec), values in tensors})
+        rows = {name: tf.ensure_shape(values, spec.shape) for (name, spec), values in tensors}
+        return rows if self.assembly.decode else self.assembly.arrange(rows)
 
     def _read(self, epoch: Any, part: Any) -> list[Any]:
         """The rows of a part of the plan, and last what is wrong with a shard, or "".
@@ -86,10 +85,7 @@ class StreamReader:
     def padded(self, batch: Any, consumed: tf.Tensor, good: tf.Tensor | None = None) -> tuple[Any, tf.Tensor]:
         """A batch filled up to its full size, and the mask of what was there.
 
-        Args:
-            batch: What is made of one of `batches`, without the rows that are lost.
-            consumed: How many rows of each stream came before, an int64 scalar.
-            good: Which of the rows that were dealt are not lost; None for all.
+        It comes after `consumed` rows of each stream, and without those that are lost: `good` says which are not.
         """
         deal = self._deal
         lengths = np.array([end - first for first, end in map(deal.bounds, deal.own)], dtype=np.int64)[:, np.newaxis]
@@ -152,15 +148,7 @@ def set_start(variable: tf.Variable, span: IterationSpan) -> None:
 def build(
     reader: StreamReader, variable: tf.Variable, *, epochs: int | None, deal: BatchShare, augmenter: Augmenter | None
 ) -> tf.data.Dataset:
-    """The batches from where the variable says on; the iterator after one begins with the next epochs.
-
-    Args:
-        reader: What reads them.
-        variable: Of `start_variable`.
-        epochs: How many epochs an iterator has; None for no end.
-        deal: How rows are dealt to batches.
-        augmenter: What changes batches, or None.
-    """
+    """The batches from where a `start_variable` says on; the iterator after one begins with the next epochs."""
 
     def begin(start: tf.Tensor) -> tf.data.Dataset:
         epoch, end, rows = tf.unstack(variable.read_value())
@@ -199,14 +187,15 @@ def _changed(
     """The batches of an epoch as they are yielded."""
     assembly, pads = reader.assembly, deal.remainder == "pad"
     parallel: dict[str, Any] = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
-    if not assembly.beside and assembly.finish is not None:
-        batches = batches.map(assembly.finish, **parallel)
+    decode, arrange = assembly.decode, assembly.arrange
+    if not assembly.beside and decode is not None:
+        batches = batches.map(lambda block: arrange(decode(block)), **parallel)
     if not assembly.beside and not pads:
         return batches
     consumed = tf.data.Dataset.range(start, -(-deal.rows // deal.streams), deal.stream_batch)
     if not assembly.beside:
         return tf.data.Dataset.zip(batches, consumed).map(
-            lambda batch, consumed: _with_mask(*reader.padded(batch, consumed)), **parallel
+            lambda batch, consumed: columns.with_mask(*reader.padded(batch, consumed)), **parallel
         )
     finished = batches.map(lambda block: split_block(assembly, block), **parallel)
 
@@ -216,14 +205,10 @@ def _changed(
             batch = augmenter(batch, numbers, good, epoch, consumed)
         if pads:
             batch, mask = reader.padded(batch, consumed, good)
-        batch = batch if assembly.present is None else assembly.present(batch)
-        return _with_mask(batch, mask) if pads else batch
+        batch = arrange(batch)
+        return columns.with_mask(batch, mask) if pads else batch
 
     return tf.data.Dataset.zip(finished, consumed).map(change, **parallel)
-
-
-def _with_mask(batch: Any, mask: tf.Tensor) -> Any:
-    return batch | {columns.MASK: mask} if isinstance(batch, dict) else (*batch, mask)
 
 
 def count_batches(epochs: int | None, deal: BatchShare) -> int:

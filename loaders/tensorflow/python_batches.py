@@ -25,11 +25,9 @@ def concatenate(batches: Sequence[Any]) -> Any:
 def mixture_dataset(
     loaders: Sequence[Loader], choose: Callable[[npt.NDArray[np.int64]], int] | None
 ) -> tuple[tf.data.Dataset, tf.Variable]:
-    """The batches that a mixture yields.
+    """The batches that a mixture of loaders without end yields.
 
-    Args:
-        loaders: The loaders, without end.
-        choose: Which of them gives the next batch, by how many each has given; None for all in each batch.
+    `choose` says which of them gives the next batch, by how many each has given; all do in each batch for None.
 
     Returns:
         The data set, and a variable for how many batches each loader has given, int64 of shape [loaders].
@@ -60,19 +58,11 @@ def generated_dataset(
     make: Callable[[], Iterator[Any]],
     first: Callable[[], Mapping[str, Any]],
     functions: Sequence[Augmentation],
-    arrange: Callable[[Mapping[str, Any]], Any] | None,
+    arrange: Callable[[Mapping[str, Any]], Any],
 ) -> tf.data.Dataset:
-    """A data set of batches that Python makes.
+    """A data set of batches that Python makes, all of one number of rows; one element is kept ready.
 
-    Args:
-        make: Begins an iteration over the batches, all of one number of rows.
-        first: Makes a batch before it is augmented.
-        functions: What batches are augmented by.
-        arrange: What is made of a batch then, or None.
-
-    Returns:
-        What `make` yields as tensors of shape [rows, *shape], where `rows` are those of the first batch; one element
-        is kept ready.
+    Their shapes and dtypes are those of the `first` batch once it is augmented by the functions and arranged.
 
     Raises:
         ValueError: If a function cannot be applied.
@@ -83,12 +73,11 @@ def generated_dataset(
         name: tf.TensorSpec([rows, *spec.shape[1:]], spec.dtype)
         for name, spec in augmented_specs(functions, batch).items()
     }
-    signature = specs if arrange is None else arrange(specs)
 
     def generate() -> Iterator[Any]:
         return iter(called(iter(make()).__next__), _END)
 
-    return untuned(tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(1))
+    return untuned(tf.data.Dataset.from_generator(generate, output_signature=arrange(specs)).prefetch(1))
 
 
 _END = object()

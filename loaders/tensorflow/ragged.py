@@ -17,14 +17,10 @@ Tensors = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Buckets:
-    """Which rows may be in one batch.
+    """Which rows may be in one batch, by the lengths of a ragged feature.
 
-    Bucket number i holds the rows whose length is at most `boundaries[i]` and no less than the bucket before it ends;
-    one more holds all that are longer.
-
-    Attributes:
-        feature: The ragged feature whose lengths are meant.
-        boundaries: Lengths in ascending order.
+    Bucket number i holds the rows whose length is at most `boundaries[i]`, which ascend, and no less than the bucket
+    before it ends; one more holds all that are longer.
     """
 
     feature: FeatureSpec
@@ -34,12 +30,7 @@ class Buckets:
 def make_buckets(
     features: Sequence[FeatureSpec], boundaries: Sequence[int] | None, *, by: str | None
 ) -> Buckets | None:
-    """The buckets that are asked for.
-
-    Args:
-        features: The features of the data set.
-        boundaries: Lengths in ascending order; None for no buckets.
-        by: The feature whose lengths are meant; None where there is one ragged feature.
+    """The buckets that are asked for by the options `bucket_boundaries` and `bucket_by`.
 
     Raises:
         ValueError: If the boundaries do not ascend, or no or several features are meant.
@@ -63,29 +54,16 @@ def make_buckets(
 
 
 def lengths(strings: tf.Tensor, feature: FeatureSpec) -> tf.Tensor:
-    """The lengths of rows along the axis that varies.
-
-    Args:
-        strings: The rows of a block, strings of shape [rows].
-        feature: The ragged feature.
-
-    Returns:
-        int32 of shape [rows].
-    """
+    """The lengths of rows, strings of shape [rows], along the axis that varies: int32 of shape [rows]."""
     return tf.strings.length(strings) // feature.step_bytes
 
 
 def decode_padded(strings: tf.Tensor, feature: FeatureSpec, *, boundaries: Sequence[int] = ()) -> Tensors:
-    """Decodes rows into one tensor, filled up with zeros.
-
-    Args:
-        strings: The rows of a block, strings of shape [rows].
-        feature: The ragged feature.
-        boundaries: Lengths in ascending order: the first that is long enough for all rows is the length.
+    """Decodes rows, strings of shape [rows], into one tensor, filled up with zeros.
 
     Returns:
-        `<name>`, of shape [rows, length, *inner shape], and `<name>_length`, int64 of shape [rows]. The length is that
-        of the longest row unless there is a boundary.
+        `<name>`, of shape [rows, length, *inner shape], and `<name>_length`, int64 of shape [rows]. The length is the
+        first of the boundaries that is long enough for all rows; if there is none, that of the longest row.
     """
     rows = lengths(strings, feature)
     longest = tf.reduce_max(tf.concat([rows, [0]], 0))
@@ -101,12 +79,7 @@ def decode_padded(strings: tf.Tensor, feature: FeatureSpec, *, boundaries: Seque
 
 
 def decode_ragged(strings: tf.Tensor, feature: FeatureSpec) -> tf.RaggedTensor:
-    """Decodes rows into a `tf.RaggedTensor` of shape [rows, None, *inner shape].
-
-    Args:
-        strings: The rows of a block, strings of shape [rows].
-        feature: The ragged feature.
-    """
+    """Decodes rows, strings of shape [rows], into a `tf.RaggedTensor` of shape [rows, None, *inner shape]."""
     raw = tf.io.decode_raw(tf.strings.reduce_join(strings), tf.uint8)
     values = tf.reshape(from_uint8(raw, feature.dtype), [-1, *feature.inner_shape])
     return tf.RaggedTensor.from_row_lengths(values, tf.cast(lengths(strings, feature), tf.int64), validate=False)
@@ -132,19 +105,10 @@ def bucketed(blocks: tf.data.Dataset, buckets: Buckets, *, batch_size: int, drop
     The rows go to their buckets in their order, and a batch comes when its bucket has as many rows as a batch has. At
     the end come the rows that are left, a batch for each bucket, in the buckets' order.
 
-    Args:
-        blocks: Blocks of any size: dicts of tensors of shape [rows, …].
-        buckets: The buckets.
-        batch_size: The rows of a batch.
-        drop_remainder: Whether to leave out what is left at the end.
-
-    Returns:
-        Blocks of at most `batch_size` rows. How many there are depends on the lengths.
+    Blocks, dicts of tensors of shape [rows, …], may have any size, and come out with at most `batch_size` rows. How
+    many there are depends on the lengths.
     """
-    nothing = {
-        name: tf.zeros([0, *spec.shape[1:]], spec.dtype) if spec.dtype != tf.string else _no_strings(spec)
-        for name, spec in blocks.element_spec.items()
-    }
+    nothing = {name: tf.zeros([0, *spec.shape[1:]], spec.dtype) for name, spec in blocks.element_spec.items()}
 
     def step(left: Tensors, item: tuple[Tensors, tf.Tensor]) -> tuple[Tensors, tuple[Tensors, tf.Tensor]]:
         block, last = item
@@ -160,20 +124,10 @@ def bucketed(blocks: tf.data.Dataset, buckets: Buckets, *, batch_size: int, drop
     return items.scan(nothing, step).flat_map(lambda rows, ends: _slices(rows, ends, size))
 
 
-def _no_strings(spec: tf.TensorSpec) -> tf.Tensor:
-    return tf.constant([], tf.string, shape=[0, *spec.shape[1:]])
-
-
 def _deal(
     strings: tf.Tensor, buckets: Buckets, batch_size: int, close: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Deals rows to batches.
-
-    Args:
-        strings: The rows of the feature that decides, strings of shape [rows].
-        buckets: The buckets.
-        batch_size: The rows of a batch.
-        close: Whether buckets that are not full give a batch too, a bool scalar.
+    """Deals rows, those of the feature that decides, to batches; `close` lets buckets that are not full give one too.
 
     Returns:
         The rows in the order of their batches, int32 of shape [rows]; where each batch ends in it; and where the last

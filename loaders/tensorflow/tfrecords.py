@@ -13,7 +13,6 @@ from loaders.format.manifest import Manifest, ManifestError
 from loaders.format.spec import FeatureSpec
 from loaders.reading import columns
 from loaders.storage.files import read_manifest
-from loaders.tensorflow.batching import arranger
 from loaders.tensorflow.ragged import Tensors, decode_padded, from_uint8
 
 FILES_AT_ONCE = 4
@@ -60,8 +59,7 @@ def tfrecords(
     manifest: Manifest = tf.autograph.experimental.do_not_convert(read_manifest)(root)
     _check(path, manifest, split)
     chosen = columns.choose(manifest.features, features)
-    lengths = [spec.name for spec in chosen if spec.ragged]
-    needed, arrange = arranger(chosen, as_supervised=as_supervised, lengths=lengths)
+    arrange = columns.Arrangement(chosen, supervised=as_supervised)
     paths = [posixpath.join(path, shard.file) for shard in manifest.shards(split) if shard.rows]
     files = tf.data.Dataset.from_tensor_slices(tf.constant(paths, tf.string))
     if shuffle_buffer:
@@ -75,7 +73,9 @@ def tfrecords(
     if shuffle_buffer:
         records = records.shuffle(shuffle_buffer, seed=seed)
     batches = records.batch(batch_size, drop_remainder=drop_remainder)
-    return batches.map(lambda batch: arrange(_parse(batch, needed)), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return batches.map(lambda batch: arrange(_parse(batch, arrange.features)), tf.data.AUTOTUNE).prefetch(
+        tf.data.AUTOTUNE
+    )
 
 
 def _check(path: str, manifest: Manifest, split: str) -> None:

@@ -97,8 +97,7 @@ class Transform:
             strings = (values.dtype == tf.string, spec.dtype == tf.string)
             if spec.shape.is_compatible_with(values.shape) and strings[0] == strings[1]:
                 return values if strings[0] else tf.cast(values, spec.dtype)
-        filler = "" if spec.dtype == tf.string else tf.zeros([], spec.dtype)
-        return tf.fill(tf.stack([rows, *spec.shape[1:]]), filler)
+        return tf.zeros(tf.stack([rows, *spec.shape[1:]]), spec.dtype)
 
     def _output(self, feature: FeatureSpec, outputs: Mapping[str, tf.Tensor], batch: Mapping[str, Any]) -> Any:
         """One feature of a transformed batch."""
@@ -184,5 +183,4 @@ def _like(name: str, flat: tf.Tensor, batch: Mapping[str, Any]) -> Any:
     column = tf.range(tf.shape(values, out_type=tf.int64)[1])
     # What is after a row's end is the one step more that the flat values get, of zeros.
     places = tf.where(mask, first + column, tf.shape(flat, out_type=tf.int64)[0])
-    filler = tf.fill([1, *flat.shape[1:]], "" if flat.dtype == tf.string else tf.zeros([], flat.dtype))
-    return tf.gather(tf.concat([flat, filler], 0), places)
+    return tf.gather(tf.concat([flat, tf.zeros([1, *flat.shape[1:]], flat.dtype)], 0), places)

@@ -18,7 +18,7 @@ from loaders.numpy import Loader
 from loaders.order import chunks
 from loaders.storage import shards as mapped
 from loaders.storage import store
-from loaders.storage.shards import ShardError
+from loaders.storage.store import ShardError
 from tests.support import examples, ragged, shards
 from tests.support.batches import assert_same, damage
 from tests.support.bits import DTYPES, SHAPES, any_bits

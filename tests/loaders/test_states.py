@@ -19,7 +19,7 @@ from loaders.format import decode
 from loaders.numpy import Loader, ShardOptions
 from loaders.order.state import StateError
 from loaders.storage import shards as mapped
-from loaders.storage.shards import ShardError
+from loaders.storage.store import ShardError
 from tests.support import examples, shards
 from tests.support.batches import assert_same, assert_same_batch, damage
 from tests.support.manifests import change_manifest

@@ -86,7 +86,7 @@ def test_what_is_timed_is_what_the_loader_does(request, fixture):
     root = request.getfixturevalue(fixture)
     clock = timing.Clock()
     manifest = read_manifest(root)
-    timed = iter(timing.TimedLoader(str(root), manifest, "train", batch_size=7, seed=3, clock=clock))
+    timed = iter(timing.timed_loader(str(root), "train", batch_size=7, seed=3, clock=clock))
     begun = time.perf_counter()
     clock.restart()
 

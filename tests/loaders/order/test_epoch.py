@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from loaders.format.manifest import Manifest, Shard
 from loaders.format.record_layout import record_bytes
 from loaders.format.spec import FeatureSpec, is_variable
+from loaders.options import Options
 from loaders.order import hashing
 from loaders.order.chunks import Chunks
 from loaders.order.epoch import BatchShare, Position, RowSequence, ShardOptions, window
 from loaders.order.hashing import unpermute
 from loaders.order.position import make_cursor
-from loaders.order.split_slices import resolve
+from loaders.order.split_slices import ViewChunks, resolve
 from tests.support.orders import make_chunks
 
 REMAINDERS = ("keep", "drop", "pad")
@@ -54,7 +55,7 @@ def test_runs_find_rows_by_arithmetic(rows, records, rows_per_record, key, data)
     start = data.draw(st.integers(0, sum(rows)))
     stop = data.draw(st.integers(start, sum(rows)))
 
-    runs = list(RowSequence(chunks, key).runs(start, stop))
+    runs = list(RowSequence(ViewChunks.of(chunks), key).runs(start, stop))
 
     found = [(run.shard, row) for run in runs for row in range(run.start, run.stop)]
     assert found == whole_sequence(chunks, key)[start:stop]
@@ -68,7 +69,7 @@ def test_a_place_in_a_million_chunks_is_found_at_once(monkeypatch):
         hashing, "permute", lambda key, index, size: asked.append(len(index)) or permute(key, index, size)
     )
 
-    (run,) = RowSequence(chunks, 3).runs(5_000_000, 5_000_001)
+    (run,) = RowSequence(ViewChunks.of(chunks), 3).runs(5_000_000, 5_000_001)
 
     assert (run.shard, run.stop - run.start) == (0, 1)
     assert asked == [1]
@@ -286,17 +287,8 @@ def test_the_golden_orders_at_the_real_sizes(golden):
 
     found = []
     for streams in (1, 12):
-        cursor = make_cursor(
-            manifest,
-            resolve(manifest, "train"),
-            batch_size=240,
-            shuffle=True,
-            seed=7,
-            epochs=1,
-            remainder="pad",
-            shard=ShardOptions(),
-            streams=streams,
-        )
+        options = Options(batch_size=240, seed=7, remainder="pad", streams=streams)
+        cursor = make_cursor(resolve(manifest, "train"), "", options)
         sizes = cursor.identity.chunk_records, cursor.identity.window_rows
         order = rows_of_epoch(manifest, cursor.deal, window_size, seed=7, epoch=1)
         digest = hashlib.blake2b(order.astype("<i8").tobytes(), digest_size=8).hexdigest()
@@ -309,7 +301,7 @@ def test_the_golden_orders_at_the_real_sizes(golden):
 def rows_of_epoch(manifest, deal, rows, *, seed, epoch):
     """Where all rows lie, stream after stream: int64 of shape [rows, 2], the shard and the row in it."""
     chunks = Chunks.of(manifest, "train")
-    sequence = RowSequence(chunks, hashing.derive(seed, hashing.CHUNKS, epoch))
+    sequence = RowSequence(ViewChunks.of(chunks), hashing.derive(seed, hashing.CHUNKS, epoch))
     runs = list(sequence.runs(0, deal.rows))
     places = np.concatenate(
         [np.stack(np.broadcast_arrays(run.shard, np.arange(run.start, run.stop)), 1) for run in runs]

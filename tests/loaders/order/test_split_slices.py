@@ -233,7 +233,7 @@ def test_runs_of_a_view_are_found_by_arithmetic(rows, records, rows_per_record, 
     pieces = [piece for piece in pieces if piece]
     places = np.arange(len(pieces)) if key is None else hashing.permute(key, np.arange(len(pieces)), len(pieces))
 
-    runs = list(RowSequence(split, key, view=held).runs(start, stop))
+    runs = list(RowSequence(held, key).runs(start, stop))
 
     found = [(run.shard, row) for run in runs for row in range(run.start, run.stop)]
     assert found == [row for place in places for row in pieces[place]][start:stop]
@@ -250,7 +250,7 @@ def test_a_view_of_a_million_chunks_costs_no_more(monkeypatch):
     monkeypatch.setattr(type(split), "locate", lambda self, index: asked.append(np.size(index)) or locate(self, index))
 
     held = split_slices.ViewChunks.of(split, np.array([(10, 2_000_000), (3_000_000, 6_000_003)]))
-    (run,) = RowSequence(split, 3, view=held).runs(4_000_000, 4_000_001)
+    (run,) = RowSequence(held, 3).runs(4_000_000, 4_000_001)
 
     assert run.stop - run.start == 1
     assert held.size == 1_999_990 + 3_000_003

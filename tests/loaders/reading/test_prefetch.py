@@ -18,7 +18,7 @@ import loaders
 from loaders import numpy as numpy_loader
 from loaders.numpy import Loader
 from loaders.reading.prefetch import THREAD_NAME, Prefetcher
-from loaders.storage.shards import ShardError
+from loaders.storage.store import ShardError
 from tests.support import ROOT
 from tests.support.batches import assert_same, damage
 from tests.support.numbered import numbers, small_chunks, write_numbered
@@ -157,7 +157,7 @@ def test_a_forked_process_reads_on_its_own(root):
     loader = Loader(root, "train", batch_size=5, epochs=2, prefetch=4)
     iterator = iter(loader)
     first = next(iterator)
-    with loader._arrays._shards.store._lock:
+    with loader._arrays._rows.shards.store._lock:
         queue = context.Queue()
         child = context.Process(target=consume, args=(pickle_copy(loader), queue))
         shared = context.Process(target=consume_shared, args=(loader, iterator, queue))
@@ -220,7 +220,7 @@ def test_workers_of_pytorch_have_no_thread_and_take_no_lock(root):
     whole = Loader(root, "train", batch_size=5, epochs=2)
     here = iter(loader)
     assert next(here)["threads"].all()
-    with loader._loader._arrays._shards.store._lock:
+    with loader._loader._arrays._rows.shards.store._lock:
         loader.load_state_dict(loader.state_dict() | {"epoch": 0, "rows": 0})
         found = list(data.DataLoader(loader, batch_size=None, num_workers=2))
 

@@ -7,7 +7,7 @@ import pytest
 
 import loaders
 from loaders.format.manifest import ManifestError
-from loaders.storage.shards import ShardError
+from loaders.storage.store import ShardError
 from tests.support import ragged, shards
 from tests.support.bits import DTYPES, SHAPES, any_bits, assert_same_bits
 from tests.support.numbered import write_numbered

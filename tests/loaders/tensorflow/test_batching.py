@@ -1,7 +1,7 @@
 import pytest
 
 from loaders.format.spec import FeatureSpec
-from loaders.tensorflow.batching import arranger
+from loaders.reading.columns import Arrangement
 
 
 def feature(name, role):
@@ -10,9 +10,9 @@ def feature(name, role):
 
 def test_arranger_gives_all_as_a_dict():
     features = [feature("a", "input"), feature("b", "id")]
-    needed, arrange = arranger(features, as_supervised=False)
+    arrange = Arrangement(features, supervised=False)
 
-    assert needed == tuple(features)
+    assert arrange.features == tuple(features)
     assert arrange({"a": 1, "b": 2}) == {"a": 1, "b": 2}
 
 
@@ -26,13 +26,13 @@ def test_arranger_gives_all_as_a_dict():
     ],
 )
 def test_arranger_splits_by_role(roles, expected):
-    needed, arrange = arranger([feature(*item) for item in roles.items()], as_supervised=True)
+    arrange = Arrangement([feature(*item) for item in roles.items()], supervised=True)
 
-    assert {f.name for f in needed} == {name for name, role in roles.items() if role != "id"}
-    assert arrange({f.name: f.name for f in needed}) == expected
+    assert {f.name for f in arrange.features} == {name for name, role in roles.items() if role != "id"}
+    assert arrange({f.name: f.name for f in arrange.features}) == expected
 
 
 @pytest.mark.parametrize(("present", "missing"), [("input", "label"), ("label", "input")])
 def test_supervised_needs_an_input_and_a_label(present, missing):
     with pytest.raises(ValueError, match=rf"expects a feature with the role '{missing}'; found a \({present}\)"):
-        arranger([feature("a", present)], as_supervised=True)
+        Arrangement([feature("a", present)], supervised=True)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import loaders
 from loaders.format.spec import FeatureSpec
 from loaders.order import chunks
+from loaders.reading.columns import Arrangement
 from loaders.tensorflow import ragged
-from loaders.tensorflow.batching import arranger
 from tests.support import examples, shards
 from tests.support.bits import DTYPES, any_bits, assert_same_bits
 from tests.support.manifests import change_manifest
@@ -279,9 +279,9 @@ def test_a_damaged_offset_is_an_error(root):
 
 
 def test_a_ragged_feature_counts_as_two():
-    needed, arrange = arranger(FEATURES[:1] + FEATURES[3:], as_supervised=True, lengths={"w"})
+    arrange = Arrangement(FEATURES[:1] + FEATURES[3:], supervised=True)
 
-    assert len(needed) == 2
+    assert len(arrange.features) == 2
     assert arrange({"n": 1, "w": 2, "w_length": 3}) == ({"w": 2, "w_length": 3}, 1)
 
 
