@@ -35,11 +35,11 @@ The keys of `dataset.yaml`, of `--set KEY=VALUE`, and of the mapping that `pipel
 PARTS = (
     "window.Patch",
     "window.Window",
-    "splits.GroupSplits",
-    "splits.StratifiedSplits",
-    "splits.ColumnSplits",
-    "splits.TimeSplits",
-    "splits.BlockSplits",
+    "split_rules.GroupSplits",
+    "split_rules.StratifiedSplits",
+    "split_rules.ColumnSplits",
+    "split_rules.TimeSplits",
+    "split_rules.BlockSplits",
 )
 """What the values of `patch`, `window` and `splits` may be."""
 SHOWN = "{members: false, show_signature: false, show_root_full_path: false, merge_init_into_class: false}"

@@ -23,7 +23,7 @@ IN_DIRECTORY = re.compile(r"\([^()]*[/\\]([^()/\\]+, line \d+\))$")
 
 
 def describe(notes: Any, outputs: Any) -> dict[str, Any]:
-    """What a function does, as JSON has it, by the `analyzers.calls.Notes` of its call and what it has returned.
+    """What a function does, as JSON has it, by the `recorded_calls.Notes` of its call and what it has returned.
 
     `analyzers` is, for each, what its tensors are called. `outputs` is for each output `feature` and `steps`, as a
     configuration says them, with the places of their `constants`, where it is steps applied to one feature; otherwise

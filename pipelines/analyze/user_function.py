@@ -62,7 +62,7 @@ class Prepared:
         return self.noted(inputs)[0]
 
     def noted(self, inputs: dict[str, Any], *, fed: bool = False) -> tuple[Mapping[str, Any], Any]:
-        """Calls the function; what it returns, and the notes of its analyzers, `fed` as `calls.Notes` has it."""
+        """Calls the function; what it returns, and its analyzers, noted; `fed` is as in `recorded_calls.Notes`."""
         from pipelines.analyzers.recorded_calls import noted
 
         given = prepare(inputs, self.features)

@@ -25,7 +25,7 @@ An object store has no directories, and an object appears whole, when its writin
 """
 
 RETRY_THEMSELVES = ("gcs", "azure")
-"""Those of `EXTRAS` whose packages make a request again, and cannot be told not to."""
+"""Those of `OBJECT_STORE_EXTRAS` whose packages make a request again, and cannot be told not to."""
 
 CONNECTIONS = 64
 """How many requests to a store are under way at a time."""

@@ -9,7 +9,7 @@ import pytest
 from loaders.order import hashing
 from pipelines import analyzers
 from pipelines.config.schema import DatasetConfig, FeatureConfig, load_config
-from pipelines.config.split_rules import ColumnSplits, GroupSplits, StratifiedSplits, TimeSplits
+from pipelines.config.split_rules import RULES
 from pipelines.steps.methods import IMPUTE, NORMALIZE
 from scripts import layout
 
@@ -64,7 +64,7 @@ def test_every_test_that_the_pages_name_is_there(page, least):
 
 def test_every_option_is_named():
     options = {*IMPUTE, *NORMALIZE, *FeatureConfig.model_fields, *DatasetConfig.model_fields}
-    options |= {key for rule in (GroupSplits, StratifiedSplits, ColumnSplits, TimeSplits) for key in rule.model_fields}
+    options |= {key for rule in RULES.values() for key in rule.model_fields}
     assert {option for option in options if not re.search(rf"\b{option}\b", OPTIONS)} == set()
     for row in OPTIONS.splitlines():
         if row.startswith("| ") and not row.startswith(("| you ", "| ---")):
