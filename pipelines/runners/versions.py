@@ -16,10 +16,13 @@ PACKAGES = ("apache-beam", "numpy", "tensorflow", "tensorflow-transform")
 
 
 @functools.cache
-def versions() -> Mapping[str, str]:
+def _of_packages() -> Mapping[str, str]:
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def versions() -> dict[str, str]:
     """The versions that decide what is written: of npyflow, Python, and the packages that do the work."""
-    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"npyflow": VERSION, "python": platform.python_version(), **packages}
+    return {"npyflow": VERSION, "python": platform.python_version(), **_of_packages()}
 
 
 def stamp(data: bytes) -> bytes:

@@ -81,7 +81,7 @@ MODES = {
 
 STAGES = {
     "before the analysis": lambda out: (out / "_build/state.json").exists(),
-    "during the analysis": lambda out: (out / "_build/tmp/transform").exists(),
+    "during the analysis": lambda out: any(path.is_dir() for path in out.glob("_build/tmp/*")),  # of the transform
     "after the first shards": lambda out: len(list(out.glob("_build/tasks/*.json"))) >= 3,
     "near the end": lambda out: len(list(out.glob("_build/tasks/*.json"))) >= 16,
 }
