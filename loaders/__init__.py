@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from loaders.transform.layer import TransformLayer
     from loaders.transform.scikit_learn import FeatureTransformer
 
-_PLACES = {
+_HOMES = {
     "loaders.data_set": "DataSet open",
     "loaders.format.manifest": "Manifest ManifestError",
     "loaders.format.decode": "RecordError",
@@ -99,18 +99,18 @@ def __dir__() -> list[str]:
     """The public names, but those of a framework that is not installed: `help` would fail at them."""
     needs = {"tensorflow": "tensorflow", "torch": "torch", "jax": "jax", "layer": "keras"}
     missing = {part for part, package in needs.items() if importlib.util.find_spec(package) is None}
-    return sorted(name for name in __all__ if not missing.intersection(_place(name).split(".")))
+    return sorted(name for name in __all__ if not missing.intersection(_home(name).split(".")))
 
 
-def _place(name: str) -> str:
+def _home(name: str) -> str:
     """The module that a public name is in, or is."""
-    return next((module for module, names in _PLACES.items() if name in names.split()), f"loaders.{name}")
+    return next((module for module, names in _HOMES.items() if name in names.split()), f"loaders.{name}")
 
 
 def __getattr__(name: str) -> Any:
     """Imports what is first named."""
     if name not in __all__:
         raise AttributeError(f"module 'loaders' has no attribute {name!r}")
-    place = _place(name)
-    module = importlib.import_module(place)
-    return module if place == f"loaders.{name}" else getattr(module, name)
+    home = _home(name)
+    module = importlib.import_module(home)
+    return module if home == f"loaders.{name}" else getattr(module, name)

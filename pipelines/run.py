@@ -26,7 +26,7 @@ from pipelines.reading.sample import SourceSample, sample_sources
 from pipelines.runners.beam import check_runner, option_value, run_pipeline, runs_here, threads
 from pipelines.runners.flink import stop_earlier
 from pipelines.runners.handoff import Handoff, hand_over
-from pipelines.runners.pool import ThisProcess, WorkerPool, Workers, started
+from pipelines.runners.pool import WorkerPool, Workers, started, this_process
 from pipelines.runners.process_setup import quick_imports
 from pipelines.sources.arrays import Arrays
 from pipelines.storage import directories, files
@@ -104,7 +104,7 @@ class Build:
 
             if pool is not None:
                 pool.start(workers)
-            does_work: Workers | None = pool or (None if self.beam_options else ThisProcess(made))
+            does_work: Workers | None = pool or this_process(made, self.beam_options)
             placed = self.beam_options
             custom = made.config.custom
             if pool is not None and custom is not None and custom.traced is None and not analyzed:

@@ -13,7 +13,7 @@ from pipelines.errors import ConfigError, NpyflowError, Problem, SourceError
 from pipelines.maintain.reuse import Existing, check_against, open_existing
 from pipelines.output.directory import last_generation
 from pipelines.plan.plan import Plan, make_plan
-from pipelines.plan.resolve import resolve_config, training_of
+from pipelines.plan.resolve import resolve_config, training_split_of
 from pipelines.results import Block, Result, Table
 from pipelines.sources.arrays import Arrays
 from pipelines.sources.headers import HeaderReader, read_here
@@ -101,7 +101,7 @@ def plan_append(
     if resolved.stored != manifest.features:
         raise NpyflowError(f"{existing.root}: expected the features of the data set; this version would store others")
     return dataclasses.replace(
-        make_plan(later, dataclasses.replace(resolved, training=resolved.training or training_of(manifest.splits))),
+        make_plan(later, dataclasses.replace(resolved, training=training_split_of(manifest))),
         generation=last_generation(manifest) + 1,
         adds_rows=True,
         chunks=manifest.chunk_records,

@@ -22,7 +22,7 @@ from pipelines.maintain.leakage import Leaks
 from pipelines.output.directory import read_listed, read_statistics
 from pipelines.page import stored_rows
 from pipelines.plan.plan import Plan
-from pipelines.plan.resolve import training_of
+from pipelines.plan.resolve import training_split_of
 from pipelines.reading.batches import Columns, Ragged, take, values_of
 from pipelines.reading.sample import SourceSample, sample_sources
 from pipelines.sources.provenance import raw_specs
@@ -162,7 +162,7 @@ def of_data_set(
     stored = {split: stored_rows.sample_shards(root, manifest, split) for split in manifest.splits}
     raw, places = ({}, {}) if plan is None else _by_split(plan, sample)
     recorded = read_statistics(root, manifest)
-    training = manifest.config.get("training") or training_of(manifest.splits)
+    training = training_split_of(manifest)
     made, constants = stored_rows.transformed(root, manifest, stored), stored_rows.fitted(root, manifest)
     data = read_listed(root, manifest, SAMPLE)
     samples = {} if data is None else load_samples(data)

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 
+from loaders.format.manifest import Manifest
 from pipelines.config.defaults import resolve_feature, without_defaults
 from pipelines.config.resolved import ResolvedConfig, ResolvedFeature, UserFunction, declared
 from pipelines.config.schema import DEFAULT_SPLITS, SPLIT_DIRECTORIES, DatasetConfig
@@ -29,6 +30,12 @@ def training_of(splits: Iterable[str]) -> str:
     """The split whose name is one that training rows usually have, or else the first."""
     first, *others = splits
     return next(filter(is_training, (first, *others)), first)
+
+
+def training_split_of(manifest: Manifest) -> str:
+    """The split that a data set has learned from: that which its configuration names, or else as `training_of` says."""
+    named: str | None = manifest.config.get("training")
+    return named or training_of(manifest.splits)
 
 
 def resolve_config(

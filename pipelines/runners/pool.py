@@ -307,11 +307,16 @@ Workers = WorkerPool | ThisProcess
 """Who makes the calls that a runner does not place."""
 
 
+def this_process(shared: Any, beam_options: Sequence[str]) -> ThisProcess | None:
+    """This process; None where Beam's options say that a runner places the work."""
+    return None if beam_options else ThisProcess(shared)
+
+
 @contextmanager
 def started(workers: int, shared: Any, beam_options: Sequence[str]) -> Iterator[Workers | None]:
     """A pool of so many workers, or this process; None where Beam's options say that a runner places the work."""
     if workers == 1:
-        yield None if beam_options else ThisProcess(shared)
+        yield this_process(shared, beam_options)
         return
     with WorkerPool(shared) as pool:
         yield pool.start(workers)
